@@ -1,0 +1,189 @@
+"""The processor API: the code that turns an item into an outcome.
+
+A processor is a class with a `name`, a `version`, a pydantic model of its parameters, and one of two methods:
+
+    class WordCount(Processor[Parameters]):
+        name = "word-count"
+        version = "1"
+        parameters_type = Parameters
+
+        async def process(self, item: WorkItem, context: Context[Parameters]) -> Result:
+            return Result({"words": len(item.payload["text"].split())})
+
+or, for work that is cheaper together, `batch_size > 1` and `process_batch(items, context) -> list[Result | Failure]`,
+one answer an item, in order. It is found by the entry point group `penstock.processors` of an installed distribution.
+
+Its failure story: raising `ProcessorError` (or anything else) fails the item, or every item of the batch that has no
+answer; the scheduler tries it again after a back-off unless `permanent`. `ServiceUnavailable` costs no try. A worker
+may die at any instant and the item is then executed again elsewhere, so effects outside must be idempotent. When
+`context.cancelled` is set the outcome will not be accepted: stop soon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from penstock.runtime.blobs import BlobStore
+from penstock.runtime.errors import InvalidInput, NotFound
+from penstock.v1 import common_pb2
+
+__all__ = [
+    "ENTRY_POINT_GROUP",
+    "Context",
+    "Failure",
+    "Outcome",
+    "Parameters",
+    "Processor",
+    "ProcessorError",
+    "Result",
+    "ServiceUnavailable",
+    "WorkItem",
+    "load_processor",
+    "processor_names",
+    "validate_parameters",
+]
+
+ENTRY_POINT_GROUP = "penstock.processors"
+
+
+class Parameters(BaseModel):
+    """Base of a processor's parameters: frozen, and unknown names are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+P = TypeVar("P", bound=Parameters)
+
+
+@dataclass(frozen=True)
+class WorkItem:
+    """One item as the plan holds it. `payload` is its JSON object; `attempt` its fence."""
+
+    run_id: str
+    stage: int
+    seq: int
+    key: str
+    group: str
+    payload: Mapping[str, Any]
+    attempt: int = 1
+    tries: int = 0
+
+
+@dataclass(frozen=True)
+class Result:
+    """A completed item: `value` is a small JSON value; `blob` is the hash of what is large, stored by
+    `context.blobs`.
+    """
+
+    value: Any = None
+    blob: common_pb2.BlobRef | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failed item: a sentence for people, a kind (item, timeout, invalid_result, …); permanent: never tried again."""
+
+    message: str
+    kind: str = "item"
+    permanent: bool = False
+    no_try: bool = False
+
+
+Outcome = Result | Failure
+
+
+class ProcessorError(Exception):
+    """Raised by a processor to fail the item at hand."""
+
+    def __init__(self, message: str, *, kind: str = "item", permanent: bool = False) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.permanent = permanent
+
+
+class ServiceUnavailable(ProcessorError):
+    """A part of Penstock (planner, analyzer, blob store) did not answer: the item is tried again and no try is
+    counted.
+    """
+
+
+@dataclass
+class Context(Generic[P]):
+    """What a processor is given with its items.
+
+    deadline: `asyncio` loop time at which the worker gives up on the call; services: name -> gRPC channel of planner,
+    scheduler, analyzer.
+    """
+
+    parameters: P
+    blobs: BlobStore
+    deadline: float
+    services: Mapping[str, Any] = field(default_factory=dict)
+    cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    on_progress: Callable[[float, str], None] = lambda share, phase: None
+
+    def progress(self, share: float, phase: str = "") -> None:
+        """Tells how far it is: `share` from 0 to 1, `phase` in a word or two. Shown with the running item."""
+        self.on_progress(min(max(share, 0.0), 1.0), phase)
+
+
+class Processor(Generic[P]):
+    """Base class. One instance lives as long as its worker."""
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    parameters_type: ClassVar[type[Parameters]] = Parameters
+    batch_size: ClassVar[int] = 1
+    """Most items of one call; above 1 `process_batch` is called."""
+    concurrency: ClassVar[int] = 0
+    """Calls at once in one worker; 0: as many as it has slots."""
+
+    async def process(self, item: WorkItem, context: Context[P]) -> Outcome:
+        raise NotImplementedError
+
+    async def process_batch(self, items: Sequence[WorkItem], context: Context[P]) -> Sequence[Outcome]:
+        return [await self.process(item, context) for item in items]
+
+
+def _entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+    return {point.name: point for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)}
+
+
+def processor_names() -> list[str]:
+    """The names of all installed processors, sorted."""
+    return sorted(_entry_points())
+
+
+def load_processor(name: str) -> type[Processor[Any]]:
+    """The class of an installed processor. Raises NotFound that lists the installed ones."""
+    points = _entry_points()
+    if name not in points:
+        raise NotFound(
+            f"no processor named {name!r}; installed are: {', '.join(sorted(points))}", code="processor_not_found"
+        )
+    loaded = points[name].load()
+    if not (isinstance(loaded, type) and issubclass(loaded, Processor)):
+        raise InvalidInput(f"entry point {name!r} is no Processor class: {loaded!r}", code="bad_processor")
+    if loaded.name != name:
+        raise InvalidInput(
+            f"entry point {name!r} names a processor that calls itself {loaded.name!r}", code="bad_processor"
+        )
+    return loaded
+
+
+def validate_parameters(processor: type[Processor[Any]], values: Mapping[str, object]) -> Parameters:
+    """Typed parameters with every default filled in. Raises InvalidInput that lists every problem."""
+    try:
+        return processor.parameters_type.model_validate(dict(values))
+    except ValidationError as error:
+        known = ", ".join(processor.parameters_type.model_fields) or "none"
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'parameters'}: {e['msg']}" for e in error.errors())
+        raise InvalidInput(
+            f"parameters of processor {processor.name!r}: {problems} (its parameters: {known})", code="bad_parameters"
+        ) from None

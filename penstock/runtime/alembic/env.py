@@ -1,0 +1,17 @@
+"""How alembic runs our migrations: on the connection that `penstock.runtime.sql.migrate` hands in, in one
+transaction.
+"""
+
+from __future__ import annotations
+
+from alembic import context
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=None)
+if connection.dialect.name == "sqlite":
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    context.run_migrations()
+    connection.exec_driver_sql("COMMIT")
+else:
+    with context.begin_transaction():
+        context.run_migrations()

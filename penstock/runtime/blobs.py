@@ -1,0 +1,178 @@
+"""The content-addressed blob store: bytes under the SHA-256 of what they are.
+
+A blob is written to a temporary file beside its place and renamed onto it, so a reader sees all of it or nothing, and
+two writers of the same bytes do no harm. `put_many` is durable when it returns: every new file and its folder are
+synced. A crash leaves at most temporary files, which `clean` removes.
+
+This module is synchronous; callers on an event loop go through `asyncio.to_thread`.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from penstock.runtime.errors import InvalidInput, NotFound, Unavailable
+from penstock.v1 import common_pb2
+
+__all__ = ["BlobStore", "BlobWriter"]
+
+_TEMPORARY = ".tmp"
+_STALE_SECONDS = 3600.0
+_OPEN_WRITERS = 128  # file descriptors held by one put_many
+
+
+def _unavailable(error: OSError, folder: Path) -> Unavailable:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Unavailable(f"the disk of the blob store {folder} is full: free some space", code="disk_full")
+    return Unavailable(f"the blob store {folder} can't be used: {error.strerror}", code="blob_store_unavailable")
+
+
+class BlobStore:
+    """Blobs in a folder: `ab/cdef…` (sharded by the first two hex digits)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            (folder / _TEMPORARY).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unavailable(error, folder) from error
+        self._shards: set[str] = set()
+
+    def path(self, sha256: str) -> Path:
+        if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
+            raise InvalidInput(f"{sha256!r} is no blob hash: 64 lower-case hex digits are", code="bad_blob_hash")
+        return self.folder / sha256[:2] / sha256[2:]
+
+    def put(self, data: bytes) -> common_pb2.BlobRef:
+        return self.put_many([data])[0]
+
+    def put_many(self, blobs: Iterable[bytes]) -> list[common_pb2.BlobRef]:
+        """Stores each; returns their refs in order. Raises Unavailable (disk_full, blob_store_unavailable)."""
+        refs = []
+        fresh: list[BlobWriter] = []
+        for data in blobs:
+            digest = hashlib.sha256(data).hexdigest()
+            refs.append(common_pb2.BlobRef(sha256=digest, size_bytes=len(data)))
+            if not self.path(digest).exists():
+                writer = self.writer()
+                writer.write(data)
+                fresh.append(writer)
+            if len(fresh) == _OPEN_WRITERS:
+                self.keep(fresh)
+                fresh.clear()
+        self.keep(fresh)
+        return refs
+
+    def writer(self) -> BlobWriter:
+        """A blob that arrives in pieces; `keep` makes it durable, `discard` forgets it."""
+        try:
+            return BlobWriter(self.folder / _TEMPORARY / secrets.token_hex(12), self.folder)
+        except OSError as error:
+            raise _unavailable(error, self.folder) from error
+
+    def keep(self, writers: Iterable[BlobWriter]) -> list[common_pb2.BlobRef]:
+        """Makes all of them durable under their hashes. A failure leaves complete blobs or nothing."""
+        refs = []
+        touched: set[Path] = set()
+        try:
+            for writer in writers:
+                ref = writer.finish()
+                refs.append(ref)
+                place = self.path(ref.sha256)
+                if place.parent.name not in self._shards:
+                    place.parent.mkdir(exist_ok=True)
+                    self._shards.add(place.parent.name)
+                os.replace(writer.place, place)
+                touched.add(place.parent)
+            for folder in touched:
+                _sync_folder(folder)
+        except OSError as error:
+            raise _unavailable(error, self.folder) from error
+        return refs
+
+    def get(self, sha256: str) -> bytes:
+        """The bytes. Raises NotFound, or Unavailable when what is stored is not what its name says."""
+        try:
+            data = self.path(sha256).read_bytes()
+        except FileNotFoundError as error:
+            raise NotFound(f"no blob {sha256}", code="blob_not_found") from error
+        except OSError as error:
+            raise _unavailable(error, self.folder) from error
+        if hashlib.sha256(data).hexdigest() != sha256:
+            raise Unavailable(f"blob {sha256} is damaged on disk", code="blob_damaged")
+        return data
+
+    def get_many(self, hashes: Iterable[str]) -> list[bytes]:
+        return [self.get(sha256) for sha256 in hashes]
+
+    def open(self, sha256: str) -> BinaryIO:
+        try:
+            return self.path(sha256).open("rb")
+        except FileNotFoundError as error:
+            raise NotFound(f"no blob {sha256}", code="blob_not_found") from error
+
+    def clean(self) -> int:
+        """Removes temporary files of writers that died over an hour ago; returns how many."""
+        count = 0
+        for entry in (self.folder / _TEMPORARY).iterdir():
+            if time.time() - entry.stat().st_mtime > _STALE_SECONDS:
+                entry.unlink(missing_ok=True)
+                count += 1
+        return count
+
+
+class BlobWriter:
+    """One blob on its way in: hashed and counted as it is written."""
+
+    def __init__(self, place: Path, store_folder: Path) -> None:
+        self.place = place
+        self.size_bytes = 0
+        self._store_folder = store_folder
+        self._hash = hashlib.sha256()
+        self._file: BinaryIO | None = place.open("xb", buffering=1 << 16)
+
+    def write(self, data: bytes) -> None:
+        assert self._file is not None, "written after finish"
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self.discard()
+            raise _unavailable(error, self._store_folder) from error
+        self._hash.update(data)
+        self.size_bytes += len(data)
+
+    def finish(self) -> common_pb2.BlobRef:
+        """Flushes and syncs to disk; the file is not under its hash yet."""
+        if self._file is not None:
+            self._file.flush()
+            os.fdatasync(self._file.fileno())
+            self._file.close()
+            self._file = None
+        return common_pb2.BlobRef(sha256=self._hash.hexdigest(), size_bytes=self.size_bytes)
+
+    def discard(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        self.place.unlink(missing_ok=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.discard()
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,95 @@
+"""Client channels between our programs: the token, the trace and a deadline on every call; quick to reconnect.
+
+Errors come back as the classes of `penstock.runtime.errors` through `calling`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+
+from penstock.runtime import tracing
+from penstock.runtime.errors import from_rpc_error
+
+__all__ = ["MAX_MESSAGE_BYTES", "OPTIONS", "calling", "open_channel"]
+
+MAX_MESSAGE_BYTES = 64 << 20
+
+OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+DEADLINE_SECONDS = 30.0
+
+
+class _Unary(grpc.aio.UnaryUnaryClientInterceptor):
+    def __init__(self, amend: Callable[[grpc.aio.ClientCallDetails], grpc.aio.ClientCallDetails]) -> None:
+        self._amend = amend
+
+    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await continuation(self._amend(client_call_details), request)
+
+
+class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
+    def __init__(self, amend: Callable[[grpc.aio.ClientCallDetails], grpc.aio.ClientCallDetails]) -> None:
+        self._amend = amend
+
+    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        return await continuation(self._amend(client_call_details), request)
+
+
+class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
+    def __init__(self, amend: Callable[[grpc.aio.ClientCallDetails], grpc.aio.ClientCallDetails]) -> None:
+        self._amend = amend
+
+    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await continuation(self._amend(client_call_details), request_iterator)
+
+
+class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
+    def __init__(self, amend: Callable[[grpc.aio.ClientCallDetails], grpc.aio.ClientCallDetails]) -> None:
+        self._amend = amend
+
+    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
+        return await continuation(self._amend(client_call_details), request_iterator)
+
+
+def open_channel(address: str, token: str | None) -> grpc.aio.Channel:
+    """A channel to `host:port`. It connects on first use and reconnects by itself, within 1 s."""
+
+    def amend(details: grpc.aio.ClientCallDetails, *, bounded: bool = False) -> grpc.aio.ClientCallDetails:
+        metadata = grpc.aio.Metadata(*(details.metadata or ()))
+        if token is not None:
+            metadata.add("authorization", f"Bearer {token}")
+        metadata.add(tracing.HEADER, tracing.traceparent())
+        timeout = details.timeout if details.timeout is not None or not bounded else DEADLINE_SECONDS
+        return grpc.aio.ClientCallDetails(
+            details.method, timeout, metadata, details.credentials, details.wait_for_ready
+        )
+
+    interceptors: list[grpc.aio.ClientInterceptor] = [
+        _Unary(lambda details: amend(details, bounded=True)),
+        _UnaryStream(amend),
+        _StreamUnary(amend),
+        _StreamStream(amend),
+    ]
+    return grpc.aio.insecure_channel(address, options=OPTIONS, interceptors=interceptors)
+
+
+@contextmanager
+def calling() -> Iterator[None]:
+    """Around a call: what the server meant, raised as our own class."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc_error(error) from error

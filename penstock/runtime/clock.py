@@ -1,0 +1,67 @@
+"""Time and ids, handed in from outside so that tests choose them.
+
+Wall time is milliseconds since the epoch (UTC, an int: what SQL rows and scripts carry); durations are measured with
+the monotonic clock, in seconds.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+__all__ = ["Clock", "IdSource", "SystemClock", "from_timestamp", "random_id", "to_datetime", "to_timestamp"]
+
+IdSource = Callable[[str], str]
+"""Makes a new unique id that begins with the given prefix."""
+
+
+class Clock(Protocol):
+    def now_ms(self) -> int:
+        """Wall time, milliseconds since the epoch."""
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start; never goes back."""
+
+
+@dataclass(frozen=True)
+class SystemClock:
+    """Wall time once at start plus the monotonic clock: a wall clock that is set while we run moves nothing."""
+
+    wall_at_start_ms: int
+    monotonic_at_start: float
+
+    @classmethod
+    def start(cls) -> SystemClock:
+        return cls(time.time_ns() // 1_000_000, time.monotonic())
+
+    def now_ms(self) -> int:
+        return self.wall_at_start_ms + int((time.monotonic() - self.monotonic_at_start) * 1000)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+def random_id(prefix: str) -> str:
+    """`prefix-` and 20 hex digits (80 random bits)."""
+    return f"{prefix}-{secrets.token_hex(10)}"
+
+
+def to_timestamp(ms: int | None) -> Timestamp | None:
+    """Milliseconds as a protobuf timestamp; None stays None, so that the field stays unset."""
+    if ms is None:
+        return None
+    return Timestamp(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)
+
+
+def from_timestamp(value: Timestamp) -> int:
+    return value.seconds * 1000 + value.nanos // 1_000_000
+
+
+def to_datetime(ms: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(ms / 1000, tz=dt.UTC)

@@ -1,0 +1,44 @@
+"""Every metric's name, in one place. Labels are few and bounded; durations are seconds."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+__all__ = [
+    "BATCH_ITEMS",
+    "COMMIT_CALLS",
+    "COMMIT_SECONDS",
+    "HTTP_SECONDS",
+    "ITEMS_SETTLED",
+    "LEASES_GRANTED",
+    "READY",
+    "REDIS_REBUILDS",
+    "REPORTS_REFUSED",
+    "RPC_SECONDS",
+    "SWEEP_ITEMS",
+    "WORKERS",
+    "expose",
+]
+
+RPC_SECONDS = Histogram("penstock_rpc_seconds", "Time of a gRPC call on the server.", ["method", "code"])
+HTTP_SECONDS = Histogram("penstock_http_seconds", "Time of an HTTP request.", ["method", "route", "status"])
+READY = Gauge("penstock_ready", "1 when the named dependency answers.", ["check"])
+COMMIT_SECONDS = Histogram("penstock_commit_seconds", "Time of one shared SQL transaction.")
+COMMIT_CALLS = Histogram(
+    "penstock_commit_calls", "Calls that shared one transaction.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
+)
+LEASES_GRANTED = Counter("penstock_leases_granted_total", "Leases granted.", ["processor"])
+ITEMS_SETTLED = Counter("penstock_items_settled_total", "Outcomes recorded.", ["state"])
+REPORTS_REFUSED = Counter("penstock_reports_refused_total", "Reports refused.", ["reason"])
+SWEEP_ITEMS = Counter("penstock_sweep_items_total", "What the named sweep found.", ["sweep"])
+REDIS_REBUILDS = Counter("penstock_redis_rebuilds_total", "Times that leases were rebuilt after Redis was lost.")
+WORKERS = Gauge("penstock_workers", "Workers that are alive.", ["worker_class"])
+BATCH_ITEMS = Histogram(
+    "penstock_worker_batch_items", "Items that a processor took at once.", ["processor"], buckets=(1, 4, 16, 64, 256)
+)
+
+
+def expose(port: int) -> None:
+    """Serves `/metrics` of this process on loopback at `port`; 0 serves nothing."""
+    if port:
+        start_http_server(port, addr="127.0.0.1")

@@ -1,0 +1,201 @@
+"""One way to start, serve, drain and stop a gRPC program.
+
+    start   settings (all problems at once, exit 2), logs, traces, lifeline, then `build`: migrations, clients, the
+    service serve   health per check, reflection, the service's methods; background loops that are restarted when they
+    fail drain   on SIGTERM: readiness false, `drain`, no new calls, calls under way get `GRACE_SECONDS`
+    stop    close what `build` opened; exit 0
+
+A dependency that can't be reached at start does not end the program: `build` is tried again, with the reason logged,
+and health says NOT_SERVING meanwhile. A program that dies here is restarted by its supervisor; nothing that it held
+matters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from penstock.runtime import lifeline, logs, metrics, tracing
+from penstock.runtime.channel import MAX_MESSAGE_BYTES
+from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
+from penstock.runtime.interceptors import CallInterceptor
+from penstock.runtime.settings import Settings, load
+
+__all__ = ["Check", "Service", "main", "watch_checks"]
+
+GRACE_SECONDS = 5.0
+CHECK_SECONDS = 1.0
+CHECK_TIMEOUT_SECONDS = 3.0
+
+Check = Callable[[], Awaitable[None]]
+"""Raises when a dependency does not answer."""
+
+log = logs.get_logger("program")
+
+
+async def _nothing() -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Service:
+    """What a service hands to `main`.
+
+    register: adds the servicers to the server; names: their full names, for reflection and health; checks: dependency
+    name -> check; loops: coroutines that run while serving, restarted after 1 s when they raise; drain: before calls
+    are refused; close: at the very end.
+    """
+
+    register: Callable[[grpc.aio.Server], None]
+    names: Sequence[str]
+    checks: Mapping[str, Check] = field(default_factory=dict)
+    loops: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+    drain: Callable[[], Awaitable[None]] = _nothing
+    close: Callable[[], Awaitable[None]] = _nothing
+
+
+def main(program: str, build: Callable[[Settings], Awaitable[Service]], *, listen: Callable[[Settings], str]) -> None:
+    """Runs the program until SIGTERM (or SIGINT without a supervisor). Exits 0, or 2 for settings that are wrong."""
+    try:
+        settings = load()
+        logs.configure(program, level=settings.log_level)
+        tracing.configure(program, settings.trace_exporter)
+        token = settings.token()
+    except InvalidInput as error:
+        print(f"penstock {program}: {error.message}", file=sys.stderr)
+        raise SystemExit(2) from None
+    lifeline.watch()
+    asyncio.run(_run(program, settings, token, build, listen(settings)))
+
+
+async def _run(
+    program: str,
+    settings: Settings,
+    token: str | None,
+    build: Callable[[Settings], Awaitable[Service]],
+    address: str,
+) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    if lifeline.inherited() is None:
+        loop.add_signal_handler(signal.SIGINT, stop.set)
+    service = await _built(settings, build, stop)
+    if service is None:
+        return
+    server = grpc.aio.server(
+        interceptors=[CallInterceptor(token)],
+        options=[
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.so_reuseport", 0),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ],
+        maximum_concurrent_rpcs=2_000,
+    )
+    servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    reflection.enable_server_reflection([*service.names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    service.register(server)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        log.error("the address is taken", address=address)
+        raise SystemExit(1) from None
+    await server.start()
+    log.info("serving", port=port, pid=os.getpid())
+    tasks = [
+        asyncio.create_task(_restarted(name, body), name=name)
+        for name, body in {
+            "health": lambda: _health(servicer, service),
+            **service.loops,
+        }.items()
+    ]
+    await stop.wait()
+    log.info("draining")
+    await servicer.enter_graceful_shutdown()
+    await service.drain()
+    await server.stop(GRACE_SECONDS)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await service.close()
+    log.info("stopped")
+
+
+async def _built(
+    settings: Settings, build: Callable[[Settings], Awaitable[Service]], stop: asyncio.Event
+) -> Service | None:
+    """Tries until the dependencies answer or we are told to stop."""
+    delay = 0.1
+    while not stop.is_set():
+        try:
+            return await build(settings)
+        except InvalidInput as error:
+            print(error.message, file=sys.stderr)
+            raise SystemExit(2) from None
+        except PenstockError as error:
+            log.warning("not ready to start; trying again", error=error.message, code=error.code)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), delay)
+            delay = min(delay * 2, 2.0)
+    return None
+
+
+async def _restarted(name: str, body: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            await body()
+            return
+        except Unavailable as error:
+            log.warning("a loop waits for a dependency", loop=name, error=error.message)
+        except Exception as error:
+            log.error("a loop failed and starts again", loop=name, error=str(error), exc_info=error)
+        await asyncio.sleep(1.0)
+
+
+async def watch_checks(checks: Mapping[str, Check]) -> dict[str, str]:
+    """Runs every check once, side by side: name -> "" when it answers, else why not."""
+
+    async def one(name: str, check: Check) -> tuple[str, str]:
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
+                await check()
+        except TimeoutError:
+            return name, f"no answer in {CHECK_TIMEOUT_SECONDS:g} s"
+        except Exception as error:
+            return name, str(error)
+        return name, ""
+
+    answers = dict(await asyncio.gather(*(one(name, check) for name, check in checks.items())))
+    for name, problem in answers.items():
+        metrics.READY.labels(name).set(0 if problem else 1)
+    return answers
+
+
+async def _health(servicer: health.aio.HealthServicer, service: Service) -> None:
+    last: dict[str, str] = {}
+    while True:
+        answers = await watch_checks(service.checks)
+        if answers != last:
+            for name, problem in answers.items():
+                if problem and last.get(name) != problem:
+                    log.warning("a dependency does not answer", check=name, error=problem)
+                elif not problem and last.get(name):
+                    log.info("a dependency answers again", check=name)
+        last = answers
+        ready = not any(answers.values())
+        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", *service.names):
+            await servicer.set(name, status)
+        await asyncio.sleep(CHECK_SECONDS)

@@ -1,0 +1,216 @@
+"""Every setting of every program: one tree, one file, one table.
+
+A setting comes from the environment (`PENSTOCK_SCHEDULER__LEASE_TERM_SECONDS=15`), else from the file given by
+`--config` / `PENSTOCK_CONFIG`, else from `DATA/penstock.toml` (`[scheduler] lease_term_seconds = 15`), else it has its
+default. `load` checks all of it and reports every problem at once; a name that does not exist is an error with the
+nearest one that does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from penstock.runtime.errors import InvalidInput
+
+__all__ = ["PREFIX", "Settings", "describe", "load"]
+
+PREFIX = "PENSTOCK_"
+CLIENT_NAMES = frozenset(
+    {"PENSTOCK_URL", "PENSTOCK_CONFIG", "PENSTOCK_DATA", "PENSTOCK_LIFELINE_FD", "PENSTOCK_WORKER_SESSION"}
+)
+"""Environment names that are read elsewhere: by clients and by the supervisor's children."""
+
+MIB = 1 << 20
+
+
+def _database_url(value: str) -> str:
+    if value and not value.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
+        raise ValueError("begins with sqlite:/// or postgresql://")
+    return value
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSection(Section):
+    """What every gRPC server has."""
+
+    listen: str = Field("127.0.0.1:0", description="host:port of the gRPC server; port 0: any free one.")
+    database_url: DatabaseUrl = Field("", description="sqlite:///FILE or postgresql://…; this service's own.")
+    metrics_port: Port = Field(0, description="Port of Prometheus metrics on loopback; 0: none.")
+
+
+class UploadLimits(Section):
+    """Bounds of one upload; past them it is refused whole (413), a document alone when only it is too large."""
+
+    max_documents: int = Field(100_000, ge=1, description="Documents in one upload, by files or zip.")
+    max_document_bytes: int = Field(10 * MIB, ge=1, description="Bytes of one document; a larger one fails alone.")
+    max_upload_bytes: int = Field(1024 * MIB, ge=1, description="Bytes of one upload, packed and unpacked.")
+    max_zip_ratio: int = Field(100, ge=2, description="Unpacked / packed bytes of an archive and of each member.")
+
+
+class PlannerSection(ServerSection):
+    uploads: UploadLimits = Field(default_factory=lambda: UploadLimits())
+    draft_hours: float = Field(24.0, gt=0, description="Hours that a preview's plan is kept unless it is started.")
+
+
+class SchedulerSection(ServerSection):
+    lease_term_seconds: Seconds = Field(
+        30.0, description="A lease unrenewed for so long is lost; renewed every third of it."
+    )
+    lease_margin_seconds: Seconds = Field(
+        5.0, description="A worker stops trusting a lease so long before its term ends."
+    )
+    window_items: int = Field(4_000, ge=10, le=100_000, description="Items of a stage kept ready in Redis.")
+    window_bytes: int = Field(64 * MIB, ge=MIB, description="Payload bytes kept in memory over all runs.")
+    retry_first_seconds: Seconds = Field(1.0, description="Back-off after the first failed try; doubles, with jitter.")
+    retry_max_seconds: Seconds = Field(300.0, description="Longest back-off.")
+    sweep_seconds: Seconds = Field(1.0, description="Time between sweeps.")
+    commit_queue: int = Field(1_000, ge=10, description="Calls waiting for a shared transaction; more are refused.")
+    backend: Literal["none", "process"] = Field("none", description="Who starts workers: nobody, or local processes.")
+    workers: int = Field(2, ge=1, le=256, description="Most workers that the process backend starts.")
+    warm_workers: int = Field(1, ge=0, description="Workers kept alive while there is nothing to do.")
+    idle_seconds: Seconds = Field(
+        20.0, description="A worker beyond the warm ones with nothing to do is ended after this."
+    )
+
+
+class WorkerSection(Section):
+    slots: int = Field(256, ge=1, le=10_000, description="Leases that one worker holds at once.")
+    worker_class: str = Field("default", min_length=1, description="The class of this worker.")
+    metrics_port: Port = Field(0, description="Port of Prometheus metrics on loopback; 0: none.")
+    drain_seconds: Seconds = Field(10.0, description="After SIGTERM what runs may finish for so long.")
+    poll_seconds: Seconds = Field(10.0, description="An acquire waits at most so long for work.")
+    extract_seconds: Seconds = Field(20.0, description="Time for the text of one PDF, DOCX or HTML file.")
+    extract_memory_bytes: int = Field(512 * MIB, ge=64 * MIB, description="Memory for the same.")
+
+
+class AnalyzerSection(ServerSection):
+    embedding_provider: Literal["offline", "ollama", "openai", "sentence-transformers"] = Field(
+        "offline", description="Who makes embeddings; offline is LSA fitted on the collection."
+    )
+    embedding_model: str = Field("", description="The provider's model; empty: its default.")
+    embedding_url: str = Field("", description="Base URL of the provider; empty: its own default.")
+    embedding_api_key_file: Path | None = Field(None, description="File with the provider's key.")
+    embedding_batch: int = Field(64, ge=1, le=2048, description="Texts in one request to the provider.")
+    embedding_timeout_seconds: Seconds = Field(60.0, description="Time for one request to the provider.")
+
+
+class GatewaySection(Section):
+    host: str = Field("127.0.0.1", description="Address of the HTTP server.")
+    port: Port = Field(8420, description="Port of the HTTP server.")
+    cors_origins: tuple[str, ...] = Field((), description="Foreign origins that may call the HTTP API.")
+
+
+class Settings(Section):
+    data: Path | None = Field(None, description="The data folder of the embedded mode.")
+    blobs: Path | None = Field(None, description="Folder of the blob store; default DATA/blobs.")
+    redis_url: str = Field("", description="redis://host:port/0 or unix:///path.")
+    redis_prefix: str = Field("penstock", pattern=r"^[a-z0-9-]{1,32}$", description="First part of every Redis key.")
+    token_file: Path | None = Field(
+        None, description="File with the token that gRPC calls carry; empty: none is asked for."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    trace_exporter: Literal["none", "console", "otlp"] = Field("none", description="Where spans go.")
+    planner_address: str = Field("", description="host:port of the planner.")
+    scheduler_address: str = Field("", description="host:port of the scheduler.")
+    analyzer_address: str = Field("", description="host:port of the analyzer.")
+    planner: PlannerSection = Field(default_factory=lambda: PlannerSection())
+    scheduler: SchedulerSection = Field(default_factory=lambda: SchedulerSection())
+    worker: WorkerSection = Field(default_factory=lambda: WorkerSection())
+    analyzer: AnalyzerSection = Field(default_factory=lambda: AnalyzerSection())
+    gateway: GatewaySection = Field(default_factory=lambda: GatewaySection())
+
+    def blob_folder(self) -> Path:
+        if self.blobs is not None:
+            return self.blobs
+        if self.data is not None:
+            return self.data / "blobs"
+        raise InvalidInput("no blob store: set PENSTOCK_BLOBS (a folder) or PENSTOCK_DATA", code="settings")
+
+    def token(self) -> str | None:
+        """The token that calls carry. Raises InvalidInput when its file can't be read."""
+        if self.token_file is None:
+            return None
+        try:
+            return self.token_file.read_text().strip()
+        except OSError as error:
+            raise InvalidInput(f"token_file {self.token_file}: {error.strerror}", code="settings") from error
+
+
+def load(environment: Mapping[str, str] | None = None, *, config: Path | None = None) -> Settings:
+    """The settings of this process. Raises InvalidInput (code `settings`) that lists every problem, one a line."""
+    environment = os.environ if environment is None else environment
+    problems: list[str] = []
+    tree: dict[str, Any] = {}
+    data = environment.get("PENSTOCK_DATA")
+    chosen = config or (Path(environment["PENSTOCK_CONFIG"]) if environment.get("PENSTOCK_CONFIG") else None)
+    if chosen is None and data and (Path(data) / "penstock.toml").exists():
+        chosen = Path(data) / "penstock.toml"
+    if chosen is not None:
+        try:
+            tree = tomllib.loads(chosen.read_text())
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise InvalidInput(f"settings file {chosen}: {error}", code="settings") from error
+    if data:
+        tree["data"] = data
+    known = {name for name, _ in _leaves(Settings)}
+    for name, value in environment.items():
+        if not name.startswith(PREFIX) or name in CLIENT_NAMES:
+            continue
+        path = name.removeprefix(PREFIX).lower().replace("__", ".")
+        if path not in known:
+            problems.append(f"{name}: no such setting{_nearest(path, known)}")
+            continue
+        _put(tree, path.split("."), value.split(",") if path == "gateway.cors_origins" else value)
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as error:
+        for item in error.errors():
+            path = ".".join(str(part) for part in item["loc"])
+            if item["type"] == "extra_forbidden":
+                problems.append(f"{path}: no such setting{_nearest(path, known)}")
+            else:
+                problems.append(f"{path}: {item['msg']} (got {item['input']!r})")
+        settings = None
+    if problems or settings is None:
+        raise InvalidInput("settings are wrong:\n  " + "\n  ".join(problems), code="settings")
+    return settings
+
+
+def describe() -> list[tuple[str, str, str]]:
+    """Every setting as (dotted name, default, description): the table in docs/operating.md is made of it."""
+    return [(name, repr(default), text) for name, (default, text) in _leaves(Settings)]
+
+
+def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tuple[object, str]]]:
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from _leaves(annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", (field.default, field.description or "")
+
+
+def _nearest(path: str, known: set[str]) -> str:
+    close = difflib.get_close_matches(path, known, 1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _put(tree: dict[str, Any], path: list[str], value: object) -> None:
+    for part in path[:-1]:
+        tree = tree.setdefault(part, {})
+    tree[path[-1]] = value

@@ -1,0 +1,153 @@
+"""SQL engines for SQLite (WAL) and PostgreSQL, and each service's own migrations.
+
+A service has its own database: a SQLite file, or a PostgreSQL schema named after it. Writers on SQLite begin with
+`BEGIN IMMEDIATE`, so that a transaction that will write never fails half-way for a lock; synchronous is FULL, since
+fences rest on what was committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
+
+__all__ = ["Database", "migrate", "translated"]
+
+BUSY_SECONDS = 10.0
+
+
+class Database:
+    """The engine of one service. `is_sqlite` tells the dialects apart where a statement must."""
+
+    def __init__(self, url: str, service: str) -> None:
+        """`url` is sqlite:///FILE or postgresql://…; raises InvalidInput when it is empty or foreign."""
+        if not url:
+            raise InvalidInput(
+                f"{service} has no database: set PENSTOCK_{service.upper()}__DATABASE_URL "
+                "(sqlite:///FILE or postgresql://…)",
+                code="settings",
+            )
+        self.service = service
+        self.is_sqlite = url.startswith("sqlite:")
+        if self.is_sqlite:
+            self.engine = _sqlite_engine(url)
+        else:
+            url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+            self.engine = sa.create_engine(
+                url,
+                pool_size=4,
+                max_overflow=4,
+                pool_pre_ping=True,
+                connect_args={"options": f"-c search_path={service} -c synchronous_commit=on", "connect_timeout": 5},
+            )
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """One transaction that writes. Raises Unavailable when the database can't be reached or is full."""
+        with translated(self.service), self.engine.connect() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            with connection.begin() if not self.is_sqlite else _sqlite_transaction(connection):
+                yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """One consistent snapshot for reading."""
+        with translated(self.service), self.engine.connect() as connection:
+            if self.is_sqlite:
+                connection.exec_driver_sql("BEGIN")
+                with _sqlite_transaction(connection):
+                    yield connection
+            else:
+                connection = connection.execution_options(isolation_level="REPEATABLE READ")
+                with connection.begin():
+                    yield connection
+
+    def ping(self) -> None:
+        """Raises Unavailable when the database does not answer."""
+        with self.read() as connection:
+            connection.execute(sa.text("SELECT 1"))
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+@contextmanager
+def _sqlite_transaction(connection: sa.Connection) -> Iterator[None]:
+    # SQLAlchemy's own begin is silenced (see _sqlite_engine): the BEGIN has been sent by hand.
+    try:
+        yield
+    except BaseException:
+        connection.exec_driver_sql("ROLLBACK")
+        connection.rollback()
+        raise
+    connection.exec_driver_sql("COMMIT")
+    connection.commit()
+
+
+def _sqlite_engine(url: str) -> sa.Engine:
+    engine = sa.create_engine(url, pool_size=4, max_overflow=8, connect_args={"timeout": BUSY_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def _configure(dbapi_connection: object, _: object) -> None:
+        dbapi_connection.isolation_level = None  # type: ignore[attr-defined]  # we send BEGIN ourselves
+        cursor = dbapi_connection.cursor()  # type: ignore[attr-defined]
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "temp_store=MEMORY",
+            "cache_size=-16000",
+            "wal_autocheckpoint=4000",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return engine
+
+
+@contextmanager
+def translated(service: str) -> Iterator[None]:
+    """Turns what a database driver raises for outside reasons into Unavailable, said plainly."""
+    try:
+        yield
+    except PenstockError:
+        raise
+    except DBAPIError as error:
+        text = str(error.orig)
+        if "full" in text and ("disk" in text or "space" in text):
+            raise Unavailable(f"the {service}'s database disk is full: free some space", code="disk_full") from error
+        if isinstance(error, OperationalError) or error.connection_invalidated:
+            first = text.strip().splitlines()[0] if text.strip() else "no answer"
+            raise Unavailable(f"the {service}'s database can't be used: {first}", code="sql_unavailable") from error
+        raise
+
+
+def migrate(database: Database) -> None:
+    """Brings the service's schema to its newest version (alembic scripts in `SERVICE/migrations/versions`)."""
+    import importlib.util
+
+    from alembic import command
+    from alembic.config import Config
+
+    spec = importlib.util.find_spec(database.service)
+    assert spec is not None, database.service
+    assert spec.submodule_search_locations, database.service
+    folder = Path(next(iter(spec.submodule_search_locations))) / "migrations"
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "alembic"))
+    config.set_main_option("version_locations", str(folder))
+    config.set_main_option("path_separator", "os")
+    with translated(database.service), database.engine.connect() as connection:
+        if not database.is_sqlite:
+            connection.execute(sa.text(f'CREATE SCHEMA IF NOT EXISTS "{database.service}"'))
+            connection.commit()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+        connection.commit()
