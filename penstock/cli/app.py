@@ -1,0 +1,87 @@
+"""All commands in one place, and the one place that turns what went wrong into a sentence and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from penstock import __version__
+from penstock.cli.up import up
+
+__all__ = ["app", "run"]
+
+FAILED = 1
+BAD_INPUT = 2
+
+app = typer.Typer(
+    name="penstock",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(up)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"penstock {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Large batches of AI work: choose the items, see the plan, start, watch, pause, stop, resume.
+
+    Begin with `penstock up`, then, in a second terminal:
+
+      penstock documents analyze ./texts
+
+    Exit codes: 0 completed; 1 failed, stopped or unreachable; 2 bad input or usage; 3 completed with failures.
+    """
+
+
+def run() -> int:
+    """Runs the command line; the exit code."""
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.Abort:
+        return FAILED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except KeyboardInterrupt:
+        return FAILED
+    except BrokenPipeError:
+        sys.stderr.close()
+        return FAILED
+    except Exception as error:
+        return _told(error)
+    return code if isinstance(code, int) else 0
+
+
+def _told(error: Exception) -> int:
+    # Imported late: most commands end well, and this brings gRPC with it.
+    from penstock.runtime.errors import InvalidInput, NotFound, PenstockError, TooLarge
+
+    if not isinstance(error, PenstockError):
+        if isinstance(error, OSError):
+            place = f"{error.filename}: " if error.filename else ""
+            print(f"penstock: {place}{error.strerror or error}", file=sys.stderr)
+            return FAILED
+        raise error
+    if "--json" in sys.argv:
+        import json
+
+        print(json.dumps({"error": {"code": error.code, "message": error.message}}), file=sys.stderr)
+    else:
+        print(f"penstock: {error.message}", file=sys.stderr)
+    return BAD_INPUT if isinstance(error, (InvalidInput, NotFound, TooLarge)) else FAILED
