@@ -1,0 +1,82 @@
+"""`AsyncClient`: a running Penstock on this event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from penstock.client.connection import RETRY_SECONDS, Connection
+from penstock.client.discovery import Endpoints, find
+from penstock.client.documents import Documents
+from penstock.client.exports import export
+from penstock.client.resources import Collections, Plans, Processors, Sources
+from penstock.client.runs import RunRef, Runs
+
+__all__ = ["AsyncClient"]
+
+
+class AsyncClient:
+    """Use it as `async with AsyncClient() as penstock`: it finds the server on entry and closes its channels on exit.
+
+    url, data: where the server is (see `penstock.client.discovery`); endpoints: where it is, known already. actor:
+    who acts, as the events tell it. retry_seconds: how long a service may be away before a read gives up.
+    """
+
+    endpoints: Endpoints
+    connection: Connection
+    documents: Documents
+    sources: Sources
+    plans: Plans
+    runs: Runs
+    processors: Processors
+    collections: Collections
+
+    def __init__(
+        self,
+        *,
+        url: str | None = None,
+        data: Path | str | None = None,
+        endpoints: Endpoints | None = None,
+        actor: str = "sdk",
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
+        self._url = url
+        self._data = data
+        self._given = endpoints
+        self._actor = actor
+        self._retry_seconds = retry_seconds
+
+    async def open(self) -> Self:
+        """Finds the server. Raises Unavailable (code `not_running`) where there is none."""
+        if self._given is not None:
+            self.endpoints = self._given
+        else:
+            self.endpoints = await asyncio.to_thread(find, url=self._url, data=self._data)
+        self.connection = Connection(self.endpoints, actor=self._actor, retry_seconds=self._retry_seconds)
+        self.sources = Sources(self.connection)
+        self.plans = Plans(self.connection)
+        self.runs = Runs(self.connection)
+        self.processors = Processors(self.connection)
+        self.collections = Collections(self.connection)
+        self.documents = Documents(self.connection, sources=self.sources, plans=self.plans, runs=self.runs)
+        return self
+
+    async def close(self) -> None:
+        await self.connection.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def export(self, job: RunRef, format: str) -> AsyncIterator[bytes]:  # noqa: A002
+        """The export of a job (`csv` or `json`), piece by piece."""
+        _, write = export(format)
+        async for piece in write(self.documents, await self.documents.run(job)):
+            yield piece

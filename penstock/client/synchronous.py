@@ -1,0 +1,261 @@
+"""`Client`: the same for code without an event loop.
+
+One background thread runs the loop; every method hands its call over and waits. An interrupt (Ctrl-C) while waiting
+cancels the call and comes up in the caller's thread. A client may be shared by threads; it does not survive a fork.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from penstock.client.asynchronous import AsyncClient
+from penstock.client.connection import RETRY_SECONDS
+from penstock.client.discovery import Endpoints
+from penstock.client.documents import DocumentView, Results
+from penstock.client.jobs import JobStatus
+from penstock.client.resources import StageOptions
+from penstock.client.runs import RunRef
+from penstock.client.uploads import PathLike
+from penstock.v1 import analyzer_pb2, common_pb2, planner_pb2, scheduler_pb2
+
+__all__ = ["Client"]
+
+T = TypeVar("T")
+
+
+class _Loop:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="penstock-client", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def each(self, items: AsyncIterator[T]) -> Iterator[T]:
+        async def following() -> tuple[bool, T | None]:
+            try:
+                return True, await anext(items)
+            except StopAsyncIteration:
+                return False, None
+
+        try:
+            while True:
+                more, item = self.run(following())
+                if not more:
+                    return
+                yield item  # type: ignore[misc]  # None only where T has it
+        finally:
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                self.run(close())
+
+    def stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5)
+        if not self._loop.is_running():
+            self._loop.close()
+
+
+class Sources:
+    """See `penstock.client.resources.Sources`."""
+
+    def __init__(self, loop: _Loop, client: AsyncClient) -> None:
+        self._loop, self._it = loop, client.sources
+
+    def documents(self, paths: Sequence[PathLike], *, zip: bool = False) -> planner_pb2.Source:  # noqa: A002
+        return self._loop.run(self._it.documents(paths, zip=zip))
+
+    def items(self, items: PathLike | Sequence[Mapping[str, object]]) -> planner_pb2.Source:
+        return self._loop.run(self._it.items(items))
+
+    def get(self, source_id: str) -> planner_pb2.Source:
+        return self._loop.run(self._it.get(source_id))
+
+
+class Plans:
+    """See `penstock.client.resources.Plans`."""
+
+    def __init__(self, loop: _Loop, client: AsyncClient) -> None:
+        self._loop, self._it = loop, client.plans
+
+    def create(
+        self,
+        source_id: str,
+        *,
+        stages: Sequence[StageOptions] = (),
+        granularity: str = "",
+        name: str = "",
+        validate_only: bool = False,
+        request_id: str = "",
+    ) -> planner_pb2.Plan:
+        return self._loop.run(
+            self._it.create(
+                source_id,
+                stages=stages,
+                granularity=granularity,
+                name=name,
+                validate_only=validate_only,
+                request_id=request_id,
+            )
+        )
+
+    def get(self, plan_id: str) -> planner_pb2.Plan:
+        return self._loop.run(self._it.get(plan_id))
+
+    def items(self, plan_id: str, *, stage: int = 0) -> Iterator[common_pb2.Item]:
+        return self._loop.each(self._it.items(plan_id, stage=stage))
+
+
+class Runs:
+    """See `penstock.client.runs.Runs`."""
+
+    def __init__(self, loop: _Loop, client: AsyncClient) -> None:
+        self._loop, self._it = loop, client.runs
+
+    def start(self, plan_id: str, *, name: str = "", request_id: str = "") -> scheduler_pb2.Run:
+        return self._loop.run(self._it.start(plan_id, name=name, request_id=request_id))
+
+    def get(self, run: RunRef) -> scheduler_pb2.Run:
+        return self._loop.run(self._it.get(run))
+
+    def list(self, *, limit: int = 50, states: Sequence[str] = ()) -> builtins.list[scheduler_pb2.Run]:
+        return self._loop.run(self._it.list(limit=limit, states=states))
+
+    def pause(self, run_id: str, *, reason: str = "") -> scheduler_pb2.RunCommandResponse:
+        return self._loop.run(self._it.pause(run_id, reason=reason))
+
+    def resume(self, run_id: str, *, reason: str = "") -> scheduler_pb2.RunCommandResponse:
+        return self._loop.run(self._it.resume(run_id, reason=reason))
+
+    def stop(self, run_id: str, *, force: bool = False, reason: str = "") -> scheduler_pb2.RunCommandResponse:
+        return self._loop.run(self._it.stop(run_id, force=force, reason=reason))
+
+    def items(self, run_id: str, *, stage: int = 0, states: Sequence[str] = ()) -> Iterator[scheduler_pb2.RunItem]:
+        return self._loop.each(self._it.items(run_id, stage=stage, states=states))
+
+    def events(self, run_id: str, *, after: int = 0, types: Sequence[str] = ()) -> Iterator[scheduler_pb2.Event]:
+        return self._loop.each(self._it.events(run_id, after=after, types=types))
+
+    def watch(self, run_id: str, *, after: int = 0, from_now: bool = False) -> Iterator[scheduler_pb2.WatchRunResponse]:
+        return self._loop.each(self._it.watch(run_id, after=after, from_now=from_now))
+
+    def wait(
+        self, run_id: str, *, on_change: Callable[[scheduler_pb2.Run], None] = lambda run: None
+    ) -> scheduler_pb2.Run:
+        """`on_change` is called on the client's own thread."""
+        return self._loop.run(self._it.wait(run_id, on_change=on_change))
+
+
+class Documents:
+    """See `penstock.client.documents.Documents`."""
+
+    def __init__(self, loop: _Loop, client: AsyncClient) -> None:
+        self._loop, self._it, self._client = loop, client.documents, client
+
+    def analyze(
+        self,
+        paths: Sequence[PathLike],
+        *,
+        zip: bool = False,  # noqa: A002
+        granularity: str = "sentence",
+        name: str = "",
+        on_upload: Callable[[planner_pb2.Source], None] = lambda source: None,
+    ) -> JobStatus:
+        return self._loop.run(self._it.analyze(paths, zip=zip, granularity=granularity, name=name, on_upload=on_upload))
+
+    def start(self, source_id: str, *, granularity: str = "sentence", name: str = "") -> JobStatus:
+        return self._loop.run(self._it.start(source_id, granularity=granularity, name=name))
+
+    def status(self, job: RunRef) -> JobStatus:
+        return self._loop.run(self._it.status(job))
+
+    def jobs(self, *, skip: int = 0, limit: int = 50) -> list[JobStatus]:
+        return self._loop.run(self._it.jobs(skip=skip, limit=limit))
+
+    def wait(self, job: RunRef, *, on_change: Callable[[JobStatus], None] = lambda status: None) -> JobStatus:
+        """`on_change` is called on the client's own thread."""
+        return self._loop.run(self._it.wait(job, on_change=on_change))
+
+    def results(self, job: RunRef) -> Results:
+        return self._loop.run(self._it.results(job))
+
+    def document(self, job: RunRef, document_id: int) -> DocumentView:
+        return self._loop.run(self._it.document(job, document_id))
+
+    def collection(self, job: RunRef) -> analyzer_pb2.Collection | None:
+        """Clusters, matrix, most similar pairs, duplicates; None until the job is COMPLETED."""
+
+        async def get() -> analyzer_pb2.Collection | None:
+            return await self._it.collection(await self._it.run(job))
+
+        return self._loop.run(get())
+
+    def export(self, job: RunRef, format: str = "csv") -> Iterator[bytes]:  # noqa: A002
+        """The export (`csv` or `json`), piece by piece."""
+        return self._loop.each(self._client.export(job, format))
+
+
+class Processors:
+    """See `penstock.client.resources.Processors`."""
+
+    def __init__(self, loop: _Loop, client: AsyncClient) -> None:
+        self._loop, self._it = loop, client.processors
+
+    def list(self) -> builtins.list[planner_pb2.Processor]:
+        return self._loop.run(self._it.list())
+
+
+class Client:
+    """A running Penstock. Use it as `with Client() as penstock`, or call `close` when done.
+
+    Takes what `AsyncClient` takes. Raises Unavailable (code `not_running`) when there is none.
+    """
+
+    def __init__(
+        self,
+        *,
+        url: str | None = None,
+        data: Path | str | None = None,
+        endpoints: Endpoints | None = None,
+        actor: str = "sdk",
+        retry_seconds: float = RETRY_SECONDS,
+    ) -> None:
+        self._loop = _Loop()
+        client = AsyncClient(url=url, data=data, endpoints=endpoints, actor=actor, retry_seconds=retry_seconds)
+        try:
+            self._client = self._loop.run(client.open())
+        except BaseException:
+            self._loop.stop()
+            raise
+        self.endpoints = self._client.endpoints
+        self.sources = Sources(self._loop, self._client)
+        self.plans = Plans(self._loop, self._client)
+        self.runs = Runs(self._loop, self._client)
+        self.documents = Documents(self._loop, self._client)
+        self.processors = Processors(self._loop, self._client)
+
+    def close(self) -> None:
+        self._loop.run(self._client.close())
+        self._loop.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,138 @@
+"""Files, folders, archives and JSON lines as the message stream of `PlannerService.CreateSource`.
+
+Every function here gives a stream that can be made anew, so that an upload broken half-way can be sent again as a
+whole; the planner keeps nothing of a stream that did not end. At most about 1 MiB is in memory at a time. Dotfiles,
+`__MACOSX` and links to folders are left out of a folder, as the planner leaves them out of an archive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import orjson
+
+from penstock.runtime.errors import InvalidInput, NotFound
+from penstock.v1 import planner_pb2
+
+__all__ = ["CHUNK_BYTES", "document_parts", "item_parts", "listed", "packed"]
+
+CHUNK_BYTES = 512 << 10
+"""Bytes of one chunk message; the planner takes at most 1 MiB."""
+
+_GROUP_FILES = 256
+
+Part = planner_pb2.CreateSourceRequest
+PathLike = Path | str
+
+
+def listed(paths: Sequence[PathLike]) -> list[tuple[str, Path]]:
+    """(name, file) of every document under the paths:
+
+    a file by its own name, a folder's files by their path inside it.
+    """
+    found: list[tuple[str, Path]] = []
+    for given in paths:
+        path = Path(given)
+        if path.is_dir():
+            found.extend(_walk(path))
+        elif path.is_file():
+            found.append((path.name, path))
+        else:
+            raise NotFound(f"{given}: no such file or folder", code="no_such_file")
+    if not found:
+        raise InvalidInput(
+            f"there are no documents in {', '.join(map(str, paths)) or 'nothing'}: "
+            "give .txt, .md, .pdf, .docx or .html files",
+            code="no_documents",
+        )
+    return found
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
+    for place, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        for name in sorted(files):
+            path = Path(place, name)
+            if not name.startswith(".") and path.is_file():
+                yield path.relative_to(folder).as_posix(), path
+
+
+async def document_parts(files: Sequence[tuple[str, Path]], *, archive: bool, request_id: str) -> AsyncIterator[Part]:
+    """The stream of documents (name, file), or of the one archive."""
+    kind = planner_pb2.SOURCE_KIND_DOCUMENTS
+    yield Part(header=Part.Header(kind=kind, zip=archive, request_id=request_id))
+    position = 0
+    while position < len(files):
+        group, large = await asyncio.to_thread(_read_group, files, position)
+        for name, data in group:
+            yield Part(file=Part.File(name=name))
+            if data:
+                yield Part(chunk=data)
+        position += len(group)
+        if large is not None:
+            name, path = files[position]
+            yield Part(file=Part.File(name=name))
+            async for chunk in _chunks(path):
+                yield Part(chunk=chunk)
+            position += 1
+
+
+def _read_group(files: Sequence[tuple[str, Path]], start: int) -> tuple[list[tuple[str, bytes]], Path | None]:
+    """The next small files, up to about a chunk together; and the next one if it is too large to be read whole."""
+    group: list[tuple[str, bytes]] = []
+    size = 0
+    for name, path in files[start : start + _GROUP_FILES]:
+        try:
+            length = path.stat().st_size
+            if length > CHUNK_BYTES:
+                return group, path
+            if group and size + length > CHUNK_BYTES:
+                break
+            data = path.read_bytes()
+        except OSError as error:
+            raise InvalidInput(f"{path} can't be read: {error.strerror}", code="unreadable_file") from error
+        if len(data) > CHUNK_BYTES:  # it grew meanwhile
+            return group, path
+        group.append((name, data))
+        size += len(data)
+    return group, None
+
+
+async def _chunks(path: Path) -> AsyncIterator[bytes]:
+    try:
+        with path.open("rb", buffering=0) as file:
+            while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                yield chunk
+    except FileNotFoundError:
+        raise NotFound(f"{path}: no such file", code="no_such_file") from None
+    except OSError as error:
+        raise InvalidInput(f"{path} can't be read: {error.strerror}", code="unreadable_file") from error
+
+
+def packed(items: Iterable[Mapping[str, object]]) -> Iterator[bytes]:
+    """Items as JSON lines, in chunks."""
+    lines = bytearray()
+    for item in items:
+        lines += orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE)
+        if len(lines) >= CHUNK_BYTES:
+            yield from (bytes(lines[at : at + CHUNK_BYTES]) for at in range(0, len(lines), CHUNK_BYTES))
+            lines.clear()
+    if lines:
+        yield bytes(lines)
+
+
+async def item_parts(items: PathLike | Sequence[Mapping[str, object]], *, request_id: str) -> AsyncIterator[Part]:
+    """The stream of plain items: a JSONL file, or mappings with `key`, and optionally `group` and `payload`."""
+    yield Part(header=Part.Header(kind=planner_pb2.SOURCE_KIND_ITEMS, request_id=request_id))
+    if isinstance(items, (str, Path)):
+        path = Path(items)
+        yield Part(file=Part.File(name=path.name))
+        async for chunk in _chunks(path):
+            yield Part(chunk=chunk)
+        return
+    yield Part(file=Part.File(name="items.jsonl"))
+    for chunk in packed(items):
+        yield Part(chunk=chunk)
