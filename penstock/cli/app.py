@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 from penstock import __version__
+from penstock.cli import documents, runs, server
 from penstock.cli.up import up
 
 __all__ = ["app", "run"]
@@ -25,6 +26,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(up)
+app.command()(server.status)
+app.add_typer(documents.app, name="documents")
+app.add_typer(runs.app, name="runs")
+app.add_typer(server.processors, name="processors")
+app.command()(server.settings)
 
 
 def _version(wanted: bool) -> None:
@@ -52,20 +58,16 @@ def root(
 def run() -> int:
     """Runs the command line; the exit code."""
     try:
-        code = app(standalone_mode=False)
-    except click.exceptions.Abort:
-        return FAILED
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except KeyboardInterrupt:
-        return FAILED
+        app()
+    except SystemExit as ended:  # how typer ends: 2 for usage, else the command's own code
+        return ended.code if isinstance(ended.code, int) else 0
     except BrokenPipeError:
-        sys.stderr.close()
+        # `penstock … | head`: nobody reads on, and the interpreter's own flush at exit must not complain of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except Exception as error:
         return _told(error)
-    return code if isinstance(code, int) else 0
+    return 0
 
 
 def _told(error: Exception) -> int:

@@ -27,11 +27,10 @@ __all__ = ["DataFolder", "default_data_folder"]
 
 
 def default_data_folder() -> Path:
-    """`$PENSTOCK_DATA`, else `penstock` in the user's data home."""
+    """`$PENSTOCK_DATA`, else where clients look for a server without `--data`."""
     if given := os.environ.get("PENSTOCK_DATA"):
         return Path(given)
-    home = os.environ.get("XDG_DATA_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "share") / "penstock"
+    return Path.home() / ".local" / "share" / "penstock"
 
 
 def _problem(error: OSError, path: Path) -> PenstockError:

@@ -1,0 +1,54 @@
+# The front door. Everything runs in .venv, which set-up makes from the hashed locks; nothing else is touched.
+
+PYTHON ?= python3
+VENV := .venv/bin
+RUN := $(VENV)/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo up test lint format verify stubs docs bench eval clean
+
+help:  ## This list
+	@echo "penstock: make TARGET"
+	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{ printf "  %-9s %s\n", $$1, $$2 }'
+
+setup:  ## Make .venv with .venv/bin/penstock (Python 3.11 or newer with its venv module)
+	@$(PYTHON) -I tools/setup.py runtime
+
+setup-dev:
+	@$(PYTHON) -I tools/setup.py dev
+
+demo: setup  ## Documents in, results out, in a few minutes: demo-out/ [DOCS=FOLDER|FILE.zip]
+	@$(RUN) -m tools.demo $(if $(DOCS),"$(DOCS)")
+
+up: setup  ## Start Penstock here until Ctrl-C [ARGS="--port 9000 --data DIR"]
+	@exec $(VENV)/penstock up $(ARGS)
+
+test: setup-dev  ## All tests, on real servers [ARGS="tests/unit -k name"]
+	@$(RUN) -m tools.test $(ARGS)
+
+lint: setup-dev  ## ruff and mypy --strict
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+format: setup-dev
+	@$(RUN) -m ruff check --fix .
+	@$(RUN) -m ruff format .
+
+verify: setup-dev  ## Generated files and documents say what their sources say
+	@$(RUN) -m tools.verify
+
+stubs: setup-dev  ## Generate penstock/v1 from protos/
+	@$(RUN) -m tools.stubs
+
+docs: setup-dev  ## Write the settings' table into docs/operating.md
+	@$(RUN) -m tools.verify --write-docs
+
+bench: setup-dev  ## Speed and size, as tables and bench-out/*.json [ARGS=--quick]
+	@$(RUN) -m tests.bench $(ARGS)
+
+eval: setup-dev  ## Train and measure the detector and the clusters: eval-out/ (needs the data beside the project)
+	@$(RUN) -m tools.evaluate $(ARGS)
+
+clean:  ## Remove .venv and what the targets above have written
+	rm -rf .venv demo-out bench-out eval-out build *.egg-info .mypy_cache .ruff_cache .pytest_cache

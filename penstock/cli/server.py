@@ -1,0 +1,134 @@
+"""`penstock status`, `penstock processors list`, `penstock settings`: what runs, what it can do, how it is set."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+import typer
+
+from penstock.cli import show
+from penstock.cli.options import DataOption, JsonOption, carry_out, connected
+
+__all__ = ["processors", "settings", "status"]
+
+ANSWER_SECONDS = 5.0
+
+processors = typer.Typer(no_args_is_help=True, help="The code that turns items into outcomes.")
+
+
+def status(data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Where Penstock runs, whether it is ready, and what it is doing. Exit code 1 when it is not ready.
+
+    Example: penstock status --json
+    """
+
+    async def work() -> int:
+        import asyncio
+
+        from penstock import __version__
+
+        async with connected(data) as client:
+            found = client.endpoints
+            problem = await asyncio.to_thread(_readiness, found.http)
+            active = [] if problem else await client.runs.list(limit=100, states=["running", "queued", "paused"])
+        told: dict[str, Any] = {
+            "version": __version__,
+            "url": found.http,
+            "data": str(found.data) if found.data else None,
+            "ready": not problem,
+            "problem": problem or None,
+            "active_runs": [run.number for run in active],
+            "planner": found.planner,
+            "scheduler": found.scheduler,
+            "analyzer": found.analyzer,
+            "pids": _pids(found.data),
+        }
+        if as_json:
+            show.print_json(told)
+        else:
+            show.say(f"Penstock {__version__} at {found.http}: " + (f"not ready ({problem})" if problem else "ready"))
+            if found.data:
+                show.say(f"  data folder  {found.data}")
+            show.say(f"  active runs  {', '.join(map(str, told['active_runs'])) or 'none'}")
+            for name, pid in told["pids"].items():
+                show.say(f"  {name:<12} {told.get(name, '')} pid {pid}".replace("  pid", " pid"))
+        return 1 if problem else 0
+
+    carry_out(work())
+
+
+def _readiness(url: str) -> str:
+    """Empty when ready, else why not."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{url}/readyz", timeout=ANSWER_SECONDS):
+            return ""
+    except urllib.error.HTTPError as error:
+        body = error.read(4096).decode(errors="replace")
+        try:
+            return str(json.loads(body).get("detail") or body)
+        except (ValueError, AttributeError):
+            return body or f"/readyz answers {error.code}"
+    except OSError as error:
+        return f"the gateway does not answer: {getattr(error, 'reason', error)}"
+
+
+def _pids(data: Any) -> dict[str, int]:
+    try:
+        found: dict[str, int] = json.loads((data / "endpoints.json").read_text())["pids"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return found
+
+
+@processors.command("list")
+def list_processors(data: DataOption = None, as_json: JsonOption = False) -> None:
+    """The processors that runs may name, with their parameters.
+
+    Example: penstock processors list
+    """
+
+    async def work() -> None:
+        from penstock.client.views import processor_view
+
+        async with connected(data) as client:
+            views = [processor_view(processor) for processor in await client.processors.list()]
+        if as_json:
+            show.print_json(views)
+            return
+        show.print_table(
+            ("processor", "version", "parameters", "description"),
+            [
+                (
+                    view["name"],
+                    view["version"],
+                    ", ".join((view["parameters_schema"] or {}).get("properties", {})),
+                    view["description"],
+                )
+                for view in views
+            ],
+        )
+
+    carry_out(work())
+
+
+def settings(as_json: JsonOption = False) -> None:
+    """Every setting with its default and meaning. Set one by environment or in a file:
+
+    PENSTOCK_SCHEDULER__WORKERS=4 penstock up
+
+    [scheduler] workers = 4     in DIR/penstock.toml, or in a file given by --config
+    """
+    from penstock.runtime.settings import PREFIX, describe
+
+    if as_json:
+        show.print_json([{"name": name, "default": default, "description": text} for name, default, text in describe()])
+        return
+    rows = [(name, PREFIX + name.upper().replace(".", "__"), default, text) for name, default, text in describe()]
+    width = max(len(name) for name, *_ in rows)
+    for name, variable, default, text in rows:
+        typer.echo(f"{name:<{width}}  {default}")
+        typer.echo(f"{'':<{width}}  {text} {variable}")

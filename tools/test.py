@@ -1,0 +1,55 @@
+"""`make test`: runs pytest, and fails if a process of the tests is left afterwards (and ends it).
+
+Whatever tests start carries a mark in its environment, so that what outlives them is found by it, not by its name.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+MARK = "PEN_TEST_RUN"
+GRACE_SECONDS = 5.0
+
+
+def marked(mark: str) -> dict[int, str]:
+    """Living processes with the mark, other than this one: pid -> command line."""
+    found = {}
+    needle = f"{MARK}={mark}".encode()
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        try:
+            environment = Path(f"/proc/{entry}/environ").read_bytes()
+            words = Path(f"/proc/{entry}/cmdline").read_bytes()
+        except OSError:
+            continue
+        if needle in environment and words:
+            found[int(entry)] = words.replace(b"\0", b" ").decode(errors="replace").strip()
+    return found
+
+
+def main() -> int:
+    mark = secrets.token_hex(8)
+    environment = {**os.environ, MARK: mark}
+    environment.pop("PYTHONPATH", None)
+    code = subprocess.run([sys.executable, "-P", "-m", "pytest", *sys.argv[1:]], env=environment, check=False).returncode
+    deadline = time.monotonic() + GRACE_SECONDS
+    while (left := marked(mark)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for pid, words in left.items():
+        print(f"test: left running: {pid} {words[:150]}", file=sys.stderr)
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    return code or (1 if left else 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
