@@ -1,0 +1,85 @@
+"""Settings -> wiring -> serve -> drain."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import grpc
+
+from penstock.runtime import metrics
+from penstock.runtime.blobs import BlobStore
+from penstock.runtime.clock import SystemClock, random_id
+from penstock.runtime.program import Service, main
+from penstock.runtime.settings import Settings
+from penstock.runtime.sql import Database, migrate
+from penstock.v1 import scheduler_pb2_grpc
+from scheduler.backends.process import ProcessBackend
+from scheduler.commands import Commands
+from scheduler.engine import Engine
+from scheduler.lease_service import LeaseService
+from scheduler.listing import ItemList
+from scheduler.plans import Plans
+from scheduler.ready import Ready
+from scheduler.service import SchedulerService
+from scheduler.sweeps import Sweeps
+from scheduler.windows import Windows
+
+
+async def build(settings: Settings) -> Service:
+    section = settings.scheduler
+    clock = SystemClock.start()
+    database = Database(section.database_url, "scheduler")
+    await asyncio.to_thread(migrate, database)
+    ready = Ready(settings.redis_url, settings.redis_prefix)
+    plans = Plans(settings.planner_address, settings.token())
+    windows = Windows(database, plans, ready, items=section.window_items, byte_limit=section.window_bytes)
+    engine = Engine(
+        section,
+        database,
+        windows,
+        ready,
+        BlobStore(settings.blob_folder()),
+        clock=clock,
+        new_id=random_id,
+        jitter=random.random,
+    )
+    commands = Commands(engine, plans, new_id=random_id)
+    sweeps = Sweeps(engine, database, windows, ready, seconds=section.sweep_seconds)
+    loops = {
+        "commits": engine.commits.serve,
+        "rebuild": engine.rebuild,
+        "follow": engine.follow,
+        "feed": windows.serve,
+        "fed": engine.fed,
+        "sweeps": sweeps.serve,
+    }
+    if section.backend == "process":
+        loops["workers"] = ProcessBackend(settings, engine, database, clock=clock, new_id=random_id).serve
+    metrics.expose(section.metrics_port)
+
+    def register(server: grpc.aio.Server) -> None:
+        service = SchedulerService(commands, engine, database, ItemList(database, plans))
+        scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(service, server)
+        scheduler_pb2_grpc.add_LeaseServiceServicer_to_server(LeaseService(engine), server)
+
+    async def check_sql() -> None:
+        await asyncio.to_thread(database.ping)
+
+    async def close() -> None:
+        engine.commits.close()
+        await plans.close()
+        await ready.close()
+        database.close()
+
+    return Service(
+        register=register,
+        names=["penstock.v1.SchedulerService", "penstock.v1.LeaseService"],
+        checks={"sql": check_sql, "redis": ready.check},
+        loops=loops,
+        close=close,
+    )
+
+
+if __name__ == "__main__":
+    main("scheduler", build, listen=lambda settings: settings.scheduler.listen)

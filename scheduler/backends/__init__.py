@@ -1,0 +1,1 @@
+"""Who starts workers. One interface, one conformance suite; `process` starts local processes."""

@@ -1,0 +1,135 @@
+"""Group commit: calls that arrive together share one SQL transaction.
+
+`run(work)` puts a call into a bounded queue; one writer takes what waits, runs the calls one after another in one
+transaction and commits. After the commit, and before any call is answered or the next group begins, what each call
+asks of Redis (`Effects`) is done in the order of the commits: so Redis never hears of two commits in the wrong order.
+
+Failure story
+  a call of the group raises   the group is rolled back and every call runs in a transaction of its own.
+  the commit is ambiguous      the connection broke while committing: each call runs again by itself; calls are written
+  so that a repetition is
+                               answered from the rows (a fence that no longer holds, a request id that is known).
+  Redis fails afterwards       the commit stands; leases are rebuilt from SQL under a new generation.
+  the queue is full            RESOURCE_EXHAUSTED, nothing was begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import sqlalchemy as sa
+
+from penstock.runtime import metrics
+from penstock.runtime.errors import Overloaded, Unavailable
+from penstock.runtime.sql import Database
+
+__all__ = ["Effects", "GroupCommit", "Work"]
+
+T = TypeVar("T")
+
+MAX_GROUP = 64
+
+
+@dataclass
+class Effects:
+    """What a commit means outside SQL. `forget` and `ready` are (run, stage) -> seqs; `changed`: numbers of runs whose
+    state, stage or counters changed; `moved`: of these, the ones whose states changed."""
+
+    forget: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    ready: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    renew: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    changed: set[int] = field(default_factory=set)
+    moved: set[int] = field(default_factory=set)
+
+
+Work = Callable[[sa.Connection, Effects], T]
+
+
+@dataclass
+class _Call(Generic[T]):
+    work: Work[T]
+    future: asyncio.Future[T]
+
+
+class GroupCommit:
+    """`apply` carries the effects of a committed group out; it must not raise."""
+
+    def __init__(
+        self, database: Database, apply: Callable[[list[Effects]], Awaitable[None]], *, queue_size: int
+    ) -> None:
+        self._database = database
+        self._apply = apply
+        self._queue: asyncio.Queue[_Call[Any]] = asyncio.Queue(queue_size)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sql-writer")
+
+    async def run(self, work: Work[T]) -> T:
+        """The call's answer, once it is durable. Raises what the call raises; Overloaded; Unavailable."""
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        try:
+            self._queue.put_nowait(_Call(work, future))
+        except asyncio.QueueFull:
+            raise Overloaded("the scheduler has too many calls waiting to be recorded; try again in a second") from None
+        return await future
+
+    async def serve(self) -> None:
+        """The writer's loop; runs until cancelled."""
+        while True:
+            group = [await self._queue.get()]
+            while len(group) < MAX_GROUP and not self._queue.empty():
+                group.append(self._queue.get_nowait())
+            await self._record(group)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)
+
+    async def _record(self, group: list[_Call[Any]]) -> None:
+        started = time.perf_counter()
+        loop = asyncio.get_running_loop()
+        shared = len(group) > 1
+        try:
+            answers = await loop.run_in_executor(self._thread, self._transaction, group)
+        except Exception as error:
+            if shared or _ambiguous(error):
+                for call in group:
+                    await self._alone(call)
+            else:
+                _fail(group[0], error)
+            return
+        metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
+        metrics.COMMIT_CALLS.observe(len(group))
+        await self._apply([effects for _, effects in answers])
+        for call, (answer, _) in zip(group, answers, strict=True):
+            if not call.future.done():
+                call.future.set_result(answer)
+
+    async def _alone(self, call: _Call[Any]) -> None:
+        try:
+            answers = await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, [call])
+        except Exception as error:
+            _fail(call, error)
+            return
+        await self._apply([answers[0][1]])
+        if not call.future.done():
+            call.future.set_result(answers[0][0])
+
+    def _transaction(self, group: list[_Call[Any]]) -> list[tuple[Any, Effects]]:
+        with self._database.write() as connection:
+            answers = []
+            for call in group:
+                effects = Effects()
+                answers.append((call.work(connection, effects), effects))
+            return answers
+
+
+def _ambiguous(error: Exception) -> bool:
+    return isinstance(error, Unavailable) and error.code == "sql_unavailable"
+
+
+def _fail(call: _Call[Any], error: Exception) -> None:
+    if not call.future.done():
+        call.future.set_exception(error)

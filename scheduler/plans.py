@@ -1,0 +1,46 @@
+"""The planner, as the scheduler sees it: a plan's head, and windows of its items."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from penstock.runtime.channel import calling, open_channel
+from penstock.v1 import common_pb2, planner_pb2, planner_pb2_grpc
+
+__all__ = ["Plans"]
+
+READ_LIMIT = 10_000
+
+
+class Plans:
+    """Raises the planner's errors as our own; `Unavailable` when it can't be reached."""
+
+    def __init__(self, address: str, token: str | None) -> None:
+        self._channel = open_channel(address, token)
+        self._stub = planner_pb2_grpc.PlannerServiceStub(self._channel)
+
+    async def get(self, plan_id: str) -> planner_pb2.Plan:
+        with calling():
+            return await self._stub.GetPlan(planner_pb2.GetPlanRequest(plan_id=plan_id))
+
+    async def window(self, plan_id: str, stage: int, after_seq: int, limit: int) -> planner_pb2.ReadPlanItemsResponse:
+        """Items with seq > `after_seq`, at most `limit`, in order."""
+        request = planner_pb2.ReadPlanItemsRequest(
+            plan_id=plan_id, stage=stage, after_seq=after_seq, limit=min(limit, READ_LIMIT)
+        )
+        with calling():
+            return await self._stub.ReadPlanItems(request)
+
+    async def items(self, plan_id: str, stage: int, seqs: Sequence[int]) -> list[common_pb2.Item]:
+        """Exactly these items, in order of `seqs`."""
+        found: list[common_pb2.Item] = []
+        for start in range(0, len(seqs), READ_LIMIT):
+            request = planner_pb2.ReadPlanItemsRequest(
+                plan_id=plan_id, stage=stage, seqs=list(seqs[start : start + READ_LIMIT])
+            )
+            with calling():
+                found += (await self._stub.ReadPlanItems(request)).items
+        return found
+
+    async def close(self) -> None:
+        await self._channel.close()

@@ -1,0 +1,1 @@
+"""The scheduler's SQL: rows, the locked run as unit of work, hot statements for both dialects, reads."""

@@ -1,0 +1,265 @@
+"""The hot statements: grant and settle batches of items, on SQLite and on PostgreSQL.
+
+Each takes a whole batch of one stage in one statement: JSON on SQLite, arrays on PostgreSQL. Nothing depends on table
+statistics: the PostgreSQL update finds each row by its key in a lateral sub-query that the planner cannot turn around.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from scheduler.domain.states import ItemState
+from scheduler.store.schema import attempts, items
+from scheduler.store.unit import RunUnit, StageRow
+
+__all__ = [
+    "Granted",
+    "ItemRow",
+    "Proposal",
+    "Settled",
+    "grant",
+    "record_attempts",
+    "reopen_stopped",
+    "rows_of",
+    "settle",
+    "stop_waiting",
+]
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """An item that Redis proposes to lease."""
+
+    seq: int
+    key: str
+    group: str
+
+
+@dataclass(frozen=True)
+class Granted:
+    seq: int
+    attempt: int
+    tries: int
+    alone: bool
+
+
+@dataclass(frozen=True)
+class ItemRow:
+    """What a decision about an ended attempt needs to know of its row."""
+
+    seq: int
+    state: str
+    attempt: int
+    tries: int
+    session: str
+    grant_number: int
+    start_ms: int | None
+    digest: bytes | None
+
+
+@dataclass(frozen=True)
+class Settled:
+    """An ended attempt as its row will say it. `settle_number` is set when it is the item's end."""
+
+    seq: int
+    attempt: int
+    state: str
+    tries: int
+    alone: bool
+    end_ms: int
+    due_ms: int | None
+    settle_number: int | None
+    digest: bytes | None
+    error_kind: str | None
+    error: str | None
+    result: bytes | None
+    result_blob: str | None
+    result_size: int | None
+
+
+# Lease a batch: new rows for what was never leased, the next attempt for what is startable; the rest is refused.
+_GRANT_TAIL = """
+ON CONFLICT (run, stage, seq) DO UPDATE SET was = items.state, state = 'running', attempt = items.attempt + 1,
+  session = excluded.session, grant_number = excluded.grant_number, start_ms = excluded.start_ms, end_ms = NULL,
+  due_ms = NULL, error_kind = NULL, error = NULL, digest = NULL
+WHERE items.state IN ('queued', 'retry')
+RETURNING seq, attempt, tries, alone, was
+"""
+_GRANT_HEAD = """
+INSERT INTO items (run, stage, seq, key, grp, state, attempt, tries, alone, session, grant_number, start_ms)
+"""
+_GRANT_SQLITE = sa.text(
+    _GRANT_HEAD
+    + """SELECT :run, :stage, value ->> 0, value ->> 1, value ->> 2, 'running', 1, 0, 0, :session, :grant, :now
+FROM json_each(:rows) WHERE true"""
+    + _GRANT_TAIL
+)
+_GRANT_POSTGRESQL = sa.text(
+    _GRANT_HEAD
+    + """SELECT :run, :stage, v.seq, v.key, v.grp, 'running', 1, 0, 0, :session, :grant, :now
+FROM unnest(CAST(:seqs AS bigint[]), CAST(:keys AS text[]), CAST(:groups AS text[])) AS v(seq, key, grp)"""
+    + _GRANT_TAIL
+)
+
+
+def grant(
+    unit: RunUnit, stage: StageRow, proposals: Sequence[Proposal], *, session: str, grant_number: int
+) -> list[Granted]:
+    """Leases what is startable; moves the stage's counters and cursor. What is not in the answer was refused."""
+    common = {
+        "run": stage.run,
+        "stage": stage.stage,
+        "session": session,
+        "grant": grant_number,
+        "now": unit.now_ms,
+    }
+    if unit.connection.dialect.name == "sqlite":
+        rows = orjson.dumps([(p.seq, p.key, p.group) for p in proposals]).decode()
+        result = unit.connection.execute(_GRANT_SQLITE, {**common, "rows": rows})
+    else:
+        result = unit.connection.execute(
+            _GRANT_POSTGRESQL,
+            {
+                **common,
+                "seqs": [p.seq for p in proposals],
+                "keys": [p.key for p in proposals],
+                "groups": [p.group for p in proposals],
+            },
+        )
+    granted = []
+    highest = stage.cursor - 1
+    for seq, attempt, tries, alone, was in result:
+        granted.append(Granted(seq, attempt, tries, bool(alone)))
+        highest = max(highest, seq)
+        if was == ItemState.RETRY:
+            stage.retry -= 1
+    stage.running += len(granted)
+    stage.cursor = highest + 1
+    granted.sort(key=lambda g: g.seq)
+    return granted
+
+
+_ROWS = "SELECT seq, state, attempt, tries, session, grant_number, start_ms, digest FROM items "
+_ROWS_SQLITE = sa.text(_ROWS + "WHERE run = :run AND stage = :stage AND seq IN (SELECT value FROM json_each(:seqs))")
+_ROWS_POSTGRESQL = sa.text(
+    "SELECT i.seq, i.state, i.attempt, i.tries, i.session, i.grant_number, i.start_ms, i.digest "
+    "FROM unnest(CAST(:seqs AS bigint[])) AS v(seq) CROSS JOIN LATERAL "
+    "(SELECT * FROM items WHERE run = :run AND stage = :stage AND seq = v.seq OFFSET 0) AS i"
+)
+
+
+def rows_of(connection: sa.Connection, run: int, stage: int, seqs: Sequence[int]) -> dict[int, ItemRow]:
+    """The rows of these items, by seq; one without a row is absent."""
+    values = {"run": run, "stage": stage}
+    if connection.dialect.name == "sqlite":
+        result = connection.execute(_ROWS_SQLITE, {**values, "seqs": orjson.dumps(list(seqs)).decode()})
+    else:
+        result = connection.execute(_ROWS_POSTGRESQL, {**values, "seqs": list(seqs)})
+    return {row[0]: ItemRow(*row) for row in result}
+
+
+# Settle a batch, each under its fence.
+_SETTLE_SQLITE = """
+UPDATE items SET state = ?, tries = ?, alone = ?, end_ms = ?, due_ms = ?, settle_number = ?, digest = ?, error_kind = ?,
+  error = ?, result = ?, result_blob = ?, result_size = ?
+WHERE run = ? AND stage = ? AND seq = ? AND attempt = ? AND state = 'running'
+"""
+_SETTLE_POSTGRESQL = sa.text("""
+UPDATE items SET state = v.state, tries = v.tries, alone = v.alone, end_ms = v.end_ms, due_ms = v.due_ms,
+  settle_number = v.settle_number, digest = v.digest, error_kind = v.error_kind, error = v.error, result = v.result,
+  result_blob = v.result_blob, result_size = v.result_size
+FROM unnest(CAST(:seq AS bigint[]), CAST(:attempt AS int[]), CAST(:state AS text[]), CAST(:tries AS int[]),
+  CAST(:alone AS int[]), CAST(:end_ms AS bigint[]), CAST(:due_ms AS bigint[]), CAST(:settle_number AS bigint[]),
+  CAST(:digest AS bytea[]), CAST(:error_kind AS text[]), CAST(:error AS text[]), CAST(:result AS bytea[]),
+  CAST(:result_blob AS text[]), CAST(:result_size AS bigint[]))
+  AS v(seq, attempt, state, tries, alone, end_ms, due_ms, settle_number, digest, error_kind, error, result,
+  result_blob, result_size)
+CROSS JOIN LATERAL (SELECT ctid AS at FROM items
+  WHERE run = :run AND stage = :stage AND seq = v.seq AND attempt = v.attempt AND state = 'running' OFFSET 0) AS found
+WHERE items.ctid = found.at
+""")
+
+
+def settle(unit: RunUnit, stage: StageRow, settled: Sequence[Settled]) -> None:
+    """Writes ended attempts. The caller has read the rows under this lock, so every fence holds; one that does not is a
+    defect and ends the transaction."""
+    if not settled:
+        return
+    if unit.connection.dialect.name == "sqlite":
+        values = [
+            (
+                s.state,
+                s.tries,
+                int(s.alone),
+                s.end_ms,
+                s.due_ms,
+                s.settle_number,
+                s.digest,
+                s.error_kind,
+                s.error,
+                s.result,
+                s.result_blob,
+                s.result_size,
+                stage.run,
+                stage.stage,
+                s.seq,
+                s.attempt,
+            )
+            for s in settled
+        ]
+        count = unit.connection.exec_driver_sql(_SETTLE_SQLITE, values).rowcount
+    else:
+        columns: dict[str, Any] = {
+            name: [getattr(s, name) for s in settled] for name in Settled.__dataclass_fields__ if name != "alone"
+        }
+        columns["alone"] = [int(s.alone) for s in settled]
+        count = unit.connection.execute(
+            _SETTLE_POSTGRESQL, {**columns, "run": stage.run, "stage": stage.stage}
+        ).rowcount
+    if count != len(settled):
+        raise AssertionError(
+            f"run {unit.run.run_id} stage {stage.stage}: {count} of {len(settled)} fences held under the run's lock"
+        )
+    stage.running -= len(settled)
+    for s in settled:
+        if s.state == ItemState.COMPLETED:
+            stage.completed += 1
+        elif s.state == ItemState.FAILED:
+            stage.failed += 1
+        elif s.state == ItemState.RETRY:
+            stage.retry += 1
+        elif s.state == ItemState.STOPPED:
+            stage.stopped += 1
+
+
+def record_attempts(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Keeps ended attempts that their item's row will forget."""
+    if rows:
+        connection.execute(sa.insert(attempts), list(rows))
+
+
+def stop_waiting(connection: sa.Connection, stage: StageRow) -> None:
+    """Rows of a stage that wait (queued again, or for a retry) become stopped."""
+    connection.execute(
+        sa.update(items)
+        .where(
+            items.c.run == stage.run,
+            items.c.stage == stage.stage,
+            items.c.state.in_([ItemState.QUEUED, ItemState.RETRY]),
+        )
+        .values(state=ItemState.STOPPED, due_ms=None)
+    )
+
+
+def reopen_stopped(connection: sa.Connection, stage: StageRow) -> None:
+    """Rows that a stop ended become startable again."""
+    connection.execute(
+        sa.update(items)
+        .where(items.c.run == stage.run, items.c.stage == stage.stage, items.c.state == ItemState.STOPPED)
+        .values(state=ItemState.QUEUED, end_ms=None, settle_number=None)
+    )

@@ -1,0 +1,245 @@
+"""Sessions and grants: which worker holds what, in SQL.
+
+A grant is numbered by its session. The same number answers the same leases; a later one, or a renew that lists what is
+held, confirms it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from penstock.runtime.errors import Conflict
+from scheduler.commit import Effects
+from scheduler.domain.states import STARTABLE_ITEMS, ItemState, RunState, StageState
+from scheduler.store.items import Granted, Proposal, grant, rows_of
+from scheduler.store.schema import items, runs, sessions, stages
+from scheduler.store.unit import StageRow, lock
+
+__all__ = [
+    "GrantedBatch",
+    "Session",
+    "all_running",
+    "due_rows",
+    "end_session",
+    "gaps",
+    "grant_batches",
+    "granted_again",
+    "held_rows",
+    "open_rows",
+    "seen",
+    "session_rows",
+]
+
+_RUNNING = sa.and_(items.c.state == ItemState.RUNNING, items.c.settle_number.is_(None))
+# From the few open stages to their open items by index, never through all items.
+_OPEN_STAGES = stages.join(
+    items,
+    sa.and_(items.c.run == stages.c.run, items.c.stage == stages.c.stage, stages.c.state == StageState.RUNNING),
+)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A worker's session as it introduces itself in every call."""
+
+    session: str
+    worker: str
+    worker_class: str
+
+
+@dataclass(frozen=True)
+class GrantedBatch:
+    run_id: str
+    stage: StageRow
+    granted: Sequence[Granted]
+
+
+def seen(connection: sa.Connection, session: Session, now_ms: int, *, granted: int = 0, confirmed: int = 0) -> int:
+    """Notes a sign of the session; returns the grant number that it had before. Raises Conflict when it has been
+    ended.
+    """
+    row = connection.execute(
+        sa.select(sessions.c.granted, sessions.c.ended).where(sessions.c.session == session.session)
+    ).one_or_none()
+    if row is not None and row.ended:
+        raise Conflict(f"worker session {session.session} has ended; start a new one", code="session_ended")
+    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    statement = insert(sessions).values(
+        session=session.session,
+        worker=session.worker,
+        worker_class=session.worker_class,
+        granted=granted,
+        confirmed=confirmed,
+        ended=False,
+        seen_ms=now_ms,
+    )
+    larger = sa.func.max if connection.dialect.name == "sqlite" else sa.func.greatest
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=["session"],
+            set_={
+                "granted": larger(sessions.c.granted, statement.excluded.granted),
+                "confirmed": larger(sessions.c.confirmed, statement.excluded.confirmed),
+                "seen_ms": statement.excluded.seen_ms,
+            },
+        )
+    )
+    return 0 if row is None else int(row.granted)
+
+
+def grant_batches(
+    connection: sa.Connection,
+    effects: Effects,
+    session: Session,
+    grant_number: int,
+    proposals: Mapping[tuple[int, int], Sequence[Proposal]],
+    now_ms: int,
+) -> list[GrantedBatch]:
+    """Grants what SQL allows of what Redis proposed. What is refused but still startable goes back at its rank."""
+    batches = []
+    for number in sorted({run for run, _ in proposals}):
+        unit = lock(connection, number, now_ms)
+        for (run, index), wanted in proposals.items():
+            if run != number:
+                continue
+            granted: list[Granted] = []
+            startable = False
+            if unit is not None and unit.run.state == RunState.RUNNING:
+                stage = unit.stages[index]
+                room = stage.concurrency - stage.running
+                startable = stage.state == StageState.RUNNING
+                if startable and room > 0:
+                    granted = grant(unit, stage, wanted[:room], session=session.session, grant_number=grant_number)
+                    batches.append(GrantedBatch(unit.run.run_id, stage, granted))
+            taken = {g.seq for g in granted}
+            left = [p.seq for p in wanted if p.seq not in taken]
+            if left:
+                _give_back(connection, effects, (run, index), left, startable=startable)
+        if unit is not None:
+            unit.flush()
+            effects.changed.add(number)
+    return batches
+
+
+def _give_back(
+    connection: sa.Connection, effects: Effects, stage: tuple[int, int], seqs: Sequence[int], *, startable: bool
+) -> None:
+    """Refused proposals: one that runs keeps its lease, one that is settled is forgotten, the others are ready again.
+    A run that takes nothing now is fed anew when it does."""
+    rows = rows_of(connection, *stage, seqs)
+    free = [seq for seq in seqs if seq not in rows or rows[seq].state != ItemState.RUNNING]
+    effects.forget.setdefault(stage, []).extend(free)
+    if startable:
+        effects.ready.setdefault(stage, []).extend(
+            seq for seq in free if seq not in rows or rows[seq].state in STARTABLE_ITEMS
+        )
+
+
+def granted_again(connection: sa.Connection, session: str, grant_number: int) -> list[GrantedBatch]:
+    """The leases of a grant whose answer was lost, as far as they still hold."""
+    query = (
+        sa.select(items.c.run, items.c.stage, items.c.seq, items.c.attempt, items.c.tries, items.c.alone)
+        .select_from(_OPEN_STAGES)
+        .where(_RUNNING, items.c.session == session, items.c.grant_number == grant_number)
+        .order_by(items.c.run, items.c.stage, items.c.seq)
+    )
+    batches: dict[tuple[int, int], list[Granted]] = {}
+    for run, stage, seq, attempt, tries, alone in connection.execute(query):
+        batches.setdefault((run, stage), []).append(Granted(seq, attempt, tries, bool(alone)))
+    answer = []
+    for (run, index), granted in batches.items():
+        unit = lock(connection, run, 0)
+        assert unit is not None, run
+        answer.append(GrantedBatch(unit.run.run_id, unit.stages[index], granted))
+    return answer
+
+
+def held_rows(
+    connection: sa.Connection, run_id: str, stage: int, seqs: Iterable[int]
+) -> dict[int, sa.Row[*tuple[Any, ...]]]:
+    """seq -> (seq, attempt, session, state, grant_number, run number, run state) of the items that a worker says it
+    holds.
+    """
+    query = (
+        sa.select(
+            items.c.seq,
+            items.c.attempt,
+            items.c.session,
+            items.c.state,
+            items.c.grant_number,
+            runs.c.number,
+            runs.c.state.label("run_state"),
+        )
+        .join(runs, runs.c.number == items.c.run)
+        .where(runs.c.run_id == run_id, items.c.stage == stage, items.c.seq.in_(list(seqs)))
+    )
+    return {row.seq: row for row in connection.execute(query)}
+
+
+def session_rows(connection: sa.Connection, session: str) -> dict[tuple[int, int], list[int]]:
+    """What a session holds: (run, stage) -> seqs."""
+    query = (
+        sa.select(items.c.run, items.c.stage, items.c.seq)
+        .select_from(_OPEN_STAGES)
+        .where(_RUNNING, items.c.session == session)
+    )
+    found: dict[tuple[int, int], list[int]] = {}
+    for run, stage, seq in connection.execute(query):
+        found.setdefault((run, stage), []).append(seq)
+    return found
+
+
+def all_running(connection: sa.Connection) -> dict[tuple[int, int], list[int]]:
+    """Everything that runs: (run, stage) -> seqs."""
+    query = sa.select(items.c.run, items.c.stage, items.c.seq).select_from(_OPEN_STAGES).where(_RUNNING)
+    found: dict[tuple[int, int], list[int]] = {}
+    for run, stage, seq in connection.execute(query):
+        found.setdefault((run, stage), []).append(seq)
+    return found
+
+
+def open_rows(connection: sa.Connection, run: int, stage: int, state: ItemState) -> list[int]:
+    """Every seq of a stage whose row is in this (unsettled) state, in order."""
+    query = (
+        sa.select(items.c.seq)
+        .where(items.c.run == run, items.c.stage == stage, items.c.state == state, items.c.settle_number.is_(None))
+        .order_by(items.c.seq)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def due_rows(connection: sa.Connection, run: int, stage: int, now_ms: int, limit: int) -> list[int]:
+    """Seqs of a stage whose back-off is over."""
+    query = (
+        sa.select(items.c.seq)
+        .where(
+            items.c.run == run,
+            items.c.stage == stage,
+            items.c.state == ItemState.RETRY,
+            items.c.settle_number.is_(None),
+            items.c.due_ms <= now_ms,
+        )
+        .order_by(items.c.seq)
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def gaps(connection: sa.Connection, run: int, stage: int, cursor: int) -> list[int]:
+    """Seqs below the cursor that have no row: proposals that were lost before their grant."""
+    where = (items.c.run == run, items.c.stage == stage, items.c.seq < cursor)
+    count = connection.execute(sa.select(sa.func.count()).select_from(items).where(*where)).scalar_one()
+    if count == cursor:
+        return []
+    known = set(connection.execute(sa.select(items.c.seq).where(*where)).scalars())
+    return [seq for seq in range(cursor) if seq not in known]
+
+
+def end_session(connection: sa.Connection, session: str) -> None:
+    """No later call of this session is taken."""
+    connection.execute(sa.update(sessions).where(sessions.c.session == session).values(ended=True))

@@ -1,0 +1,144 @@
+"""Reads for people: runs, items, events, outcomes. Each is one snapshot and bounded by its page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstock.runtime.errors import NotFound
+from scheduler.domain.states import ItemState
+from scheduler.store.schema import events, items, runs, stages
+from scheduler.store.unit import RUN_COLUMNS, STAGE_COLUMNS, RunRow, StageRow
+
+__all__ = ["find_run", "item_rows", "list_events", "list_runs", "load_run", "outcome_rows"]
+
+_ITEM_COLUMNS = (
+    items.c.seq,
+    items.c.key,
+    items.c.grp,
+    items.c.state,
+    items.c.attempt,
+    items.c.tries,
+    items.c.session,
+    items.c.start_ms,
+    items.c.end_ms,
+    items.c.due_ms,
+    items.c.settle_number,
+    items.c.error_kind,
+    items.c.error,
+    items.c.result,
+    items.c.result_blob,
+    items.c.result_size,
+)
+
+
+def find_run(connection: sa.Connection, *, run_id: str = "", number: int = 0) -> int:
+    """The number of a run by id or number. Raises NotFound that names the newest runs there are."""
+    where = runs.c.run_id == run_id if run_id else runs.c.number == number
+    found = connection.execute(sa.select(runs.c.number).where(where)).scalar_one_or_none()
+    if found is None:
+        newest = connection.execute(sa.select(runs.c.run_id).order_by(runs.c.number.desc()).limit(3)).scalars().all()
+        there = f"the newest are {', '.join(newest)}" if newest else "there are none yet"
+        raise NotFound(f"no run {run_id or number!r}; {there}", code="run_not_found")
+    return int(found)
+
+
+def load_run(connection: sa.Connection, number: int) -> tuple[RunRow, list[StageRow]]:
+    run = RunRow(*connection.execute(sa.select(*RUN_COLUMNS).where(runs.c.number == number)).one())
+    query = sa.select(*STAGE_COLUMNS).where(stages.c.run == number).order_by(stages.c.stage)
+    return run, [StageRow(*row) for row in connection.execute(query)]
+
+
+def list_runs(
+    connection: sa.Connection, *, before: int | None, skip: int, limit: int, kind: int, states: Sequence[str]
+) -> list[tuple[RunRow, list[StageRow]]]:
+    """Newest first, with number < `before`."""
+    query = sa.select(*RUN_COLUMNS).order_by(runs.c.number.desc()).offset(skip).limit(limit)
+    if before is not None:
+        query = query.where(runs.c.number < before)
+    if kind:
+        query = query.where(runs.c.kind == kind)
+    if states:
+        query = query.where(runs.c.state.in_(states))
+    found = [RunRow(*row) for row in connection.execute(query)]
+    by_run: dict[int, list[StageRow]] = {}
+    query = (
+        sa.select(*STAGE_COLUMNS)
+        .where(stages.c.run.in_([run.number for run in found]))
+        .order_by(stages.c.run, stages.c.stage)
+    )
+    for row in connection.execute(query):
+        by_run.setdefault(row.run, []).append(StageRow(*row))
+    return [(run, by_run.get(run.number, [])) for run in found]
+
+
+def item_rows(
+    connection: sa.Connection,
+    number: int,
+    stage: int,
+    *,
+    after_seq: int = -1,
+    up_to_seq: int | None = None,
+    states: Sequence[ItemState] = (),
+    seqs: Sequence[int] = (),
+    limit: int,
+) -> Sequence[sa.Row[*tuple[Any, ...]]]:
+    """Rows of a stage in order of seq, after `after_seq` and up to `up_to_seq`."""
+    query = (
+        sa.select(*_ITEM_COLUMNS)
+        .where(items.c.run == number, items.c.stage == stage, items.c.seq > after_seq)
+        .order_by(items.c.seq)
+        .limit(limit)
+    )
+    if up_to_seq is not None:
+        query = query.where(items.c.seq <= up_to_seq)
+    if states:
+        query = query.where(items.c.state.in_(states))
+    if seqs:
+        query = query.where(items.c.seq.in_(seqs))
+    return connection.execute(query).all()
+
+
+def outcome_rows(
+    connection: sa.Connection, number: int, stage: int, *, after: int, states: Sequence[ItemState], limit: int
+) -> Sequence[sa.Row[*tuple[Any, ...]]]:
+    """Settled rows in commit order after a settle number."""
+    query = (
+        sa.select(*_ITEM_COLUMNS)
+        .where(
+            items.c.run == number,
+            items.c.stage == stage,
+            items.c.settle_number.is_not(None),
+            items.c.settle_number > after,
+            items.c.state.in_(states),
+        )
+        .order_by(items.c.settle_number)
+        .limit(limit)
+    )
+    return connection.execute(query).all()
+
+
+def list_events(
+    connection: sa.Connection, number: int, *, after: int, types: Sequence[str], limit: int
+) -> Sequence[sa.Row[*tuple[Any, ...]]]:
+    query = (
+        sa.select(
+            events.c.number,
+            events.c.time_ms,
+            events.c.type,
+            events.c.subject,
+            events.c.actor,
+            events.c.old_state,
+            events.c.new_state,
+            events.c.reason,
+            events.c.data,
+        )
+        .where(events.c.run == number, events.c.number > after)
+        .order_by(events.c.number)
+        .limit(limit)
+    )
+    if types:
+        query = query.where(events.c.type.in_(types))
+    return connection.execute(query).all()

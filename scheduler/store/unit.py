@@ -1,0 +1,279 @@
+"""The locked run: the unit in which everything of a run changes.
+
+`lock` takes the run's row (FOR UPDATE; on SQLite the transaction is IMMEDIATE), so whoever holds a unit is alone with
+the run: counters, states, event and settle numbers change in memory and are written once by `flush`, in the caller's
+transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from scheduler.domain.outcomes import Progress, run_end, stage_end
+from scheduler.domain.states import (
+    RUN_TABLE,
+    STAGE_TABLE,
+    RunEvent,
+    RunState,
+    StageEvent,
+    StageState,
+    advance,
+)
+from scheduler.store.schema import events, runs, stages
+
+__all__ = ["RunRow", "RunUnit", "StageRow", "lock", "progress_of"]
+
+
+@dataclass
+class RunRow:
+    """A row of `runs`, column for column."""
+
+    number: int
+    run_id: str
+    plan_id: str
+    source_id: str
+    kind: int
+    name: str
+    granularity: str
+    state: str
+    epoch: int
+    event_number: int
+    settle_number: int
+    error: str
+    create_ms: int
+    start_ms: int | None
+    end_ms: int | None
+
+
+@dataclass
+class StageRow:
+    """A row of `stages`, column for column."""
+
+    run: int
+    stage: int
+    processor: str
+    processor_version: str
+    parameters: bytes
+    concurrency: int
+    max_tries: int
+    max_run_seconds: int
+    worker_class: str
+    state: str
+    total: int
+    running: int
+    retry: int
+    completed: int
+    failed: int
+    skipped: int
+    stopped: int
+    cursor: int
+    error: str
+    start_ms: int | None
+    end_ms: int | None
+
+
+RUN_COLUMNS = [runs.c[f.name] for f in fields(RunRow)]
+STAGE_COLUMNS = [stages.c[f.name] for f in fields(StageRow)]
+_RUN_CHANGES = ("state", "epoch", "event_number", "settle_number", "error", "start_ms", "end_ms")
+_STAGE_CHANGES = (
+    "state",
+    "running",
+    "retry",
+    "completed",
+    "failed",
+    "skipped",
+    "stopped",
+    "cursor",
+    "error",
+    "start_ms",
+    "end_ms",
+)
+
+_LOCK = sa.select(*RUN_COLUMNS).where(runs.c.number == sa.bindparam("n")).with_for_update()
+_STAGES = sa.select(*STAGE_COLUMNS).where(stages.c.run == sa.bindparam("n")).order_by(stages.c.stage)
+_WRITE_RUN = (
+    sa.update(runs).where(runs.c.number == sa.bindparam("n")).values({c: sa.bindparam(f"v_{c}") for c in _RUN_CHANGES})
+)
+_WRITE_STAGE = (
+    sa.update(stages)
+    .where(stages.c.run == sa.bindparam("n"), stages.c.stage == sa.bindparam("s"))
+    .values({c: sa.bindparam(f"v_{c}") for c in _STAGE_CHANGES})
+)
+
+
+def progress_of(stage: StageRow) -> Progress:
+    return Progress(
+        total=stage.total,
+        running=stage.running,
+        retry=stage.retry,
+        completed=stage.completed,
+        failed=stage.failed,
+        skipped=stage.skipped,
+        stopped=stage.stopped,
+    )
+
+
+@dataclass
+class RunUnit:
+    """A run under its lock. `now_ms` is the time of everything that this transaction says."""
+
+    connection: sa.Connection
+    run: RunRow
+    stages: list[StageRow]
+    now_ms: int
+    transitions: int = 0
+    _events: list[dict[str, Any]] = field(default_factory=list)
+    _before: tuple[object, ...] = ()
+    _before_stages: list[tuple[object, ...]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._before = _values(self.run, _RUN_CHANGES)
+        self._before_stages = [_values(stage, _STAGE_CHANGES) for stage in self.stages]
+
+    def emit(
+        self,
+        type_: str,
+        *,
+        subject: str = "",
+        actor: str = "scheduler",
+        old: str = "",
+        new: str = "",
+        reason: str = "",
+        data: dict[str, object] | None = None,
+    ) -> None:
+        """Adds the run's next event to this transaction."""
+        self.run.event_number += 1
+        self._events.append(
+            {
+                "run": self.run.number,
+                "number": self.run.event_number,
+                "time_ms": self.now_ms,
+                "type": type_,
+                "subject": subject,
+                "actor": actor,
+                "old_state": old,
+                "new_state": new,
+                "reason": reason[:2000],
+                "data": orjson.dumps(data or {}),
+            }
+        )
+
+    def move_run(self, event: RunEvent, *, actor: str = "scheduler", reason: str = "") -> None:
+        """Advances the run's state, with its event. Raises IllegalTransition."""
+        old = RunState(self.run.state)
+        new = advance(RUN_TABLE, old, event)
+        self.run.state = new
+        if new is RunState.RUNNING:
+            self.run.start_ms = self.run.start_ms or self.now_ms
+            self.run.end_ms = None
+            self.run.error = ""
+        elif event in _ENDS_RUN:
+            self.run.end_ms = self.now_ms
+            self.run.error = reason if new in (RunState.FAILED, RunState.STOPPED) else ""
+        self.transitions += 1
+        self.emit("run.state", actor=actor, old=old, new=new, reason=reason)
+
+    def move_stage(self, stage: StageRow, event: StageEvent, *, actor: str = "scheduler", reason: str = "") -> None:
+        """Advances a stage's state, with its event. Raises IllegalTransition."""
+        old = StageState(stage.state)
+        new = advance(STAGE_TABLE, old, event)
+        stage.state = new
+        if new is StageState.RUNNING:
+            stage.start_ms = stage.start_ms or self.now_ms
+            stage.end_ms = None
+        elif new is not StageState.PENDING:
+            stage.end_ms = self.now_ms
+        stage.error = reason if new is StageState.FAILED else ""
+        self.transitions += 1
+        self.emit("stage.state", subject=f"stage:{stage.stage}", actor=actor, old=old, new=new, reason=reason)
+
+    def settle_up(self) -> None:
+        """After counters changed: ends the stage that is done, begins the next or ends the run; ends a stop that is
+        quiet.
+        """
+        if self.run.state == RunState.STOPPING:
+            if not any(stage.running for stage in self.stages):
+                self.finish_stop(RunEvent.QUIESCED, reason=self.run.error or "stopped by an operator")
+            return
+        if self.run.state not in (RunState.RUNNING, RunState.PAUSED):
+            return
+        for index, stage in enumerate(self.stages):
+            if stage.state != StageState.RUNNING:
+                continue
+            event = stage_end(progress_of(stage))
+            if event is None:
+                return
+            failed = event is StageEvent.FAIL
+            reason = f"none of {stage.total} items completed" if failed else ""
+            self.move_stage(stage, event, reason=reason)
+            later = self.stages[index + 1 :]
+            if later and not failed:
+                self.move_stage(later[0], StageEvent.BEGIN)
+                return
+            for other in later:
+                self.move_stage(other, StageEvent.SKIP, reason=f"stage {stage.stage} failed")
+                other.skipped = other.total
+            failures = sum(other.failed for other in self.stages)
+            why = f"stage {stage.stage} ({stage.processor}): {reason}" if failed else ""
+            self.move_run(run_end(failed, failures), reason=why)
+            return
+
+    def finish_stop(self, event: RunEvent, *, actor: str = "scheduler", reason: str) -> None:
+        """Nothing runs any more: what is left is stopped, and so are its stages and the run."""
+        from scheduler.store.items import stop_waiting
+
+        for stage in self.stages:
+            if stage.state not in (StageState.RUNNING, StageState.PENDING):
+                continue
+            stop_waiting(self.connection, stage)
+            stage.stopped = stage.total - stage.completed - stage.failed - stage.skipped
+            stage.retry = 0
+            self.move_stage(stage, StageEvent.STOP, actor=actor, reason=reason)
+        self.move_run(event, actor=actor, reason=reason)
+
+    def flush(self) -> None:
+        """Writes what changed, once, in the caller's transaction."""
+        now = _values(self.run, _RUN_CHANGES)
+        if now != self._before:
+            changes = {f"v_{c}": v for c, v in zip(_RUN_CHANGES, now, strict=True)}
+            self.connection.execute(_WRITE_RUN, {"n": self.run.number, **changes})
+        changed = []
+        for stage, before in zip(self.stages, self._before_stages, strict=True):
+            after = _values(stage, _STAGE_CHANGES)
+            if after != before:
+                changes = {f"v_{c}": v for c, v in zip(_STAGE_CHANGES, after, strict=True)}
+                changed.append({"n": stage.run, "s": stage.stage, **changes})
+        if changed:
+            self.connection.execute(_WRITE_STAGE, changed)
+        if self._events:
+            self.connection.execute(sa.insert(events), self._events)
+            self._events = []
+
+
+_ENDS_RUN = frozenset(
+    {
+        RunEvent.QUIESCED,
+        RunEvent.FORCE_STOP,
+        RunEvent.COMPLETE,
+        RunEvent.COMPLETE_WITH_FAILURES,
+        RunEvent.FAIL,
+    }
+)
+
+
+def _values(row: RunRow | StageRow, names: Iterable[str]) -> tuple[object, ...]:
+    return tuple(getattr(row, name) for name in names)
+
+
+def lock(connection: sa.Connection, number: int, now_ms: int) -> RunUnit | None:
+    """The run `number` under its lock, or None when there is no such run. Callers lock several in order of number."""
+    row = connection.execute(_LOCK, {"n": number}).one_or_none()
+    if row is None:
+        return None
+    found = [StageRow(*stage) for stage in connection.execute(_STAGES, {"n": number})]
+    return RunUnit(connection, RunRow(*row), found, now_ms)

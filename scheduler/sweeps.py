@@ -1,0 +1,110 @@
+"""Sweeps: what time alone brings about. Each is named, bounded, idempotent and safe to run twice.
+
+due       items whose back-off is over become ready
+expired   leases that ran out end as lost; quiet for one term after a start or a rebuild
+adopted   rows that say running without a lease get one for a term (an effect that Redis never heard of)
+requests  request ids older than 24 h, and sessions unseen for as long, are forgotten
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import sqlalchemy as sa
+
+from penstock.runtime import metrics
+from penstock.runtime.logs import get_logger
+from penstock.runtime.sql import Database
+from scheduler.commit import Effects
+from scheduler.engine import Engine
+from scheduler.ready import Ready, StageKey
+from scheduler.store import leases
+from scheduler.store.schema import requests, sessions
+from scheduler.windows import Windows
+
+__all__ = ["Sweeps"]
+
+LIMIT = 1_000
+REQUEST_MS = 24 * 3600 * 1000
+ADOPT_EVERY = 10
+FORGET_EVERY = 600
+
+log = get_logger("sweeps")
+
+
+class Sweeps:
+    """Runs every sweep in turn, `seconds` apart, while the engine grants."""
+
+    def __init__(self, engine: Engine, database: Database, windows: Windows, ready: Ready, *, seconds: float) -> None:
+        self._engine = engine
+        self._database = database
+        self._windows = windows
+        self._ready = ready
+        self._seconds = seconds
+
+    async def serve(self) -> None:
+        turn = 0
+        while True:
+            await asyncio.sleep(self._seconds)
+            if not self._engine.granting:
+                continue
+            turn += 1
+            await self.due()
+            if self._engine.now_ms() >= self._engine.quiet_until_ms:
+                await self.expired()
+            if turn % ADOPT_EVERY == 0:
+                await self.adopted()
+            if turn % FORGET_EVERY == 1:
+                await self.forgotten()
+
+    async def due(self) -> int:
+        count = await self._windows.feed_due(self._engine.now_ms())
+        metrics.SWEEP_ITEMS.labels("due").inc(count)
+        return count
+
+    async def expired(self) -> int:
+        """Ends leases that ran out, of paused and stopping runs too."""
+        running = await asyncio.to_thread(self._running)
+        if not running:
+            return 0
+        found = await self._ready.expired(list(running), self._engine.now_ms(), LIMIT)
+        count = 0
+        for key, seqs in found.items():
+            lost = await self._engine.lose(key, seqs, "the lease ran out: its worker gave no sign for a whole term")
+            count += lost
+            log.info("leases ran out", run=key[0], stage=key[1], leases=len(seqs), lost=lost)
+        metrics.SWEEP_ITEMS.labels("expired").inc(count)
+        return count
+
+    async def adopted(self) -> int:
+        """Gives running rows that Redis does not know a lease for a term."""
+        count = 0
+        for key, seqs in (await asyncio.to_thread(self._running)).items():
+            unknown = await self._ready.unknown(key, seqs[:LIMIT])
+            if not unknown:
+                continue
+
+            def work(
+                connection: sa.Connection, effects: Effects, key: StageKey = key, unknown: list[int] = unknown
+            ) -> int:
+                still = set(leases.all_running(connection).get(key, ()))
+                effects.renew[key] = [seq for seq in unknown if seq in still]
+                return len(effects.renew[key])
+
+            count += await self._engine.commits.run(work)
+        metrics.SWEEP_ITEMS.labels("adopted").inc(count)
+        return count
+
+    async def forgotten(self) -> int:
+        """Forgets old request ids and sessions."""
+        before = self._engine.now_ms() - REQUEST_MS
+
+        def work(connection: sa.Connection, effects: Effects) -> int:
+            gone = connection.execute(sa.delete(requests).where(requests.c.create_ms < before)).rowcount
+            return gone + connection.execute(sa.delete(sessions).where(sessions.c.seen_ms < before)).rowcount
+
+        return await self._engine.commits.run(work)
+
+    def _running(self) -> dict[StageKey, list[int]]:
+        with self._database.read() as connection:
+            return leases.all_running(connection)

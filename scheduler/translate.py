@@ -1,0 +1,132 @@
+"""Rows to messages: the one place where SQL's words become the contract's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstock.runtime.clock import to_timestamp
+from penstock.runtime.errors import InvalidInput
+from penstock.v1 import common_pb2
+from penstock.v1 import scheduler_pb2 as pb
+from scheduler.domain.states import ENDED_RUNS, ItemState, RunState, StageState
+from scheduler.engine import Phase
+from scheduler.store.unit import RunRow, StageRow, progress_of
+
+__all__ = ["event_message", "item_message", "item_states", "no_row_state", "run_message", "run_states"]
+
+RUN_STATES = {state: pb.RunState.Value(f"RUN_STATE_{state.upper()}") for state in RunState}
+STAGE_STATES = {state: pb.StageState.Value(f"STAGE_STATE_{state.upper()}") for state in StageState}
+ITEM_STATES = {state: pb.ItemState.Value(f"ITEM_STATE_{state.upper()}") for state in ItemState}
+_RUN_OF = {number: state for state, number in RUN_STATES.items()}
+_ITEM_OF = {number: state for state, number in ITEM_STATES.items()}
+
+
+def _counts(stage: StageRow) -> pb.ItemCounts:
+    return pb.ItemCounts(
+        total=stage.total,
+        queued=progress_of(stage).queued,
+        running=stage.running,
+        retry=stage.retry,
+        completed=stage.completed,
+        failed=stage.failed,
+        skipped=stage.skipped,
+        stopped=stage.stopped,
+    )
+
+
+def run_message(run: RunRow, stages: list[StageRow], phases: Mapping[tuple[str, int], Phase]) -> pb.Run:
+    message = pb.Run(
+        run_id=run.run_id,
+        number=run.number,
+        plan_id=run.plan_id,
+        source_id=run.source_id,
+        kind=run.kind,  # type: ignore[arg-type]  # stored as the enum's number
+        name=run.name,
+        state=RUN_STATES[RunState(run.state)],
+        quiesced=not any(stage.running for stage in stages),
+        error=run.error,
+        granularity=run.granularity,
+        event_number=run.event_number,
+        create_time=to_timestamp(run.create_ms),
+        start_time=to_timestamp(run.start_ms),
+        end_time=to_timestamp(run.end_ms) if RunState(run.state) in ENDED_RUNS else None,
+    )
+    for stage in stages:
+        counts = _counts(stage)
+        phase = phases.get((run.run_id, stage.stage)) if stage.total == 1 and stage.running else None
+        message.stages.add(
+            stage=stage.stage,
+            processor=stage.processor,
+            processor_version=stage.processor_version,
+            state=STAGE_STATES[StageState(stage.state)],
+            counts=counts,
+            start_time=to_timestamp(stage.start_ms),
+            end_time=to_timestamp(stage.end_ms),
+            error=stage.error,
+            progress=phase.progress if phase else 0.0,
+            phase=phase.phase if phase else "",
+        )
+        for field in ("total", "queued", "running", "retry", "completed", "failed", "skipped", "stopped"):
+            setattr(message.counts, field, getattr(message.counts, field) + getattr(counts, field))
+    return message
+
+
+def item_message(stage: int, row: sa.Row[*tuple[Any, ...]], *, payload: bytes = b"") -> pb.RunItem:
+    blob = common_pb2.BlobRef(sha256=row.result_blob, size_bytes=row.result_size) if row.result_blob else None
+    return pb.RunItem(
+        seq=row.seq,
+        stage=stage,
+        key=row.key,
+        group=row.grp,
+        payload=payload,
+        state=ITEM_STATES[ItemState(row.state)],
+        attempt=row.attempt,
+        tries=row.tries,
+        error_kind=row.error_kind or "",
+        error=row.error or "",
+        result=row.result or b"",
+        result_blob=blob,
+        worker=row.session,
+        start_time=to_timestamp(row.start_ms),
+        end_time=to_timestamp(row.end_ms),
+        due_time=to_timestamp(row.due_ms),
+        settle_number=row.settle_number or 0,
+    )
+
+
+def no_row_state(stage: StageRow) -> ItemState:
+    """What an item without a row is: what its stage says."""
+    return {StageState.SKIPPED: ItemState.SKIPPED, StageState.STOPPED: ItemState.STOPPED}.get(
+        StageState(stage.state), ItemState.QUEUED
+    )
+
+
+def event_message(row: sa.Row[*tuple[Any, ...]]) -> pb.Event:
+    return pb.Event(
+        number=row.number,
+        time=to_timestamp(row.time_ms),
+        type=row.type,
+        subject=row.subject,
+        actor=row.actor,
+        old_state=row.old_state,
+        new_state=row.new_state,
+        reason=row.reason,
+        data=row.data,
+    )
+
+
+def run_states(numbers: list[int]) -> list[RunState]:
+    return [_known(_RUN_OF, number, "run state") for number in numbers]
+
+
+def item_states(numbers: list[int]) -> list[ItemState]:
+    return [_known(_ITEM_OF, number, "item state") for number in numbers]
+
+
+def _known(table: Mapping[Any, Any], number: int, what: str) -> Any:
+    if number not in table:
+        raise InvalidInput(f"{what} {number} is none; there are: {', '.join(table.values())}", code="bad_state")
+    return table[number]

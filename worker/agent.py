@@ -1,0 +1,316 @@
+"""The worker's session with the scheduler: acquire, run, report, renew, drain.
+
+Three tasks: `_acquire` asks for as many leases as there are free slots, and carries along what there is to report;
+`_report` sends outcomes that no acquire took; `_renew` extends what is held, every third of the term. Each batch runs
+in a task of its own.
+
+A call whose answer was lost is sent again with the same grant number and the same bytes: the scheduler answers it
+again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from penstock.runtime.channel import calling
+from penstock.runtime.errors import Conflict, PenstockError
+from penstock.runtime.logs import get_logger
+from penstock.runtime.settings import WorkerSection
+from penstock.v1 import scheduler_pb2 as pb
+from penstock.v1 import scheduler_pb2_grpc
+from worker.held import Held, HeldLease
+from worker.runner import Runner, StageWork
+
+__all__ = ["Agent"]
+
+FIRST_TERM_SECONDS = 15.0
+MARGIN_SECONDS = 5.0
+MAX_REPORT = 2_000
+RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+CALL_SECONDS = 30.0
+
+log = get_logger("agent")
+
+
+@dataclass(frozen=True)
+class _Batch:
+    work: StageWork
+    leases: tuple[HeldLease, ...]
+
+
+class Agent:
+    """One session. `serve` ends after `drain`, or when the scheduler has ended the session."""
+
+    def __init__(
+        self,
+        session: pb.WorkerSession,
+        stub: scheduler_pb2_grpc.LeaseServiceAsyncStub,
+        runner: Runner,
+        settings: WorkerSection,
+    ) -> None:
+        self._session = session
+        self._stub = stub
+        self._runner = runner
+        self._settings = settings
+        self._held = Held()
+        self._term = FIRST_TERM_SECONDS
+        self._grant_number = 1
+        self._outcomes: list[tuple[HeldLease, pb.Outcome]] = []
+        self._reportable = asyncio.Event()
+        self._freed = asyncio.Event()
+        self._acquiring = False
+        self._running: set[asyncio.Task[None]] = set()
+        self._alone = asyncio.Lock()
+        self._draining = asyncio.Event()
+        self._over = asyncio.Event()
+
+    async def serve(self) -> None:
+        """Works until drained."""
+        tasks = [asyncio.create_task(body()) for body in (self._acquire, self._report, self._renew)]
+        over = asyncio.create_task(self._over.wait())
+        try:
+            done, _ = await asyncio.wait([*tasks, over], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if task is not over:
+                    task.result()
+        finally:
+            for task in (*tasks, over, *self._running):
+                task.cancel()
+            await asyncio.gather(*tasks, over, *self._running, return_exceptions=True)
+
+    async def drain(self) -> None:
+        """Stops acquiring, hands back what has not begun, lets the rest finish within the grace, releases what is
+        left.
+        """
+        self._draining.set()
+        self._freed.set()
+        self._release(lease for lease in list(self._held) if not lease.begun)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_seconds):
+                while self._running or self._outcomes:
+                    if self._running:
+                        await asyncio.wait(set(self._running), timeout=0.1)
+                    else:
+                        await asyncio.sleep(0.02)
+        with contextlib.suppress(PenstockError, TimeoutError):
+            async with asyncio.timeout(2.0):
+                held = self._held.batches()
+                with calling():
+                    await self._stub.EndSession(pb.EndSessionRequest(session=self._session, held=held), timeout=2.0)
+        self._over.set()
+
+    # -- acquire
+
+    async def _acquire(self) -> None:
+        failures = 0
+        while True:
+            # What is done and not reported yet is reported by the very call that asks for more.
+            free = self._settings.slots - (len(self._held) - len(self._outcomes))
+            if self._draining.is_set():
+                await self._draining_forever()
+            if free <= 0 or self._alone.locked():
+                self._freed.clear()
+                await self._freed.wait()
+                continue
+            outcomes = self._take_outcomes()
+            request = pb.AcquireRequest(
+                session=self._session,
+                grant_number=self._grant_number,
+                max_leases=free,
+                wait_seconds=self._settings.poll_seconds,
+                outcomes=_batches(outcomes),
+            )
+            try:
+                self._acquiring = True
+                with calling():
+                    response = await self._stub.Acquire(request, timeout=self._settings.poll_seconds + CALL_SECONDS)
+                failures = 0
+            except Conflict as error:
+                log.error("the session has ended", error=error.message)
+                self._over.set()
+                return
+            except PenstockError as error:
+                self._outcomes[:0] = outcomes
+                failures = await self._pause(failures, "acquire", error)
+                continue
+            finally:
+                self._acquiring = False
+            self._grant_number += 1
+            self._term = response.term_seconds or self._term
+            self._settled(outcomes, response.refused)
+            self._begin(response)
+
+    async def _draining_forever(self) -> None:
+        self._reportable.set()
+        await self._over.wait()
+
+    def _begin(self, response: pb.AcquireResponse) -> None:
+        until = asyncio.get_running_loop().time() + self._term - MARGIN_SECONDS
+        for batch in response.batches:
+            work = StageWork(batch.run_id, batch.stage, batch.processor, batch.parameters, batch.max_run_seconds)
+            held = [HeldLease(batch.run_id, batch.stage, lease, until) for lease in batch.leases]
+            held = [lease for lease in held if self._held.add(lease)]
+            try:
+                size = self._runner.batch_size(batch.processor)
+            except PenstockError as error:
+                log.error("a lease for a processor that is not here", error=error.message)
+                self._release(held)
+                continue
+            together = [lease for lease in held if not lease.lease.alone]
+            for start in range(0, len(together), size):
+                self._spawn(_Batch(work, tuple(together[start : start + size])), alone=False)
+            for lease in held:
+                if lease.lease.alone:
+                    self._spawn(_Batch(work, (lease,)), alone=True)
+
+    def _spawn(self, batch: _Batch, *, alone: bool) -> None:
+        task = asyncio.create_task(self._run_alone(batch) if alone else self._run(batch))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    # -- run
+
+    async def _run(self, batch: _Batch) -> None:
+        now = asyncio.get_running_loop().time()
+        # What was handed back, revoked, or can't be trusted any more is not begun.
+        leases = [lease for lease in batch.leases if self._held.holds(lease) and lease.trusted_until > now]
+        untrusted = [lease for lease in batch.leases if self._held.holds(lease) and lease.trusted_until <= now]
+        self._held.drop(lease.key for lease in untrusted)
+        if not leases:
+            self._freed.set()
+            return
+        outcomes = await self._runner.run(batch.work, leases)
+        for lease, outcome in zip(leases, outcomes, strict=True):
+            if self._held.holds(lease):
+                self._outcomes.append((lease, outcome))
+        self._reportable.set()
+        self._freed.set()
+
+    async def _run_alone(self, batch: _Batch) -> None:
+        """An item that may have killed its worker: everything else ends first, and the scheduler knows before it
+        begins.
+        """
+        async with self._alone:
+            me = asyncio.current_task()
+            while others := {t for t in self._running if t is not me and not _waits_alone(t)}:
+                await asyncio.wait(others)
+            await self._flush()
+            (lease,) = batch.leases
+            if await self._confirm(lease):
+                await self._run(batch)
+                await self._flush()
+        self._freed.set()
+
+    async def _confirm(self, lease: HeldLease) -> bool:
+        """Tells the scheduler that the lease has been begun; False when it does not hold."""
+        lease.begun = True
+        failures = 0
+        while self._held.holds(lease):
+            try:
+                await self._renew_once()
+                return self._held.holds(lease)
+            except PenstockError as error:
+                failures = await self._pause(failures, "renew", error)
+        return False
+
+    # -- report
+
+    def _take_outcomes(self) -> list[tuple[HeldLease, pb.Outcome]]:
+        taken, self._outcomes = self._outcomes[:MAX_REPORT], self._outcomes[MAX_REPORT:]
+        return taken
+
+    async def _report(self) -> None:
+        while True:
+            await self._reportable.wait()
+            self._reportable.clear()
+            # An acquire that is about to be sent takes them along; one that waits for work does not.
+            await asyncio.sleep(0)
+            if self._acquiring or self._draining.is_set() or self._alone.locked():
+                await self._flush()
+
+    async def _flush(self) -> None:
+        """Reports everything that waits; goes on until the scheduler has answered."""
+        failures = 0
+        while outcomes := self._take_outcomes():
+            try:
+                with calling():
+                    response = await self._stub.Report(
+                        pb.ReportRequest(session=self._session, outcomes=_batches(outcomes)), timeout=CALL_SECONDS
+                    )
+                self._settled(outcomes, response.refused)
+                failures = 0
+            except PenstockError as error:
+                self._outcomes[:0] = outcomes
+                failures = await self._pause(failures, "report", error)
+
+    def _settled(self, outcomes: Sequence[tuple[HeldLease, pb.Outcome]], refused: Sequence[pb.OutcomeAnswer]) -> None:
+        for answer in refused:
+            log.warning("a report was refused", run_id=answer.run_id, seq=answer.seq, why=answer.reason)
+        self._held.drop(lease.key for lease, _ in outcomes)
+        if outcomes:
+            self._freed.set()
+
+    def _release(self, leases: Iterable[HeldLease]) -> None:
+        for lease in list(leases):
+            self._held.drop([lease.key])
+            outcome = pb.Outcome(seq=lease.lease.seq, attempt=lease.lease.attempt, kind=pb.OUTCOME_KIND_RELEASED)
+            self._outcomes.append((lease, outcome))
+        self._reportable.set()
+
+    # -- renew
+
+    async def _renew(self) -> None:
+        failures = 0
+        while True:
+            await asyncio.sleep(self._term / 3 if not failures else 0.2)
+            if not len(self._held):
+                continue
+            try:
+                await self._renew_once()
+                failures = 0
+            except PenstockError as error:
+                failures += 1
+                log.warning("leases can't be renewed now", error=error.message)
+
+    async def _renew_once(self) -> None:
+        sent = asyncio.get_running_loop().time()
+        held = self._held.batches()
+        keys = [lease.key for lease in self._held]
+        with calling():
+            response = await self._stub.Renew(pb.RenewRequest(session=self._session, held=held), timeout=CALL_SECONDS)
+        self._term = response.term_seconds or self._term
+        self._held.renewed(keys, sent + self._term - MARGIN_SECONDS)
+        reported = {lease.key for lease, _ in self._outcomes}
+        for lease_id in response.revoked:
+            key = (lease_id.run_id, lease_id.stage, lease_id.seq, lease_id.attempt)
+            if key not in reported:
+                self._held.revoke(key)
+        back = []
+        for lease_id in response.wanted_back:
+            lease = self._held.get((lease_id.run_id, lease_id.stage, lease_id.seq, lease_id.attempt))
+            if lease is not None and not lease.begun:
+                back.append(lease)
+        if back:
+            self._release(back)
+        self._freed.set()
+
+    async def _pause(self, failures: int, what: str, error: PenstockError) -> int:
+        if failures in (0, 10) or failures % 100 == 0:
+            log.warning("the scheduler can't be reached; trying again", call=what, error=error.message)
+        await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+        return failures + 1
+
+
+def _waits_alone(task: asyncio.Task[None]) -> bool:
+    coroutine = task.get_coro()
+    return getattr(coroutine, "__name__", "") == "_run_alone"
+
+
+def _batches(outcomes: Sequence[tuple[HeldLease, pb.Outcome]]) -> list[pb.OutcomeBatch]:
+    by_stage: dict[tuple[str, int], list[pb.Outcome]] = {}
+    for lease, outcome in outcomes:
+        by_stage.setdefault((lease.run_id, lease.stage), []).append(outcome)
+    return [pb.OutcomeBatch(run_id=run_id, stage=stage, outcomes=batch) for (run_id, stage), batch in by_stage.items()]

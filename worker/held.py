@@ -1,0 +1,93 @@
+"""Every lease that this worker holds, and until when it may trust it.
+
+Pure bookkeeping: no gRPC, no clock of its own. Times are monotonic seconds handed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from penstock.v1 import scheduler_pb2 as pb
+
+__all__ = ["Held", "HeldLease", "LeaseKey"]
+
+LeaseKey = tuple[str, int, int, int]
+"""(run id, stage, seq, attempt)."""
+
+
+@dataclass(eq=False)
+class HeldLease:
+    """One lease. `trusted_until` is monotonic; `cancelled` is set when it was revoked."""
+
+    run_id: str
+    stage: int
+    lease: pb.Lease
+    trusted_until: float
+    begun: bool = False
+    progress: float = 0.0
+    phase: str = ""
+    cancelled: asyncio.Event | None = field(default=None)
+
+    @property
+    def key(self) -> LeaseKey:
+        return self.run_id, self.stage, self.lease.seq, self.lease.attempt
+
+
+class Held:
+    """The leases of this session."""
+
+    def __init__(self) -> None:
+        self._leases: dict[LeaseKey, HeldLease] = {}
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def __iter__(self) -> Iterator[HeldLease]:
+        return iter(self._leases.values())
+
+    def add(self, lease: HeldLease) -> bool:
+        """Takes a lease in; False when it is held already (an answer that came twice)."""
+        if lease.key in self._leases:
+            return False
+        self._leases[lease.key] = lease
+        return True
+
+    def drop(self, keys: Iterable[LeaseKey]) -> None:
+        for key in keys:
+            self._leases.pop(key, None)
+
+    def holds(self, lease: HeldLease) -> bool:
+        return self._leases.get(lease.key) is lease
+
+    def revoke(self, key: LeaseKey) -> None:
+        """The scheduler took it back: its processor is told, its outcome will not be reported."""
+        lease = self._leases.pop(key, None)
+        if lease is not None and lease.cancelled is not None:
+            lease.cancelled.set()
+
+    def get(self, key: LeaseKey) -> HeldLease | None:
+        return self._leases.get(key)
+
+    def renewed(self, keys: Iterable[LeaseKey], until: float) -> None:
+        for key in keys:
+            lease = self._leases.get(key)
+            if lease is not None:
+                lease.trusted_until = until
+
+    def batches(self) -> list[pb.HeldBatch]:
+        """What to renew: everything held, by stage."""
+        by_stage: dict[tuple[str, int], pb.HeldBatch] = {}
+        for lease in self._leases.values():
+            key = lease.run_id, lease.stage
+            if key not in by_stage:
+                by_stage[key] = pb.HeldBatch(run_id=lease.run_id, stage=lease.stage)
+            by_stage[key].leases.add(
+                seq=lease.lease.seq,
+                attempt=lease.lease.attempt,
+                begun=lease.begun,
+                progress=lease.progress,
+                phase=lease.phase,
+            )
+        return list(by_stage.values())
