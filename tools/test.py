@@ -38,7 +38,9 @@ def main() -> int:
     mark = secrets.token_hex(8)
     environment = {**os.environ, MARK: mark}
     environment.pop("PYTHONPATH", None)
-    code = subprocess.run([sys.executable, "-P", "-m", "pytest", *sys.argv[1:]], env=environment, check=False).returncode
+    code = subprocess.run(
+        [sys.executable, "-P", "-m", "pytest", *sys.argv[1:]], env=environment, check=False
+    ).returncode
     deadline = time.monotonic() + GRACE_SECONDS
     while (left := marked(mark)) and time.monotonic() < deadline:
         time.sleep(0.1)
