@@ -94,7 +94,7 @@ def _from_data(folder: Path) -> Endpoints:
     place = folder.expanduser().absolute()
     try:
         told = json.loads((place / "endpoints.json").read_text())
-        if not any(_alive(pid) for pid in told["pids"].values()):
+        if not _alive(told["pids"]["supervisor"]):
             raise _not_running(folder)
         addresses = {name: str(told[name]) for name in SERVICES}
         http = str(told.get("http", ""))

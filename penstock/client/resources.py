@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -77,12 +79,14 @@ class Sources:
         call = self._connection.planner.CreateSource()
         try:
             with calling():
-                async for part in parts:
-                    if call.done():
-                        break  # refused already: the answer says why
-                    await call.write(part)
-                else:
-                    await call.done_writing()
+                # A write after the planner has answered raises InvalidStateError: its answer says why.
+                with contextlib.suppress(asyncio.InvalidStateError):
+                    async for part in parts:
+                        if call.done():
+                            break
+                        await call.write(part)
+                    else:
+                        await call.done_writing()
                 return await call
         finally:
             call.cancel()

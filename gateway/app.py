@@ -1,0 +1,72 @@
+"""The gateway's application: routes, errors, schema, guard."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.types import ASGIApp
+
+from gateway import api, batch, health, pages, problems
+from gateway.guard import Guard
+from gateway.wiring import Parts, attach
+from penstock import __version__
+from penstock.client.asynchronous import AsyncClient
+from penstock.runtime.settings import Settings
+
+__all__ = ["create_app"]
+
+
+def create_app(settings: Settings, client: AsyncClient, stopping: asyncio.Event) -> ASGIApp:
+    """`client` must be open before the first request; `stopping` ends the event streams."""
+    app = FastAPI(title="Penstock", version=__version__, docs_url=None, redoc_url=None)
+    attach(app, Parts(client, settings, stopping))
+    problems.install(app)
+    for router in (pages.router, batch.router, api.router, health.router):
+        app.include_router(router)
+    app.openapi = lambda: _schema(app)  # type: ignore[method-assign]
+    return Guard(app, settings.gateway.cors_origins)
+
+
+def _schema(app: FastAPI) -> dict[str, Any]:
+    """The schema as it is true here: errors are problems, and what FastAPI calls 422 is 400."""
+    if app.openapi_schema:
+        return app.openapi_schema
+    schema = get_openapi(title=app.title, version=app.version, routes=app.routes, description=api.__doc__ or "")
+    schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    schemas["Problem"] = {
+        "type": "object",
+        "description": problems.Problem.__doc__,
+        "required": ["type", "title", "status", "detail", "code"],
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "code": {"type": "string"},
+        },
+    }
+    answer = {"content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+    for path, methods in schema["paths"].items():
+        for method, route in methods.items():
+            answers = route["responses"]
+            answers.pop("422", None)
+            if path in ("/healthz", "/metrics"):
+                continue
+            answers["503"] = {"description": "A service is away.", **answer}
+            if path == "/readyz":
+                continue
+            answers["400"] = {"description": "Bad input; nothing was kept.", **answer}
+            answers["403"] = {"description": "Not from this machine, or a foreign origin.", **answer}
+            if "{" in path:
+                answers["404"] = {"description": "There is no such thing.", **answer}
+            if method == "post" and "{" in path:
+                answers["409"] = {"description": "Its state does not allow it.", **answer}
+            if path in ("/api/batch/upload", "/api/v1/sources"):
+                answers["413"] = {"description": "Too many bytes or documents.", **answer}
+    app.openapi_schema = schema
+    return schema

@@ -1,0 +1,118 @@
+"""Around every request: may this page or program ask at all, then trace, log, metric and the headers that every
+answer carries.
+
+HTTP on loopback asks for no token, so two things keep foreign web pages out: a Host that is not loopback is refused
+(a name that was re-bound to 127.0.0.1), and so is a foreign Origin on anything but GET (a form or script elsewhere
+that writes). Settings may allow origins by name. What escapes a route is a defect: logged with its trace, answered
+500 without its text.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Collection
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gateway.problems import problem
+from penstock.runtime import metrics, tracing
+from penstock.runtime.logs import get_logger
+
+__all__ = ["Guard", "is_loopback"]
+
+POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+ALLOWED_METHODS = "GET, POST"
+
+log = get_logger("http")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a Host header names this machine by loopback: localhost, 127.0.0.0/8 or [::1], with any port."""
+    name = host[1:].split("]")[0] if host.startswith("[") else host.rsplit(":", 1)[0]
+    if name.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+class Guard:
+    """ASGI middleware; plain, since streams of both directions pass through it."""
+
+    def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
+        self._app = app
+        self._origins = frozenset(origins)
+
+    def _refusal(self, method: str, headers: Headers) -> str:
+        host = headers.get("host", "")
+        if not is_loopback(host):
+            return f"Host {host!r} is not this machine's loopback address: ask 127.0.0.1 or localhost"
+        origin = headers.get("origin")
+        if origin is None or method == "GET" or origin in self._origins or origin == f"http://{host}":
+            return ""
+        return f"Origin {origin!r} may not call this server: add it to the setting gateway.cors_origins"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        method: str = scope["method"]
+        allowed = headers.get("origin", "") in self._origins
+        started = time.perf_counter()
+        status = 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                self._stamp(MutableHeaders(scope=message), headers.get("origin", "") if allowed else "")
+            await send(message)
+
+        with tracing.span(f"{method} {scope['path']}", headers):
+            try:
+                refusal = self._refusal(method, headers)
+                if refusal:
+                    await problem(headers, 403, refusal, "forbidden")(scope, receive, sending)
+                elif method == "OPTIONS" and allowed and "access-control-request-method" in headers:
+                    await self._preflight(sending)
+                else:
+                    await self._app(scope, receive, sending)
+            except ClientDisconnect:
+                status = status or 499
+            except Exception as error:
+                log.error("a request failed", method=method, path=scope["path"], error=str(error), exc_info=error)
+                if not status:
+                    detail = "an error of Penstock's own; the gateway's log has it"
+                    await problem(headers, 500, detail, "internal")(scope, receive, sending)
+            finally:
+                seconds = time.perf_counter() - started
+                route = getattr(scope.get("route"), "path", "other")
+                metrics.HTTP_SECONDS.labels(method, route, str(status)).observe(seconds)
+                log.debug("a request was answered", method=method, path=scope["path"], status=status, seconds=seconds)
+
+    @staticmethod
+    def _stamp(answer: MutableHeaders, origin: str) -> None:
+        answer.setdefault("Content-Security-Policy", POLICY)
+        answer["X-Content-Type-Options"] = "nosniff"
+        answer["Referrer-Policy"] = "no-referrer"
+        answer[tracing.HEADER] = tracing.traceparent()
+        answer.setdefault("Cache-Control", "no-store")
+        answer.add_vary_header("Origin")
+        if origin:
+            answer["Access-Control-Allow-Origin"] = origin
+            answer["Access-Control-Expose-Headers"] = "Content-Disposition"
+
+    @staticmethod
+    async def _preflight(send: Send) -> None:
+        headers = [
+            (b"access-control-allow-methods", ALLOWED_METHODS.encode()),
+            (b"access-control-allow-headers", b"content-type, last-event-id, traceparent"),
+            (b"access-control-max-age", b"600"),
+        ]
+        await send({"type": "http.response.start", "status": 204, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})

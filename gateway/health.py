@@ -1,0 +1,64 @@
+"""Is it alive, can it work, how is it doing: for supervisors, load balancers and Prometheus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+
+from gateway.problems import MEDIA_TYPE
+from gateway.wiring import Parts, Wired
+from penstock.runtime.channel import calling
+from penstock.runtime.errors import Unavailable
+from penstock.runtime.program import Check, watch_checks
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+async def healthz() -> dict[str, str]:
+    """200 while the process is alive."""
+    return {"status": "alive"}
+
+
+def _check(parts: Parts, name: str) -> Check:
+    stub: Any = health_pb2_grpc.HealthStub(parts.client.connection.channels[name])
+
+    async def check() -> None:
+        with calling():
+            answer = await stub.Check(health_pb2.HealthCheckRequest())
+        if answer.status != health_pb2.HealthCheckResponse.SERVING:
+            raise Unavailable(f"the {name} answers that it can't serve yet: its log says what it waits for")
+
+    return check
+
+
+@router.get("/readyz", responses={503: {"description": "Which part is away, and why."}})
+async def readyz(parts: Wired) -> Response:
+    """200 when planner, scheduler and analyzer serve; else 503 that says which one does not, and why."""
+    answers = await watch_checks({name: _check(parts, name) for name in parts.client.connection.channels})
+    away = [f"{name}: {why}" for name, why in answers.items() if why]
+    checks = {name: why or "ok" for name, why in answers.items()}
+    if not away:
+        return Response(orjson.dumps({"status": "ready", "checks": checks}), media_type="application/json")
+    body = {
+        "type": "about:blank",
+        "title": "Service Unavailable",
+        "status": 503,
+        "detail": "; ".join(away),
+        "code": "not_ready",
+        "checks": checks,
+    }
+    return Response(orjson.dumps(body), 503, media_type=MEDIA_TYPE)
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics() -> Response:
+    """Prometheus metrics of the gateway."""
+    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

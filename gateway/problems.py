@@ -1,0 +1,107 @@
+"""Errors as people and programs meet them:
+
+`application/problem+json` (RFC 9457) with a stable `code`, or a page for a browser.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from html import escape
+from http import HTTPStatus
+from string import Template
+
+import orjson
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from typing_extensions import TypedDict
+
+from gateway.pages import text
+from penstock.runtime.errors import PenstockError
+
+__all__ = ["MEDIA_TYPE", "Problem", "install", "problem"]
+
+MEDIA_TYPE = "application/problem+json"
+
+_CODES = {404: "no_such_route", 405: "method_not_allowed", 400: "invalid_input", 413: "too_large", 403: "forbidden"}
+_ADVICE = {
+    403: "Open this page by the address that `penstock up` printed.",
+    404: "It may have been mistyped. All jobs are on the first page.",
+    503: "A part of Penstock is starting again. Wait a few seconds and reload; /readyz says which part.",
+}
+
+
+class Problem(TypedDict):
+    """An error: `code` is stable, `detail` is for people."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+
+
+def _wants_page(headers: Mapping[str, str]) -> bool:
+    accepted = headers.get("accept", "")
+    return "text/html" in accepted and "json" not in accepted.split("text/html")[0]
+
+
+def problem(
+    headers: Mapping[str, str], status: int, detail: str, code: str, answer_headers: Mapping[str, str] | None = None
+) -> Response:
+    """The answer for an error, in the form that the request's headers ask for."""
+    phrase = HTTPStatus(status).phrase
+    if _wants_page(headers):
+        page = Template(text("error.html")).substitute(
+            status=status, title=escape(phrase), detail=escape(detail), advice=escape(_ADVICE.get(status, ""))
+        )
+        return Response(page, status, dict(answer_headers or {}), "text/html; charset=utf-8")
+    body: Problem = {"type": "about:blank", "title": phrase, "status": status, "detail": detail, "code": code}
+    return Response(orjson.dumps(body), status, dict(answer_headers or {}), MEDIA_TYPE)
+
+
+def _told(error: PenstockError, request: Request) -> Response:
+    headers = {"Retry-After": "2"} if error.http_status in (429, 503) else None
+    return problem(request.headers, error.http_status, error.message, error.code, headers)
+
+
+def _sentence(error: Mapping[str, object]) -> str:
+    location = error["loc"]
+    assert isinstance(location, tuple)
+    where = ".".join(str(part) for part in location[1:]) or "the request"
+    if error["type"] == "json_invalid":
+        return "the body is no JSON"
+    return f"{where}: {error['msg']}"
+
+
+def _invalid(error: RequestValidationError, request: Request) -> Response:
+    problems = error.errors()
+    for one in problems:
+        if one["loc"] and one["loc"][0] == "path":  # an id that is no number names nothing
+            detail = f"there is no {one['loc'][-1].removesuffix('_id')} {one['input']!r}: its id is a number"
+            return problem(request.headers, 404, detail, "not_found")
+    return problem(request.headers, 400, "; ".join(_sentence(one) for one in problems), "invalid_input")
+
+
+def install(app: FastAPI) -> None:
+    """Every error that a route raises leaves as a problem; FastAPI's own 422 as a 400."""
+
+    async def penstock_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, PenstockError)
+        return _told(error, request)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return _invalid(error, request)
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        detail = f"there is nothing at {request.url.path}" if error.status_code == 404 else str(error.detail)
+        code = _CODES.get(error.status_code, "http_error")
+        return problem(request.headers, error.status_code, detail, code, error.headers)
+
+    app.add_exception_handler(PenstockError, penstock_error)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http_error)
