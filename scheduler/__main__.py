@@ -54,8 +54,10 @@ async def build(settings: Settings) -> Service:
         "fed": engine.fed,
         "sweeps": sweeps.serve,
     }
+    backend = None
     if section.backend == "process":
-        loops["workers"] = ProcessBackend(settings, engine, database, clock=clock, new_id=random_id).serve
+        backend = ProcessBackend(settings, engine, database, clock=clock, new_id=random_id)
+        loops["workers"] = backend.serve
     metrics.expose(section.metrics_port)
 
     def register(server: grpc.aio.Server) -> None:
@@ -65,6 +67,10 @@ async def build(settings: Settings) -> Service:
 
     async def check_sql() -> None:
         await asyncio.to_thread(database.ping)
+
+    async def drain() -> None:
+        if backend is not None:
+            await backend.drain()
 
     async def close() -> None:
         engine.commits.close()
@@ -77,6 +83,7 @@ async def build(settings: Settings) -> Service:
         names=["penstock.v1.SchedulerService", "penstock.v1.LeaseService"],
         checks={"sql": check_sql, "redis": ready.check},
         loops=loops,
+        drain=drain,
         close=close,
     )
 

@@ -1,7 +1,8 @@
 """`make demo [DOCS=PATH]`: the whole way in one command, with the commands that users have.
 
 It makes the documents (or takes DOCS, a folder, a file or a zip), starts `penstock up` in a data folder of its
-own, uploads, shows the progress and the results, writes demo-out/{results.csv,results.json,report.html}, and stops everything.
+own, uploads, shows the progress and the results, writes
+demo-out/{results.csv,results.json,report.html}, and stops everything.
 """
 
 from __future__ import annotations

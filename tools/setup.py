@@ -2,7 +2,7 @@
 
 Standard library only, since it runs before anything is installed; quick when there is nothing to do (a stamp holds a
 hash of all that the result depends on). It refuses, in one line, a Python that is too old or has no venv, and an
-environment in which another distribution provides one of our top-level packages: imports would then be a matter of luck.
+environment in which another distribution provides one of our packages: imports would then be a matter of luck.
 """
 
 from __future__ import annotations

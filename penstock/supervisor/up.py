@@ -184,6 +184,8 @@ class Supervisor:
             workers=self._options.workers,
             lifeline=self._lifeline,
         )
+        with contextlib.suppress(OSError):
+            rotate(self._folder.log("worker"))
         for name in PROGRAMS:
             self._add(name, program_arguments(name), environment)
         self._record()

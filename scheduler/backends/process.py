@@ -2,7 +2,8 @@
 
 A worker has a slot (0 …) and a generation; its row is written before its process starts, and the process is known by
 pid and start time, so that a restarted scheduler adopts the living and never starts one twice. Workers outlive the
-scheduler; they hold the supervisor's lifeline and end with it. Scale-in is SIGTERM: the worker drains by itself.
+scheduler when it dies; they hold the supervisor's lifeline and end with it. Scale-in is SIGTERM: the worker drains by
+itself. When the scheduler itself is told to stop, its workers drain first, while it can still take their reports.
 
 Failure story: a worker that is gone is found within a poll; its session is ended, so that its leases return at once. A
 crash between row and process leaves a row without pid: its session is ended, its slot is free. A worker that dies
@@ -37,6 +38,8 @@ __all__ = ["ProcessBackend", "start_time"]
 
 POLL_SECONDS = 0.25
 YOUNG_SECONDS = 2.0
+DRAIN_GRACE_SECONDS = 1.0
+DRAIN_POLL_SECONDS = 0.05
 MAX_BACKOFF_SECONDS = 5.0
 
 log = get_logger("workers")
@@ -84,14 +87,16 @@ class ProcessBackend:
         self._failures = 0
         self._not_before = 0.0
         self._idle_since: float | None = None
+        self._stopping = False
 
     async def serve(self) -> None:
         """Adopts what lives, then keeps count; runs until cancelled."""
         await self._adopt()
         while True:
             await self._reap()
-            wanted = await asyncio.to_thread(self._wanted)
-            await self._scale(wanted)
+            if not self._stopping:
+                wanted = await asyncio.to_thread(self._wanted)
+                await self._scale(wanted)
             metrics.WORKERS.labels(self._settings.worker.worker_class).set(len(self._workers))
             await asyncio.sleep(POLL_SECONDS)
 
@@ -250,6 +255,15 @@ class ProcessBackend:
         except ProcessLookupError:
             return
 
-    async def stop(self) -> None:
-        """Nothing: workers outlive the scheduler; the supervisor's end is theirs."""
-        return
+    async def drain(self) -> None:
+        """Ends the workers in order: they finish and report what fits their drain time, and hand back the rest."""
+        self._stopping = True
+        for worker in self._workers.values():
+            worker.draining = True
+            self._signal(worker, signal.SIGTERM)
+        limit = self._settings.worker.drain_seconds + DRAIN_GRACE_SECONDS
+        for _ in range(int(limit / DRAIN_POLL_SECONDS)):
+            # `serve` goes on meanwhile: it notes the ends and takes the dead off the list.
+            if not self._workers:
+                return
+            await asyncio.sleep(DRAIN_POLL_SECONDS)

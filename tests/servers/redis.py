@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
+from penstock.supervisor import watcher
 from penstock.supervisor.redis_server import SOCKET_NAME, arguments, make_socket_folder, server_program
 
 __all__ = ["RedisServer"]
@@ -27,9 +30,18 @@ class RedisServer:
         self.start()
 
     def start(self) -> None:
+        # Under the supervisor's own watcher: a test run that is killed leaves no server behind.
+        reading, self._lifeline = os.pipe()
         self._process = subprocess.Popen(
-            arguments(server_program(), self.folder), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [
+                *(sys.executable, "-I", "-S", watcher.__file__, str(reading)),
+                *arguments(server_program(), self.folder),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(reading,),
         )
+        os.close(reading)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if self._answers():
@@ -45,6 +57,10 @@ class RedisServer:
         assert self._process is not None
         self._process.send_signal(signal.SIGKILL)
         self._process.wait(5)
+        os.close(self._lifeline)
+        deadline = time.monotonic() + 5
+        while self._answers() and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
