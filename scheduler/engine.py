@@ -129,7 +129,7 @@ class Engine:
             proposals = await self._propose(request, most, outcomes) if most and self.granting else {}
             if proposals or outcomes or first:
                 opened = dict(self._windows.stages)
-                answer = await self._record(session, request, outcomes, proposals)
+                answer = await self._record(session, request, outcomes, proposals, again=first)
                 refused += answer.refused
                 outcomes, first = [], False
                 if answer.batches or not most:
@@ -270,17 +270,24 @@ class Engine:
         request: pb.AcquireRequest,
         outcomes: Sequence[pb.OutcomeBatch],
         proposals: dict[StageKey, list[Proposal]],
+        *,
+        again: bool,
     ) -> _Answer:
+        """One transaction; `again`: the grant may be the repetition of one whose answer was lost."""
         generation = self._ready.generation
 
         def work(connection: sa.Connection, effects: Effects) -> Engine._Answer:
             now = self.now_ms()
             refused = self._endings(connection, effects).settle_reports(session.session, outcomes)
             before = leases.seen(
-                connection, session, now, granted=request.grant_number, confirmed=request.grant_number - 1
+                connection,
+                session,
+                now,
+                granted=request.grant_number if request.max_leases else 0,
+                confirmed=max(request.grant_number - 1, 0),
             )
             batches: list[leases.GrantedBatch] = []
-            if before == request.grant_number:
+            if again and request.max_leases and before == request.grant_number:
                 batches = leases.granted_again(connection, session.session, request.grant_number)
             if proposals and (batches or generation != self._ready.generation or not self.granting):
                 effects.forget.update({key: [p.seq for p in wanted] for key, wanted in proposals.items()})

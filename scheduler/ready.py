@@ -53,8 +53,9 @@ class Ready:
             url, socket_timeout=CALL_SECONDS, socket_connect_timeout=CALL_SECONDS, retry_on_timeout=False
         )
         self._prefix = f"{prefix}:{{s}}"
-        source = resources.files("scheduler").joinpath("lua", "propose.lua").read_text()
-        self._propose = self._redis.register_script(source)
+        scripts = resources.files("scheduler").joinpath("lua")
+        self._propose = self._redis.register_script(scripts.joinpath("propose.lua").read_text())
+        self._apply = self._redis.register_script(scripts.joinpath("apply.lua").read_text())
         self.generation = ""
 
     def _key(self, kind: str, stage: StageKey) -> str:
@@ -86,35 +87,30 @@ class Ready:
 
     async def feed(self, stage: StageKey, seqs: Sequence[int]) -> None:
         """Makes these seqs ready at their rank."""
-        if not seqs:
-            return
-        with _translated():
-            await self._redis.zadd(self._key("ready", stage), {str(seq): seq for seq in seqs})
+        if seqs:
+            with _translated():
+                await self._apply(keys=[self._key("ready", stage)], args=["ready", 0, _ranges(seqs)])
 
     async def apply(
         self,
         *,
-        forget: Mapping[StageKey, Iterable[int]],
-        ready: Mapping[StageKey, Iterable[int]],
-        renew: Mapping[StageKey, Iterable[int]],
+        forget: Mapping[StageKey, Sequence[int]],
+        ready: Mapping[StageKey, Sequence[int]],
+        renew: Mapping[StageKey, Sequence[int]],
         expiry_ms: int,
     ) -> None:
-        """After a commit: lets leases go, makes what returned ready again, extends what is held; in one round trip."""
-        pipeline = self._redis.pipeline(transaction=True)
-        for stage, seqs in forget.items():
-            gone = list(seqs)
-            if gone:
-                pipeline.zrem(self._key("leases", stage), *gone)
-        for stage, seqs in ready.items():
-            back: dict[str, float] = {str(seq): seq for seq in seqs}
-            if back:
-                pipeline.zadd(self._key("ready", stage), back)
-        for stage, seqs in renew.items():
-            held: dict[str, float] = {str(seq): expiry_ms for seq in seqs}
-            if held:
-                pipeline.zadd(self._key("leases", stage), held)
-        with _translated():
-            await pipeline.execute()
+        """After a commit: lets leases go, makes what returned ready again, extends what is held; in one call."""
+        keys = []
+        arguments: list[str | int] = []
+        changes = (("leases", "forget", forget), ("ready", "ready", ready), ("leases", "renew", renew))
+        for kind, action, stages in changes:
+            for stage, seqs in stages.items():
+                if seqs:
+                    keys.append(self._key(kind, stage))
+                    arguments += [action, expiry_ms, _ranges(seqs)]
+        if keys:
+            with _translated():
+                await self._apply(keys=keys, args=arguments)
 
     async def expired(self, stages: Sequence[StageKey], now_ms: int, limit: int) -> dict[StageKey, list[int]]:
         """Seqs whose lease has run out, at most `limit` a stage."""
@@ -163,3 +159,19 @@ class Ready:
 
     async def close(self) -> None:
         await self._redis.aclose()
+
+
+def _ranges(seqs: Iterable[int]) -> str:
+    """Seqs as `first-last` ranges: windows are mostly contiguous, and one short argument costs less than thousands."""
+    parts: list[str] = []
+    first = last = -1
+    for seq in sorted(seqs):
+        if seq == last + 1 and last >= 0:
+            last = seq
+            continue
+        if last >= 0:
+            parts.append(f"{first}-{last}")
+        first = last = seq
+    if last >= 0:
+        parts.append(f"{first}-{last}")
+    return ",".join(parts)

@@ -40,6 +40,9 @@ _WHY = {
 }
 
 
+_NUMBER = sa.select(runs.c.number).where(runs.c.run_id == sa.bindparam("run_id"))
+
+
 @dataclass(frozen=True)
 class Refusal:
     """A report that was refused, and why (a word of the contract)."""
@@ -73,15 +76,8 @@ class Endings:
         by_run: dict[str, list[pb.OutcomeBatch]] = {}
         for batch in batches:
             by_run.setdefault(batch.run_id, []).append(batch)
-        numbers = (
-            dict(
-                self.connection.execute(
-                    sa.select(runs.c.run_id, runs.c.number).where(runs.c.run_id.in_(list(by_run)))
-                ).all()
-            )
-            if by_run
-            else {}
-        )
+        found = ((run_id, self.connection.execute(_NUMBER, {"run_id": run_id}).scalar()) for run_id in by_run)
+        numbers = {run_id: number for run_id, number in found if number is not None}
         refused: list[Refusal] = []
         for run_id in sorted(by_run, key=lambda name: numbers.get(name, 0)):
             unit = lock(self.connection, numbers[run_id], self.now_ms) if run_id in numbers else None

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from penstock.runtime.errors import Conflict
 from scheduler.commit import Effects
@@ -59,37 +58,33 @@ class GrantedBatch:
     granted: Sequence[Granted]
 
 
+# Note a sign of a session; answers the grant number that it had before (none: it is new) and whether it has ended.
+_SEEN = sa.text("""
+INSERT INTO sessions (session, worker, worker_class, granted, was_granted, confirmed, ended, seen_ms)
+VALUES (:session, :worker, :worker_class, :granted, NULL, :confirmed, 0, :now)
+ON CONFLICT (session) DO UPDATE SET was_granted = sessions.granted, seen_ms = excluded.seen_ms,
+  granted = CASE WHEN excluded.granted > sessions.granted THEN excluded.granted ELSE sessions.granted END,
+  confirmed = CASE WHEN excluded.confirmed > sessions.confirmed THEN excluded.confirmed ELSE sessions.confirmed END
+RETURNING was_granted, ended
+""")
+
+
 def seen(connection: sa.Connection, session: Session, now_ms: int, *, granted: int = 0, confirmed: int = 0) -> int:
-    """Notes a sign of the session; returns the grant number that it had before. Raises Conflict when it has been
-    ended.
-    """
+    """Notes a sign of the session; returns the grant number that it had before. Raises Conflict when it has been ended."""
     row = connection.execute(
-        sa.select(sessions.c.granted, sessions.c.ended).where(sessions.c.session == session.session)
-    ).one_or_none()
-    if row is not None and row.ended:
+        _SEEN,
+        {
+            "session": session.session,
+            "worker": session.worker,
+            "worker_class": session.worker_class,
+            "granted": granted,
+            "confirmed": confirmed,
+            "now": now_ms,
+        },
+    ).one()
+    if row.ended:
         raise Conflict(f"worker session {session.session} has ended; start a new one", code="session_ended")
-    insert = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
-    statement = insert(sessions).values(
-        session=session.session,
-        worker=session.worker,
-        worker_class=session.worker_class,
-        granted=granted,
-        confirmed=confirmed,
-        ended=False,
-        seen_ms=now_ms,
-    )
-    larger = sa.func.max if connection.dialect.name == "sqlite" else sa.func.greatest
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=["session"],
-            set_={
-                "granted": larger(sessions.c.granted, statement.excluded.granted),
-                "confirmed": larger(sessions.c.confirmed, statement.excluded.confirmed),
-                "seen_ms": statement.excluded.seen_ms,
-            },
-        )
-    )
-    return 0 if row is None else int(row.granted)
+    return int(row.was_granted or 0)
 
 
 def grant_batches(
@@ -242,4 +237,4 @@ def gaps(connection: sa.Connection, run: int, stage: int, cursor: int) -> list[i
 
 def end_session(connection: sa.Connection, session: str) -> None:
     """No later call of this session is taken."""
-    connection.execute(sa.update(sessions).where(sessions.c.session == session).values(ended=True))
+    connection.execute(sa.update(sessions).where(sessions.c.session == session).values(ended=1))

@@ -165,8 +165,9 @@ sessions = sa.Table(
     sa.Column("worker", sa.Text, nullable=False),
     sa.Column("worker_class", sa.Text, nullable=False),
     sa.Column("granted", _Big, nullable=False),
+    sa.Column("was_granted", _Big),
     sa.Column("confirmed", _Big, nullable=False),
-    sa.Column("ended", sa.Boolean, nullable=False, default=False),
+    sa.Column("ended", sa.Integer, nullable=False, default=0),
     sa.Column("seen_ms", _Big, nullable=False),
 )
 
