@@ -1,0 +1,107 @@
+"""The stages of a plan: defaults, ranges, ids. All that is wrong with a request is told at once."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+__all__ = [
+    "COLLECTION_KEY",
+    "GRANULARITIES",
+    "StageRequest",
+    "StageSettings",
+    "document_stages",
+    "plan_id",
+    "range_problems",
+    "with_defaults",
+]
+
+GRANULARITIES = ("sentence", "paragraph")
+COLLECTION_KEY = "collection"
+
+_DEFAULTS = {"concurrency": 64, "max_tries": 5, "max_run_seconds": 600}
+_RANGES = {"concurrency": (1, 10_000), "max_tries": (1, 100), "max_run_seconds": (1, 7 * 86_400)}
+
+
+@dataclass(frozen=True)
+class StageRequest:
+    """What a request says of a stage; 0 and empty mean the default. `parameters` is a JSON object."""
+
+    processor: str
+    parameters: Mapping[str, Any]
+    concurrency: int = 0
+    max_tries: int = 0
+    max_run_seconds: int = 0
+    worker_class: str = ""
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """A stage as its plan keeps it: every default filled in."""
+
+    processor: str
+    processor_version: str
+    parameters: Mapping[str, Any]
+    concurrency: int
+    max_tries: int
+    max_run_seconds: int
+    worker_class: str
+
+
+def document_stages(granularity: str) -> list[StageRequest]:
+    """The two stages of a plan for documents. The collection is one long item."""
+    return [
+        StageRequest("document", {"granularity": granularity}, concurrency=256),
+        StageRequest("collection", {}, concurrency=1, max_run_seconds=3_600),
+    ]
+
+
+def range_problems(number: int, stage: StageRequest) -> list[str]:
+    """Sentences about numbers out of range, empty when all is well."""
+    problems = []
+    for name, (least, most) in _RANGES.items():
+        value = getattr(stage, name)
+        if value != 0 and not least <= value <= most:
+            problems.append(f"stage {number}: {name} is {value}, it may be {least}-{most} (0: {_DEFAULTS[name]})")
+    if len(stage.worker_class) > 63:
+        problems.append(f"stage {number}: worker_class has {len(stage.worker_class)} characters, at most 63 are taken")
+    return problems
+
+
+def with_defaults(stage: StageRequest, *, version: str, parameters: Mapping[str, Any]) -> StageSettings:
+    return StageSettings(
+        processor=stage.processor,
+        processor_version=version,
+        parameters=parameters,
+        concurrency=stage.concurrency or _DEFAULTS["concurrency"],
+        max_tries=stage.max_tries or _DEFAULTS["max_tries"],
+        max_run_seconds=stage.max_run_seconds or _DEFAULTS["max_run_seconds"],
+        worker_class=stage.worker_class or "default",
+    )
+
+
+def plan_id(source_id: str, granularity: str, stages: Sequence[StageSettings]) -> str:
+    """A hash over what will run: source version, order, stages and their settings; not name, who or when."""
+    content = {
+        "format": 1,
+        "source": source_id,
+        "order": "source",
+        "granularity": granularity,
+        "stages": [
+            [
+                s.processor,
+                s.processor_version,
+                s.parameters,
+                s.concurrency,
+                s.max_tries,
+                s.max_run_seconds,
+                s.worker_class,
+            ]
+            for s in stages
+        ],
+    }
+    return "plan-" + hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]

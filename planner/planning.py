@@ -1,0 +1,175 @@
+"""CreatePlan after the wire: stages checked and filled in, items written to their file, the row kept.
+
+A plan is a row and one Parquet file of all its items. Both are made once: the same request again finds the row by its
+id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+
+from penstock.processor import Processor, load_processor, validate_parameters
+from penstock.runtime.clock import Clock
+from penstock.runtime.errors import InvalidInput, PenstockError
+from planner.domain.stages import (
+    COLLECTION_KEY,
+    GRANULARITIES,
+    StageRequest,
+    StageSettings,
+    document_stages,
+    plan_id,
+    range_problems,
+    with_defaults,
+)
+from planner.parquet import Parquet
+from planner.sources import DOCUMENTS, keep_file
+from planner.staging import Staging
+from planner.store import PlanRow, SourceRow, StageRow, Store
+
+__all__ = ["PlanRequest", "Planning", "load"]
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    source_id: str
+    stages: Sequence[StageRequest]
+    granularity: str
+    name: str
+    draft: bool
+    request_id: str
+
+
+class Planning:
+    def __init__(self, *, store: Store, parquet: Parquet, staging: Staging, draft_hours: float, clock: Clock) -> None:
+        self._store = store
+        self._parquet = parquet
+        self._staging = staging
+        self._draft_ms = int(draft_hours * 3_600_000)
+        self._clock = clock
+
+    def create(self, request: PlanRequest) -> PlanRow:
+        """Raises InvalidInput with everything that is wrong, NotFound for the source, Unavailable."""
+        if len(request.name) > 200:
+            raise InvalidInput(f"the name has {len(request.name):,} characters, at most 200 are taken", code="bad_name")
+        source = self._store.source(request.source_id)
+        granularity = _granularity(source, request)
+        stages = _settled(_requested(source, request, granularity))
+        now_ms = self._clock.now_ms()
+        identity = plan_id(source.source_id, granularity, stages)
+        row = self._store.find_plan(identity, now_ms=now_ms)
+        if row is None:
+            row = self._written(identity, source, granularity, stages)
+        wanted = PlanRow(
+            **{
+                **row.__dict__,
+                "name": request.name,
+                "create_ms": row.create_ms,
+                "expire_ms": now_ms + self._draft_ms if request.draft else None,
+            }
+        )
+        kept = self._store.keep_plan(wanted, request_id=request.request_id, now_ms=now_ms)
+        # The name is no part of the plan: who asked by one is answered by it.
+        return PlanRow(**{**kept.__dict__, "name": request.name or kept.name})
+
+    def _written(self, identity: str, source: SourceRow, granularity: str, stages: Sequence[StageSettings]) -> PlanRow:
+        later: list[tuple[int, int, str, str, str]] = []
+        rows = [StageRow(stages[0], source.item_count, source.blocks)]
+        for number, stage in enumerate(stages[1:], 1):
+            later.append((number, 0, COLLECTION_KEY, "", orjson.dumps({"documents_stage": number - 1}).decode()))
+            rows.append(StageRow(stage, 1, (0,)))
+        with self._staging.upload() as upload:
+            place = upload.path("plan")
+            self._parquet.write_plan(upload.blobs.path(source.snapshot_sha256), place, later)
+            items = keep_file(upload, "plan")
+        return PlanRow(
+            plan_id=identity,
+            source_id=source.source_id,
+            kind=source.kind,
+            name="",
+            granularity=granularity,
+            stages=tuple(rows),
+            items_sha256=items.sha256,
+            items_bytes=items.size_bytes,
+            create_ms=self._clock.now_ms(),
+            expire_ms=None,
+        )
+
+
+def load(name: str) -> type[Processor[object]]:  # type: ignore[type-var]
+    """An installed processor. Raises NotFound that lists them, InvalidInput for one that does not load."""
+    try:
+        return load_processor(name)
+    except PenstockError:
+        raise
+    except Exception as error:  # a plug-in may fail in any way when it is imported
+        raise InvalidInput(
+            f"processor {name!r} is installed and does not load: {type(error).__name__}: {error}", code="bad_processor"
+        ) from error
+
+
+def _granularity(source: SourceRow, request: PlanRequest) -> str:
+    if source.kind != DOCUMENTS:
+        if request.granularity:
+            raise InvalidInput("granularity is for documents; these are plain items", code="bad_granularity")
+        return ""
+    granularity = request.granularity or GRANULARITIES[0]
+    if granularity not in GRANULARITIES:
+        raise InvalidInput(
+            f"granularity is {granularity!r}; it may be {' or '.join(GRANULARITIES)}", code="bad_granularity"
+        )
+    return granularity
+
+
+def _requested(source: SourceRow, request: PlanRequest, granularity: str) -> Sequence[StageRequest]:
+    if source.kind != DOCUMENTS:
+        if len(request.stages) != 1:
+            raise InvalidInput(
+                f"a plan of items has exactly one stage, {len(request.stages)} were given", code="bad_stages"
+            )
+        return request.stages
+    usual = document_stages(granularity)
+    if not request.stages:
+        return usual
+    given = [stage.processor for stage in request.stages]
+    expected = [stage.processor for stage in usual]
+    if given != expected:
+        raise InvalidInput(
+            f"a plan of documents has the stages {', '.join(expected)} (leave them out); given were {', '.join(given)}",
+            code="bad_stages",
+        )
+    return [
+        StageRequest(
+            processor=stage.processor,
+            # The plan's granularity is the one truth; a stage may repeat it.
+            parameters={**stage.parameters, **default.parameters},
+            concurrency=stage.concurrency or default.concurrency,
+            max_tries=stage.max_tries or default.max_tries,
+            max_run_seconds=stage.max_run_seconds or default.max_run_seconds,
+            worker_class=stage.worker_class,
+        )
+        for stage, default in zip(request.stages, usual, strict=True)
+    ]
+
+
+def _settled(requested: Sequence[StageRequest]) -> list[StageSettings]:
+    problems: list[str] = []
+    codes: list[str] = []
+    settled = []
+    for number, stage in enumerate(requested):
+        if ranges := range_problems(number, stage):
+            problems += ranges
+            codes.append("bad_stages")
+        try:
+            processor = load(stage.processor)
+            parameters = validate_parameters(processor, stage.parameters)
+        except PenstockError as error:
+            problems.append(error.message)
+            codes.append(error.code)
+            continue
+        settled.append(with_defaults(stage, version=processor.version, parameters=parameters.model_dump(mode="json")))
+    if problems:
+        raise InvalidInput("; ".join(problems), code=codes[0])
+    return settled

@@ -1,0 +1,236 @@
+"""The planner's gRPC methods: validate, call, translate. What blocks runs in threads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import grpc
+import orjson
+
+from penstock.processor import processor_names
+from penstock.runtime.clock import Clock, to_timestamp
+from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
+from penstock.runtime.logs import get_logger
+from penstock.v1 import common_pb2, planner_pb2, planner_pb2_grpc
+from planner.domain.stages import StageRequest
+from planner.planning import Planning, PlanRequest, load
+from planner.reading import PlanReader
+from planner.sources import Part, Sources
+from planner.store import PlanRow, SourceRow, StageRow, Store
+
+__all__ = ["PlannerService"]
+
+MAX_CHUNK_BYTES = 1 << 20
+IDLE_SECONDS = 120.0
+"""An upload that sends nothing for so long is given up."""
+
+_BATCH_BYTES = 1 << 20
+_BATCH_PARTS = 512
+_UPLOADS_AT_ONCE = 8
+
+Context = grpc.aio.ServicerContext[Any, Any]
+T = TypeVar("T")
+
+log = get_logger("planner")
+
+
+class PlannerService(planner_pb2_grpc.PlannerServiceServicer):
+    def __init__(self, *, sources: Sources, planning: Planning, reader: PlanReader, store: Store, clock: Clock) -> None:
+        self._sources = sources
+        self._planning = planning
+        self._reader = reader
+        self._store = store
+        self._clock = clock
+        self._uploads = asyncio.Semaphore(_UPLOADS_AT_ONCE)
+
+    async def CreateSource(
+        self, request_iterator: AsyncIterator[planner_pb2.CreateSourceRequest], context: Context
+    ) -> planner_pb2.Source:
+        parts = _with_idle_limit(request_iterator)
+        header = await _header(parts)
+        async with self._uploads:
+            with self._sources.staging.upload() as folder:
+                upload = self._sources.begin(folder, kind=header.kind, archive=header.zip)
+                try:
+                    async for batch in _batches(parts):
+                        await _in_thread(lambda batch=batch: upload.feed(batch))  # type: ignore[misc]
+                    row = await _in_thread(lambda: upload.finish(header.request_id))
+                except BaseException:
+                    upload.stop.set()
+                    raise
+        log.info("a source was made", source=row.source_id, items=row.item_count, bytes=row.size_bytes)
+        return _source(row)
+
+    async def GetSource(self, request: planner_pb2.GetSourceRequest, context: Context) -> planner_pb2.Source:
+        return _source(await asyncio.to_thread(self._store.source, request.source_id))
+
+    async def CreatePlan(self, request: planner_pb2.CreatePlanRequest, context: Context) -> planner_pb2.Plan:
+        wanted = PlanRequest(
+            source_id=request.source_id,
+            stages=[_stage_request(number, stage) for number, stage in enumerate(request.stages)],
+            granularity=request.granularity,
+            name=request.name,
+            draft=request.validate_only,
+            request_id=request.request_id,
+        )
+        row = await _in_thread(lambda: self._planning.create(wanted))
+        log.info("a plan was made", plan=row.plan_id, source=row.source_id, draft=row.draft)
+        return _plan(row)
+
+    async def GetPlan(self, request: planner_pb2.GetPlanRequest, context: Context) -> planner_pb2.Plan:
+        return _plan(await asyncio.to_thread(self._store.plan, request.plan_id, now_ms=self._clock.now_ms()))
+
+    async def ReadPlanItems(
+        self, request: planner_pb2.ReadPlanItemsRequest, context: Context
+    ) -> planner_pb2.ReadPlanItemsResponse:
+        if request.seqs:
+            window = await self._reader.exactly(request.plan_id, stage=request.stage, seqs=request.seqs)
+        else:
+            window = await self._reader.window(
+                request.plan_id, stage=request.stage, after_seq=request.after_seq, limit=request.limit
+            )
+        return planner_pb2.ReadPlanItemsResponse(items=window.items, end=window.end)
+
+    async def ListProcessors(
+        self, request: planner_pb2.ListProcessorsRequest, context: Context
+    ) -> planner_pb2.ListProcessorsResponse:
+        return planner_pb2.ListProcessorsResponse(processors=await asyncio.to_thread(_processors))
+
+
+async def _with_idle_limit(
+    parts: AsyncIterator[planner_pb2.CreateSourceRequest],
+) -> AsyncIterator[planner_pb2.CreateSourceRequest]:
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            async with asyncio.timeout(None) as limit:
+                limit.reschedule(loop.time() + IDLE_SECONDS)
+                part = await anext(parts)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise Unavailable(f"the upload sent nothing for {IDLE_SECONDS:g} s", code="upload_idle") from None
+        yield part
+
+
+async def _header(parts: AsyncIterator[planner_pb2.CreateSourceRequest]) -> planner_pb2.CreateSourceRequest.Header:
+    async for part in parts:
+        if part.WhichOneof("part") == "header":
+            return part.header
+        break
+    raise InvalidInput("an upload begins with a header message", code="bad_stream")
+
+
+async def _batches(parts: AsyncIterator[planner_pb2.CreateSourceRequest]) -> AsyncIterator[list[Part]]:
+    """Parts in order, many at a time: a thread switch costs more than a small document."""
+    batch: list[Part] = []
+    size, files = 0, 0
+    async for part in parts:
+        which = part.WhichOneof("part")
+        if which == "file":
+            files += 1
+            batch.append(part.file.name)
+        elif which == "chunk" and files and len(part.chunk) <= MAX_CHUNK_BYTES:
+            batch.append(part.chunk)
+            size += len(part.chunk)
+        elif which == "chunk" and files:
+            raise InvalidInput(
+                f"a chunk has {len(part.chunk):,} bytes, at most {MAX_CHUNK_BYTES:,} are taken", code="bad_stream"
+            )
+        else:
+            raise InvalidInput("after the header come files, each followed by its chunks", code="bad_stream")
+        if size >= _BATCH_BYTES or len(batch) >= _BATCH_PARTS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Like `asyncio.to_thread`, but a call that is given up waits for its thread: the upload's folder goes after it."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+def _stage_request(number: int, stage: planner_pb2.StageSpec) -> StageRequest:
+    try:
+        parameters = orjson.loads(stage.parameters) if stage.parameters else {}
+    except ValueError:
+        parameters = None
+    if not isinstance(parameters, dict):
+        raise InvalidInput(f"stage {number}: parameters are not a JSON object", code="bad_parameters")
+    return StageRequest(
+        processor=stage.processor,
+        parameters=parameters,
+        concurrency=stage.concurrency,
+        max_tries=stage.max_tries,
+        max_run_seconds=stage.max_run_seconds,
+        worker_class=stage.worker_class,
+    )
+
+
+def _source(row: SourceRow) -> planner_pb2.Source:
+    return planner_pb2.Source(
+        source_id=row.source_id,
+        kind=planner_pb2.SourceKind.ValueType(row.kind),
+        item_count=row.item_count,
+        size_bytes=row.size_bytes,
+        ignored_count=row.ignored_count,
+        snapshot=common_pb2.BlobRef(sha256=row.snapshot_sha256, size_bytes=row.snapshot_bytes),
+        create_time=to_timestamp(row.create_ms),
+    )
+
+
+def _plan(row: PlanRow) -> planner_pb2.Plan:
+    return planner_pb2.Plan(
+        plan_id=row.plan_id,
+        source_id=row.source_id,
+        kind=planner_pb2.SourceKind.ValueType(row.kind),
+        name=row.name,
+        stages=[_stage(number, stage) for number, stage in enumerate(row.stages)],
+        item_count=row.stages[0].item_count,
+        granularity=row.granularity,
+        draft=row.draft,
+        create_time=to_timestamp(row.create_ms),
+    )
+
+
+def _stage(number: int, row: StageRow) -> planner_pb2.PlanStage:
+    settings = row.settings
+    return planner_pb2.PlanStage(
+        stage=number,
+        processor=settings.processor,
+        processor_version=settings.processor_version,
+        parameters=orjson.dumps(settings.parameters),
+        concurrency=settings.concurrency,
+        max_tries=settings.max_tries,
+        max_run_seconds=settings.max_run_seconds,
+        worker_class=settings.worker_class,
+        item_count=row.item_count,
+    )
+
+
+def _processors() -> list[planner_pb2.Processor]:
+    listed = []
+    for name in processor_names():
+        try:
+            processor = load(name)
+        except PenstockError as error:
+            # One plug-in that does not load must not hide the others.
+            log.warning("an installed processor does not load", processor=name, error=error.message)
+            continue
+        listed.append(
+            planner_pb2.Processor(
+                name=name,
+                version=processor.version,
+                description=(processor.__doc__ or "").strip().partition("\n\n")[0].replace("\n", " "),
+                parameters_schema=orjson.dumps(processor.parameters_type.model_json_schema()),
+            )
+        )
+    return listed

@@ -1,0 +1,112 @@
+"""CreateSource after the wire: from an intake that has finished to a source that is kept.
+
+Order matters: document bytes, then the snapshot, then the row that names both. A failure before the row leaves nothing
+that anyone sees.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from penstock.runtime.blobs import BlobStore
+from penstock.runtime.clock import Clock
+from penstock.runtime.errors import InvalidInput
+from penstock.runtime.settings import UploadLimits
+from penstock.v1 import common_pb2
+from planner.intake import ArchiveIntake, FilesIntake, Intake, ItemsIntake, Taken
+from planner.parquet import Parquet
+from planner.staging import Staging, Upload, disk_trouble
+from planner.store import SourceRow, Store
+
+__all__ = ["DOCUMENTS", "ITEMS", "Part", "SourceUpload", "Sources", "keep_file"]
+
+DOCUMENTS, ITEMS = 1, 2
+"""Kinds of source, as the contract numbers them."""
+
+Part = str | bytes
+"""A file's name, or a chunk of the latest file."""
+
+
+class SourceUpload:
+    """One upload under way: `feed` its parts, then `finish`. Each call runs in a thread of its own."""
+
+    def __init__(self, sources: Sources, upload: Upload, intake: Intake, kind: int) -> None:
+        self._sources = sources
+        self._upload = upload
+        self._intake = intake
+        self._kind = kind
+        self.stop = threading.Event()
+
+    def feed(self, parts: Sequence[Part]) -> None:
+        """Raises InvalidInput, TooLarge, Unavailable."""
+        for part in parts:
+            if isinstance(part, str):
+                self._intake.begin(part)
+            else:
+                self._intake.write(part)
+
+    def finish(self, request_id: str) -> SourceRow:
+        """The kept source, with this upload's own number of ignored entries."""
+        taken = self._intake.finish(self.stop)
+        kept = self._sources.store.find_source(taken.source_id)
+        if kept is None:
+            kept = self._snapshot(taken)
+        row = SourceRow(**{**kept.__dict__, "ignored_count": taken.ignored})
+        return self._sources.store.keep_source(row, request_id=request_id, now_ms=self._sources.clock.now_ms())
+
+    def _snapshot(self, taken: Taken) -> SourceRow:
+        place = self._upload.path("snapshot")
+        self._sources.parquet.write_snapshot(taken.rows, place)
+        if isinstance(self._intake, ItemsIntake) and self._sources.parquet.has_duplicates(place):
+            raise self._intake.refusal()
+        self._upload.blobs.adopt(taken.files)
+        snapshot = keep_file(self._upload, "snapshot")
+        return SourceRow(
+            source_id=taken.source_id,
+            kind=self._kind,
+            item_count=taken.count,
+            size_bytes=taken.size_bytes,
+            ignored_count=taken.ignored,
+            snapshot_sha256=snapshot.sha256,
+            snapshot_bytes=snapshot.size_bytes,
+            blocks=taken.blocks,
+            create_ms=self._sources.clock.now_ms(),
+        )
+
+
+class Sources:
+    def __init__(
+        self, *, store: Store, blobs: BlobStore, parquet: Parquet, staging: Staging, limits: UploadLimits, clock: Clock
+    ) -> None:
+        self.store = store
+        self.blobs = blobs
+        self.parquet = parquet
+        self.staging = staging
+        self.clock = clock
+        self._limits = limits
+
+    def begin(self, upload: Upload, *, kind: int, archive: bool) -> SourceUpload:
+        """Raises InvalidInput for a kind that can't be uploaded."""
+        intake: Intake
+        if kind == DOCUMENTS:
+            intake = ArchiveIntake(upload, self._limits) if archive else FilesIntake(upload, self._limits)
+        elif kind == ITEMS and not archive:
+            intake = ItemsIntake(upload, self._limits, self.parquet)
+        else:
+            raise InvalidInput(
+                "a source is uploaded as documents (files or one zip) or as items (one JSONL file)", code="bad_kind"
+            )
+        return SourceUpload(self, upload, intake, kind)
+
+
+def keep_file(upload: Upload, name: str) -> common_pb2.BlobRef:
+    """Makes a complete file of the upload a durable blob. Raises Unavailable."""
+    with upload.writer() as writer:
+        try:
+            with upload.path(name).open("rb") as file:
+                while chunk := file.read(1 << 20):
+                    writer.write(chunk)
+        except OSError as error:
+            raise disk_trouble(error, upload.blobs.folder) from error
+        return upload.blobs.keep([writer])[0]

@@ -1,0 +1,216 @@
+"""The planner's SQL: sources, plans, and the requests that made them.
+
+Rows are small; what is large lies in blobs that they name. Rows never change, but for a draft that becomes a plan.
+Every statement is named by the method it stands in; all of a method is one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from penstock.runtime.errors import AlreadyExists, NotFound
+from penstock.runtime.sql import Database
+from planner.domain.stages import StageSettings
+
+__all__ = ["REQUEST_HOURS", "PlanRow", "SourceRow", "StageRow", "Store", "metadata"]
+
+REQUEST_HOURS = 24
+
+metadata = sa.MetaData()
+
+sources = sa.Table(
+    "sources",
+    metadata,
+    sa.Column("source_id", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Integer, nullable=False),
+    sa.Column("item_count", sa.BigInteger, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("ignored_count", sa.BigInteger, nullable=False),
+    sa.Column("snapshot_sha256", sa.Text, nullable=False),
+    sa.Column("snapshot_bytes", sa.BigInteger, nullable=False),
+    sa.Column("blocks", sa.Text, nullable=False),  # JSON list: first seq of each block
+    sa.Column("create_ms", sa.BigInteger, nullable=False),
+)
+
+plans = sa.Table(
+    "plans",
+    metadata,
+    sa.Column("plan_id", sa.Text, primary_key=True),
+    sa.Column("source_id", sa.Text, sa.ForeignKey("sources.source_id"), nullable=False),
+    sa.Column("kind", sa.Integer, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("granularity", sa.Text, nullable=False),
+    sa.Column("stages", sa.Text, nullable=False),  # JSON list of StageRow
+    sa.Column("items_sha256", sa.Text, nullable=False),
+    sa.Column("items_bytes", sa.BigInteger, nullable=False),
+    sa.Column("create_ms", sa.BigInteger, nullable=False),
+    sa.Column("expire_ms", sa.BigInteger, nullable=True),  # a draft's end; NULL: kept
+    sa.Index("plans_expire", "expire_ms"),
+)
+
+requests = sa.Table(
+    "requests",
+    metadata,
+    sa.Column("method", sa.Text, primary_key=True),
+    sa.Column("request_id", sa.Text, primary_key=True),
+    sa.Column("answer_id", sa.Text, nullable=False),
+    sa.Column("create_ms", sa.BigInteger, nullable=False),
+    sa.Index("requests_create", "create_ms"),
+)
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    source_id: str
+    kind: int
+    item_count: int
+    size_bytes: int
+    ignored_count: int
+    snapshot_sha256: str
+    snapshot_bytes: int
+    blocks: tuple[int, ...]
+    create_ms: int
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """A stage with the size of its items and the first seq of each block that is read at once."""
+
+    settings: StageSettings
+    item_count: int
+    blocks: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    plan_id: str
+    source_id: str
+    kind: int
+    name: str
+    granularity: str
+    stages: tuple[StageRow, ...]
+    items_sha256: str
+    items_bytes: int
+    create_ms: int
+    expire_ms: int | None
+
+    @property
+    def draft(self) -> bool:
+        return self.expire_ms is not None
+
+
+class Store:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._insert: Any = sqlite.insert if database.is_sqlite else postgresql.insert
+
+    def find_source(self, source_id: str) -> SourceRow | None:
+        with self._database.read() as connection:
+            row = connection.execute(sa.select(sources).where(sources.c.source_id == source_id)).mappings().first()
+        if row is None:
+            return None
+        return SourceRow(**{**row, "blocks": tuple(orjson.loads(row["blocks"]))})
+
+    def source(self, source_id: str) -> SourceRow:
+        """Raises NotFound."""
+        row = self.find_source(source_id)
+        if row is None:
+            raise NotFound(f"no source {source_id!r}", code="source_not_found")
+        return row
+
+    def keep_source(self, row: SourceRow, *, request_id: str, now_ms: int) -> SourceRow:
+        """Keeps the source unless it is kept already; answers the kept one."""
+        values = {**row.__dict__, "blocks": orjson.dumps(row.blocks).decode()}
+        with self._database.write() as connection:
+            self._remember(connection, "CreateSource", request_id, row.source_id, now_ms)
+            # The first of two equal uploads is the one that stays.
+            connection.execute(self._insert(sources).values(values).on_conflict_do_nothing())
+            create_ms = connection.execute(
+                sa.select(sources.c.create_ms).where(sources.c.source_id == row.source_id)
+            ).scalar_one()
+        return SourceRow(**{**row.__dict__, "create_ms": create_ms})
+
+    def find_plan(self, plan_id: str, *, now_ms: int) -> PlanRow | None:
+        with self._database.read() as connection:
+            return _plan(connection.execute(_select_plan(plan_id, now_ms)).mappings().first())
+
+    def plan(self, plan_id: str, *, now_ms: int) -> PlanRow:
+        """Raises NotFound, also for a draft past its end."""
+        row = self.find_plan(plan_id, now_ms=now_ms)
+        if row is None:
+            raise NotFound(f"no plan {plan_id!r} (a preview's is kept for a day)", code="plan_not_found")
+        return row
+
+    def keep_plan(self, row: PlanRow, *, request_id: str, now_ms: int) -> PlanRow:
+        """Keeps the plan, or the draft. A draft of it becomes kept, or lasts anew; a kept one stays so."""
+        values = {**row.__dict__, "stages": orjson.dumps([_stage_values(s) for s in row.stages]).decode()}
+        with self._database.write() as connection:
+            self._remember(connection, "CreatePlan", request_id, row.plan_id, now_ms)
+            insert = self._insert(plans).values(values)
+            connection.execute(
+                insert.on_conflict_do_update(
+                    index_elements=["plan_id"],
+                    set_={
+                        "expire_ms": insert.excluded.expire_ms,
+                        "name": sa.case((plans.c.name == "", insert.excluded.name), else_=plans.c.name),
+                    },
+                    where=plans.c.expire_ms.is_not(None),
+                )
+            )
+            kept = _plan(connection.execute(_select_plan(row.plan_id, now_ms)).mappings().first())
+        assert kept is not None, row.plan_id
+        return kept
+
+    def sweep(self, *, now_ms: int) -> int:
+        """Removes drafts past their end and requests older than REQUEST_HOURS; returns how many drafts."""
+        with self._database.write() as connection:
+            drafts = connection.execute(sa.delete(plans).where(plans.c.expire_ms <= now_ms)).rowcount
+            oldest = now_ms - REQUEST_HOURS * 3_600_000
+            connection.execute(sa.delete(requests).where(requests.c.create_ms < oldest))
+        return drafts
+
+    def _remember(self, connection: sa.Connection, method: str, request_id: str, answer_id: str, now_ms: int) -> None:
+        if not request_id:
+            return
+        # Whoever comes first with a request_id says what it means; a second one waits for the first's commit.
+        connection.execute(
+            self._insert(requests)
+            .values(method=method, request_id=request_id, answer_id=answer_id, create_ms=now_ms)
+            .on_conflict_do_nothing()
+        )
+        kept = connection.execute(
+            sa.select(requests.c.answer_id).where(requests.c.method == method, requests.c.request_id == request_id)
+        ).scalar_one()
+        if kept != answer_id:
+            raise AlreadyExists(
+                f"request_id {request_id!r} made {kept} already and now asks for something else: use a new one",
+                code="request_id_reused",
+            )
+
+
+def _select_plan(plan_id: str, now_ms: int) -> sa.Select[Any]:
+    return sa.select(plans).where(
+        plans.c.plan_id == plan_id, sa.or_(plans.c.expire_ms.is_(None), plans.c.expire_ms > now_ms)
+    )
+
+
+def _plan(row: sa.RowMapping | None) -> PlanRow | None:
+    if row is None:
+        return None
+    stages = [_stage(values) for values in orjson.loads(row["stages"])]
+    return PlanRow(**{**row, "stages": tuple(stages)})
+
+
+def _stage_values(stage: StageRow) -> dict[str, object]:
+    return {"settings": stage.settings.__dict__, "item_count": stage.item_count, "blocks": stage.blocks}
+
+
+def _stage(values: dict[str, Any]) -> StageRow:
+    blocks: Sequence[int] = values["blocks"]
+    return StageRow(StageSettings(**values["settings"]), values["item_count"], tuple(blocks))

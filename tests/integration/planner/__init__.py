@@ -1,0 +1,1 @@
+"""The planner behind its gRPC methods, on SQLite and PostgreSQL."""

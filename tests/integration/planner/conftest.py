@@ -1,0 +1,124 @@
+"""A planner in this process behind a real gRPC server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import pytest
+import pytest_asyncio
+
+from penstock.runtime.channel import calling, open_channel
+from penstock.runtime.interceptors import CallInterceptor
+from penstock.runtime.program import Service
+from penstock.runtime.settings import PlannerSection, Settings, UploadLimits
+from penstock.v1 import planner_pb2, planner_pb2_grpc
+from planner.__main__ import build
+
+CHUNK = 1 << 20
+
+
+@dataclass
+class FakeClock:
+    ms: int = 1_700_000_000_000
+    seconds: float = 0.0
+
+    def now_ms(self) -> int:
+        return self.ms
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def advance(self, seconds: float) -> None:
+        self.ms += int(seconds * 1000)
+        self.seconds += seconds
+
+
+@dataclass
+class Planner:
+    """What tests ask of the planner, errors as our own classes."""
+
+    stub: planner_pb2_grpc.PlannerServiceAsyncStub
+    service: Service
+    blobs: Path
+    clock: FakeClock
+    limits: UploadLimits = field(default_factory=UploadLimits)
+
+    async def send(self, parts: Iterable[planner_pb2.CreateSourceRequest]) -> planner_pb2.Source:
+        with calling():
+            return await self.stub.CreateSource(iter(parts))
+
+    async def files(self, files: Sequence[tuple[str, bytes]], request_id: str = "") -> planner_pb2.Source:
+        return await self.send(_parts(planner_pb2.SOURCE_KIND_DOCUMENTS, files, request_id=request_id))
+
+    async def archive(self, data: bytes) -> planner_pb2.Source:
+        return await self.send(_parts(planner_pb2.SOURCE_KIND_DOCUMENTS, [("a.zip", data)], archive=True))
+
+    async def items(self, data: bytes, request_id: str = "") -> planner_pb2.Source:
+        return await self.send(_parts(planner_pb2.SOURCE_KIND_ITEMS, [("i.jsonl", data)], request_id=request_id))
+
+    async def plan(self, source_id: str, **fields: object) -> planner_pb2.Plan:
+        with calling():
+            return await self.stub.CreatePlan(
+                planner_pb2.CreatePlanRequest(source_id=source_id, **fields)  # type: ignore[arg-type]
+            )
+
+    async def items_plan(self, data: bytes) -> planner_pb2.Plan:
+        source = await self.items(data)
+        return await self.plan(source.source_id, stages=[planner_pb2.StageSpec(processor="noop")])
+
+    async def read(self, plan_id: str, **fields: object) -> planner_pb2.ReadPlanItemsResponse:
+        with calling():
+            return await self.stub.ReadPlanItems(
+                planner_pb2.ReadPlanItemsRequest(plan_id=plan_id, **{"after_seq": -1, **fields})  # type: ignore[arg-type]
+            )
+
+    def left_behind(self) -> set[str]:
+        """Every file in the blob folder, but for the session's lock."""
+        return {
+            str(path.relative_to(self.blobs))
+            for path in self.blobs.rglob("*")
+            if path.is_file() and path.name != "lock"
+        }
+
+
+def _parts(
+    kind: planner_pb2.SourceKind.ValueType,
+    files: Sequence[tuple[str, bytes]],
+    *,
+    archive: bool = False,
+    request_id: str = "",
+) -> Iterable[planner_pb2.CreateSourceRequest]:
+    header = planner_pb2.CreateSourceRequest.Header(kind=kind, zip=archive, request_id=request_id)
+    yield planner_pb2.CreateSourceRequest(header=header)
+    for name, data in files:
+        yield planner_pb2.CreateSourceRequest(file=planner_pb2.CreateSourceRequest.File(name=name))
+        for at in range(0, len(data), CHUNK):
+            yield planner_pb2.CreateSourceRequest(chunk=data[at : at + CHUNK])
+
+
+@pytest.fixture
+def limits() -> UploadLimits:
+    """The bounds of uploads; tests of bounds give their own by `parametrize`."""
+    return UploadLimits()
+
+
+@pytest_asyncio.fixture
+async def planner(tmp_path: Path, database_url: str, limits: UploadLimits) -> AsyncIterator[Planner]:
+    blobs = tmp_path / "blobs"
+    clock = FakeClock()
+    settings = Settings(blobs=blobs, planner=PlannerSection(database_url=database_url, uploads=limits))
+    service = await build(settings, clock)
+    server = grpc.aio.server(interceptors=[CallInterceptor(None)])
+    service.register(server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    channel = open_channel(f"127.0.0.1:{port}", None)
+    try:
+        yield Planner(planner_pb2_grpc.PlannerServiceStub(channel), service, blobs, clock, limits)
+    finally:
+        await channel.close()
+        await server.stop(None)
+        await service.close()

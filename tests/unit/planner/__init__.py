@@ -1,0 +1,1 @@
+"""The planner's pure rules, and archives made by hand."""

@@ -1,0 +1,1 @@
+"""The built-in processors for documents, without servers."""

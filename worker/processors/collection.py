@@ -1,0 +1,114 @@
+"""`collection`: hands all analysed documents of a run to the analyzer, which finds what they have in common.
+
+One item a run. It holds nothing: completed outcomes stream from the scheduler through it to the analyzer, which keeps
+the collection under the run's id, so that a second execution replaces it with the same. A stream that breaks costs no
+try.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+
+from penstock.processor import (
+    Context,
+    Outcome,
+    Parameters,
+    Processor,
+    ProcessorError,
+    Result,
+    ServiceUnavailable,
+    WorkItem,
+)
+from penstock.runtime.channel import calling
+from penstock.runtime.errors import PenstockError, Unavailable
+from penstock.v1 import analyzer_pb2, analyzer_pb2_grpc, scheduler_pb2, scheduler_pb2_grpc
+
+__all__ = ["CollectionParameters", "CollectionProcessor"]
+
+_PART_DOCUMENTS = 500
+_LEVELS = {
+    "HIGH": analyzer_pb2.CONFIDENCE_LEVEL_HIGH,
+    "MEDIUM": analyzer_pb2.CONFIDENCE_LEVEL_MEDIUM,
+    "LOW": analyzer_pb2.CONFIDENCE_LEVEL_LOW,
+}
+
+
+class CollectionParameters(Parameters):
+    pass
+
+
+class CollectionProcessor(Processor[CollectionParameters]):
+    """Finds clusters, neighbours and near-duplicates among the documents of a run."""
+
+    name = "collection"
+    version = "1"
+    parameters_type = CollectionParameters
+    concurrency = 1
+
+    async def process(self, item: WorkItem, context: Context[CollectionParameters]) -> Outcome:
+        stage = item.payload.get("documents_stage")
+        if not isinstance(stage, int):
+            raise ProcessorError("the item names no documents_stage", permanent=True)
+        analyzer = analyzer_pb2_grpc.AnalyzerServiceStub(context.services["analyzer"])
+        left = max(1.0, context.deadline - asyncio.get_running_loop().time() - 1.0)
+        try:
+            with calling():
+                done = False
+                async for progress in analyzer.AnalyzeCollection(_parts(item.run_id, stage, context), timeout=left):
+                    context.progress(progress.progress, progress.phase)
+                    done = done or progress.done
+            if not done:
+                raise ServiceUnavailable("the analyzer ended before the collection was done", kind="unavailable")
+            with calling():
+                kept = await analyzer.GetCollection(analyzer_pb2.GetCollectionRequest(run_id=item.run_id))
+        except Unavailable as error:
+            raise ServiceUnavailable(error.message, kind="unavailable") from error
+        except PenstockError as error:
+            raise ProcessorError(f"the analyzer failed: {error.message}") from error
+        return Result(
+            {
+                "documents": kept.document_count,
+                "clusters": len(kept.clusters),
+                "embedding_provider": kept.embedding_provider,
+                "embedding_model": kept.embedding_model,
+            }
+        )
+
+
+async def _parts(
+    run_id: str, stage: int, context: Context[CollectionParameters]
+) -> AsyncIterator[analyzer_pb2.AnalyzeCollectionRequest]:
+    header = analyzer_pb2.AnalyzeCollectionRequest.Header(run_id=run_id)
+    yield analyzer_pb2.AnalyzeCollectionRequest(header=header)
+    scheduler = scheduler_pb2_grpc.SchedulerServiceStub(context.services["scheduler"])
+    request = scheduler_pb2.ReadOutcomesRequest(run_id=run_id, stage=stage, states=[scheduler_pb2.ITEM_STATE_COMPLETED])
+    with calling():
+        async for answer in scheduler.ReadOutcomes(request):
+            for start in range(0, len(answer.items), _PART_DOCUMENTS):
+                documents = [_document(item) for item in answer.items[start : start + _PART_DOCUMENTS]]
+                yield analyzer_pb2.AnalyzeCollectionRequest(
+                    documents=analyzer_pb2.AnalyzeCollectionRequest.Documents(documents=documents)
+                )
+
+
+def _document(item: scheduler_pb2.RunItem) -> analyzer_pb2.AnalyzeCollectionRequest.Document:
+    value: dict[str, Any] = orjson.loads(item.result)
+    counts = value["confidence_distribution"]
+    return analyzer_pb2.AnalyzeCollectionRequest.Document(
+        seq=item.seq,
+        filename=item.key,
+        summary=analyzer_pb2.DocumentSummary(
+            word_count=value["word_count"],
+            ai_probability=value["ai_probability"],
+            confidence_level=_LEVELS.get(value["confidence_level"], analyzer_pb2.CONFIDENCE_LEVEL_UNCERTAIN),
+            high=counts["high"],
+            medium=counts["medium"],
+            low=counts["low"],
+            uncertain=counts["uncertain"],
+        ),
+        sketch_blob=item.result_blob,
+    )
