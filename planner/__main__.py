@@ -25,6 +25,7 @@ from planner.store import Store
 __all__ = ["build"]
 
 SWEEP_SECONDS = 300.0
+WARM_SECONDS = 1.0
 
 log = get_logger("planner")
 
@@ -63,6 +64,11 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
                 log.info("drafts past their end were removed", drafts=drafts)
             await asyncio.sleep(SWEEP_SECONDS)
 
+    async def warm() -> None:
+        # DuckDB takes a tenth of a second to load: not before the planner is ready, and not within the first upload.
+        await asyncio.sleep(WARM_SECONDS)
+        await asyncio.to_thread(parquet.warm)
+
     async def close() -> None:
         await asyncio.to_thread(parquet.close)
         await asyncio.to_thread(staging.close)
@@ -78,7 +84,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
             "sql": lambda: asyncio.to_thread(database.ping),
             "blobs": lambda: asyncio.to_thread(staging.check),
         },
-        loops={"sweep": sweep},
+        loops={"sweep": sweep, "warm": warm},
         close=close,
     )
 

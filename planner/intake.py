@@ -9,7 +9,6 @@ at a time.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -120,6 +119,7 @@ class _Documents:
 
     def _settle(self) -> None:
         # Syncing a batch of files costs little more than syncing the first.
+        rows: list[Row] = []
         for name, size, writer in self._pending:
             payload: dict[str, object] = {"filename": name}
             if writer is None:
@@ -134,7 +134,8 @@ class _Documents:
                 self._files.append((writer.place, ref.sha256))
                 self._bytes += size
                 payload |= {"blob": ref.sha256, "size": size}
-            self._spool.add(Row(name, "", orjson.dumps(payload)), self._spool.count + 1)
+            rows.append((self._spool.count + len(rows) + 1, name, "", orjson.dumps(payload)))
+        self._spool.add(rows)
         self._pending.clear()
 
 
@@ -237,10 +238,11 @@ class ItemsIntake:
     def write(self, chunk: bytes) -> None:
         self._bytes += len(chunk)
         _check_upload(self._bytes, self._limits)
-        self._add(self._lines.feed(chunk))
+        for rows in self._lines.feed(chunk):
+            self._spool.add(rows)
 
     def finish(self, stop: threading.Event) -> Taken:
-        self._add(self._lines.end())
+        self._spool.add(self._lines.end())
         source_id = self._spool.finish()
         if self._lines.offenders:
             raise self.refusal()
@@ -254,18 +256,15 @@ class ItemsIntake:
 
     def refusal(self) -> PenstockError:
         """Every offender so far, keys that stand twice among them, as one error."""
-        told = [(line, text) for line, text in self._lines.offenders]
+        told = list(self._lines.offenders)
         if self._spool.count:
-            for line, first, key in self._parquet.duplicates(self._spool.place, most=MOST_OFFENDERS):
-                told.append((line, f"key {key!r} stands in line {first} already"))
+            for second, first, key in self._parquet.duplicates(self._spool.place, most=MOST_OFFENDERS):
+                line = self._spool.line_of(second)
+                told.append((line, f"key {key!r} stands in line {self._spool.line_of(first)} already"))
         told.sort()
         sentences = "; ".join(f"line {line}: {text}" for line, text in told[:MOST_OFFENDERS])
         more = " (the first ten are told)" if len(told) >= MOST_OFFENDERS or self._lines.hopeless else ""
         return InvalidInput(f"the items are refused: {sentences}{more}", code="bad_items")
-
-    def _add(self, rows: Iterator[Row]) -> None:
-        for row in rows:
-            self._spool.add(row, self._lines.line_number)
 
 
 def _check_upload(size: int, limits: UploadLimits) -> None:

@@ -31,7 +31,7 @@ _MEMORY = "256MB"
 _WRITE = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {BLOCK_ROWS}, ROW_GROUP_SIZE_BYTES '16MB'"
 _ROWS = (
     "read_json($rows, format='newline_delimited', "
-    "columns={line: 'BIGINT', key: 'VARCHAR', \"group\": 'VARCHAR', payload: 'VARCHAR'}, "
+    "columns={key: 'VARCHAR', \"group\": 'VARCHAR', payload: 'VARCHAR'}, "
     f"maximum_object_size={4 * MAX_PAYLOAD_BYTES})"
 )
 
@@ -82,15 +82,21 @@ class Parquet:
         return found is not None
 
     def duplicates(self, rows: Path, *, most: int) -> list[tuple[int, int, str]]:
-        """Of keys that stand twice in `rows`: the second line, the first line, the key; in order of the first lines."""
+        """Of keys that stand twice in `rows`: second row, first row (from 0), key; in order of the first rows."""
         with self._cursor() as cursor:
             found = cursor.execute(
-                f"WITH twice AS (SELECT key, min(line) AS first FROM {_ROWS} GROUP BY key HAVING count(*) > 1 "
-                f"ORDER BY first LIMIT {most}) SELECT min(r.line), t.first, t.key FROM {_ROWS} AS r "
-                "JOIN twice AS t ON r.key = t.key AND r.line > t.first GROUP BY t.first, t.key ORDER BY 2",
+                f"WITH r AS (SELECT row_number() OVER () - 1 AS row, key FROM {_ROWS}), "
+                "twice AS (SELECT key, min(row) AS first FROM r GROUP BY key HAVING count(*) > 1 "
+                f"ORDER BY first LIMIT {most}) SELECT min(r.row), t.first, t.key FROM r "
+                "JOIN twice AS t ON r.key = t.key AND r.row > t.first GROUP BY t.first, t.key ORDER BY 2",
                 {"rows": str(rows)},
             ).fetchall()
         return [(second, first, key) for second, first, key in found]
+
+    def warm(self) -> None:
+        """Loads DuckDB now."""
+        with self._cursor() as cursor:
+            cursor.execute("SELECT 1")
 
     def close(self) -> None:
         with self._lock:

@@ -48,13 +48,12 @@ class PlannerService(planner_pb2_grpc.PlannerServiceServicer):
     async def CreateSource(
         self, request_iterator: AsyncIterator[planner_pb2.CreateSourceRequest], context: Context
     ) -> planner_pb2.Source:
-        parts = _with_idle_limit(request_iterator)
-        header = await _header(parts)
+        header = await _header(request_iterator)
         async with self._uploads:
             with self._sources.staging.upload() as folder:
                 upload = self._sources.begin(folder, kind=header.kind, archive=header.zip)
                 try:
-                    async for batch in _batches(parts):
+                    async for batch in _batches(request_iterator):
                         await _in_thread(lambda batch=batch: upload.feed(batch))  # type: ignore[misc]
                     row = await _in_thread(lambda: upload.finish(header.request_id))
                 except BaseException:
@@ -99,53 +98,59 @@ class PlannerService(planner_pb2_grpc.PlannerServiceServicer):
         return planner_pb2.ListProcessorsResponse(processors=await asyncio.to_thread(_processors))
 
 
-async def _with_idle_limit(
-    parts: AsyncIterator[planner_pb2.CreateSourceRequest],
-) -> AsyncIterator[planner_pb2.CreateSourceRequest]:
-    loop = asyncio.get_running_loop()
-    while True:
-        try:
-            async with asyncio.timeout(None) as limit:
-                limit.reschedule(loop.time() + IDLE_SECONDS)
-                part = await anext(parts)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise Unavailable(f"the upload sent nothing for {IDLE_SECONDS:g} s", code="upload_idle") from None
-        yield part
-
-
 async def _header(parts: AsyncIterator[planner_pb2.CreateSourceRequest]) -> planner_pb2.CreateSourceRequest.Header:
-    async for part in parts:
-        if part.WhichOneof("part") == "header":
-            return part.header
-        break
-    raise InvalidInput("an upload begins with a header message", code="bad_stream")
+    try:
+        async with asyncio.timeout(IDLE_SECONDS):
+            part = await anext(aiter(parts), None)
+    except TimeoutError:
+        raise _idle() from None
+    if part is None or part.WhichOneof("part") != "header":
+        raise InvalidInput("an upload begins with a header message", code="bad_stream")
+    return part.header
 
 
 async def _batches(parts: AsyncIterator[planner_pb2.CreateSourceRequest]) -> AsyncIterator[list[Part]]:
     """Parts in order, many at a time: a thread switch costs more than a small document."""
+    loop = asyncio.get_running_loop()
     batch: list[Part] = []
     size, files = 0, 0
-    async for part in parts:
-        which = part.WhichOneof("part")
-        if which == "file":
-            files += 1
-            batch.append(part.file.name)
-        elif which == "chunk" and files and len(part.chunk) <= MAX_CHUNK_BYTES:
-            batch.append(part.chunk)
-            size += len(part.chunk)
-        elif which == "chunk" and files:
-            raise InvalidInput(
-                f"a chunk has {len(part.chunk):,} bytes, at most {MAX_CHUNK_BYTES:,} are taken", code="bad_stream"
-            )
-        else:
-            raise InvalidInput("after the header come files, each followed by its chunks", code="bad_stream")
-        if size >= _BATCH_BYTES or len(batch) >= _BATCH_PARTS:
-            yield batch
-            batch, size = [], 0
+    try:
+        async with asyncio.timeout(IDLE_SECONDS) as limit:
+            moved = loop.time()
+            async for part in parts:
+                which = part.WhichOneof("part")
+                if which == "file":
+                    files += 1
+                    batch.append(part.file.name)
+                elif which == "chunk" and files and len(part.chunk) <= MAX_CHUNK_BYTES:
+                    batch.append(part.chunk)
+                    size += len(part.chunk)
+                else:
+                    raise _out_of_place(part, files)
+                if size >= _BATCH_BYTES or len(batch) >= _BATCH_PARTS:
+                    limit.reschedule(None)  # what we do ourselves is not the client's idleness
+                    yield batch
+                    batch, size = [], 0
+                    moved = loop.time() - 2.0
+                if loop.time() - moved > 1.0:  # a timer for each message would cost more than the message
+                    moved = loop.time()
+                    limit.reschedule(moved + IDLE_SECONDS)
+    except TimeoutError:
+        raise _idle() from None
     if batch:
         yield batch
+
+
+def _idle() -> Unavailable:
+    return Unavailable(f"the upload sent nothing for {IDLE_SECONDS:g} s", code="upload_idle")
+
+
+def _out_of_place(part: planner_pb2.CreateSourceRequest, files: int) -> InvalidInput:
+    if part.WhichOneof("part") == "chunk" and files:
+        return InvalidInput(
+            f"a chunk has {len(part.chunk):,} bytes, at most {MAX_CHUNK_BYTES:,} are taken", code="bad_stream"
+        )
+    return InvalidInput("after the header come files, each followed by its chunks", code="bad_stream")
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
