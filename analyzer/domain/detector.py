@@ -1,0 +1,242 @@
+"""Tells model-written text from human text, for batches of documents, or says that it does not know.
+
+A document is scored by the mean over windows of at most 300 words; a segment by a window of itself and, if it is
+short, one neighbour on each side. It abstains (probability None, level UNCERTAIN) from texts under `MIN_WORDS` words
+and from what does not read as English prose; segments of such a document are UNCERTAIN too.
+
+Deterministic; CPU only; never raises on any string. Work per document is bounded: of a longer text the first
+`MAX_WORDS_ANALYSED` words and `MAX_SEGMENTS` segments are analysed, and `features` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analyzer.domain.levels import Level, level_of
+from analyzer.domain.lexicon import FLAGS, Lexicon
+from analyzer.domain.model import Model
+from analyzer.domain.reasons import Reasons
+from analyzer.domain.segmentation import Span, split
+from analyzer.domain.sketch import sketches
+from analyzer.domain.tokens import flattened, is_word, tokenize
+from analyzer.domain.windows import MAX_WINDOW_WORDS, STYLE, NgramIndex, encode, ngram_counts, stylometry
+
+__all__ = ["MIN_WORDS", "Analysis", "Detector", "Segment"]
+
+MIN_WORDS = 80
+"""Below it the detector knows little: see docs/detector.md."""
+MIN_SEGMENT_WORDS = 25
+WIDE_SEGMENT_WORDS = 60
+"""A segment of so many words is scored alone, a shorter one with its neighbours."""
+MIN_ENGLISH = 0.16
+"""Share of frequent English function words; English prose has 0.25-0.45, other languages under 0.08."""
+MAX_DOCUMENT_WINDOWS = 4
+MAX_SEGMENTS = 5_000
+MAX_WORDS_ANALYSED = 100_000
+BLOCK_TOKENS = 60_000
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of the text; `start` and `end` count code points of the text as given."""
+
+    start: int
+    end: int
+    probability: float | None
+    level: Level
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What one document is. `abstained` is None, or the reason why there is no probability."""
+
+    word_count: int
+    probability: float | None
+    level: Level
+    segments: tuple[Segment, ...]
+    features: dict[str, float]
+    abstained: str | None
+    sketch: bytes
+
+    def count(self, level: Level) -> int:
+        return sum(segment.level is level for segment in self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A text cut up: its tokens, its segments, and the token at which each segment begins (one more at the end)."""
+
+    tokens: list[str]
+    spans: list[Span]
+    bounds: Ints
+    words: int
+    truncated: bool
+
+
+class Detector:
+    """Scores texts with one model. May be used from several threads."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self._index = NgramIndex(model.numbered(), len(model.symbols))
+        self._reasons = Reasons(model)
+        self._lexicon = self._new_lexicon()
+
+    def _new_lexicon(self) -> Lexicon:
+        return Lexicon(self.model.kept, self.model.symbol_ids())
+
+    def analyze(self, texts: Sequence[str], granularity: str) -> list[Analysis]:
+        """One Analysis per text, in order. Raises ValueError for an unknown granularity."""
+        found: list[Analysis] = []
+        block: list[_Cut] = []
+        size = 0
+        for text in texts:
+            cut = _cut(text, granularity)
+            if block and size + len(cut.tokens) > BLOCK_TOKENS:
+                found.extend(self._analyze_block(block))
+                block, size = [], 0
+            block.append(cut)
+            size += len(cut.tokens)
+        if block:
+            found.extend(self._analyze_block(block))
+        return found
+
+    def _analyze_block(self, cuts: list[_Cut]) -> Iterator[Analysis]:
+        if self._lexicon.full:
+            self._lexicon = self._new_lexicon()
+        encoded = encode(self._lexicon, [cut.tokens for cut in cuts])
+        real = encoded.rows >= 0
+        flags = encoded.lexicon.flags[encoded.rows] * real[:, None]
+        word_sums = np.concatenate([[0], np.cumsum(flags[:, FLAGS.index("word")] > 0)]).astype(np.int64)
+        english_sums = np.concatenate([[0], np.cumsum(flags[:, FLAGS.index("english")])])
+        word_places = np.append(np.flatnonzero(flags[:, FLAGS.index("word")] > 0), len(encoded.rows))
+        begins, ends, owners = [], [], []
+        for at, cut in enumerate(cuts):
+            start = int(encoded.starts[at])
+            windows = _document_windows(start, start + len(cut.tokens), word_sums, word_places)
+            segments = _segment_windows(cut.bounds + start, word_sums, word_places)
+            begins += [windows[0], segments[0]]
+            ends += [windows[1], segments[1]]
+            owners.append(len(windows[0]))
+        begin, end = np.concatenate(begins), np.concatenate(ends)
+        counts = ngram_counts(encoded, self._index, begin, end)
+        parts, lexical = self.model.lexical(counts, len(begin))
+        style = stylometry(encoded, begin, end)
+        stylistic = self.model.stylistic(style)
+        scores = lexical + stylistic.sum(axis=1)
+        words = (word_sums[end] - word_sums[begin]).astype(np.float64)
+        document_p = self.model.document.probability
+        segment_p = self.model.segment.probability(scores, words)
+        first = 0
+        levels: list[Level] = []
+        verdicts: list[tuple[float | None, str | None, dict[str, float], list[float | None]]] = []
+        for at, (cut, windows_of) in enumerate(zip(cuts, owners, strict=True)):
+            own = slice(first, first + windows_of)
+            inner = slice(first + windows_of, first + windows_of + len(cut.spans))
+            first = inner.stop
+            start, stop = encoded.starts[at], encoded.starts[at] + len(cut.tokens)
+            total = int(word_sums[stop] - word_sums[start])
+            english = float(english_sums[stop] - english_sums[start]) / max(1, total)
+            abstained = _abstains(cut.words, english)
+            probability = None
+            if abstained is None:
+                probability = float(document_p(scores[own].mean()[None], words[own].mean()[None])[0])
+            known = [
+                None if abstained or words[inner][n] < MIN_SEGMENT_WORDS else float(segment_p[inner][n])
+                for n in range(len(cut.spans))
+            ]
+            features = dict(zip(STYLE, (round(float(value), 4) for value in style[own].mean(axis=0)), strict=True))
+            features["english_words"] = round(english, 4)
+            features["sentences_or_paragraphs"] = len(cut.spans)
+            if cut.truncated:
+                features["words_analysed"] = total
+            verdicts.append((probability, abstained, features, known))
+            levels += [Level.UNCERTAIN] * windows_of + [level_of(each) for each in known]
+        reasons = self._reasons.of(levels, counts, parts, stylistic, style - self.model.style_mean)
+        drawn = sketches(encoded)
+        first = 0
+        for at, (cut, windows_of) in enumerate(zip(cuts, owners, strict=True)):
+            probability, abstained, features, known = verdicts[at]
+            first += windows_of
+            segments_of = tuple(
+                Segment(span.start, span.end, _rounded(each), level_of(each), reasons[first + n])
+                for n, (span, each) in enumerate(zip(cut.spans, known, strict=True))
+            )
+            first += len(cut.spans)
+            yield Analysis(
+                cut.words, _rounded(probability), level_of(probability), segments_of, features, abstained, drawn[at]
+            )
+
+
+def _rounded(probability: float | None) -> float | None:
+    """Four decimals, never across a level's border."""
+    if probability is None:
+        return None
+    rounded = round(probability, 4)
+    return rounded if level_of(rounded) is level_of(probability) else probability
+
+
+def _abstains(words: int, english: float) -> str | None:
+    if words == 0:
+        return "no words"
+    if english < MIN_ENGLISH:
+        return "not English prose"
+    if words < MIN_WORDS:
+        return f"too short: {words} words, {MIN_WORDS} are needed"
+    return None
+
+
+def _cut(text: str, granularity: str) -> _Cut:
+    flat = flattened(text)
+    spans = split(flat, granularity)
+    tokens: list[str] = []
+    bounds = [0]
+    words = 0
+    kept: list[Span] = []
+    truncated = False
+    for span in spans:
+        found = tokenize(flat[span.start : span.end])
+        if len(kept) < MAX_SEGMENTS and words < MAX_WORDS_ANALYSED:
+            kept.append(span)
+            tokens += found
+            bounds.append(len(tokens))
+        else:
+            truncated = True
+        words += sum(map(is_word, found))
+    return _Cut(tokens, kept, np.array(bounds, dtype=np.int64), words, truncated)
+
+
+def _document_windows(start: int, stop: int, word_sums: Ints, word_places: Ints) -> tuple[Ints, Ints]:
+    """Up to MAX_DOCUMENT_WINDOWS windows of at most MAX_WINDOW_WORDS words, spread evenly over the text."""
+    first, last = int(word_sums[start]), int(word_sums[stop])
+    if last - first <= MAX_WINDOW_WORDS:
+        return np.array([start]), np.array([stop])
+    number = min(MAX_DOCUMENT_WINDOWS, -(-(last - first) // MAX_WINDOW_WORDS))
+    begins = np.linspace(first, last - MAX_WINDOW_WORDS, number).astype(np.int64)
+    begin = word_places[begins]
+    begin[0] = start
+    return begin, np.minimum(word_places[begins + MAX_WINDOW_WORDS], stop)
+
+
+def _segment_windows(bounds: Ints, word_sums: Ints, word_places: Ints) -> tuple[Ints, Ints]:
+    """The window in which each segment is scored."""
+    begin, end = bounds[:-1].copy(), bounds[1:].copy()
+    if not len(begin):
+        return begin, end
+    narrow = word_sums[end] - word_sums[begin] < WIDE_SEGMENT_WORDS
+    before = np.maximum(np.arange(len(begin)) - 1, 0)
+    after = np.minimum(np.arange(len(begin)) + 1, len(begin) - 1)
+    wide_begin = np.where(narrow, bounds[:-1][before], begin)
+    wide_end = np.where(narrow, bounds[1:][after], end)
+    # neighbours may be huge: no window passes MAX_WINDOW_WORDS, and it keeps the segment's own beginning
+    long_before = word_sums[begin] - word_sums[wide_begin] > MAX_WINDOW_WORDS // 3
+    wide_begin = np.where(long_before, word_places[np.maximum(word_sums[begin] - MAX_WINDOW_WORDS // 3, 0)], wide_begin)
+    limit = word_places[np.minimum(word_sums[wide_begin] + MAX_WINDOW_WORDS, len(word_places) - 1)]
+    return wide_begin, np.maximum(np.minimum(wide_end, limit), wide_begin)
