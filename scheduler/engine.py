@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -29,9 +29,11 @@ from scheduler.ready import Lost, Ready, StageKey
 from scheduler.store import leases
 from scheduler.store.endings import Endings, Refusal, Rules
 from scheduler.store.items import Proposal
+from scheduler.translate import refusal_message
+from scheduler.watching import Phase, Watchers
 from scheduler.windows import OpenStage, Windows
 
-__all__ = ["Engine", "Phase", "Watchers"]
+__all__ = ["Engine"]
 
 INLINE_PAYLOAD_BYTES = 64_000
 MAX_WAIT_SECONDS = 20.0
@@ -39,37 +41,6 @@ MAX_LEASES = 10_000
 REBUILD_SECONDS = 0.5
 
 log = get_logger("engine")
-
-
-@dataclass(frozen=True)
-class Phase:
-    """What the running item of a stage last said of itself."""
-
-    progress: float
-    phase: str
-
-
-class Watchers:
-    """Wakes whoever watches a run when a commit changed it."""
-
-    def __init__(self) -> None:
-        self._events: dict[int, set[asyncio.Event]] = {}
-
-    @contextlib.contextmanager
-    def watching(self, number: int) -> Iterator[asyncio.Event]:
-        event = asyncio.Event()
-        self._events.setdefault(number, set()).add(event)
-        try:
-            yield event
-        finally:
-            self._events[number].discard(event)
-            if not self._events[number]:
-                del self._events[number]
-
-    def wake(self, numbers: Iterable[int]) -> None:
-        for number in numbers:
-            for event in self._events.get(number, ()):
-                event.set()
 
 
 class Engine:
@@ -306,9 +277,9 @@ class Engine:
         """The answer with payloads; `opened` are the stages as they were when the proposals were made."""
         response = pb.AcquireResponse(term_seconds=self._settings.lease_term_seconds)
         for batch in batches:
-            stage = opened.get((batch.stage.run, batch.stage.stage))
-            if stage is None:
-                continue  # granted before a restart, its run paused since: unconfirmed, it comes back with its session
+            key = batch.stage.run, batch.stage.stage
+            # Granted before a restart, its window may not be open: its items are read for this answer alone.
+            stage = opened.get(key) or OpenStage(key, batch.run_id, batch.plan_id, batch.stage, after_seq=-1)
             missing = [g.seq for g in batch.granted if g.seq not in stage.items]
             if missing:
                 await self._windows.read_missing(stage, missing)
@@ -440,14 +411,3 @@ class Engine:
             await self._windows.fed.wait()
             self._windows.fed.clear()
             self.wake()
-
-
-def refusal_message(refusal: Refusal) -> pb.OutcomeAnswer:
-    return pb.OutcomeAnswer(
-        run_id=refusal.run_id,
-        stage=refusal.stage,
-        seq=refusal.seq,
-        attempt=refusal.attempt,
-        accepted=False,
-        reason=refusal.reason,
-    )

@@ -8,8 +8,9 @@ import grpc
 
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
-from scheduler.engine import Engine, refusal_message
+from scheduler.engine import Engine
 from scheduler.store.leases import Session
+from scheduler.translate import refusal_message
 
 __all__ = ["LeaseService"]
 

@@ -12,10 +12,19 @@ from penstock.runtime.errors import InvalidInput
 from penstock.v1 import common_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler.domain.states import ENDED_RUNS, ItemState, RunState, StageState
-from scheduler.engine import Phase
+from scheduler.store.endings import Refusal
 from scheduler.store.unit import RunRow, StageRow, progress_of
+from scheduler.watching import Phase
 
-__all__ = ["event_message", "item_message", "item_states", "no_row_state", "run_message", "run_states"]
+__all__ = [
+    "event_message",
+    "item_message",
+    "item_states",
+    "no_row_state",
+    "refusal_message",
+    "run_message",
+    "run_states",
+]
 
 RUN_STATES = {state: pb.RunState.Value(f"RUN_STATE_{state.upper()}") for state in RunState}
 STAGE_STATES = {state: pb.StageState.Value(f"STAGE_STATE_{state.upper()}") for state in StageState}
@@ -130,3 +139,14 @@ def _known(table: Mapping[Any, Any], number: int, what: str) -> Any:
     if number not in table:
         raise InvalidInput(f"{what} {number} is none; there are: {', '.join(table.values())}", code="bad_state")
     return table[number]
+
+
+def refusal_message(refusal: Refusal) -> pb.OutcomeAnswer:
+    return pb.OutcomeAnswer(
+        run_id=refusal.run_id,
+        stage=refusal.stage,
+        seq=refusal.seq,
+        attempt=refusal.attempt,
+        accepted=False,
+        reason=refusal.reason,
+    )

@@ -323,7 +323,7 @@ class Endings:
         if not names:
             return {}
         query = sa.select(sessions.c.session, sessions.c.confirmed).where(sessions.c.session.in_(names))
-        return dict(self.connection.execute(query).tuples())
+        return {row.session: row.confirmed for row in self.connection.execute(query)}
 
     def _finish(self, unit: RunUnit) -> None:
         unit.settle_up()

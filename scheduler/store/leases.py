@@ -54,6 +54,7 @@ class Session:
 @dataclass(frozen=True)
 class GrantedBatch:
     run_id: str
+    plan_id: str
     stage: StageRow
     granted: Sequence[Granted]
 
@@ -70,7 +71,7 @@ RETURNING was_granted, ended
 
 
 def seen(connection: sa.Connection, session: Session, now_ms: int, *, granted: int = 0, confirmed: int = 0) -> int:
-    """Notes a sign of the session; returns the grant number that it had before. Raises Conflict when it has been ended."""
+    """Notes a sign of the session; returns the grant number that it had before. Raises Conflict when it has ended."""
     row = connection.execute(
         _SEEN,
         {
@@ -110,7 +111,7 @@ def grant_batches(
                 startable = stage.state == StageState.RUNNING
                 if startable and room > 0:
                     granted = grant(unit, stage, wanted[:room], session=session.session, grant_number=grant_number)
-                    batches.append(GrantedBatch(unit.run.run_id, stage, granted))
+                    batches.append(GrantedBatch(unit.run.run_id, unit.run.plan_id, stage, granted))
             taken = {g.seq for g in granted}
             left = [p.seq for p in wanted if p.seq not in taken]
             if left:
@@ -150,7 +151,7 @@ def granted_again(connection: sa.Connection, session: str, grant_number: int) ->
     for (run, index), granted in batches.items():
         unit = lock(connection, run, 0)
         assert unit is not None, run
-        answer.append(GrantedBatch(unit.run.run_id, unit.stages[index], granted))
+        answer.append(GrantedBatch(unit.run.run_id, unit.run.plan_id, unit.stages[index], granted))
     return answer
 
 

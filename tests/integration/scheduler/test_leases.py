@@ -1,0 +1,203 @@
+"""The lease protocol: grants, fences, reports, renewals, loss."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import grpc
+import pytest
+
+from penstock.v1 import scheduler_pb2 as pb
+from tests.integration.scheduler.world import TERM_SECONDS, World, completed, failed
+
+
+async def test_items_start_in_order_of_rank_and_a_retry_returns_at_its_rank(world: World) -> None:
+    run_id = await world.run(6, concurrency=2)
+    worker = world.worker()
+    first = await worker.leases(2)
+    assert [lease.seq for lease in first] == [0, 1]
+    assert await worker.report(run_id, [failed(first[0]), completed(first[1])]) == []
+    second = await worker.leases(1)
+    assert [lease.seq for lease in second] == [2]
+    await world.until(run_id, lambda run: run.counts.retry == 1)
+    await asyncio.sleep(0.4)  # the back-off (0.1 s) and the sweep that ends it
+    third = await worker.leases(1)
+    assert [(lease.seq, lease.attempt, lease.tries) for lease in third] == [(0, 2, 1)]
+
+
+async def test_leases_never_exceed_the_stage_s_concurrency(world: World) -> None:
+    await world.run(20, concurrency=5)
+    workers = [world.worker(str(i)) for i in range(3)]
+    answers = await asyncio.gather(*(worker.leases(4, wait=0.3) for worker in workers))
+    assert sum(len(leases) for leases in answers) == 5
+
+
+async def test_the_same_grant_number_returns_the_same_leases(world: World) -> None:
+    run_id = await world.run(10)
+    worker = world.worker()
+    first = await worker.leases(3)
+    again = await worker.acquire(3, grant_number=worker.grant_number)
+    assert [(x.seq, x.attempt, x.key, x.payload) for b in again.batches for x in b.leases] == [
+        (x.seq, x.attempt, x.key, x.payload) for x in first
+    ]
+    assert (await world.get(run_id)).counts.running == 3
+    assert [lease.seq for lease in await worker.leases(2)] == [3, 4]
+
+
+async def test_the_same_report_gets_the_same_answer_and_another_is_refused(world: World) -> None:
+    run_id = await world.run(2)
+    worker = world.worker()
+    leases = await worker.leases(2)
+    outcome = completed(leases[0], {"answer": 42})
+    assert await worker.report(run_id, [outcome]) == []
+    assert await worker.report(run_id, [outcome]) == []
+    assert await worker.report(run_id, [completed(leases[0], {"answer": 43})]) == ["different"]
+    assert await worker.report(run_id, [outcome]) == []
+    retried = failed(leases[1])
+    assert await worker.report(run_id, [retried]) == []
+    (second,) = await worker.leases(1)
+    assert (second.seq, second.attempt) == (1, 2)
+    assert await worker.report(run_id, [retried]) == [], "also while a later attempt runs"
+    assert await worker.report(run_id, [completed(leases[1])]) == ["different"]
+    listed = await world.runs.ListItems(pb.ListItemsRequest(run_id=run_id, seqs=[0]))
+    assert listed.items[0].result == b'{"answer":42}'
+
+
+async def test_a_report_without_a_lease_is_told_why(world: World) -> None:
+    run_id = await world.run(3)
+    worker, other = world.worker(), world.worker("other")
+    (lease,) = await worker.leases(1)
+    assert await other.report(run_id, [completed(lease)]) == ["foreign"]
+    assert await worker.report(run_id, [completed(pb.Lease(seq=2, attempt=1))]) == ["unknown"]
+    assert await worker.report(run_id, [completed(pb.Lease(seq=0, attempt=7))]) == ["unknown"]
+    assert await worker.report("run-of-nobody", [completed(lease)]) == ["unknown"]
+    assert await worker.report(run_id, [completed(lease)], stage=5) == ["unknown"]
+    assert await worker.report(run_id, [completed(lease)]) == []
+
+
+async def test_a_lost_lease_returns_alone_and_the_late_report_is_refused_with_an_event(world: World) -> None:
+    run_id = await world.run(3)
+    worker, other = world.worker(), world.worker("other")
+    leases = await worker.leases(2)
+    await worker.renew(run_id, leases)
+    run = await world.until(run_id, lambda run: run.counts.running == 0, seconds=4 * TERM_SECONDS)
+    assert run.counts.queued == 3
+    lost = await world.events(run_id, "lease.lost")
+    assert [event.subject for event in lost] == ["item:0/0", "item:0/1"]
+    again = await other.leases(3)
+    assert [(x.seq, x.attempt, x.tries, x.alone) for x in again] == [
+        (0, 2, 1, True),
+        (1, 2, 1, True),
+        (2, 1, 0, False),
+    ]
+    late = completed(leases[0])
+    assert await worker.report(run_id, [late]) == ["expired"]
+    assert await worker.report(run_id, [late]) == ["expired"]
+    assert len(await world.events(run_id, "report.refused")) == 1, "a repetition is no second event"
+    assert await other.report(run_id, [completed(x) for x in again]) == []
+    assert (await world.get(run_id)).state == pb.RUN_STATE_COMPLETED
+
+
+async def test_a_renewed_lease_lives_past_its_term(world: World) -> None:
+    run_id = await world.run(1)
+    worker = world.worker()
+    leases = await worker.leases(1)
+    until = time.monotonic() + 2.5 * TERM_SECONDS
+    while time.monotonic() < until:
+        answer = await worker.renew(run_id, leases)
+        assert not answer.revoked
+        await asyncio.sleep(TERM_SECONDS / 4)
+    assert await worker.report(run_id, [completed(leases[0])]) == []
+
+
+async def test_unconfirmed_leases_cost_no_try_when_their_session_ends(world: World) -> None:
+    await world.run(4)
+    worker, other = world.worker(), world.worker("other")
+    await worker.leases(2)
+    await worker.end()
+    assert [(x.seq, x.attempt, x.tries) for x in await other.leases(2)] == [(0, 2, 0), (1, 2, 0)]
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await worker.leases(1)
+    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_confirmed_leases_cost_a_try_when_their_session_ends(world: World) -> None:
+    await world.run(4)
+    worker, other = world.worker(), world.worker("other")
+    await worker.leases(2)
+    await worker.leases(1)  # the next number confirms the one before
+    await worker.end()
+    assert [(x.seq, x.tries) for x in await other.leases(3)] == [(0, 1), (1, 1), (2, 0)]
+
+
+async def test_a_released_item_costs_no_try_and_is_ready_at_once(world: World) -> None:
+    run_id = await world.run(2)
+    worker = world.worker()
+    (lease,) = await worker.leases(1)
+    released = pb.Outcome(seq=lease.seq, attempt=lease.attempt, kind=pb.OUTCOME_KIND_RELEASED)
+    assert await worker.report(run_id, [released]) == []
+    (again,) = await worker.leases(1)
+    assert (again.seq, again.attempt, again.tries, again.alone) == (0, 2, 0, False)
+
+
+async def test_report_and_acquire_share_a_call_and_the_slot(world: World) -> None:
+    run_id = await world.run(3, concurrency=1)
+    worker = world.worker()
+    (lease,) = await worker.leases(1)
+    batch = pb.OutcomeBatch(run_id=run_id, stage=0, outcomes=[completed(lease)])
+    response = await worker.acquire(1, report=[batch])
+    assert [x.seq for b in response.batches for x in b.leases] == [1]
+
+
+async def test_after_redis_lost_everything_what_runs_stays_and_others_lease_within_three_seconds(
+    world: World, redis_server: object
+) -> None:
+    run_id = await world.run(500)
+    worker, other = world.worker(), world.worker("other")
+    held = await worker.leases(5)
+    redis_server.flush()  # type: ignore[attr-defined]
+    began = time.monotonic()
+    more = await other.leases(5, wait=3.0)
+    assert time.monotonic() - began < 3.0
+    assert [x.seq for x in more] == [5, 6, 7, 8, 9]
+    assert not (await worker.renew(run_id, held)).revoked
+    assert await worker.report(run_id, [completed(x) for x in held]) == []
+
+
+async def test_a_restarted_scheduler_goes_on_and_answers_the_grant_that_was_lost(world: World) -> None:
+    run_id = await world.run(300)
+    worker = world.worker()
+    first = await worker.leases(4)
+    await world.restart_scheduler()
+    back = world.worker()
+    back.session.CopyFrom(worker.session)
+    again = await back.acquire(4, grant_number=worker.grant_number)
+    assert [(x.seq, x.attempt, x.payload) for b in again.batches for x in b.leases] == [
+        (x.seq, x.attempt, x.payload) for x in first
+    ]
+    back.grant_number = worker.grant_number
+    assert await back.report(run_id, [completed(x) for x in first]) == []
+    assert [x.seq for x in await back.leases(3)] == [4, 5, 6]
+
+
+async def test_a_worker_is_woken_at_once_when_a_run_starts(world: World) -> None:
+    worker = world.worker()
+    waiting = asyncio.create_task(worker.leases(1, wait=10))
+    plan_id = await world.plan(1)
+    assert not waiting.done()
+    began = time.monotonic()
+    await world.runs.StartRun(pb.StartRunRequest(plan_id=plan_id))
+    assert len(await waiting) == 1
+    assert time.monotonic() - began < 1.0
+
+
+async def test_a_worker_gets_only_what_its_class_and_versions_can_do(world: World) -> None:
+    await world.run(1)
+    stranger = world.worker()
+    stranger.session.processors["noop"] = "2"
+    assert await stranger.leases(1, wait=0.2) == []
+    foreign = world.worker()
+    foreign.session.worker_class = "gpu"
+    assert await foreign.leases(1, wait=0.2) == []
+    assert len(await world.worker().leases(1)) == 1

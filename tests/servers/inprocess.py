@@ -1,0 +1,51 @@
+"""Real services in the test's own event loop: their wiring, their gRPC server, their loops."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import grpc
+
+from penstock.runtime.interceptors import CallInterceptor
+from penstock.runtime.program import Service
+from penstock.runtime.settings import Settings
+
+__all__ = ["Served", "serve"]
+
+
+@dataclass
+class Served:
+    """A service that serves at `address`; `stop` ends it as SIGTERM would, `crash` as a kill would: nothing is drained."""
+
+    service: Service
+    server: grpc.aio.Server
+    address: str
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    async def stop(self) -> None:
+        await self.service.drain()
+        await self.crash()
+
+    async def crash(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        ends = await asyncio.gather(*self.tasks, return_exceptions=True)
+        await self.server.stop(None)
+        await self.service.close()
+        raised = [end for end in ends if isinstance(end, Exception)]
+        assert not raised, f"loops raised: {raised}"
+
+
+async def serve(
+    build: Callable[[Settings], Awaitable[Service]], settings: Settings, *, address: str = "127.0.0.1:0"
+) -> Served:
+    """Builds and serves; a loop that raises fails the test when it stops."""
+    service = await build(settings)
+    server = grpc.aio.server(interceptors=[CallInterceptor(None)], options=[("grpc.so_reuseport", 0)])
+    service.register(server)
+    port = server.add_insecure_port(address)
+    await server.start()
+    tasks: list[asyncio.Task[None]] = [asyncio.ensure_future(body()) for body in service.loops.values()]
+    return Served(service, server, f"127.0.0.1:{port}", tasks)
