@@ -11,7 +11,7 @@ context.configure(connection=connection, target_metadata=None)
 if connection.dialect.name == "sqlite":
     connection.exec_driver_sql("BEGIN IMMEDIATE")
     context.run_migrations()
-    connection.exec_driver_sql("COMMIT")
+    connection.commit()
 else:
     with context.begin_transaction():
         context.run_migrations()
