@@ -18,8 +18,7 @@ from worker.processors.extract_text import Unreadable, require_text
 
 __all__ = ["Extractor"]
 
-EXIT_UNREADABLE = 3
-EXIT_NO_MEMORY = 4
+EXIT_UNREADABLE = 3  # as in worker.processors.extract
 MAX_ANSWER_BYTES = 48 << 20
 """UTF-8 of the largest text that a child may give."""
 
@@ -57,7 +56,7 @@ class Extractor:
                     await process.wait()
         if code == EXIT_UNREADABLE:
             raise Unreadable(answer.decode("utf-8", "replace"))
-        if code in (-signal.SIGXCPU, -signal.SIGKILL):
+        if code == -signal.SIGXCPU:
             raise Unreadable(self._too_long)
         if code != 0:
             # Parsers in C end the process when memory is refused to them.

@@ -68,17 +68,28 @@ def require_text(text: str) -> str:
 def _detected(data: bytes) -> str:
     if len(_CONTROL_BYTES.findall(data[:_SAMPLE_BYTES])) > MAX_CONTROL_SHARE * min(len(data), _SAMPLE_BYTES):
         raise Unreadable("binary: more than 10 % of the bytes are control characters")
-    import charset_normalizer
-
-    best = charset_normalizer.from_bytes(_around_first_foreign(data)).best()
-    for encoding in (best.encoding if best is not None else None, "cp1252"):
-        if encoding is None:
-            break
+    for encoding in _likely(_around_first_foreign(data)):
         try:
             return data.decode(encoding)
         except (UnicodeDecodeError, LookupError):
             continue
     raise Unreadable("undecodable: the bytes are no UTF-8 and fit no other encoding; save the file as UTF-8")
+
+
+def _likely(sample: bytes) -> list[str]:
+    """Encodings to try, the likeliest first."""
+    import charset_normalizer
+
+    matches = charset_normalizer.from_bytes(sample)
+    best = matches.best()
+    if best is None:
+        return ["cp1252"]
+    # Letters of Western Europe are letters in the neighbouring encodings too, only others. What fits equally well is
+    # taken for Western (Windows-1252, of which Latin-1 is the printable part): by far the most common of them.
+    western = any(
+        "cp1252" in (match.encoding, *match.could_be_from_charset) and match.chaos <= best.chaos for match in matches
+    )
+    return ["cp1252", best.encoding, "latin-1"] if western else [best.encoding, "cp1252"]
 
 
 _CONTROL_BYTES = re.compile(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]")
