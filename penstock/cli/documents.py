@@ -264,7 +264,7 @@ def _clusters(collection: analyzer_pb2.Collection) -> None:
                 cluster.document_count,
                 show.number(cluster.avg_ai_probability if cluster.HasField("avg_ai_probability") else None),
                 show.number(cluster.avg_similarity),
-                ", ".join(cluster.terms[:6]),
+                ", ".join(cluster.terms[:5]),
             )
             for cluster in collection.clusters
         ],

@@ -93,7 +93,7 @@ class Progress:
             sys.stderr.write(f"\r\x1b[2K{line}")
             sys.stderr.flush()
             self._last = line
-        elif (line := f"{share * 100:3.0f}%  {words}") != self._last:
+        elif share > 0 and (line := f"{share * 100:3.0f}%  {words}") != self._last:
             now = time.monotonic()
             if now - self._told >= PLAIN_PAUSE_SECONDS or share >= 1:
                 print(line, file=sys.stderr, flush=True)

