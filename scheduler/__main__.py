@@ -67,6 +67,7 @@ async def build(settings: Settings) -> Service:
 
     async def check_sql() -> None:
         await asyncio.to_thread(database.ping)
+        await engine.commits.check()
 
     async def drain() -> None:
         if backend is not None:

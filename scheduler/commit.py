@@ -27,6 +27,7 @@ import sqlalchemy as sa
 from penstock.runtime import metrics
 from penstock.runtime.errors import Overloaded, Unavailable
 from penstock.runtime.sql import Database
+from scheduler.store.schema import requests
 
 __all__ = ["Effects", "GroupCommit", "Work"]
 
@@ -66,6 +67,7 @@ class GroupCommit:
         self._apply = apply
         self._queue: asyncio.Queue[_Call[Any]] = asyncio.Queue(queue_size)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sql-writer")
+        self._problem: Unavailable | None = None
 
     async def run(self, work: Work[T]) -> T:
         """The call's answer, once it is durable. Raises what the call raises; Overloaded; Unavailable."""
@@ -75,6 +77,11 @@ class GroupCommit:
         except asyncio.QueueFull:
             raise Overloaded("the scheduler has too many calls waiting to be recorded; try again in a second") from None
         return await future
+
+    async def check(self) -> None:
+        """Raises Unavailable when writing fails: after a failure, by writing once more."""
+        if self._problem is not None:
+            await self.run(_probe)
 
     async def serve(self) -> None:
         """The writer's loop; runs until cancelled."""
@@ -98,8 +105,9 @@ class GroupCommit:
                 for call in group:
                     await self._alone(call)
             else:
-                _fail(group[0], error)
+                self._fail(group[0], error)
             return
+        self._problem = None
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
         metrics.COMMIT_CALLS.observe(len(group))
         await self._apply([effects for _, effects in answers])
@@ -111,11 +119,18 @@ class GroupCommit:
         try:
             answers = await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, [call])
         except Exception as error:
-            _fail(call, error)
+            self._fail(call, error)
             return
+        self._problem = None
         await self._apply([answers[0][1]])
         if not call.future.done():
             call.future.set_result(answers[0][0])
+
+    def _fail(self, call: _Call[Any], error: Exception) -> None:
+        if isinstance(error, Unavailable):
+            self._problem = error
+        if not call.future.done():
+            call.future.set_exception(error)
 
     def _transaction(self, group: list[_Call[Any]]) -> list[tuple[Any, Effects]]:
         with self._database.write() as connection:
@@ -130,6 +145,9 @@ def _ambiguous(error: Exception) -> bool:
     return isinstance(error, Unavailable) and error.code == "sql_unavailable"
 
 
-def _fail(call: _Call[Any], error: Exception) -> None:
-    if not call.future.done():
-        call.future.set_exception(error)
+def _probe(connection: sa.Connection, effects: Effects) -> None:
+    """A write that changes nothing for anybody."""
+    mark = f"probe-{time.monotonic_ns()}"
+    values = {"method": "probe", "digest": b"", "run_id": "", "changed": False, "create_ms": 0}
+    connection.execute(sa.insert(requests).values(request_id=mark, **values))
+    connection.execute(sa.delete(requests).where(requests.c.request_id == mark))

@@ -27,7 +27,6 @@ from worker.runner import Runner, StageWork
 __all__ = ["Agent"]
 
 FIRST_TERM_SECONDS = 15.0
-MARGIN_SECONDS = 5.0
 MAX_REPORT = 2_000
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 CALL_SECONDS = 30.0
@@ -141,14 +140,18 @@ class Agent:
             self._grant_number += 1
             self._term = response.term_seconds or self._term
             self._settled(outcomes, response.refused)
-            self._begin(response)
+            self._begin(response, asyncio.get_running_loop().time())
 
     async def _draining_forever(self) -> None:
         self._reportable.set()
         await self._over.wait()
 
-    def _begin(self, response: pb.AcquireResponse) -> None:
-        until = asyncio.get_running_loop().time() + self._term - MARGIN_SECONDS
+    def _trusted_until(self, asked: float) -> float:
+        """Leases of a call that was answered may be begun until then; `asked` is when the grant was the earliest."""
+        return asked + self._term - min(self._settings.lease_margin_seconds, self._term / 3)
+
+    def _begin(self, response: pb.AcquireResponse, sent: float) -> None:
+        until = self._trusted_until(sent)
         for batch in response.batches:
             work = StageWork(batch.run_id, batch.stage, batch.processor, batch.parameters, batch.max_run_seconds)
             held = [HeldLease(batch.run_id, batch.stage, lease, until) for lease in batch.leases]
@@ -282,7 +285,7 @@ class Agent:
         with calling():
             response = await self._stub.Renew(pb.RenewRequest(session=self._session, held=held), timeout=CALL_SECONDS)
         self._term = response.term_seconds or self._term
-        self._held.renewed(keys, sent + self._term - MARGIN_SECONDS)
+        self._held.renewed(keys, self._trusted_until(sent))
         reported = {lease.key for lease, _ in self._outcomes}
         for lease_id in response.revoked:
             key = (lease_id.run_id, lease_id.stage, lease_id.seq, lease_id.attempt)

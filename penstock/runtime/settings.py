@@ -71,9 +71,6 @@ class SchedulerSection(ServerSection):
     lease_term_seconds: Seconds = Field(
         30.0, description="A lease unrenewed for so long is lost; renewed every third of it."
     )
-    lease_margin_seconds: Seconds = Field(
-        5.0, description="A worker stops trusting a lease so long before its term ends."
-    )
     window_items: int = Field(4_000, ge=10, le=100_000, description="Items of a stage kept ready in Redis.")
     window_bytes: int = Field(64 * MIB, ge=MIB, description="Payload bytes kept in memory over all runs.")
     retry_first_seconds: Seconds = Field(1.0, description="Back-off after the first failed try; doubles, with jitter.")
@@ -92,6 +89,9 @@ class WorkerSection(Section):
     slots: int = Field(256, ge=1, le=10_000, description="Leases that one worker holds at once.")
     worker_class: str = Field("default", min_length=1, description="The class of this worker.")
     metrics_port: Port = Field(0, description="Port of Prometheus metrics on loopback; 0: none.")
+    lease_margin_seconds: Seconds = Field(
+        5.0, description="A lease is not begun so long before its term ends; a third of the term at most."
+    )
     drain_seconds: Seconds = Field(10.0, description="After SIGTERM what runs may finish for so long.")
     poll_seconds: Seconds = Field(10.0, description="An acquire waits at most so long for work.")
     extract_seconds: Seconds = Field(20.0, description="Time for the text of one PDF, DOCX or HTML file.")

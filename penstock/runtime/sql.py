@@ -84,8 +84,7 @@ def _sqlite_transaction(connection: sa.Connection) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        connection.exec_driver_sql("ROLLBACK")
-        connection.rollback()
+        connection.rollback()  # SQLite has rolled back by itself when its disk is full; this is then nothing
         raise
     connection.exec_driver_sql("COMMIT")
     connection.commit()
