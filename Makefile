@@ -5,7 +5,7 @@ VENV := .venv/bin
 RUN := $(VENV)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo up test lint format verify stubs docs bench eval clean
+.PHONY: help setup setup-dev demo up test lint format verify stubs docs bench eval train clean
 
 help:  ## This list
 	@echo "penstock: make TARGET"
@@ -47,8 +47,11 @@ docs: setup-dev  ## Write the settings' table into docs/operating.md
 bench: setup-dev  ## Speed and size, as tables and bench-out/*.json [ARGS=--quick]
 	@$(RUN) -m tests.bench $(ARGS)
 
-eval: setup-dev  ## Train and measure the detector and the clusters: eval-out/ (needs the data beside the project)
-	@$(RUN) -m tools.evaluate $(ARGS)
+eval: setup-dev  ## Measure the detector and the clusters: eval-out/ (needs the data beside the project)
+	@$(RUN) -P -m analyzer.evaluation evaluate $(ARGS)
+
+train: setup-dev  ## Make the shipped model again from the same data
+	@$(RUN) -P -m analyzer.evaluation train $(ARGS)
 
 clean:  ## Remove .venv and what the targets above have written
 	rm -rf .venv demo-out bench-out eval-out build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -45,7 +45,7 @@ def flush_redis(stack: Stack) -> None:
 def test_every_program_killed_in_the_middle_of_one_run(fresh_stack: StackFactory, tmp_path: Path) -> None:
     log = tmp_path / "executions"
     make_documents(tmp_path / "documents", DOCUMENTS, words=60)
-    stack = fresh_stack(environment=witness_environment(log, pause=0.25))
+    stack = fresh_stack(environment=witness_environment(log, pause=0.15))
     stack.start()
     run = start_run(stack, tmp_path / "documents", log, DOCUMENTS)
 

@@ -41,6 +41,23 @@ class WitnessedRun:
     number: int
     run_id: str
     total: int
+    _client: Client | None = None
+
+    def _run(self) -> scheduler_pb2.Run | None:
+        """The run as it is; None while the scheduler is away."""
+        try:
+            if self._client is None:
+                self._client = Client(data=self.stack.data, retry_seconds=1.0)
+            return self._client.runs.get(self.run_id)
+        except PenstockError:
+            # The whole server may have been killed: what comes back may be elsewhere.
+            self.close()
+            return None
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
     def executions(self) -> list[Execution]:
         found = []
@@ -53,15 +70,8 @@ class WitnessedRun:
     def settled(self) -> int:
         """Documents that are settled now; waits for a scheduler that is away."""
 
-        def ask() -> int:
-            try:
-                with Client(data=self.stack.data) as client:
-                    counts = client.runs.get(self.run_id).stages[0].counts
-                    return int(counts.completed + counts.failed) + 1
-            except PenstockError:
-                return 0
-
-        return int(until("the scheduler answers", ask, seconds=30)) - 1
+        run: scheduler_pb2.Run = until("the scheduler answers", self._run, seconds=30)
+        return int(run.stages[0].counts.completed + run.stages[0].counts.failed)
 
     def await_share(self, share: float, *, seconds: float = 120.0) -> None:
         """Returns once that share of the documents is settled."""
@@ -78,14 +88,11 @@ class WitnessedRun:
         """The run once it has ended."""
 
         def ended() -> scheduler_pb2.Run | None:
-            try:
-                with Client(data=self.stack.data) as client:
-                    run = client.runs.get(self.run_id)
-            except PenstockError:
-                return None
-            return run if run.HasField("end_time") else None
+            run = self._run()
+            return run if run is not None and run.HasField("end_time") else None
 
         run: scheduler_pb2.Run = until("the run ended", ended, seconds=seconds, pause=0.3)
+        self.close()
         return run
 
     def check(self, run: scheduler_pb2.Run, *, most_extra: int) -> int:

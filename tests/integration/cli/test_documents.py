@@ -110,7 +110,7 @@ def test_bad_input_is_one_sentence(penstock: Command, texts: Path, tmp_path: Pat
     refused(penstock("documents", "show", "99999"), "99999")
     broken = tmp_path / "broken.zip"
     broken.write_bytes(b"PK\x03\x04 not an archive")
-    refused(penstock("documents", "analyze", "--zip", broken), "zip")
+    refused(penstock("documents", "analyze", "--zip", broken), "archive")
     before = penstock("documents", "list", "--json").json()
-    refused(penstock("documents", "analyze", "--zip", broken), "zip")
+    refused(penstock("documents", "analyze", "--zip", broken), "archive")
     assert penstock("documents", "list", "--json").json() == before, "nothing of it was kept"
