@@ -6,6 +6,7 @@ can be put side by side by `trace_id`.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ __all__ = ["HEADER", "configure", "span", "traceparent"]
 
 HEADER = "traceparent"
 _TRACER = trace.get_tracer("penstock")
+
+# A stream whose client leaves is closed from another task: its context is gone, and leaving it again is no error.
+logging.getLogger("opentelemetry.context").setLevel(logging.CRITICAL)
 
 
 def configure(program: str, exporter: str) -> None:

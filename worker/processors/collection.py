@@ -8,7 +8,8 @@ try.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -55,10 +56,11 @@ class CollectionProcessor(Processor[CollectionParameters]):
             raise ProcessorError("the item names no documents_stage", permanent=True)
         analyzer = analyzer_pb2_grpc.AnalyzerServiceStub(context.services["analyzer"])
         left = max(1.0, context.deadline - asyncio.get_running_loop().time() - 1.0)
+        outcomes = _Outcomes(item.run_id, stage, context)
         try:
-            with calling():
-                done = False
-                async for progress in analyzer.AnalyzeCollection(_parts(item.run_id, stage, context), timeout=left):
+            done = False
+            with outcomes.noticed(), calling():
+                async for progress in analyzer.AnalyzeCollection(outcomes.parts(), timeout=left):
                     context.progress(progress.progress, progress.phase)
                     done = done or progress.done
             if not done:
@@ -68,7 +70,7 @@ class CollectionProcessor(Processor[CollectionParameters]):
         except Unavailable as error:
             raise ServiceUnavailable(error.message, kind="unavailable") from error
         except PenstockError as error:
-            raise ProcessorError(f"the analyzer failed: {error.message}") from error
+            raise ProcessorError(f"the collection could not be made: {error.message}") from error
         return Result(
             {
                 "documents": kept.document_count,
@@ -79,20 +81,43 @@ class CollectionProcessor(Processor[CollectionParameters]):
         )
 
 
-async def _parts(
-    run_id: str, stage: int, context: Context[CollectionParameters]
-) -> AsyncIterator[analyzer_pb2.AnalyzeCollectionRequest]:
-    header = analyzer_pb2.AnalyzeCollectionRequest.Header(run_id=run_id)
-    yield analyzer_pb2.AnalyzeCollectionRequest(header=header)
-    scheduler = scheduler_pb2_grpc.SchedulerServiceStub(context.services["scheduler"])
-    request = scheduler_pb2.ReadOutcomesRequest(run_id=run_id, stage=stage, states=[scheduler_pb2.ITEM_STATE_COMPLETED])
-    with calling():
-        async for answer in scheduler.ReadOutcomes(request):
-            for start in range(0, len(answer.items), _PART_DOCUMENTS):
-                documents = [_document(item) for item in answer.items[start : start + _PART_DOCUMENTS]]
-                yield analyzer_pb2.AnalyzeCollectionRequest(
-                    documents=analyzer_pb2.AnalyzeCollectionRequest.Documents(documents=documents)
-                )
+class _Outcomes:
+    """The completed outcomes of a stage, on their way from the scheduler's stream into the analyzer's.
+
+    gRPC turns an error in a request stream into a cancelled call: the error is kept here, to be raised instead.
+    """
+
+    def __init__(self, run_id: str, stage: int, context: Context[CollectionParameters]) -> None:
+        self._run_id = run_id
+        self._request = scheduler_pb2.ReadOutcomesRequest(
+            run_id=run_id, stage=stage, states=[scheduler_pb2.ITEM_STATE_COMPLETED]
+        )
+        self._scheduler = scheduler_pb2_grpc.SchedulerServiceStub(context.services["scheduler"])
+        self._error: PenstockError | None = None
+
+    @contextmanager
+    def noticed(self) -> Iterator[None]:
+        try:
+            yield
+        except (PenstockError, asyncio.CancelledError):
+            if self._error is not None:
+                raise self._error from None
+            raise
+
+    async def parts(self) -> AsyncIterator[analyzer_pb2.AnalyzeCollectionRequest]:
+        header = analyzer_pb2.AnalyzeCollectionRequest.Header(run_id=self._run_id)
+        yield analyzer_pb2.AnalyzeCollectionRequest(header=header)
+        try:
+            with calling():
+                async for answer in self._scheduler.ReadOutcomes(self._request):
+                    for start in range(0, len(answer.items), _PART_DOCUMENTS):
+                        documents = [_document(item) for item in answer.items[start : start + _PART_DOCUMENTS]]
+                        yield analyzer_pb2.AnalyzeCollectionRequest(
+                            documents=analyzer_pb2.AnalyzeCollectionRequest.Documents(documents=documents)
+                        )
+        except PenstockError as error:
+            self._error = error
+            raise
 
 
 def _document(item: scheduler_pb2.RunItem) -> analyzer_pb2.AnalyzeCollectionRequest.Document:

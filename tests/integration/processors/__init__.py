@@ -1,0 +1,1 @@
+"""The document and collection processors against servers of their own."""
