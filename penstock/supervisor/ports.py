@@ -8,6 +8,7 @@ kernel frees when its holder dies.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterable
@@ -83,17 +84,20 @@ def _listening_inodes(port: int) -> set[str]:
     return inodes
 
 
+def _open_files(pid: str) -> set[str]:
+    links = set()
+    with contextlib.suppress(OSError):
+        for descriptor in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                links.add(os.readlink(f"/proc/{pid}/fd/{descriptor}"))
+    return links
+
+
 def holder(port: int) -> Holder:
     """Who listens on `port`, as far as this user may see."""
     wanted = {f"socket:[{inode}]" for inode in _listening_inodes(port)}
     for entry in os.listdir("/proc") if wanted else ():
-        if not entry.isdigit():
-            continue
-        try:
-            links = {os.readlink(f"/proc/{entry}/fd/{fd}") for fd in os.listdir(f"/proc/{entry}/fd")}
-        except OSError:
-            continue
-        if wanted & links:
+        if entry.isdigit() and wanted & _open_files(entry):
             words = " ".join(command(int(entry)))
             return Holder(int(entry), words if len(words) <= _SHOWN else words[: _SHOWN - 1] + "…")
     return Holder(None, "another user's process" if wanted else "another `penstock up` that is just starting")

@@ -1,7 +1,7 @@
 """A processor for Penstock, in a package of its own: the most frequent words of each item's text.
 
-Nothing in Penstock knows it. Once the package is installed beside Penstock, its entry point makes it a processor that any
-run may name.
+Nothing in Penstock knows it. Once the package is installed beside Penstock, its entry point makes it a processor that
+any run may name.
 """
 
 from __future__ import annotations
