@@ -65,9 +65,8 @@ def package_descriptions() -> dict[str, str]:
     for distribution in importlib.metadata.distributions():
         metadata = distribution.metadata
         name = metadata["Name"]
-        payload = metadata.get_payload() if hasattr(metadata, "get_payload") else ""
-        description = metadata.get("Description") or (payload if isinstance(payload, str) else "")
-        text = plain_text(description)
+        # Newer metadata has the description as its body, older as a header; `json` knows both.
+        text = plain_text(str(metadata.json.get("description") or ""))
         if name and name.lower() != "penstock" and len(text.split()) >= FEWEST_WORDS:
             found[name.lower()] = text
     return dict(sorted(found.items()))

@@ -9,6 +9,8 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,14 @@ from penstock.supervisor.plan import program_environment
 from penstock.supervisor.ports import first_free, holder, reserve
 from penstock.supervisor.processes import Process, descendants, end, identify, signal_to
 from tests.servers.stack import until
+
+
+def below(pid: int) -> list[Process]:
+    return [process for child in descendants(pid) if (process := identify(child))]
+
+
+def gone(process: Process) -> bool:
+    return not process.alive()
 
 
 def sleeper() -> subprocess.Popen[bytes]:
@@ -127,14 +137,13 @@ def test_the_watcher_ends_its_child_when_the_lifeline_is_cut_and_dies_with_it() 
             [sys.executable, "-I", "-S", watcher.__file__, str(reading), "/bin/sleep", "60"], pass_fds=(reading,)
         )
         os.close(reading)
-        (child,) = until("started", lambda pid=held.pid: [identify(p) for p in descendants(pid)])
-        assert child is not None
+        (child,) = until("started", partial(below, held.pid))
         if way == "lifeline":
             os.close(writing)
         else:
             held.kill()
         held.wait(5)
-        until("its child ended", lambda process=child: not process.alive(), seconds=2)
+        until("its child ended", partial(gone, child), seconds=2)
         if way == "killed":
             os.close(writing)
 
@@ -153,7 +162,7 @@ def test_the_watcher_ends_as_its_child_did() -> None:
 def test_socket_paths_are_short_or_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     long = tmp_path / ("x" * 100)
     long.mkdir()
-    monkeypatch.setattr(redis_server.tempfile, "gettempdir", lambda: str(long))
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(long))
     folder = redis_server.make_socket_folder()
     try:
         assert folder.parent == Path("/tmp")
