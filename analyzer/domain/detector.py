@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from analyzer.domain.levels import Level, level_of
 from analyzer.domain.lexicon import FLAGS, Lexicon
-from analyzer.domain.model import Model
+from analyzer.domain.model import Model, hedged
 from analyzer.domain.reasons import Reasons
 from analyzer.domain.segmentation import Span, split
 from analyzer.domain.sketch import sketches
@@ -55,9 +55,11 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
-    """What one document is. `abstained` is None, or the reason why there is no probability."""
+    """What one document is. `abstained` is None, or the reason why there is no probability; `score` is the raw score
+    that the probability is made of, also where it abstained."""
 
     word_count: int
+    score: float
     probability: float | None
     level: Level
     segments: tuple[Segment, ...]
@@ -90,7 +92,11 @@ class Detector:
         self._lexicon = self._new_lexicon()
 
     def _new_lexicon(self) -> Lexicon:
-        return Lexicon(self.model.kept, self.model.symbol_ids())
+        return self.model.lexicon()
+
+    def _document_probability(self, score: float, unfamiliar: float) -> float:
+        chance = self.model.document.probability(np.array([score]), np.array([float(MAX_WINDOW_WORDS)]))
+        return float((hedged(chance) if unfamiliar > self.model.most_unfamiliar else chance)[0])
 
     def analyze(self, texts: Sequence[str], granularity: str) -> list[Analysis]:
         """One Analysis per text, in order. Raises ValueError for an unknown granularity."""
@@ -115,6 +121,7 @@ class Detector:
         real = encoded.rows >= 0
         flags = encoded.lexicon.flags[encoded.rows] * real[:, None]
         word_sums = np.concatenate([[0], np.cumsum(flags[:, FLAGS.index("word")] > 0)]).astype(np.int64)
+        unfamiliar_sums = np.concatenate([[0], np.cumsum(flags[:, FLAGS.index("unfamiliar")])])
         english_sums = np.concatenate([[0], np.cumsum(flags[:, FLAGS.index("english")])])
         word_places = np.append(np.flatnonzero(flags[:, FLAGS.index("word")] > 0), len(encoded.rows))
         begins, ends, owners = [], [], []
@@ -132,11 +139,10 @@ class Detector:
         stylistic = self.model.stylistic(style)
         scores = lexical + stylistic.sum(axis=1)
         words = (word_sums[end] - word_sums[begin]).astype(np.float64)
-        document_p = self.model.document.probability
         segment_p = self.model.segment.probability(scores, words)
         first = 0
         levels: list[Level] = []
-        verdicts: list[tuple[float | None, str | None, dict[str, float], list[float | None]]] = []
+        verdicts: list[tuple[float, float | None, str | None, dict[str, float], list[float | None]]] = []
         for at, (cut, windows_of) in enumerate(zip(cuts, owners, strict=True)):
             own = slice(first, first + windows_of)
             inner = slice(first + windows_of, first + windows_of + len(cut.spans))
@@ -144,26 +150,32 @@ class Detector:
             start, stop = encoded.starts[at], encoded.starts[at] + len(cut.tokens)
             total = int(word_sums[stop] - word_sums[start])
             english = float(english_sums[stop] - english_sums[start]) / max(1, total)
+            unfamiliar = float(unfamiliar_sums[stop] - unfamiliar_sums[start]) / max(1, total)
             abstained = _abstains(cut.words, english)
             probability = None
+            score = float(scores[own].mean())
+            chances = segment_p[inner]
+            if unfamiliar > self.model.most_unfamiliar:
+                chances = hedged(chances)
             if abstained is None:
-                probability = float(document_p(scores[own].mean()[None], words[own].mean()[None])[0])
+                probability = self._document_probability(score, unfamiliar)
             known = [
-                None if abstained or words[inner][n] < MIN_SEGMENT_WORDS else float(segment_p[inner][n])
-                for n in range(len(cut.spans))
+                None if abstained or count < MIN_SEGMENT_WORDS else chance
+                for chance, count in zip(chances.tolist(), words[inner].tolist(), strict=True)
             ]
             features = dict(zip(STYLE, (round(float(value), 4) for value in style[own].mean(axis=0)), strict=True))
+            features["unfamiliar_words"] = round(unfamiliar, 4)
             features["english_words"] = round(english, 4)
             features["sentences_or_paragraphs"] = len(cut.spans)
             if cut.truncated:
                 features["words_analysed"] = total
-            verdicts.append((probability, abstained, features, known))
+            verdicts.append((score, probability, abstained, features, known))
             levels += [Level.UNCERTAIN] * windows_of + [level_of(each) for each in known]
         reasons = self._reasons.of(levels, counts, parts, stylistic, style - self.model.style_mean)
         drawn = sketches(encoded)
         first = 0
         for at, (cut, windows_of) in enumerate(zip(cuts, owners, strict=True)):
-            probability, abstained, features, known = verdicts[at]
+            score, probability, abstained, features, known = verdicts[at]
             first += windows_of
             segments_of = tuple(
                 Segment(span.start, span.end, _rounded(each), level_of(each), reasons[first + n])
@@ -171,7 +183,14 @@ class Detector:
             )
             first += len(cut.spans)
             yield Analysis(
-                cut.words, _rounded(probability), level_of(probability), segments_of, features, abstained, drawn[at]
+                word_count=cut.words,
+                score=score,
+                probability=_rounded(probability),
+                level=level_of(probability),
+                segments=segments_of,
+                features=features,
+                abstained=abstained,
+                sketch=drawn[at],
             )
 
 

@@ -7,13 +7,13 @@ once they are visible, so readers need none.
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.domain.familiar import FamiliarWords, word_hash
 from analyzer.domain.shapes import symbol
 from analyzer.domain.tokens import ELLIPSIS, is_word
 from analyzer.domain.words import ENGLISH, FIRST_PERSON, SECOND_PERSON, STOP_WORDS
@@ -25,7 +25,7 @@ MAX_ROWS = 200_000
 FLAGS = (
     "word", "letters", "letters2", "long", "very_long", "short", "comma", "period", "exclaim", "question", "quote",
     "colon", "semicolon", "dash", "paren", "ellipsis", "digit", "contraction", "all_caps", "capital", "lower_i",
-    "first_person", "second_person", "english", "end", "lower_word", "ascii",
+    "first_person", "second_person", "english", "end", "lower_word", "unfamiliar",
 )  # fmt: skip
 """Columns of `flags`; sums of them over a window are what stylometry is made of."""
 
@@ -40,9 +40,10 @@ _COLUMN = {name: index for index, name in enumerate(FLAGS)}
 class Lexicon:
     """Rows of tokens: `symbols`, `lowers`, `hashes`, `flags`, `term` (usable as a term of the collection)."""
 
-    def __init__(self, kept: frozenset[str], symbol_ids: dict[str, int]) -> None:
+    def __init__(self, kept: frozenset[str], symbol_ids: dict[str, int], familiar: FamiliarWords | None = None) -> None:
         """`kept` words keep their spelling as symbols; `symbol_ids` numbers the model's symbols from 1."""
         self._kept = kept
+        self._familiar = familiar or FamiliarWords()
         self._symbol_ids = symbol_ids
         self._rows: dict[str, int] = {}
         self._lower_rows: dict[str, int] = {}
@@ -91,10 +92,12 @@ class Lexicon:
             self.lower_names.append(lower)
         self.symbols[row] = self._symbol_ids.get(symbol(token, self._kept), 0)
         self.lowers[row] = lower_row
-        self.hashes[row] = int.from_bytes(hashlib.blake2b(lower.encode(), digest_size=8).digest(), "little")
+        hashed = word_hash(lower)
+        self.hashes[row] = hashed
         self.term[row] = _is_term(lower)
         for name, value in _spelled(token, lower).items():
             self.flags[row, _COLUMN[name]] = value
+        self.flags[row, _COLUMN["unfamiliar"]] = float(is_word(token) and not self._familiar.has(hashed))
         self.names.append(token)
         self._rows[token] = row
         return row
@@ -105,7 +108,7 @@ def _is_term(lower: str) -> bool:
 
 
 def _spelled(token: str, lower: str) -> dict[str, float]:
-    flags: dict[str, float] = {"ascii": float(token.isascii())}
+    flags: dict[str, float] = {}
     if is_word(token):
         letters = float(min(len(token), 30))
         flags |= {

@@ -16,13 +16,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.domain.familiar import FamiliarWords
 from analyzer.domain.levels import HIGH_ABOVE
+from analyzer.domain.lexicon import Lexicon
 from analyzer.domain.windows import STYLE, Counts
 
-__all__ = ["Calibration", "Model", "ModelError", "default_path", "load", "save"]
+__all__ = ["Calibration", "Model", "ModelError", "default_path", "hedged", "load", "save"]
 
 FORMAT = 1
 STYLE_CLIP = 3.0
+HEDGE_FROM = 0.55
 Floats = NDArray[np.float64]
 
 
@@ -53,7 +56,9 @@ class Calibration:
 class Model:
     """A linear model over n-grams of symbols and standardised stylometry.
 
-    ngrams: symbols joined by spaces; weights: one per n-gram; style_*: one per STYLE; document, segment: calibrations.
+    ngrams: symbols joined by spaces; weights: one per n-gram; style_*: one per STYLE; document, segment: calibrations;
+    middle: the score half-way between human and model text, from which the thresholds of another fit are carried over;
+    familiar, most_unfamiliar: above that share of words that it does not know, a text may not pass 0.7 (`hedged`).
     """
 
     name: str
@@ -67,6 +72,9 @@ class Model:
     style_weights: Floats
     document: Calibration
     segment: Calibration
+    middle: float = 0.0
+    familiar: FamiliarWords = field(default_factory=FamiliarWords)
+    most_unfamiliar: float = 1.0
     provenance: Mapping[str, object] = field(default_factory=dict)
 
     def symbol_ids(self) -> dict[str, int]:
@@ -86,11 +94,21 @@ class Model:
         parts = self.weights[counts.feature] * np.sqrt(counts.count) / norm[counts.window]
         return parts, np.bincount(counts.window, parts, minlength=windows).astype(np.float64)
 
+    def lexicon(self) -> Lexicon:
+        return Lexicon(self.kept, self.symbol_ids(), self.familiar)
+
     def stylistic(self, style: Floats) -> Floats:
         """The contribution of every style feature, one row per window."""
         standard = np.clip((style - self.style_mean) / self.style_sd, -STYLE_CLIP, STYLE_CLIP)
         result: Floats = standard * self.style_weights
         return result
+
+
+def hedged(probabilities: Floats) -> Floats:
+    """The same probabilities drawn together above HEDGE_FROM so that none passes 0.7; their order stays."""
+    over = np.maximum(probabilities - HEDGE_FROM, 0.0) / (1.0 - HEDGE_FROM)
+    result: Floats = np.where(over > 0, HEDGE_FROM + over * (HIGH_ABOVE - HEDGE_FROM), probabilities)
+    return result
 
 
 def default_path() -> Path:
@@ -115,9 +133,12 @@ def save(model: Model, path: Path) -> None:
         },
         "kept": sorted(model.kept),
         "symbols": list(model.symbols),
+        "middle": _six(model.middle),
+        "most_unfamiliar": _six(model.most_unfamiliar),
         "scale": float(f"{scale:.9g}"),
         "weights": [round(float(weight) / scale) for weight in model.weights],
         "ngrams": list(model.ngrams),
+        "familiar": model.familiar.to_text(),
     }
     parts = (f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=True)}" for key, value in document.items())
     path.write_text("{\n" + ",\n".join(parts) + "\n}\n")
@@ -144,6 +165,9 @@ def load(path: Path) -> Model:
             style_weights=style[:, 2],
             document=Calibration(**raw["calibration"]["document"]),
             segment=Calibration(**raw["calibration"]["segment"]),
+            middle=raw["middle"],
+            familiar=FamiliarWords.from_text(raw["familiar"]),
+            most_unfamiliar=raw["most_unfamiliar"],
             provenance=raw["provenance"],
         )
     except ModelError:

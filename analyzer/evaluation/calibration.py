@@ -1,93 +1,119 @@
 """From raw scores to probabilities that keep their promise: few human documents pass 0.7, on subjects never seen.
 
-Two thresholds, each a function of length because short texts scatter more:
-- 0.7 is the score that the allowed share of human crops passes when their whole domain was left out of training;
-- 0.4 is the score that the same share passes when only their group (prompt) was left out.
-So MEDIUM means "rare among human texts of kinds that the model knows", HIGH "rare even on kinds that it does not".
+Everything is set on texts that the scoring model did not see:
+- 0.7 and 0.4 are the scores that two allowed shares of human texts pass when only their group (prompt) was left out;
+- what makes up a text in words that the model hardly knows is of another kind, where these thresholds may not hold:
+  above `most_unfamiliar` a text is hedged, which keeps it at 0.7 or below. That share is set so that, with whole
+  domains left out, few human texts pass 0.7 all the same.
+
+Segments have thresholds of their own, which fall with length, since short windows scatter more.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.domain.detector import Detector
 from analyzer.domain.levels import HIGH_ABOVE, LOW_BELOW
 from analyzer.domain.model import Calibration, Model
 from analyzer.evaluation.corpus import Corpus
-from analyzer.evaluation.fitting import crops, fit, score
+from analyzer.evaluation.fitting import crops, score
+from analyzer.evaluation.folds import Fold, Folds
 
-__all__ = ["calibrated", "group_folds"]
+__all__ = ["calibrated", "carried_over"]
 
-DOCUMENT_LENGTHS = (80, 120, 180, 300)
+HIGH_FALSE_POSITIVES, LOW_FALSE_POSITIVES = 0.008, 0.05
+SEGMENT_HIGH_FALSE_POSITIVES, SEGMENT_LOW_FALSE_POSITIVES = 0.02, 0.10
+UNSEEN_FALSE_POSITIVES = 0.008
 SEGMENT_LENGTHS = (25, 40, 60, 90)
-LENGTHS = SEGMENT_LENGTHS + DOCUMENT_LENGTHS
-DOCUMENT_FALSE_POSITIVES = 0.009
-SEGMENT_FALSE_POSITIVES = 0.03
-GROUP_FOLDS = 3
+HEDGE_STEPS = np.arange(0.02, 0.2, 0.0025)
 LEAST_GAP = 0.15
+BATCH = 64
 
 Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 
 
-def calibrated(corpus: Corpus, *, seed: int, model: Model | None = None) -> Model:
-    """A model of the whole corpus (fitted here unless given) with both calibrations."""
-    unseen = _scores(corpus, [corpus.domains == name for name in np.unique(corpus.domains)], seed)
-    known = _scores(corpus, list(group_folds(corpus, GROUP_FOLDS)), seed)
-    model = model or fit(corpus, seed=seed)
-    middle = model.document.base
-    cut = len(SEGMENT_LENGTHS)
+@dataclass(frozen=True)
+class _Documents:
+    """Human texts that the detector does not abstain from: scores from the model's middle, shares of foreign words."""
+
+    scores: Floats
+    unfamiliar: Floats
+
+
+def calibrated(model: Model, corpus: Corpus, folds: Folds, *, seed: int) -> Model:
+    """The model with both calibrations and the share of unfamiliar words from which it hedges."""
+    known, unseen = _documents(corpus, folds.known), _documents(corpus, folds.unseen)
+    high = _passed_by(known.scores, HIGH_FALSE_POSITIVES)
+    low = _passed_by(known.scores, LOW_FALSE_POSITIVES)
+    above = unseen.scores > high
+    fitting = [
+        float(step) for step in HEDGE_STEPS if (above & (unseen.unfamiliar <= step)).mean() <= UNSEEN_FALSE_POSITIVES
+    ]
     return replace(
         model,
-        document=_calibration(corpus, middle, LENGTHS[cut:], unseen[cut:], known[cut:], DOCUMENT_FALSE_POSITIVES),
-        segment=_calibration(corpus, middle, LENGTHS[:cut], unseen[:cut], known[:cut], SEGMENT_FALSE_POSITIVES),
+        document=_calibration(model, high, 0.0, high - low),
+        segment=_segment_calibration(model, corpus, folds, seed),
+        most_unfamiliar=max(fitting, default=0.0),
     )
 
 
-def group_folds(corpus: Corpus, folds: int) -> Iterator[Mask]:
-    """Masks of the held-out texts; texts of one group are always together."""
-    names, place = np.unique(corpus.groups, return_inverse=True)
-    fold = np.random.default_rng(folds).permutation(len(names)) % folds
-    for number in range(folds):
-        yield fold[place] == number
+def carried_over(model: Model, shipped: Model) -> Model:
+    """A fold's model with the shipped model's thresholds, measured from its own middle."""
+    shift = model.middle - shipped.middle
+    return replace(
+        model,
+        document=replace(shipped.document, base=shipped.document.base + shift),
+        segment=replace(shipped.segment, base=shipped.segment.base + shift),
+        most_unfamiliar=shipped.most_unfamiliar,
+    )
 
 
-def _scores(corpus: Corpus, held_out: list[Mask], seed: int) -> list[Floats]:
-    """For each of LENGTHS a score per text by the model that did not see it, relative to that model's middle; NaN
-    where the text is shorter."""
-    found = [np.full(len(corpus), np.nan) for _ in LENGTHS]
-    for inside in held_out:
-        model = fit(corpus.take(~inside), seed=seed)
-        human = inside & (corpus.labels == 0)
-        part = corpus.take(human)
-        random = np.random.default_rng(seed)
-        for length, place in zip(LENGTHS, found, strict=True):
-            values = score(model, crops(part.tokens, part.words, random, (length, length))) - model.document.base
-            place[human] = np.where(part.words >= length, values, np.nan)
-    return found
-
-
-def _calibration(
-    corpus: Corpus,
-    middle: float,
-    lengths: tuple[int, ...],
-    unseen: list[Floats],
-    known: list[Floats],
-    false_positives: float,
-) -> Calibration:
-    human = corpus.labels == 0
-    high = np.array([np.nanquantile(scores[human], 1 - false_positives) for scores in unseen])
-    low = np.array([np.nanquantile(scores[human], 1 - false_positives) for scores in known])
-    shrink = 1 / np.sqrt(np.array(lengths, dtype=float))
-    design = np.stack([np.ones(len(lengths)), shrink], axis=1)
+def _segment_calibration(model: Model, corpus: Corpus, folds: Folds, seed: int) -> Calibration:
+    scores = [_crop_scores(corpus, folds.known, length, seed) for length in SEGMENT_LENGTHS]
+    high = np.array([_passed_by(each, SEGMENT_HIGH_FALSE_POSITIVES) for each in scores])
+    low = np.array([_passed_by(each, SEGMENT_LOW_FALSE_POSITIVES) for each in scores])
+    shrink = 1 / np.sqrt(np.array(SEGMENT_LENGTHS, dtype=float))
+    design = np.stack([np.ones(len(shrink)), shrink], axis=1)
     spread = max(0.0, float(np.linalg.lstsq(design, high, rcond=None)[0][1]))
-    base = float(np.max(high - spread * shrink))
-    gap = max(LEAST_GAP, float(np.mean(base + spread * shrink - low)))
-    return Calibration(base=middle + base, spread=spread, slope=(_logit(HIGH_ABOVE) - _logit(LOW_BELOW)) / gap)
+    return _calibration(model, float(np.mean(high - spread * shrink)), spread, float(np.mean(high - low)))
+
+
+def _calibration(model: Model, base: float, spread: float, gap: float) -> Calibration:
+    slope = (_logit(HIGH_ABOVE) - _logit(LOW_BELOW)) / max(LEAST_GAP, gap)
+    return Calibration(base=model.middle + base, spread=spread, slope=slope)
+
+
+def _passed_by(scores: Floats, false_positives: float) -> float:
+    return float(np.quantile(scores, 1 - false_positives, method="higher"))
+
+
+def _documents(corpus: Corpus, folds: Sequence[Fold]) -> _Documents:
+    found = []
+    for fold in folds:
+        detector = Detector(fold.model)
+        texts = corpus.take(fold.held_out & (corpus.labels == 0)).texts
+        for first in range(0, len(texts), BATCH):
+            for analysis in detector.analyze(texts[first : first + BATCH], "paragraph"):
+                if analysis.abstained is None:
+                    found.append((analysis.score - fold.model.middle, analysis.features["unfamiliar_words"]))
+    values = np.array(found)
+    return _Documents(values[:, 0], values[:, 1])
+
+
+def _crop_scores(corpus: Corpus, folds: Sequence[Fold], length: int, seed: int) -> Floats:
+    """One crop of `length` words of every human text that is long enough, scored by the model that did not see it."""
+    found = []
+    for fold in folds:
+        part = corpus.take(fold.held_out & (corpus.labels == 0) & (corpus.words >= length))
+        random = np.random.default_rng(seed)
+        found.append(score(fold.model, crops(part.tokens, part.words, random, (length, length))))
+    return np.concatenate(found)
 
 
 def _logit(probability: float) -> float:

@@ -27,8 +27,9 @@ class MissingData(Exception):
 
 @dataclass(frozen=True)
 class Corpus:
-    """Tokenised texts with their labels, all of one length."""
+    """Texts, their tokens and their labels, all of one length."""
 
+    texts: Sequence[str]
     tokens: Sequence[list[str]]
     labels: NDArray[np.int64]
     domains: NDArray[np.str_]
@@ -42,6 +43,7 @@ class Corpus:
     def take(self, chosen: NDArray[np.bool_]) -> Corpus:
         at = np.flatnonzero(chosen)
         return Corpus(
+            [self.texts[index] for index in at.tolist()],
             [self.tokens[index] for index in at.tolist()],
             self.labels[at],
             self.domains[at],
@@ -64,6 +66,7 @@ def texts(folder: Path) -> Corpus:
     rows = _lines(folder / "texts.jsonl.gz")
     tokens = [tokenize(flattened(row["text"])) for row in rows]
     return Corpus(
+        [row["text"] for row in rows],
         tokens,
         np.array([int(row["label"]) for row in rows]),
         np.array([row["domain"] for row in rows]),

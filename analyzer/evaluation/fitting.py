@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import minimize
 
+from analyzer.domain.familiar import FamiliarWords
 from analyzer.domain.lexicon import Lexicon
 from analyzer.domain.model import STYLE_CLIP, Calibration, Model
 from analyzer.domain.shapes import symbol
@@ -37,6 +38,7 @@ LOSS_WEIGHT = 0.1  # against the L2 penalty
 LEVEL_PENALTY = 0.005
 STYLE_SCALE = 0.03
 BLOCK_TEXTS = 500
+FAMILIAR_SHARE = 0.0005  # of the texts
 MAX_STEPS = 200
 
 Ints = NDArray[np.int64]
@@ -57,7 +59,7 @@ def fit(corpus: Corpus, *, seed: int) -> Model:
     features = sparse.hstack([lexical, sparse.csr_matrix(styled)]).tocsr()
     coefficients, level = _minimum(features, corpus)
     used = {number for ngram in ngrams for number in ngram}
-    identity = Calibration(base=level, spread=0.0, slope=1.0)
+    identity = Calibration(base=0.0, spread=0.0, slope=1.0)
     return Model(
         name="shapes",
         version=1,
@@ -70,6 +72,8 @@ def fit(corpus: Corpus, *, seed: int) -> Model:
         style_weights=coefficients[len(ngrams) :] * STYLE_SCALE,
         document=identity,
         segment=identity,
+        middle=level,
+        familiar=FamiliarWords.of(_familiar_words(texts)),
     )
 
 
@@ -81,7 +85,7 @@ def score(model: Model, texts: Texts) -> Floats:
     for encoded in _blocks(lexicon, texts):
         begin, end = encoded.starts[:-1], encoded.starts[1:] - 1
         _, lexical = model.lexical(ngram_counts(encoded, index, begin, end), len(begin))
-        found.append(lexical + model.stylistic(stylometry(encoded, begin, end)).sum(axis=1))
+        found.append(lexical + model.stylistic(stylometry(encoded, begin, end)).sum(axis=1) - model.middle)
     return np.concatenate(found)
 
 
@@ -192,6 +196,13 @@ def _kept_words(texts: Texts, domains: NDArray[np.str_]) -> frozenset[str]:
             seen.update({token.lower() for token in texts[index] if is_word(token)})
         spread.update(word for word, count in seen.items() if count >= KEPT_SHARE * len(inside) and word.isascii())
     return frozenset(word for word, count in spread.items() if count == len(names))
+
+
+def _familiar_words(texts: Texts) -> list[str]:
+    seen: Counter[str] = Counter()
+    for tokens in texts:
+        seen.update({token.lower() for token in tokens if is_word(token)})
+    return sorted(word for word, count in seen.items() if count >= max(2, FAMILIAR_SHARE * len(texts)))
 
 
 def _choose_ngrams(lexicon: Lexicon, texts: Texts, domains: NDArray[np.str_], symbols: int) -> list[tuple[int, ...]]:
