@@ -6,6 +6,7 @@ that somebody unpacks later can do no harm, and because a hostile name tells of 
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -140,5 +141,7 @@ def unique_name(name: str, taken: set[str], counters: dict[str, int]) -> str:
 
 
 def mebibytes(size: int) -> str:
-    """A size for people: `12.3 MiB`."""
-    return f"{size / (1 << 20):.1f}".removesuffix(".0") + " MiB"
+    """A size for people: `12.3 MiB`, rounded up, so that what is past a bound reads so."""
+    if size < 1 << 20:
+        return f"{size:,} bytes"
+    return f"{math.ceil(size / (1 << 20) * 10) / 10:.1f}".removesuffix(".0") + " MiB"

@@ -125,7 +125,8 @@ def _row(number: int, line: bytes, *, exact: bool) -> Row:
         unknown = ", ".join(sorted(value.keys() - _FIELDS)[:3])
         raise _Refused(f"unknown field {unknown}: key, group and payload are read; put the rest into payload")
     if type(key) is not str or not key.strip():
-        raise _Refused("no key: a text that is not empty" if not key else f"key {_short(key)} is not a text")
+        blank = key is None or type(key) is str
+        raise _Refused("no key: a text that is not empty" if blank else f"key {_short(key)} is not a text")
     if type(group) is not str:
         raise _Refused(f"group {_short(group)} of key {_short(key)} is not a text")
     if not key.isprintable() or len(key) > MAX_KEY_CHARACTERS:
