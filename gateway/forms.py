@@ -51,6 +51,7 @@ class Body:
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self.ended = False
+        self.size_bytes = 0
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Raises ClientDisconnect, and Stalled after a minute without a byte."""
@@ -64,6 +65,7 @@ class Body:
                 raise ClientDisconnect
             self.ended = not message.get("more_body", False)
             if message.get("body"):
+                self.size_bytes += len(message["body"])
                 yield message["body"]
 
     async def drain(self) -> None:
@@ -192,7 +194,7 @@ class UploadForm:
                         self._keep(current.name, bytes(value))
                     value.clear()
                     current = None
-        if not parser.complete and (self._kind or current or self.values):
+        if not parser.complete and self.body.size_bytes:
             raise InvalidInput("the form ends in the middle: its last boundary is missing", code="bad_form")
         if not self._kind:
             raise InvalidInput(NEITHER, code="no_files")

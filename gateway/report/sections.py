@@ -41,7 +41,8 @@ def notice(report: Report) -> str:
     if job["status"] == COMPLETED:
         return ""
     if job["status"] == FAILED:
-        return XX
+        why = escape(job["error_message"] or "")
+        return f'<p class="notice bad">This job failed: {why}. What there is, is shown.</p>'
     return (
         f'<p class="notice">This job is still under way ({job["processed_documents"]:,} of '
         f"{job['total_documents']:,} documents). Reload for more.</p>"
@@ -129,7 +130,8 @@ def clusters(report: Report, shown: set[int]) -> str:
     note = f'<p class="note">{left:,} smaller clusters are not shown.</p>' if left > 0 else ""
     return (
         '<section id="clusters"><h2>Clusters</h2><p class="lead">Documents that are about the same thing, '
-        f'largest first, named by the terms that set them apart.</p><div class="grid">{"".join(made)}</div>{note}</section>'
+        f'largest first, named by the terms that set them apart.</p><div class="grid">{"".join(made)}</div>{note}'
+        "</section>"
     )
 
 
@@ -156,8 +158,8 @@ def similarity(report: Report) -> str:
         labels = [Label(str(at), at, at + 1) for at in range(matrix.size)] if matrix.size <= FEW else []
         drawing = heatmap(matrix.values, matrix.size, labels, names)
         lead = (
-            f"Each row and column is a cluster: above 1,000 documents the {len(rows):,} × {len(rows):,} matrix gives way "
-            "to the mean similarity between clusters. The stronger the colour, the more alike."
+            f"Each row and column is a cluster: above 1,000 documents the {len(rows):,} × {len(rows):,} matrix "
+            "gives way to the mean similarity between clusters. The stronger the colour, the more alike."
         )
     else:
         return ""
@@ -190,7 +192,8 @@ def similar(report: Report, shown: set[int]) -> str:
         parts.append("</ul>" + _left(len(collection.duplicate_groups), MAX_GROUPS, "groups"))
     if collection.similar_pairs:
         parts.append(
-            "<h3>Pairs</h3><table class='pairs'><thead><tr><th class='n'>Similarity<th>Document<th>Document</thead><tbody>"
+            "<h3>Pairs</h3><table class='pairs'><thead><tr><th class='n'>Similarity<th>Document<th>Document"
+            "</thead><tbody>"
         )
         parts += [
             f"<tr><td class='n'>{pair.similarity:.3f}<td>{_link(report, pair.seq, shown)}"

@@ -1,7 +1,8 @@
-"""Planner, scheduler and analyzer as three small gRPC services in this process: what they were told, and answers that a test chooses.
+"""Planner, scheduler and analyzer as three small gRPC services in this process: what they were told, and answers that
+a test chooses.
 
-For what the real programs can't be brought to on purpose: exact counts, ten thousand documents at once, a stream that breaks, a
-service that is away for one call.
+For what the real programs can't be brought to on purpose: exact counts, ten thousand documents at once, a stream that
+breaks, a service that is away for one call.
 """
 
 from __future__ import annotations
@@ -112,7 +113,10 @@ class Upload:
 
 @dataclass
 class State:
-    """What the services answer, and what they were asked. `fail` raises before a method answers: name -> errors, in order."""
+    """What the services answer, and what they were asked.
+
+    `fail` raises before a method answers: name -> errors, in order.
+    """
 
     runs: list[scheduler_pb2.Run] = field(default_factory=list)
     items: dict[str, list[scheduler_pb2.RunItem]] = field(default_factory=dict)
@@ -172,6 +176,10 @@ class _Planner(planner_pb2_grpc.PlannerServiceServicer):
         self._state.asked("GetPlan", request)
         return planner_pb2.Plan(plan_id=request.plan_id)
 
+    async def ReadPlanItems(self, request: Any, context: Any) -> planner_pb2.ReadPlanItemsResponse:
+        self._state.asked("ReadPlanItems", request)
+        return planner_pb2.ReadPlanItemsResponse(end=True)
+
     async def ListProcessors(self, request: Any, context: Any) -> planner_pb2.ListProcessorsResponse:
         self._state.asked("ListProcessors", request)
         return planner_pb2.ListProcessorsResponse(processors=[planner_pb2.Processor(name="noop", version="1")])
@@ -207,6 +215,18 @@ class _Scheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         self._state.asked("PauseRun", request)
         return scheduler_pb2.RunCommandResponse(run=self._run(request.run_id), changed=True)
 
+    async def ResumeRun(self, request: Any, context: Any) -> scheduler_pb2.RunCommandResponse:
+        self._state.asked("ResumeRun", request)
+        return scheduler_pb2.RunCommandResponse(run=self._run(request.run_id), changed=True)
+
+    async def StopRun(self, request: Any, context: Any) -> scheduler_pb2.RunCommandResponse:
+        self._state.asked("StopRun", request)
+        return scheduler_pb2.RunCommandResponse(run=self._run(request.run_id), changed=True)
+
+    async def ReadOutcomes(self, request: Any, context: Any) -> AsyncIterator[scheduler_pb2.ReadOutcomesResponse]:
+        self._state.asked("ReadOutcomes", request)
+        yield scheduler_pb2.ReadOutcomesResponse()
+
     async def ListItems(self, request: Any, context: Any) -> scheduler_pb2.ListItemsResponse:
         self._state.asked("ListItems", request)
         self._run(request.run_id)
@@ -239,6 +259,12 @@ class _Scheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
 class _Analyzer(analyzer_pb2_grpc.AnalyzerServiceServicer):
     def __init__(self, state: State) -> None:
         self._state = state
+
+    async def AnalyzeDocuments(self, request: Any, context: Any) -> analyzer_pb2.AnalyzeDocumentsResponse:
+        raise NotImplementedError
+
+    def AnalyzeCollection(self, request_iterator: Any, context: Any) -> Any:
+        raise NotImplementedError
 
     async def GetCollection(self, request: Any, context: Any) -> analyzer_pb2.Collection:
         self._state.asked("GetCollection", request)

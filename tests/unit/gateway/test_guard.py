@@ -1,0 +1,100 @@
+"""Who may ask: this machine by loopback, no foreign origin that writes."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from gateway.guard import Guard, is_loopback
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        ("127.0.0.1:8420", True),
+        ("127.0.0.1", True),
+        ("127.9.9.9:1", True),
+        ("localhost:8420", True),
+        ("LOCALHOST", True),
+        ("[::1]:8420", True),
+        ("[::1]", True),
+        ("example.org", False),
+        ("localhost.example.org:8420", False),
+        ("127.0.0.1.example.org", False),
+        ("192.168.1.4:8420", False),
+        ("0.0.0.0", False),
+        ("", False),
+    ],
+)
+def test_loopback_hosts(host: str, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+async def _app(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["path"] == "/defect":
+        raise RuntimeError("secret of the core")
+    await PlainTextResponse(f"{Request(scope).method}")(scope, receive, send)
+
+
+async def ask(method: str, path: str = "/", *, host: str = "127.0.0.1:8420", **headers: str) -> httpx.Response:
+    app = Guard(_app, ("http://allowed.example:5173",))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:8420") as client:
+        return await client.request(method, path, headers={"host": host, **headers})
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE", "OPTIONS"])
+async def test_a_foreign_host_is_refused(method: str) -> None:
+    answer = await ask(method, host="penstock.example.org")
+    assert answer.status_code == 403
+    assert "loopback" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "origin", "status"),
+    [
+        ("POST", "http://evil.example", 403),
+        ("DELETE", "null", 403),
+        ("OPTIONS", "http://evil.example", 403),
+        ("POST", "http://localhost:5173", 403),
+        ("POST", "http://127.0.0.1:8420", 200),
+        ("POST", "http://allowed.example:5173", 200),
+        ("GET", "http://evil.example", 200),
+    ],
+)
+async def test_foreign_origins_may_only_get(method: str, origin: str, status: int) -> None:
+    answer = await ask(method, origin=origin)
+    assert answer.status_code == status
+    allowed = answer.headers.get("access-control-allow-origin")
+    assert allowed == (origin if origin == "http://allowed.example:5173" else None)
+
+
+async def test_a_preflight_of_an_allowed_origin_is_answered() -> None:
+    headers = {"origin": "http://allowed.example:5173", "access-control-request-method": "POST"}
+    answer = await ask("OPTIONS", **headers)
+    assert answer.status_code == 204
+    assert "POST" in answer.headers["access-control-allow-methods"]
+
+
+async def test_a_defect_is_told_without_its_text() -> None:
+    answer = await ask("GET", "/defect")
+    assert answer.status_code == 500
+    body = answer.json()
+    assert body["code"] == "internal"
+    assert "secret" not in str(body)
+
+
+async def test_every_answer_carries_policy_and_trace() -> None:
+    trace = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
+    answer = await ask("GET", traceparent=trace)
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["traceparent"].split("-")[1] == "a" * 32
+
+
+async def test_a_browser_gets_a_page_for_an_error() -> None:
+    answer = await ask("GET", host="evil.example", accept="text/html,application/xhtml+xml")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "evil.example" in answer.text
