@@ -2,7 +2,8 @@
 
 A snapshot has the columns key, group, payload (JSON text) in the source's order; a plan has stage and seq before them.
 DuckDB is loaded on first use (a planner that only waits stays small), has one thread and bounded memory, and may open
-files in the blob folder alone. Cursors are made per call, so calls from several threads are safe.
+files in the blob folder alone (it compares resolved paths, so those are what it is given). Cursors are made per call,
+so calls from several threads are safe.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _ROWS = (
 class Parquet:
     def __init__(self, folder: Path) -> None:
         """`folder` is the blob store's; nothing outside it can be read or written."""
-        self._folder = folder.absolute()
+        self._folder = folder.resolve()
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
 
@@ -47,7 +48,8 @@ class Parquet:
         """`rows` are lines of `planner.domain.rows`; makes the file `place`."""
         with self._cursor() as cursor:
             cursor.execute(
-                f'COPY (SELECT key, "group", payload FROM {_ROWS}) TO {_text(place)} ({_WRITE})', {"rows": str(rows)}
+                f'COPY (SELECT key, "group", payload FROM {_ROWS}) TO {_text(place.resolve())} ({_WRITE})',
+                {"rows": str(rows.resolve())},
             )
 
     def write_plan(self, snapshot: Path, place: Path, later: Sequence[tuple[int, int, str, str, str]]) -> None:
@@ -59,8 +61,8 @@ class Parquet:
         with self._cursor() as cursor:
             cursor.execute(
                 'COPY (SELECT 0::INTEGER AS stage, file_row_number AS seq, key, "group", payload '
-                f"FROM read_parquet($snapshot, file_row_number = true){values}) TO {_text(place)} ({_WRITE})",
-                {"snapshot": str(snapshot)},
+                f"FROM read_parquet($snapshot, file_row_number = true){values}) TO {_text(place.resolve())} ({_WRITE})",
+                {"snapshot": str(snapshot.resolve())},
             )
 
     def read_items(self, plan: Path, *, stage: int, first: int, end: int) -> list[ItemTuple]:
@@ -69,7 +71,7 @@ class Parquet:
             return cursor.execute(
                 'SELECT seq, key, "group", encode(payload) FROM read_parquet($plan) '
                 "WHERE stage = $stage AND seq >= $first AND seq < $end ORDER BY seq",
-                {"plan": str(plan), "stage": stage, "first": first, "end": end},
+                {"plan": str(plan.resolve()), "stage": stage, "first": first, "end": end},
             ).fetchall()
 
     def has_duplicates(self, snapshot: Path) -> bool:
@@ -77,7 +79,7 @@ class Parquet:
         with self._cursor() as cursor:
             found = cursor.execute(
                 "SELECT 1 FROM read_parquet($snapshot) GROUP BY key HAVING count(*) > 1 LIMIT 1",
-                {"snapshot": str(snapshot)},
+                {"snapshot": str(snapshot.resolve())},
             ).fetchone()
         return found is not None
 
@@ -89,7 +91,7 @@ class Parquet:
                 "twice AS (SELECT key, min(row) AS first FROM r GROUP BY key HAVING count(*) > 1 "
                 f"ORDER BY first LIMIT {most}) SELECT min(r.row), t.first, t.key FROM r "
                 "JOIN twice AS t ON r.key = t.key AND r.row > t.first GROUP BY t.first, t.key ORDER BY 2",
-                {"rows": str(rows)},
+                {"rows": str(rows.resolve())},
             ).fetchall()
         return [(second, first, key) for second, first, key in found]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,9 +46,11 @@ class Planner:
     clock: FakeClock
     limits: UploadLimits = field(default_factory=UploadLimits)
 
-    async def send(self, parts: Iterable[planner_pb2.CreateSourceRequest]) -> planner_pb2.Source:
+    async def send(
+        self, parts: Iterable[planner_pb2.CreateSourceRequest] | AsyncIterable[planner_pb2.CreateSourceRequest]
+    ) -> planner_pb2.Source:
         with calling():
-            return await self.stub.CreateSource(iter(parts))
+            return await self.stub.CreateSource(aiter(parts) if isinstance(parts, AsyncIterable) else iter(parts))
 
     async def files(self, files: Sequence[tuple[str, bytes]], request_id: str = "") -> planner_pb2.Source:
         return await self.send(_parts(planner_pb2.SOURCE_KIND_DOCUMENTS, files, request_id=request_id))

@@ -91,7 +91,7 @@ async def test_a_preview_is_the_plan_and_ends_after_a_day(planner: Planner) -> N
     assert len((await planner.read(draft.plan_id)).items) == 3
     planner.clock.advance(24 * 3600 + 1)
     with pytest.raises(NotFound, match="no plan"):
-        await planner.plan_of(draft.plan_id) if hasattr(planner, "plan_of") else await planner.read(draft.plan_id)
+        await planner.read(draft.plan_id)
     draft = await planner.plan(source.source_id, stages=noop, validate_only=True)
     kept = await planner.plan(source.source_id, stages=noop)
     assert (kept.plan_id, kept.draft) == (draft.plan_id, False)
