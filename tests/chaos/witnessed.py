@@ -95,16 +95,17 @@ class WitnessedRun:
         self.close()
         return run
 
-    def check(self, run: scheduler_pb2.Run, *, most_extra: int) -> int:
+    def check(self, run: scheduler_pb2.Run, *, kills: int) -> int:
         """Each document recorded once, none failed, none executed after it completed; how often one was executed twice.
 
-        most_extra: what was in flight at the kills, the bound of executions beyond the first.
+        kills: how many of them could cost executions; at each, at most the stage's concurrency was in flight.
         """
         assert run.state == scheduler_pb2.RUN_STATE_COMPLETED, f"{run.state} {run.error}"
         counts = run.stages[0].counts
         assert (counts.total, counts.completed, counts.failed) == (self.total, self.total, 0)
         with Client(data=self.stack.data) as client:
             items = list(client.runs.items(self.run_id, stage=0))
+            in_flight = client.plans.get(run.plan_id).stages[0].concurrency
         assert [item.seq for item in items] == list(range(self.total)), "each document recorded once"
         assert {item.state for item in items} == {scheduler_pb2.ITEM_STATE_COMPLETED}
         settle_numbers = {item.settle_number for item in items}
@@ -123,7 +124,8 @@ class WitnessedRun:
             assert execution.time_ns <= end_ns + CLOCK_MARGIN_NS, f"document {execution.seq} began after it completed"
         assert len({(e.seq, e.attempt) for e in executions}) == len(executions), "no attempt was executed twice"
         extra = len(executions) - self.total
-        assert extra <= most_extra, f"{extra} extra executions, at most {most_extra} were in flight"
+        most = kills * in_flight
+        assert extra <= most, f"{extra} extra executions, at most {most} were in flight"
         return extra
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.conftest import StackFactory
 from tests.integration.cli.conftest import carried_out
+from tests.servers.site import install_processor
 
 EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "word-frequency"
 
@@ -41,16 +42,12 @@ def test_the_example_is_installed_found_and_run(fresh_stack: StackFactory, tmp_p
 
 
 def test_items_it_can_not_do_fail_alone_with_its_reason(fresh_stack: StackFactory, tmp_path: Path) -> None:
-    site = tmp_path / "site"
-    shutil.copytree(EXAMPLE / "word_frequency", site / "word_frequency")
-    metadata = site / "penstock_word_frequency-1.0.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: penstock-word-frequency\nVersion: 1.0.0\n")
-    (metadata / "entry_points.txt").write_text("[penstock.processors]\nword-frequency = word_frequency:WordFrequency\n")
+    name, target = "word-frequency", "word_frequency:WordFrequency"
+    environment = install_processor(tmp_path / "site", EXAMPLE / "word_frequency", name=name, target=target)
     items = tmp_path / "items.jsonl"
     items.write_text('{"key": "good", "payload": {"text": "enough words here"}}\n{"key": "bad", "payload": {}}\n')
 
-    stack = fresh_stack(environment={"PYTHONPATH": str(site)})
+    stack = fresh_stack(environment=environment)
     stack.start()
     run = ("runs", "start", "--items", items, "--processor", "word-frequency", "--wait", "--json")
     done = carried_out(*run, data=stack.data)
