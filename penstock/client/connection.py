@@ -7,10 +7,13 @@ a class of `penstock.runtime.errors`; what the server refuses is never tried aga
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 import stamina
+import stamina.instrumentation
 
 from penstock.client.discovery import Endpoints
 from penstock.runtime.blobs import BlobStore
@@ -34,6 +37,19 @@ RETRY_SECONDS = 15.0
 T = TypeVar("T")
 
 _LASTING = frozenset({"disk_full", "deadline_exceeded", "blob_damaged", "not_running"})
+
+
+_NOBODY = "failed to connect"
+
+
+def _quiet() -> None:
+    """Keeps stamina's notes of retries off the standard output of programs that never set up structlog:
+
+    there it prints.
+    """
+    structlog = sys.modules.get("structlog")
+    if structlog is None or not structlog.is_configured():
+        stamina.instrumentation.set_on_retry_hooks(())
 
 
 def worth_another_try(error: Exception) -> bool:
@@ -68,6 +84,7 @@ class Connection:
         self.scheduler: SchedulerServiceAsyncStub = scheduler_pb2_grpc.SchedulerServiceStub(self.channels["scheduler"])
         self.analyzer: AnalyzerServiceAsyncStub = analyzer_pb2_grpc.AnalyzerServiceStub(self.channels["analyzer"])
         self._blobs: BlobStore | None = None
+        _quiet()
 
     @property
     def blobs(self) -> BlobStore:
@@ -88,7 +105,7 @@ class Connection:
             wait_max=1.0,
             wait_jitter=0.1,
         ):
-            with attempt, calling():
+            with attempt, self._calling():
                 return await call()
         raise AssertionError("a retry context ends with an answer or an error")
 
@@ -102,8 +119,23 @@ class Connection:
 
     async def once(self, call: Callable[[], Awaitable[T]]) -> T:
         """A call that is never sent twice."""
-        with calling():
+        with self._calling():
             return await call()
+
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        """Errors as our classes; where nobody listens, in words that name the service instead of gRPC's own."""
+        try:
+            with calling():
+                yield
+        except Unavailable as error:
+            for name in ("planner", "scheduler", "analyzer"):
+                address = getattr(self.endpoints, name)
+                if error.message.startswith(_NOBODY) and address in error.message:
+                    raise Unavailable(
+                        f"the {name} does not answer at {address}: it is starting again, or `penstock up` has ended"
+                    ) from error
+            raise
 
     async def close(self) -> None:
         for channel in self.channels.values():

@@ -1,4 +1,4 @@
-"""The page at `/` and the report, in a real browser: upload, progress, report; and nothing that a document says is run."""
+"""The page at `/` and the report, in a real browser: upload, progress, report; nothing that a document says is run."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.servers.stack import Stack
 pytestmark = pytest.mark.skipif(program() is None, reason="needs a Chromium on PATH")
 
 TEXT = (
-    "The ferry leaves at nine and nobody hurries. The captain reads the paper twice, once for the news and once for "
-    "the crossword, and the dog sleeps on the ropes. We bought oranges for the crossing and ate them before we had left. "
+    "The ferry leaves at nine and nobody hurries. The captain reads the paper twice, for the news and "
+    "for the crossword, and the dog sleeps on the ropes. We bought oranges for the crossing and ate them before we had left. "
 )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,15 @@ async def test_a_service_that_stays_away_ends_in_unavailable(services: Services)
         with pytest.raises(Unavailable, match="away for a moment"):
             await client.runs.get(1)
     assert len(services.state.named("GetRun")) > 1
+
+
+async def test_where_nobody_listens_the_service_is_named_and_nothing_is_printed(
+    services: Services, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with AsyncClient(endpoints=replace(services.endpoints, scheduler="127.0.0.1:9"), retry_seconds=0.5) as client:
+        with pytest.raises(Unavailable, match=r"the scheduler does not answer at 127\.0\.0\.1:9"):
+            await client.runs.get(1)
+    assert capfd.readouterr().out == ""
 
 
 async def test_a_broken_upload_is_sent_again_whole(services: Services, client: AsyncClient, tmp_path: Path) -> None:
