@@ -29,7 +29,7 @@ BLOCK_ROWS = 10_240
 """Rows of a row group, and of a block that is read at once: a multiple of DuckDB's vector of 2,048."""
 
 _MEMORY = "256MB"
-_WRITE = f"FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {BLOCK_ROWS}, ROW_GROUP_SIZE_BYTES '16MB'"
+_WRITE = f"FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {BLOCK_ROWS}, ROW_GROUP_SIZE_BYTES '16MB'"
 _ROWS = (
     "read_json($rows, format='newline_delimited', "
     "columns={key: 'VARCHAR', \"group\": 'VARCHAR', payload: 'VARCHAR'}, "

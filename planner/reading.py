@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.clock import Clock
-from penstock.runtime.errors import InvalidInput, NotFound, TooLarge
+from penstock.runtime.errors import InvalidInput, NotFound
 from penstock.v1 import common_pb2
 from planner.parquet import Parquet
 from planner.store import PlanRow, StageRow, Store
@@ -24,7 +24,7 @@ __all__ = ["MAX_LIMIT", "PlanReader", "Window"]
 MAX_LIMIT = 10_000
 DEFAULT_LIMIT = 1_000
 ANSWER_BYTES = 16 << 20
-"""Payload of one answer; a window ends early, exact seqs past it are refused."""
+"""Payload of one answer: it ends early, and the caller asks again for what comes after."""
 
 _CACHE_BYTES = 48 << 20
 _ITEM_BYTES = 400  # what an item takes in memory beside its payload
@@ -85,7 +85,10 @@ class PlanReader:
         return Window(items, end=after_seq + 1 + len(items) >= row.item_count)
 
     async def exactly(self, plan_id: str, *, stage: int, seqs: Sequence[int]) -> Window:
-        """These items, in this order. Raises NotFound for a seq that the stage has not."""
+        """These items, in this order; the first of them, at least one, where their payloads are large.
+
+        Raises NotFound for a seq that the stage has not.
+        """
         if len(seqs) > MAX_LIMIT:
             raise InvalidInput(f"{len(seqs):,} seqs are asked for, at most {MAX_LIMIT:,} are read", code="bad_limit")
         plan, row = await self._stage(plan_id, stage)
@@ -101,13 +104,10 @@ class PlanReader:
                 block, current = await self._block(plan, row, stage, number), number
             item = block.items[seq - row.blocks[number]]
             size += len(item.payload)
-            if size > ANSWER_BYTES:
-                raise TooLarge(
-                    f"the payloads asked for have more than {ANSWER_BYTES >> 20} MiB: ask for fewer seqs at once",
-                    code="answer_too_large",
-                )
+            if items and size > ANSWER_BYTES:
+                break
             items.append(item)
-        return Window(items, end=bool(seqs) and seqs[-1] == row.item_count - 1)
+        return Window(items, end=bool(items) and items[-1].seq == row.item_count - 1)
 
     def forget(self) -> None:
         """Plans are read anew (drafts were swept)."""

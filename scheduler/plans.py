@@ -34,9 +34,10 @@ class Plans:
     async def items(self, plan_id: str, stage: int, seqs: Sequence[int]) -> list[common_pb2.Item]:
         """Exactly these items, in order of `seqs`."""
         found: list[common_pb2.Item] = []
-        for start in range(0, len(seqs), READ_LIMIT):
+        while len(found) < len(seqs):
+            # Where payloads are large an answer ends early.
             request = planner_pb2.ReadPlanItemsRequest(
-                plan_id=plan_id, stage=stage, seqs=list(seqs[start : start + READ_LIMIT])
+                plan_id=plan_id, stage=stage, seqs=list(seqs[len(found) : len(found) + READ_LIMIT])
             )
             with calling():
                 found += (await self._stub.ReadPlanItems(request)).items

@@ -81,6 +81,9 @@ async def test_large_payloads_shorten_the_window(planner: Planner) -> None:
     assert [i.seq for i in answer.items] == list(range(len(answer.items)))
     rest = await planner.read(plan.plan_id, after_seq=answer.items[-1].seq, limit=40)
     assert rest.items[0].seq == answer.items[-1].seq + 1
+    exact = await planner.read(plan.plan_id, seqs=list(range(39, 9, -1)))
+    assert [i.seq for i in exact.items] == list(range(39, 39 - len(exact.items), -1))
+    assert 10 < len(exact.items) < 20
 
 
 async def test_a_preview_is_the_plan_and_ends_after_a_day(planner: Planner) -> None:
