@@ -24,6 +24,8 @@ from penstock.runtime.logs import get_logger
 __all__ = ["Guard", "is_loopback"]
 
 POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+MAX_BODY_BYTES = 4 << 20
+UPLOADS = frozenset({"/api/batch/upload", "/api/v1/sources"})  # these are read as streams
 ALLOWED_METHODS = "GET, POST"
 
 log = get_logger("http")
@@ -73,11 +75,15 @@ class Guard:
                 self._stamp(MutableHeaders(scope=message), headers.get("origin", "") if allowed else "")
             await send(message)
 
+        too_large = scope["path"] not in UPLOADS and int(headers.get("content-length", "0")) > MAX_BODY_BYTES
         with tracing.span(f"{method} {scope['path']}", headers):
             try:
                 refusal = self._refusal(method, headers)
                 if refusal:
                     await problem(headers, 403, refusal, "forbidden")(scope, receive, sending)
+                elif too_large:
+                    detail = f"the body is larger than {MAX_BODY_BYTES >> 20} MiB; only uploads may be"
+                    await problem(headers, 413, detail, "too_large")(scope, receive, sending)
                 elif method == "OPTIONS" and allowed and "access-control-request-method" in headers:
                     await self._preflight(sending)
                 else:

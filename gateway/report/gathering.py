@@ -17,7 +17,7 @@ from penstock.client.jobs import COMPLETED, FAILED, JobStatus, job_status
 from penstock.runtime.errors import NotFound
 from penstock.v1 import analyzer_pb2, scheduler_pb2
 
-__all__ = ["MAX_ROWS", "Report", "Text", "gather", "notable"]
+__all__ = ["MAX_MEMBERS", "MAX_ROWS", "Report", "Text", "gather", "notable"]
 
 MAX_ROWS = 10_000
 """Rows of the table; 300 bytes each."""

@@ -18,6 +18,7 @@ SIZE = 640
 MARGIN = 44
 HUE = (24, 111, 140)
 FEW = 48
+SMALL = 16
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ def heatmap(values: Sequence[float], size: int, labels: Sequence[Label], names: 
     """The drawing of a `size` × `size` matrix, row by row in `values`. `names` of the rows, for tooltips."""
     cell = SIZE / size
     parts = [
-        f'<svg class="heatmap" viewBox="0 0 {SIZE + MARGIN} {SIZE + MARGIN}" role="img" '
-        f'aria-label="Similarity of {size} by {size}">'
+        f'<svg class="heatmap{" small" if size <= SMALL else ""}" role="img" '
+        f'viewBox="0 0 {SIZE + MARGIN} {SIZE + MARGIN}" aria-label="Similarity of {size} by {size}">'
     ]
     if size <= FEW:
         parts.append(f'<g class="cells" transform="translate({MARGIN} {MARGIN})">')
@@ -85,10 +86,11 @@ def _edges(labels: Sequence[Label], cell: float) -> Iterable[str]:
     """Lines between clusters, and their names where there is room."""
     for label in labels:
         start, end = MARGIN + label.start * cell, MARGIN + label.end * cell
-        if label.start:
+        if label.start and len(labels) * cell < SIZE:  # not where every cell has a name of its own
             yield f'<path class="edge" d="M{MARGIN} {start:.1f}H{MARGIN + SIZE}M{start:.1f} {MARGIN}V{MARGIN + SIZE}"/>'
         if end - start >= 13:
             middle = (start + end) / 2
             name = escape(label.name)
             yield f'<text x="{MARGIN - 6}" y="{middle + 4:.1f}" text-anchor="end">{name}</text>'
-            yield f'<text x="{middle:.1f}" y="{MARGIN - 8}" text-anchor="middle">{name}</text>'
+            if end - start >= 8 * len(label.name) + 4:
+                yield f'<text x="{middle:.1f}" y="{MARGIN - 8}" text-anchor="middle">{name}</text>'

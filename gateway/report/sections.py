@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from html import escape
 
-from gateway.report.gathering import MAX_ROWS, Report
+from gateway.report.gathering import MAX_MEMBERS, MAX_ROWS, Report
 from gateway.report.heatmap import FEW, Label, heatmap
 from penstock.client.documents import Row
 from penstock.client.jobs import COMPLETED, FAILED
@@ -23,6 +23,7 @@ MAX_GROUPS = 25
 MAX_PASSAGES = 15
 MAX_PASSAGE = 400
 TERMS = 8
+FIRST_MEMBERS = 5  # of a cluster with more than MAX_MEMBERS
 SEEN_ROWS = 1_000
 
 _LEVELS = (("HIGH", "h", "above 0.7"), ("MEDIUM", "m", "0.4–0.7"), ("LOW", "l", "below 0.4"))
@@ -114,10 +115,10 @@ def clusters(report: Report, shown: set[int]) -> str:
         average = cluster.avg_ai_probability if cluster.HasField("avg_ai_probability") else None
         terms = "".join(f"<li>{escape(term)}</li>" for term in cluster.terms[:TERMS])
         members = report.members.get(cluster.cluster_id, [])
-        names = "".join(
-            f"<li>{_named(row, shown)}</li>" for row in members[: 5 if cluster.document_count > 5 else len(members)]
-        )
-        more = cluster.document_count - min(len(members), 5 if cluster.document_count > 5 else len(members))
+        if cluster.document_count > MAX_MEMBERS:
+            members = members[:FIRST_MEMBERS]
+        names = "".join(f"<li>{_named(row, shown)}</li>" for row in members)
+        more = cluster.document_count - len(members)
         made.append(
             f'<article class="cluster"><header><span class="num">{cluster.cluster_id}</span>'
             f"<b>{cluster.document_count:,}</b> documents"

@@ -144,6 +144,12 @@ class Chromium:
         node = self.call("DOM.querySelector", nodeId=document, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(file) for file in files])
 
+    def drop(self, *files: Path) -> None:
+        """Drops files and folders onto the middle of the page's drop zone."""
+        data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=400, y=180, data=data)
+
     def screenshot(self, place: Path, *, whole: bool = True) -> None:
         data = self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
         place.write_bytes(base64.b64decode(data))

@@ -14,8 +14,8 @@ from tests.servers.stack import Stack
 pytestmark = pytest.mark.skipif(program() is None, reason="needs a Chromium on PATH")
 
 TEXT = (
-    "The ferry leaves at nine and nobody hurries. The captain reads the paper twice, for the news and "
-    "for the crossword, and the dog sleeps on the ropes. We bought oranges for the crossing and ate them before we had left. "
+    "The ferry leaves at nine and nobody hurries. The captain reads the paper twice, for the news and for the "
+    "crossword, and the dog sleeps on the ropes. We bought oranges for the crossing and ate them before we had left. "
 )
 
 
@@ -51,6 +51,19 @@ def test_files_chosen_on_the_page_become_a_run_and_a_report(stack: Stack, browse
     assert browser.run("document.querySelector('#table th:nth-child(3)').ariaSort") == "ascending"
     assert browser.run("document.title") == "3 documents · Penstock"
     assert browser.console == []
+
+
+def test_a_dropped_folder_is_walked(stack: Stack, browser: Chromium, tmp_path: Path) -> None:
+    folder = tmp_path / "letters"
+    for name in ("one.txt", "deep/two.txt", ".hidden"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(TEXT + name)
+    browser.open(f"{stack.url}/")
+    browser.drop(folder)
+    first = "document.querySelector('#runs .run')"
+    browser.until(f"{first}?.querySelector('.name').textContent === 'letters'")
+    run = stack.client.runs.list(limit=1)[0]
+    assert {item.key for item in stack.client.runs.items(run.run_id)} == {"letters/one.txt", "letters/deep/two.txt"}
 
 
 def test_a_refused_upload_is_told_on_the_page(stack: Stack, browser: Chromium, tmp_path: Path) -> None:

@@ -78,6 +78,12 @@ async def test_a_preflight_of_an_allowed_origin_is_answered() -> None:
     assert "POST" in answer.headers["access-control-allow-methods"]
 
 
+async def test_a_large_body_is_only_for_uploads() -> None:
+    large = str(100 << 20)
+    assert (await ask("POST", "/api/v1/plans", **{"content-length": large})).status_code == 413
+    assert (await ask("POST", "/api/batch/upload", **{"content-length": large})).status_code == 200
+
+
 async def test_a_defect_is_told_without_its_text() -> None:
     answer = await ask("GET", "/defect")
     assert answer.status_code == 500
