@@ -17,7 +17,7 @@ GRANULARITIES = ("sentence", "paragraph")
 MAX_SEGMENT_CHARS = 4_000
 
 _ENDS = re.compile(
-    r"""(?:[.!?…]+["')\]]*)(?:\s+)(?=["'(\[]*[A-Z0-9À-ÖØ-Þ])  # an end, white space, a beginning
+    r"""(?<![.!?…])[.!?…]++["')\]]*+\s++(?=["'(\[]*+[A-Z0-9À-ÖØ-Þ])  # an end, white space, a beginning
       | [.!?]["'](?=[A-Z])                                   # an end glued to the next beginning
       | [。！？]+["'」』]*\s*
       | \n[ \t]*\n\s*                                        # a blank line always ends a sentence

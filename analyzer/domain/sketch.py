@@ -48,15 +48,18 @@ def sketches(encoded: Encoded) -> list[bytes]:
     found = []
     for start, stop in zip(encoded.starts[:-1], encoded.starts[1:] - 1, strict=True):
         rows = encoded.rows[start:stop]
-        terms, counts = np.unique(lexicon.lowers[rows[lexicon.term[rows]]], return_counts=True)
+        rows_of, tally = np.unique(lexicon.lowers[rows[lexicon.term[rows]]], return_counts=True)
+        # By name: the numbers of rows tell what this process has read before.
+        terms = sorted(
+            zip([lexicon.lower_names[row] for row in rows_of.tolist()], np.minimum(tally, 255).tolist(), strict=True)
+        )
         if len(terms) > MAX_TERMS:
-            best = np.argsort(-counts, kind="stable")[:MAX_TERMS]
-            terms, counts = terms[best], counts[best]
+            terms = sorted(sorted(terms, key=lambda term: -term[1])[:MAX_TERMS])
         words = rows[word_flag[rows]]
         hashes, scale = _scaled(np.unique(shingles(lexicon.hashes[words])))
-        names = "\n".join([lexicon.lower_names[term] for term in terms]).encode()
+        names = "\n".join([name for name, _ in terms]).encode()
         header = _HEADER.pack(VERSION, 0, len(terms), len(hashes), scale, 0, len(words))
-        found.append(header + np.minimum(counts, 255).astype(np.uint8).tobytes() + hashes.tobytes() + names)
+        found.append(header + bytes([count for _, count in terms]) + hashes.astype("<u4").tobytes() + names)
     return found
 
 
