@@ -32,7 +32,8 @@ for name, owners in metadata.packages_distributions().items():
 
 
 def say(text: str) -> None:
-    print(f"setup: {text}", flush=True)
+    # Not on standard output: that of `make up` belongs to its one line.
+    print(f"setup: {text}", file=sys.stderr, flush=True)
 
 
 def give_up(text: str) -> None:

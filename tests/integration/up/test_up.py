@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.client.resources import StageOptions
 from penstock.supervisor.processes import identify
 from tests.conftest import StackFactory
 from tests.servers.postgres import PostgresServer
@@ -238,6 +239,42 @@ def test_it_stops_cleanly_when_told_before_it_is_ready(tmp_path: Path) -> None:
     out, _ = process.communicate(timeout=20)
     assert out == ""
     assert process.returncode == 0
+
+
+def test_a_second_ctrl_c_does_not_wait_for_what_runs(fresh_stack: StackFactory, tmp_path: Path) -> None:
+    stack = fresh_stack()
+    stack.start()
+    items = tmp_path / "items.jsonl"
+    items.write_text('{"key": "long"}\n')
+    source = stack.client.sources.items(items)
+    stage = StageOptions(processor="noop", parameters={"sleep_seconds": 60})
+    run = stack.client.runs.start(stack.client.plans.create(source.source_id, stages=[stage]).plan_id)
+    until("it runs", lambda: stack.client.runs.get(run.run_id).counts.running == 1)
+    stack.supervisor.send_signal(signal.SIGINT)
+    until("stopping", lambda: not (stack.data / "endpoints.json").exists())
+    began = time.monotonic()
+    stack.supervisor.send_signal(signal.SIGINT)
+    assert stack.supervisor.wait(5) == 1
+    assert time.monotonic() - began < 5
+    assert stack.survivors() == []
+
+
+def test_what_runs_at_a_stop_is_handed_back_and_goes_on_at_the_next_start(
+    fresh_stack: StackFactory, tmp_path: Path
+) -> None:
+    stack = fresh_stack(environment={"PENSTOCK_WORKER__DRAIN_SECONDS": "0.5"})
+    stack.start()
+    items = tmp_path / "items.jsonl"
+    items.write_text("".join(f'{{"key": "k{i}"}}\n' for i in range(6)))
+    source = stack.client.sources.items(items)
+    stage = StageOptions(processor="noop", parameters={"sleep_seconds": 2}, concurrency=3)
+    run = stack.client.runs.start(stack.client.plans.create(source.source_id, stages=[stage]).plan_id)
+    until("it runs", lambda: stack.client.runs.get(run.run_id).counts.running == 3)
+    assert stack.stop() == 0
+    stack.start()
+    ended = stack.client.runs.wait(run.run_id)
+    assert (ended.counts.completed, ended.counts.failed) == (6, 0)
+    assert {item.tries for item in stack.client.runs.items(run.run_id)} == {0}, "a stop costs no try"
 
 
 def test_logs_go_to_the_data_folder_and_the_older_ones_are_kept_once(fresh_stack: StackFactory) -> None:

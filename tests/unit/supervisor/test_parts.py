@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -102,6 +103,19 @@ def test_a_data_folder_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidInput, match="can't be written"):
         DataFolder(tmp_path / "file" / "data")
+
+
+def test_a_full_disk_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = DataFolder(tmp_path / "data")
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(Unavailable, match="is full: free some space") as told:
+        folder.write_json("state.json", {"ports": {}})
+    assert told.value.code == "disk_full"
+    folder.close()
 
 
 def test_pauses_between_starts_grow_to_a_bound_and_begin_anew_after_a_steady_life(tmp_path: Path) -> None:
