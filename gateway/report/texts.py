@@ -14,17 +14,17 @@ MAX_CHARACTERS = 30_000
 MAX_TOTAL = 6_000_000  # characters of HTML of all documents together
 MAX_REASONS = 5
 QUOTE = 120
-OPEN = 1  # documents shown unfolded
 
 LEVELS = {"HIGH": "h", "MEDIUM": "m", "LOW": "l", "UNCERTAIN": "u"}
 
 
 def articles(texts: Sequence[Text]) -> tuple[list[str], int]:
-    """One folded article a document, and how many did not fit any more."""
+    """One article a document, all folded but the most telling, and how many did not fit any more."""
     made: list[str] = []
     size = 0
+    telling = max(texts, key=lambda text: text.row.ai_probability or 0.0, default=None)
     for text in texts:
-        article = _article(text, unfolded=len(made) < OPEN)
+        article = _article(text, unfolded=text is telling)
         if size + len(article) > MAX_TOTAL:
             break
         size += len(article)
