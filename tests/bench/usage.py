@@ -16,7 +16,7 @@ from penstock.supervisor.processes import descendants
 __all__ = ["MemoryWatch", "cpu_seconds", "peak_of"]
 
 TICKS = os.sysconf("SC_CLK_TCK")
-PAUSE_SECONDS = 0.2
+PAUSE_SECONDS = 0.5
 
 
 def cpu_seconds(*roots: int) -> float:
