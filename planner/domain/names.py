@@ -93,16 +93,22 @@ def normalised(name: str) -> str:
 
     They may differ by separators, `.` steps, Unicode form, letter case and trailing dots.
     """
-    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFKC", name.replace("\\", "/")).casefold())
-    return "/".join(part.rstrip(". ") or part for part in folded.split("/") if part not in ("", "."))
+    path = name.replace("\\", "/")
+    if path.isascii():
+        folded = path.lower()
+    else:
+        folded = unicodedata.normalize("NFC", unicodedata.normalize("NFKC", path).casefold())
+    return "/".join([part.rstrip(". ") or part for part in folded.split("/") if part not in ("", ".")])
 
 
 def is_ignored(name: str) -> bool:
     """Folders, `__MACOSX` and dotfiles (or what lies in a dot folder): what archivers add by themselves."""
     path = name.replace("\\", "/")
-    return path.endswith("/") or any(
-        part == "__MACOSX" or part.startswith(".") for part in path.split("/") if part != "."
-    )
+    if path.endswith("/"):
+        return True
+    if "__MACOSX" not in path and "/." not in path and not path.startswith("."):
+        return False  # nearly all names; the rest is looked at part by part
+    return any(part == "__MACOSX" or part.startswith(".") for part in path.split("/") if part != ".")
 
 
 def suffix_of(name: str) -> str:

@@ -170,6 +170,8 @@ def _why(line: bytes, error: ValueError) -> str:
         line.decode()
     except UnicodeDecodeError as broken:
         return f"not UTF-8 at byte {broken.start + 1}"
+    if isinstance(error, json.JSONDecodeError):
+        return f"not JSON at character {error.pos + 1}: {error.msg}"
     return f"not JSON: {error}"
 
 

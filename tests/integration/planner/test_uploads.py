@@ -122,7 +122,11 @@ async def test_bad_lines_and_keys_that_stand_twice_are_told_together(planner: Pl
     data = b'{"key":"a"}\n\n{"key":"b"}\nbad\n{"key":"a"}\n{"key":"a"}\n{"key":"b"}\n'
     with pytest.raises(InvalidInput) as told:
         await planner.items(data)
-    for part in ("line 4: not JSON", "line 5: key 'a' stands in line 1", "line 7: key 'b' stands in line 3"):
+    for part in (
+        "line 4: not JSON at character 1",
+        "line 5: key 'a' stands in line 1",
+        "line 7: key 'b' stands in line 3",
+    ):
         assert part in told.value.message
     with pytest.raises(
         InvalidInput,
