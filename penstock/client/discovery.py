@@ -98,6 +98,7 @@ def _from_data(folder: Path) -> Endpoints:
             raise _not_running(folder)
         addresses = {name: str(told[name]) for name in SERVICES}
         http = str(told.get("http", ""))
+        blobs = Path(told.get("blobs") or place / "blobs")
     except FileNotFoundError:
         raise _not_running(folder) from None
     except OSError as error:
@@ -107,7 +108,7 @@ def _from_data(folder: Path) -> Endpoints:
             f"{place / 'endpoints.json'} is damaged: start Penstock again with `penstock up --data {folder}`",
             code="not_running",
         ) from None
-    return Endpoints(**addresses, http=http, data=place, token=_token(place), blobs=place / "blobs")
+    return Endpoints(**addresses, http=http, data=place, token=_token(place), blobs=blobs)
 
 
 def _token(folder: Path) -> str | None:

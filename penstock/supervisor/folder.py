@@ -136,7 +136,6 @@ class DataFolder:
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             os.write(descriptor, text.encode())
-            os.fsync(descriptor)
         finally:
             os.close(descriptor)
         os.replace(beside, path)

@@ -326,7 +326,14 @@ class Supervisor:
         addresses = {name: f"{port_book.HOST}:{self._ports[name]}" for name in GRPC_PROGRAMS}
         self._folder.write_json(
             "endpoints.json",
-            {"http": self._url, **addresses, "redis": self._redis_url, "pids": pids},
+            {
+                "http": self._url,
+                **addresses,
+                "redis": self._redis_url,
+                # As the programs see it, whose working folder is the data folder.
+                "blobs": str(self._folder.path / (self._settings.blobs or "blobs")),
+                "pids": pids,
+            },
         )
 
     # --- stopping -------------------------------------------------------------------------------------------------
