@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from penstock import Client
 from penstock.client.resources import StageOptions
 from penstock.v1 import scheduler_pb2
-from tests.chaos.witnessed import start_run, witness_environment
+from tests.chaos.witnessed import WitnessedRun, start_run, witness_environment
 from tests.conftest import StackFactory
 from tests.servers.site import install_processor
 from tests.servers.stack import Stack, until
@@ -32,8 +33,8 @@ MOVES_AGAIN_AFTER_ALL_SECONDS = 25.0
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-# Programs whose death costs no execution: they hold nothing that runs.
-COST_NOTHING = ("planner", "gateway", "redis", "flush")
+# Whose death costs no execution: they hold nothing that runs.
+COST_NOTHING = ("scheduler", "planner", "gateway", "redis", "flush")
 
 
 def flush_redis(stack: Stack) -> None:
@@ -44,24 +45,38 @@ def flush_redis(stack: Stack) -> None:
         assert one.recv(100).startswith(b"+OK")
 
 
+def kill_each(stack: Stack, run: WitnessedRun, victims: Sequence[str]) -> int:
+    """Kills one after another, evenly over the run; how many of them could cost executions."""
+    for number, victim in enumerate(victims):
+        run.await_share((number + 0.5) / (len(victims) + 1))
+        assert run.settled() < run.total, "too late: the run is over"
+        if victim == "flush":
+            flush_redis(stack)
+        else:
+            stack.kill(victim)
+        run.await_motion(seconds=MOVES_AGAIN_SECONDS)
+    return sum(victim not in COST_NOTHING for victim in victims)
+
+
 def test_every_program_killed_in_the_middle_of_one_run(fresh_stack: StackFactory, tmp_path: Path) -> None:
     log = tmp_path / "executions"
     make_documents(tmp_path / "documents", DOCUMENTS, words=60)
     stack = fresh_stack(environment=witness_environment(log, pause=0.15))
     stack.start()
     run = start_run(stack, tmp_path / "documents", log, DOCUMENTS)
+    hits = kill_each(stack, run, ("worker-1", "scheduler", "planner", "analyzer", "gateway", "redis", "flush"))
+    run.check(run.await_end(), kills=hits)
+    assert stack.stop() == 0
 
-    victims = ("worker-1", "scheduler", "planner", "analyzer", "gateway", "redis", "flush")
-    hits = 0
-    for number, victim in enumerate(victims):
-        run.await_share((number + 0.5) / (len(victims) + 1))
-        assert run.settled() < DOCUMENTS, "too late: the run is over"
-        if victim == "flush":
-            flush_redis(stack)
-        else:
-            stack.kill(victim)
-        hits += victim not in COST_NOTHING
-        run.await_motion(seconds=MOVES_AGAIN_SECONDS)
+
+def test_the_same_holds_on_postgresql(fresh_stack: StackFactory, postgres_url: str, tmp_path: Path) -> None:
+    log = tmp_path / "executions"
+    make_documents(tmp_path / "documents", 1_000, words=60)
+    databases = {f"PENSTOCK_{name}__DATABASE_URL": postgres_url for name in ("PLANNER", "SCHEDULER", "ANALYZER")}
+    stack = fresh_stack(environment={**witness_environment(log, pause=0.2), **databases})
+    stack.start()
+    run = start_run(stack, tmp_path / "documents", log, 1_000)
+    hits = kill_each(stack, run, ("worker-1", "scheduler", "redis"))
     run.check(run.await_end(), kills=hits)
     assert stack.stop() == 0
 
