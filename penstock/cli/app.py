@@ -51,7 +51,8 @@ def root(
 
       penstock documents analyze ./texts
 
-    Exit codes: 0 completed; 1 failed, stopped or unreachable; 2 bad input or usage; 3 completed with failures.
+    Exit codes: 0 completed; 1 failed, stopped or unreachable; 2 bad input or usage; 3 completed with failures;
+    130 detached by Ctrl-C while watching.
     """
 
 
