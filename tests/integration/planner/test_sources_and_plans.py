@@ -7,8 +7,12 @@ import json
 
 import pytest
 
+from penstock.runtime.channel import calling
 from penstock.runtime.errors import AlreadyExists, InvalidInput, NotFound
+from penstock.runtime.sql import Database, migrate
 from penstock.v1 import planner_pb2
+from planner.domain.stages import StageSettings
+from planner.store import PlanRow, SourceRow, StageRow, Store
 from tests.integration.planner.conftest import Planner
 
 
@@ -177,3 +181,32 @@ async def test_processors_are_listed_with_their_schema(planner: Planner) -> None
 async def test_checks_answer(planner: Planner) -> None:
     for check in planner.service.checks.values():
         await check()
+
+
+async def test_a_source_is_found_by_its_id(planner: Planner) -> None:
+    source = await planner.items(lines(3))
+    with calling():
+        assert await planner.stub.GetSource(planner_pb2.GetSourceRequest(source_id=source.source_id)) == source
+    with pytest.raises(NotFound, match="no source 'x'"), calling():
+        await planner.stub.GetSource(planner_pb2.GetSourceRequest(source_id="x"))
+    with pytest.raises(NotFound, match="no plan 'x'"), calling():
+        await planner.stub.GetPlan(planner_pb2.GetPlanRequest(plan_id="x"))
+
+
+async def test_the_sweep_removes_drafts_and_requests_past_their_time(database_url: str) -> None:
+    database = Database(database_url, "planner")
+    migrate(database)
+    store = Store(database)
+    store.keep_source(SourceRow("s", 2, 1, 0, 0, "0" * 64, 0, (0,), 0), request_id="r", now_ms=0)
+    stage = StageRow(StageSettings("noop", "1", {}, 64, 5, 600, "default"), 1, (0,))
+    for plan_id, expire_ms in (("kept", None), ("draft", 1_000), ("later", 5_000)):
+        row = PlanRow(plan_id, "s", 2, "", "", (stage,), "0" * 64, 0, 0, expire_ms)
+        assert store.keep_plan(row, request_id="", now_ms=0) == row
+    assert store.sweep(now_ms=1_000) == 1
+    assert [store.find_plan(i, now_ms=1_000) is not None for i in ("kept", "draft", "later")] == [True, False, True]
+    with pytest.raises(AlreadyExists):
+        store.keep_source(SourceRow("t", 2, 1, 0, 0, "0" * 64, 0, (0,), 0), request_id="r", now_ms=1)
+    assert store.find_source("t") is None
+    store.sweep(now_ms=24 * 3_600_000 + 1)
+    store.keep_source(SourceRow("t", 2, 1, 0, 0, "0" * 64, 0, (0,), 0), request_id="r", now_ms=1)
+    database.close()
