@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import contextlib
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ from penstock.v1 import analyzer_pb2, common_pb2, planner_pb2, scheduler_pb2
 __all__ = ["Client"]
 
 T = TypeVar("T")
+
+STOP_SECONDS = 2.0
 
 
 class _Loop:
@@ -61,9 +64,20 @@ class _Loop:
         finally:
             close = getattr(items, "aclose", None)
             if close is not None:
-                self.run(close())
+                with contextlib.suppress(RuntimeError):  # interrupted: it is being cancelled, which closes it too
+                    self.run(close())
 
     def stop(self) -> None:
+        async def settle() -> None:
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks, timeout=STOP_SECONDS)
+
+        # After an interrupt calls may still be on their way out: what they leave would complain at exit.
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(settle(), self._loop).result(2 * STOP_SECONDS)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
         if not self._loop.is_running():
