@@ -73,6 +73,8 @@ def _sentence(error: Mapping[str, object]) -> str:
     where = ".".join(str(part) for part in location[1:]) or "the request"
     if error["type"] == "json_invalid":
         return "the body is no JSON"
+    if location == ("body",):
+        return "the body must be a JSON object, sent with Content-Type: application/json"
     return f"{where}: {error['msg']}"
 
 

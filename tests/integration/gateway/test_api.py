@@ -174,6 +174,9 @@ def test_errors_are_problems(http: httpx.Client, method: str, path: str, body: o
 def test_bad_json_and_unknown_processors_are_told(http: httpx.Client) -> None:
     answer = http.post("/api/v1/runs", content=b"{", headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["detail"]) == (400, "the body is no JSON")
+    answer = http.post("/api/v1/runs", content=b'{"plan_id": "x"}')
+    assert answer.status_code == 400
+    assert "application/json" in answer.json()["detail"]
     source = items_source(http, 1, "unknown")
     answer = http.post("/api/v1/plans", json={"source_id": source["source_id"], "stages": [{"processor": "nope"}]})
     assert answer.status_code in (400, 404)
