@@ -157,18 +157,17 @@ class Engine:
                     self.phases[batch.run_id, batch.stage] = Phase(held.progress, held.phase)
         return response
 
-    async def end_session(self, session: leases.Session, unbegun: dict[str, dict[int, set[int]]], reason: str) -> int:
-        """Takes back all that a session holds; `unbegun` (run id -> stage -> seqs) costs no try. Returns how many."""
+    async def end_session(self, session: leases.Session, reason: str, *, handed_back: bool) -> int:
+        """Takes back all that a session holds; returns how many. `handed_back`: its worker says so itself, and no
+        item pays a try; else the worker is gone."""
 
         def work(connection: sa.Connection, effects: Effects) -> int:
             with contextlib.suppress(PenstockError):
                 leases.seen(connection, session, self.now_ms())
             endings = self._endings(connection, effects)
             count = 0
-            free = {(stage, seq) for stages in unbegun.values() for stage, seqs in stages.items() for seq in seqs}
             for (run, stage), seqs in leases.session_rows(connection, session.session).items():
-                mine = frozenset(seq for seq in seqs if (stage, seq) in free)
-                count += endings.lose(run, stage, seqs, reason=reason, unbegun=mine)
+                count += endings.lose(run, stage, seqs, reason=reason, handed_back=handed_back)
             leases.end_session(connection, session.session)
             return count
 
@@ -178,7 +177,7 @@ class Engine:
         """Ends leases that ran out; returns how many still ran."""
 
         def work(connection: sa.Connection, effects: Effects) -> int:
-            return self._endings(connection, effects).lose(*key, seqs, reason=reason, unbegun=frozenset())
+            return self._endings(connection, effects).lose(*key, seqs, reason=reason)
 
         return await self.commits.run(work)
 

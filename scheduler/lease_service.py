@@ -31,10 +31,6 @@ class LeaseService(scheduler_pb2_grpc.LeaseServiceServicer):
         return await self._engine.renew(request)
 
     async def EndSession(self, request: pb.EndSessionRequest, context: Context) -> pb.EndSessionResponse:
-        unbegun: dict[str, dict[int, set[int]]] = {}
-        for batch in request.held:
-            seqs = unbegun.setdefault(batch.run_id, {}).setdefault(batch.stage, set())
-            seqs.update(held.seq for held in batch.leases if not held.begun)
         session = Session(request.session.session, request.session.worker, request.session.worker_class)
-        await self._engine.end_session(session, unbegun, "its worker ended")
+        await self._engine.end_session(session, "its worker ended", handed_back=True)
         return pb.EndSessionResponse()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from penstock.runtime.channel import calling, open_channel
+from penstock.runtime.errors import NotFound
 from penstock.v1 import common_pb2, planner_pb2, planner_pb2_grpc
 
 __all__ = ["Plans"]
@@ -40,7 +41,10 @@ class Plans:
                 plan_id=plan_id, stage=stage, seqs=list(seqs[len(found) : len(found) + READ_LIMIT])
             )
             with calling():
-                found += (await self._stub.ReadPlanItems(request)).items
+                items = (await self._stub.ReadPlanItems(request)).items
+            if not items:
+                raise NotFound(f"plan {plan_id} has no item {seqs[len(found)]} in stage {stage}", code="item_not_found")
+            found += items
         return found
 
     async def close(self) -> None:

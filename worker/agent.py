@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from penstock.runtime.channel import calling
 from penstock.runtime.errors import Conflict, PenstockError
@@ -26,10 +27,10 @@ from worker.runner import Runner, StageWork
 
 __all__ = ["Agent"]
 
-FIRST_TERM_SECONDS = 15.0
 MAX_REPORT = 2_000
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 CALL_SECONDS = 30.0
+RENEW_AGAIN_SECONDS = 0.2
 
 log = get_logger("agent")
 
@@ -55,12 +56,15 @@ class Agent:
         self._runner = runner
         self._settings = settings
         self._held = Held()
-        self._term = FIRST_TERM_SECONDS
+        self._term = 0.0  # seconds; the scheduler's first answer tells it
+        self._term_known = asyncio.Event()
         self._grant_number = 1
         self._outcomes: list[tuple[HeldLease, pb.Outcome]] = []
         self._reportable = asyncio.Event()
         self._freed = asyncio.Event()
         self._acquiring = False
+        self._reporting = 0
+        self._settled_some = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
         self._alone = asyncio.Lock()
         self._draining = asyncio.Event()
@@ -76,9 +80,7 @@ class Agent:
                 if task is not over:
                     task.result()
         finally:
-            for task in (*tasks, over, *self._running):
-                task.cancel()
-            await asyncio.gather(*tasks, over, *self._running, return_exceptions=True)
+            await _cancelled({*tasks, over, *self._running})
 
     async def drain(self) -> None:
         """Stops acquiring, hands back what has not begun, lets the rest finish within the grace, releases what is
@@ -89,16 +91,13 @@ class Agent:
         self._release(lease for lease in list(self._held) if not lease.begun)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_seconds):
-                while self._running or self._outcomes:
-                    if self._running:
-                        await asyncio.wait(set(self._running), timeout=0.1)
-                    else:
-                        await asyncio.sleep(0.02)
+                while len(self._held) or self._outcomes or self._reporting:
+                    self._settled_some.clear()
+                    await self._settled_some.wait()
         with contextlib.suppress(PenstockError, TimeoutError):
             async with asyncio.timeout(2.0):
-                held = self._held.batches()
                 with calling():
-                    await self._stub.EndSession(pb.EndSessionRequest(session=self._session, held=held), timeout=2.0)
+                    await self._stub.EndSession(pb.EndSessionRequest(session=self._session), timeout=2.0)
         self._over.set()
 
     # -- acquire
@@ -138,7 +137,8 @@ class Agent:
             finally:
                 self._acquiring = False
             self._grant_number += 1
-            self._term = response.term_seconds or self._term
+            self._term = response.term_seconds
+            self._term_known.set()
             self._settled(outcomes, response.refused)
             self._begin(response, asyncio.get_running_loop().time())
 
@@ -146,16 +146,19 @@ class Agent:
         self._reportable.set()
         await self._over.wait()
 
-    def _trusted_until(self, asked: float) -> float:
-        """Leases of a call that was answered may be begun until then; `asked` is when the grant was the earliest."""
-        return asked + self._term - min(self._settings.lease_margin_seconds, self._term / 3)
+    def _trusted_until(self, since: float) -> float:
+        """Leases may be begun until then; `since`: when a grant was answered, or a renewal sent."""
+        return since + self._term - min(self._settings.lease_margin_seconds, self._term / 3)
 
-    def _begin(self, response: pb.AcquireResponse, sent: float) -> None:
-        until = self._trusted_until(sent)
+    def _begin(self, response: pb.AcquireResponse, answered: float) -> None:
+        until = self._trusted_until(answered)
         for batch in response.batches:
             work = StageWork(batch.run_id, batch.stage, batch.processor, batch.parameters, batch.max_run_seconds)
             held = [HeldLease(batch.run_id, batch.stage, lease, until) for lease in batch.leases]
             held = [lease for lease in held if self._held.add(lease)]
+            if self._draining.is_set():
+                self._release(held)
+                continue
             try:
                 size = self._runner.batch_size(batch.processor)
             except PenstockError as error:
@@ -238,6 +241,7 @@ class Agent:
         """Reports everything that waits; goes on until the scheduler has answered."""
         failures = 0
         while outcomes := self._take_outcomes():
+            self._reporting += len(outcomes)
             try:
                 with calling():
                     response = await self._stub.Report(
@@ -245,9 +249,16 @@ class Agent:
                     )
                 self._settled(outcomes, response.refused)
                 failures = 0
+            except Conflict as error:
+                log.error("the session has ended", error=error.message)
+                self._over.set()
+                return
             except PenstockError as error:
                 self._outcomes[:0] = outcomes
                 failures = await self._pause(failures, "report", error)
+            finally:
+                self._reporting -= len(outcomes)
+                self._settled_some.set()
 
     def _settled(self, outcomes: Sequence[tuple[HeldLease, pb.Outcome]], refused: Sequence[pb.OutcomeAnswer]) -> None:
         for answer in refused:
@@ -255,6 +266,7 @@ class Agent:
         self._held.drop(lease.key for lease, _ in outcomes)
         if outcomes:
             self._freed.set()
+            self._settled_some.set()
 
     def _release(self, leases: Iterable[HeldLease]) -> None:
         for lease in list(leases):
@@ -267,8 +279,9 @@ class Agent:
 
     async def _renew(self) -> None:
         failures = 0
+        await self._term_known.wait()
         while True:
-            await asyncio.sleep(self._term / 3 if not failures else 0.2)
+            await asyncio.sleep(self._term / 3 if not failures else RENEW_AGAIN_SECONDS)
             if not len(self._held):
                 continue
             try:
@@ -284,7 +297,7 @@ class Agent:
         keys = [lease.key for lease in self._held]
         with calling():
             response = await self._stub.Renew(pb.RenewRequest(session=self._session, held=held), timeout=CALL_SECONDS)
-        self._term = response.term_seconds or self._term
+        self._term = response.term_seconds
         self._held.renewed(keys, self._trusted_until(sent))
         reported = {lease.key for lease, _ in self._outcomes}
         for lease_id in response.revoked:
@@ -305,6 +318,14 @@ class Agent:
             log.warning("the scheduler can't be reached; trying again", call=what, error=error.message)
         await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
         return failures + 1
+
+
+async def _cancelled(tasks: set[asyncio.Task[Any]]) -> None:
+    """Cancels until all have ended: a call that fails in the very moment of its cancellation can swallow it."""
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=0.5)
 
 
 def _waits_alone(task: asyncio.Task[None]) -> bool:

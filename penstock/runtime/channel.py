@@ -5,6 +5,7 @@ Errors come back as the classes of `penstock.runtime.errors` through `calling`.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -92,4 +93,8 @@ def calling() -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # An intercepted call that is cancelled says so by its status: whoever cancelled us must see it.
+            raise asyncio.CancelledError from error
         raise from_rpc_error(error) from error

@@ -1337,20 +1337,16 @@ class EndSessionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_FIELD_NUMBER: _builtins.int
-    HELD_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def session(self) -> Global___WorkerSession: ...
-    @_builtins.property
-    def held(self) -> _containers.RepeatedCompositeFieldContainer[Global___HeldBatch]: ...
     def __init__(
         self,
         *,
         session: Global___WorkerSession | None = ...,
-        held: _abc.Iterable[Global___HeldBatch] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["held", b"held", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -119,7 +119,7 @@ class SchedulerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResumeRun(self, request, context):
-        """paused -> running; stopped, failed or completed_with_failures -> running, without re-running what completed.
+        """paused, stopped -> running, without re-running what completed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -555,7 +555,7 @@ class LeaseServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EndSession(self, request, context):
-        """The worker's last word: what it still held and had not begun returns at once, without a try.
+        """The worker's last word: what it still held returns at once, without a try.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

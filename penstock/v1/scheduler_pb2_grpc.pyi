@@ -41,7 +41,7 @@ class SchedulerServiceStub:
     PauseRun: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RunCommand, _scheduler_pb2.RunCommandResponse]
     """queued, running -> paused. After the answer nothing is granted; what runs finishes; `quiesced` tells when."""
     ResumeRun: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RunCommand, _scheduler_pb2.RunCommandResponse]
-    """paused -> running; stopped, failed or completed_with_failures -> running, without re-running what completed."""
+    """paused, stopped -> running, without re-running what completed."""
     StopRun: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.StopRunRequest, _scheduler_pb2.RunCommandResponse]
     """queued, running, paused -> stopping -> stopped. With force what runs is revoked at once."""
     ListItems: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListItemsRequest, _scheduler_pb2.ListItemsResponse]
@@ -67,7 +67,7 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     PauseRun: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RunCommand, _scheduler_pb2.RunCommandResponse]  # type: ignore[assignment]
     """queued, running -> paused. After the answer nothing is granted; what runs finishes; `quiesced` tells when."""
     ResumeRun: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RunCommand, _scheduler_pb2.RunCommandResponse]  # type: ignore[assignment]
-    """paused -> running; stopped, failed or completed_with_failures -> running, without re-running what completed."""
+    """paused, stopped -> running, without re-running what completed."""
     StopRun: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.StopRunRequest, _scheduler_pb2.RunCommandResponse]  # type: ignore[assignment]
     """queued, running, paused -> stopping -> stopped. With force what runs is revoked at once."""
     ListItems: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListItemsRequest, _scheduler_pb2.ListItemsResponse]  # type: ignore[assignment]
@@ -120,7 +120,7 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.RunCommand,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.RunCommandResponse, _abc.Awaitable[_scheduler_pb2.RunCommandResponse]]:
-        """paused -> running; stopped, failed or completed_with_failures -> running, without re-running what completed."""
+        """paused, stopped -> running, without re-running what completed."""
 
     @_abc_1.abstractmethod
     def StopRun(
@@ -181,7 +181,7 @@ class LeaseServiceStub:
     Renew: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RenewRequest, _scheduler_pb2.RenewResponse]
     """Extends the leases that the worker lists, confirms them, and answers with those that it must stop."""
     EndSession: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.EndSessionRequest, _scheduler_pb2.EndSessionResponse]
-    """The worker's last word: what it still held and had not begun returns at once, without a try."""
+    """The worker's last word: what it still held returns at once, without a try."""
 
 @_typing.type_check_only
 class LeaseServiceAsyncStub(LeaseServiceStub):
@@ -197,7 +197,7 @@ class LeaseServiceAsyncStub(LeaseServiceStub):
     Renew: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RenewRequest, _scheduler_pb2.RenewResponse]  # type: ignore[assignment]
     """Extends the leases that the worker lists, confirms them, and answers with those that it must stop."""
     EndSession: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.EndSessionRequest, _scheduler_pb2.EndSessionResponse]  # type: ignore[assignment]
-    """The worker's last word: what it still held and had not begun returns at once, without a try."""
+    """The worker's last word: what it still held returns at once, without a try."""
 
 class LeaseServiceServicer(metaclass=_abc_1.ABCMeta):
     """Leases: the workers' face of the scheduler. Every call names its session and proves the leases that it speaks of."""
@@ -234,6 +234,6 @@ class LeaseServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.EndSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.EndSessionResponse, _abc.Awaitable[_scheduler_pb2.EndSessionResponse]]:
-        """The worker's last word: what it still held and had not begun returns at once, without a try."""
+        """The worker's last word: what it still held returns at once, without a try."""
 
 def add_LeaseServiceServicer_to_server(servicer: LeaseServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

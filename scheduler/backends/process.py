@@ -132,7 +132,7 @@ class ProcessBackend:
     async def _gone(self, session: str, reason: str) -> None:
         """Ends the session, then forgets the worker: a crash in between ends it again."""
         worker_class = self._settings.worker.worker_class
-        await self._engine.end_session(Session(session, session, worker_class), {}, reason)
+        await self._engine.end_session(Session(session, session, worker_class), reason, handed_back=False)
 
         def work(connection: sa.Connection, effects: Effects) -> None:
             connection.execute(sa.delete(workers).where(workers.c.session == session))

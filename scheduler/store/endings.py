@@ -90,25 +90,16 @@ class Endings:
                 self._finish(unit)
         return refused
 
-    def lose(self, number: int, stage: int, seqs: Sequence[int], *, reason: str, unbegun: frozenset[int]) -> int:
-        """Ends the running attempts of these items as lost with their worker; returns how many. `unbegun` seqs cost no
-        try.
-        """
+    def lose(self, number: int, stage: int, seqs: Sequence[int], *, reason: str, handed_back: bool = False) -> int:
+        """Ends the running attempts of these items as lost with their worker; returns how many. What the worker
+        hands back, or never confirmed, costs no try."""
         unit = lock(self.connection, number, self.now_ms)
         if unit is None:
             return 0
         row = unit.stages[stage]
         found = [r for r in rows_of(self.connection, number, stage, seqs).values() if r.state == ItemState.RUNNING]
         confirmed = self._confirmed({r.session for r in found})
-        ended = [
-            (
-                r,
-                Ended.WORKER_LOST
-                if r.grant_number <= confirmed.get(r.session, 0) and r.seq not in unbegun
-                else Ended.UNCONFIRMED,
-            )
-            for r in found
-        ]
+        ended = [(r, _how(r, confirmed.get(r.session, 0), handed_back)) for r in found]
         self._end_lost(unit, row, ended, reason)
         self.effects.forget.setdefault((number, stage), []).extend(seqs)
         self._finish(unit)
@@ -268,14 +259,15 @@ class Endings:
             failed = decision.state is ItemState.FAILED
             if failed:
                 unit.run.settle_number += 1
-            unit.emit(
-                "item.failed" if failed else "lease.lost",
-                subject=f"item:{stage.stage}/{row.seq}",
-                old=ItemState.RUNNING,
-                new=decision.state,
-                reason=reason,
-                data={"kind": how, "attempt": row.attempt, "tries": decision.tries, "session": row.session},
-            )
+            if how is not Ended.RELEASED:
+                unit.emit(
+                    "item.failed" if failed else "lease.lost",
+                    subject=f"item:{stage.stage}/{row.seq}",
+                    old=ItemState.RUNNING,
+                    new=decision.state,
+                    reason=reason,
+                    data={"kind": how, "attempt": row.attempt, "tries": decision.tries, "session": row.session},
+                )
             settled.append(
                 Settled(
                     seq=row.seq,
@@ -331,3 +323,9 @@ class Endings:
         self.effects.changed.add(unit.run.number)
         if unit.transitions:
             self.effects.moved.add(unit.run.number)
+
+
+def _how(row: ItemRow, confirmed: int, handed_back: bool) -> Ended:
+    if handed_back:
+        return Ended.RELEASED
+    return Ended.WORKER_LOST if row.grant_number <= confirmed else Ended.UNCONFIRMED

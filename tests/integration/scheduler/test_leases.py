@@ -111,24 +111,30 @@ async def test_a_renewed_lease_lives_past_its_term(world: World) -> None:
     assert await worker.report(run_id, [completed(leases[0])]) == []
 
 
-async def test_unconfirmed_leases_cost_no_try_when_their_session_ends(world: World) -> None:
-    await world.run(4)
+async def test_what_a_worker_hands_back_at_its_end_costs_no_try_and_is_no_loss(world: World) -> None:
+    run_id = await world.run(4)
     worker, other = world.worker(), world.worker("other")
     await worker.leases(2)
+    await worker.leases(1)  # the next number confirms the one before
     await worker.end()
-    assert [(x.seq, x.attempt, x.tries) for x in await other.leases(2)] == [(0, 2, 0), (1, 2, 0)]
+    assert [(x.seq, x.attempt, x.tries, x.alone) for x in await other.leases(3)] == [
+        (0, 2, 0, False),
+        (1, 2, 0, False),
+        (2, 2, 0, False),
+    ]
+    assert not await world.events(run_id, "lease.lost")
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await worker.leases(1)
     assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
-async def test_confirmed_leases_cost_a_try_when_their_session_ends(world: World) -> None:
-    await world.run(4)
+async def test_of_what_is_lost_only_the_confirmed_costs_a_try(world: World) -> None:
+    run_id = await world.run(4)
     worker, other = world.worker(), world.worker("other")
     await worker.leases(2)
-    await worker.leases(1)  # the next number confirms the one before
-    await worker.end()
-    assert [(x.seq, x.tries) for x in await other.leases(3)] == [(0, 1), (1, 1), (2, 0)]
+    await worker.leases(1)  # the next number confirms the one before, and is itself unconfirmed
+    await world.until(run_id, lambda run: run.counts.running == 0, seconds=4 * TERM_SECONDS)
+    assert [(x.seq, x.tries, x.alone) for x in await other.leases(3)] == [(0, 1, True), (1, 1, True), (2, 0, True)]
 
 
 async def test_a_released_item_costs_no_try_and_is_ready_at_once(world: World) -> None:

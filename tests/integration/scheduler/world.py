@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 import orjson
@@ -136,26 +137,32 @@ class World:
     async def restart_scheduler(self) -> None:
         """As after a kill: a new process at the same address."""
         await self.scheduler.crash()
-        self.scheduler = await serve(scheduler.__main__.build, self.settings, address=self.scheduler.address)
+        await self.start_scheduler()
 
-    def _channel(self, address: str) -> grpc.aio.Channel:
+    async def start_scheduler(self) -> None:
+        self.scheduler = await serve(scheduler.__main__.build, self.settings, address=self.scheduler.address)
+        await asyncio.wait_for(self.channel().channel_ready(), 10)
+
+    def channel(self, address: str = "") -> grpc.aio.Channel:
+        """To the scheduler, or to `address`; closed at the stop."""
         options = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)]
-        channel = grpc.aio.insecure_channel(address, options=options)
+        channel = grpc.aio.insecure_channel(address or self.scheduler.address, options=options)
         self.channels.append(channel)
         return channel
 
     @property
     def runs(self) -> scheduler_pb2_grpc.SchedulerServiceAsyncStub:
-        return scheduler_pb2_grpc.SchedulerServiceStub(self._channel(self.scheduler.address))
+        return scheduler_pb2_grpc.SchedulerServiceStub(self.channel())
 
     def worker(self, name: str = "hand") -> HandWorker:
         session = pb.WorkerSession(
             session=f"session-{name}-{next(_IDS)}", worker=name, worker_class="default", processors={"noop": "1"}
         )
-        return HandWorker(scheduler_pb2_grpc.LeaseServiceStub(self._channel(self.scheduler.address)), session)
+        return HandWorker(scheduler_pb2_grpc.LeaseServiceStub(self.channel()), session)
 
-    async def plan(self, count: int, *, concurrency: int = 64, max_tries: int = 5) -> str:
-        stub = planner_pb2_grpc.PlannerServiceStub(self._channel(self.planner.address))
+    async def plan(self, count: int, *, processor: str = "noop", parameters: object = None, **settings: Any) -> str:
+        """The id of a plan of `count` items; `settings` are those of its stage."""
+        stub = planner_pb2_grpc.PlannerServiceStub(self.channel(self.planner.address))
         lines = b"".join(orjson.dumps({"key": f"k{i}", "payload": {"i": i}}) + b"\n" for i in range(count))
 
         async def parts() -> AsyncIterator[plans.CreateSourceRequest]:
@@ -165,13 +172,13 @@ class World:
             yield plans.CreateSourceRequest(chunk=lines)
 
         source = await stub.CreateSource(parts())
-        spec = plans.StageSpec(processor="noop", concurrency=concurrency, max_tries=max_tries)
+        spec = plans.StageSpec(processor=processor, parameters=orjson.dumps(parameters or {}), **settings)
         plan = await stub.CreatePlan(plans.CreatePlanRequest(source_id=source.source_id, stages=[spec]))
         return plan.plan_id
 
-    async def run(self, count: int, *, concurrency: int = 64, max_tries: int = 5) -> str:
-        """Starts a run of `count` no-op items; its id."""
-        plan_id = await self.plan(count, concurrency=concurrency, max_tries=max_tries)
+    async def run(self, count: int, *, processor: str = "noop", parameters: object = None, **settings: Any) -> str:
+        """Starts a run of `count` items; its id."""
+        plan_id = await self.plan(count, processor=processor, parameters=parameters, **settings)
         run = await self.runs.StartRun(pb.StartRunRequest(plan_id=plan_id), timeout=10)
         return run.run_id
 
