@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import errno
 import os
 import subprocess
@@ -174,11 +175,12 @@ async def test_a_client_that_sends_nothing_is_given_up(planner: Planner, monkeyp
 
 
 async def test_a_full_disk_is_said_plainly(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def full(_: int) -> int:
+        ctypes.set_errno(errno.ENOSPC)
+        return -1
 
     with monkeypatch.context() as patch:
-        patch.setattr("os.fdatasync", full)
+        patch.setattr("penstock.runtime.blobs._SYNCFS", full)
         with pytest.raises(Unavailable, match=r"disk of the blob store .* is full: free some space") as told:
             await planner.files([("a.txt", b"x")])
         assert told.value.code == "disk_full"
@@ -229,7 +231,7 @@ async def test_a_folder_that_can_not_be_written_makes_it_unready(
 LEAVER = """
 import os, sys
 from pathlib import Path
-from penstock.runtime.blobs import BlobStore
+from penstock.runtime.blobs import BlobStore, BlobWriter
 from penstock.runtime.settings import UploadLimits
 from planner.intake import FilesIntake
 from planner.staging import Staging
