@@ -29,7 +29,7 @@ from planner.staging import Upload, disk_trouble
 
 __all__ = ["ArchiveIntake", "FilesIntake", "Intake", "ItemsIntake", "Taken"]
 
-_OPEN_WRITERS = 128
+_PART_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class _Documents:
         self._upload = upload
         self._limits = limits
         self._spool = RowSpool(upload, "documents 1")
-        self._pending: list[tuple[str, int, BlobWriter | None]] = []
+        self._rows: list[Row] = []
         self._files: list[tuple[Path, str]] = []
         self._bytes = 0
         self._name = ""
@@ -99,14 +99,27 @@ class _Documents:
         """The document under way is complete."""
         if not self._open:
             return
-        self._pending.append((self._name, self._size, self._writer))
+        payload: dict[str, object] = {"filename": self._name}
+        if self._writer is None:
+            payload["size"] = self._size
+            most = mebibytes(self._limits.max_document_bytes)
+            payload["problem"] = f"too large: {mebibytes(self._size)}, at most {most}"
+        else:
+            try:
+                ref = self._writer.finish()
+            except OSError as error:
+                raise disk_trouble(error, self._upload.blobs.folder) from error
+            self._files.append((self._writer.place, ref.sha256))
+            self._bytes += self._size
+            payload |= {"blob": ref.sha256, "size": self._size}
+        self._rows.append((self.count, self._name, "", orjson.dumps(payload)))
         self._open, self._writer = False, None
-        if len(self._pending) == _OPEN_WRITERS:
-            self._settle()
+        if len(self._rows) == _PART_ROWS:
+            self._flush()
 
     def finish(self, *, ignored: int) -> Taken:
         self.end()
-        self._settle()
+        self._flush()
         if self.count == 0:
             raise InvalidInput(
                 "there is no document in the upload" + (f" ({ignored:,} entries were ignored)" if ignored else ""),
@@ -117,26 +130,9 @@ class _Documents:
             source_id, self._spool.place, self.count, tuple(self._spool.blocks), self._bytes, ignored, self._files
         )
 
-    def _settle(self) -> None:
-        # Syncing a batch of files costs little more than syncing the first.
-        rows: list[Row] = []
-        for name, size, writer in self._pending:
-            payload: dict[str, object] = {"filename": name}
-            if writer is None:
-                payload["size"] = size
-                most = mebibytes(self._limits.max_document_bytes)
-                payload["problem"] = f"too large: {mebibytes(size)}, at most {most}"
-            else:
-                try:
-                    ref = writer.finish()
-                except OSError as error:
-                    raise disk_trouble(error, self._upload.blobs.folder) from error
-                self._files.append((writer.place, ref.sha256))
-                self._bytes += size
-                payload |= {"blob": ref.sha256, "size": size}
-            rows.append((self._spool.count + len(rows) + 1, name, "", orjson.dumps(payload)))
-        self._spool.add(rows)
-        self._pending.clear()
+    def _flush(self) -> None:
+        self._spool.add(self._rows)
+        self._rows.clear()
 
 
 class FilesIntake:

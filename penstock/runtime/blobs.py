@@ -1,8 +1,8 @@
 """The content-addressed blob store: bytes under the SHA-256 of what they are.
 
 A blob is written to a temporary file beside its place and renamed onto it, so a reader sees all of it or nothing, and
-two writers of the same bytes do no harm. `put_many` is durable when it returns: the file system is synced. A crash leaves
-at most temporary files, which `clean` removes.
+two writers of the same bytes do no harm. `put_many` is durable when it returns: the file system is synced. A crash
+leaves at most temporary files, which `clean` removes.
 
 This module is synchronous; callers on an event loop go through `asyncio.to_thread`.
 """

@@ -17,7 +17,7 @@ __all__ = ["Served", "serve"]
 
 @dataclass
 class Served:
-    """A service that serves at `address`; `stop` ends it as SIGTERM would, `crash` as a kill would: nothing is drained."""
+    """A service that serves at `address`; `stop` ends it as SIGTERM would, `crash` as a kill would: no drain."""
 
     service: Service
     server: grpc.aio.Server
