@@ -33,6 +33,9 @@ __all__ = [
 
 DOMAIN = "penstock"
 STATUS_KEY = "grpc-status-details-bin"
+EARLY_STATUS_KEY = "penstock-status-bin"
+"""The same in a call's initial metadata, for streamed requests: when a message is on its way while the server refuses,
+grpc.aio puts the message's failure (INTERNAL) in place of the server's status, but keeps the initial metadata."""
 
 
 class PenstockError(Exception):
@@ -143,6 +146,8 @@ _BY_STATUS: dict[grpc.StatusCode, type[PenstockError]] = {
     )
 }
 
+_BY_NUMBER = {status.value[0]: status for status in _BY_STATUS}
+
 
 def to_status(error: PenstockError) -> status_pb2.Status:
     """The `google.rpc.Status` of an error, with its code and metadata as an ErrorInfo."""
@@ -155,18 +160,27 @@ def to_status(error: PenstockError) -> status_pb2.Status:
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> PenstockError:
     """What the server meant, as the class that it raised."""
-    cls = _BY_STATUS.get(error.code(), Unavailable if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else Internal)
-    message = error.details() or error.code().name.lower()
-    code: str | None = "deadline_exceeded" if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED else None
+    status = error.code()
+    message = error.details() or status.name.lower()
+    code: str | None = "deadline_exceeded" if status is grpc.StatusCode.DEADLINE_EXCEEDED else None
     metadata: dict[str, str] = {}
-    for key, value in error.trailing_metadata() or ():
-        if key != STATUS_KEY or not isinstance(value, bytes):
-            continue
-        for detail in status_pb2.Status.FromString(value).details:
+    told = _told(error)
+    if told is not None:
+        status, message = _BY_NUMBER.get(told.code, status), told.message
+        for detail in told.details:
             info = error_details_pb2.ErrorInfo()
             if detail.Unpack(info) and info.domain == DOMAIN:
                 code = info.reason
                 metadata = dict(info.metadata)
+    cls = _BY_STATUS.get(status, Unavailable if status is grpc.StatusCode.DEADLINE_EXCEEDED else Internal)
     result = cls(message, code=code)
     result.metadata = metadata
     return result
+
+
+def _told(error: grpc.aio.AioRpcError) -> status_pb2.Status | None:
+    for sent, name in ((error.trailing_metadata(), STATUS_KEY), (error.initial_metadata(), EARLY_STATUS_KEY)):
+        for key, value in sent or ():
+            if key == name and isinstance(value, bytes):
+                return status_pb2.Status.FromString(value)
+    return None

@@ -11,13 +11,21 @@ import hmac
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import grpc
 from grpc_status import rpc_status
 
 from penstock.runtime import metrics, tracing
-from penstock.runtime.errors import Internal, PenstockError, Unauthenticated, Unavailable, to_status
+from penstock.runtime.errors import (
+    EARLY_STATUS_KEY,
+    Internal,
+    PenstockError,
+    Unauthenticated,
+    Unavailable,
+    to_status,
+)
 from penstock.runtime.logs import get_logger
 
 __all__ = ["DEFAULT_DEADLINE_SECONDS", "CallInterceptor"]
@@ -87,7 +95,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                 _observe(method, "OK", started)
                 return answer
             except Exception as error:
-                await _abort(method, error, context, started)
+                await _abort(method, error, context, started, early=not bounded)
 
         return call
 
@@ -115,7 +123,7 @@ def _observe(method: str, code: str, started: float) -> None:
     metrics.RPC_SECONDS.labels(method, code).observe(time.perf_counter() - started)
 
 
-async def _abort(method: str, error: Exception, context: Context, started: float) -> NoReturn:
+async def _abort(method: str, error: Exception, context: Context, started: float, *, early: bool = False) -> NoReturn:
     if isinstance(error, PenstockError):
         failure = error
     elif isinstance(error, grpc.aio.AbortError):
@@ -129,4 +137,8 @@ async def _abort(method: str, error: Exception, context: Context, started: float
         log.error("a call failed", method=method, code=failure.code, error=str(error), exc_info=error)
     else:
         log.log(failure.log_level, "a call was refused", method=method, code=failure.code, error=failure.message)
-    await context.abort_with_status(rpc_status.to_status(to_status(failure)))
+    status = to_status(failure)
+    if early:
+        with suppress(grpc.aio.BaseError, asyncio.InvalidStateError):  # the client has gone
+            await context.send_initial_metadata(((EARLY_STATUS_KEY, status.SerializeToString()),))
+    await context.abort_with_status(rpc_status.to_status(status))
