@@ -38,6 +38,7 @@ MAX_DOCUMENT_WINDOWS = 4
 MAX_SEGMENTS = 5_000
 MAX_WORDS_ANALYSED = 100_000
 BLOCK_TOKENS = 60_000
+_LETTERS = STYLE.index("word_letters")
 
 Ints = NDArray[np.int64]
 
@@ -94,9 +95,9 @@ class Detector:
     def _new_lexicon(self) -> Lexicon:
         return self.model.lexicon()
 
-    def _document_probability(self, score: float, unfamiliar: float) -> float:
+    def _document_probability(self, score: float, foreign: bool) -> float:
         chance = self.model.document.probability(np.array([score]), np.array([float(MAX_WINDOW_WORDS)]))
-        return float((hedged(chance) if unfamiliar > self.model.most_unfamiliar else chance)[0])
+        return float((hedged(chance) if foreign else chance)[0])
 
     def analyze(self, texts: Sequence[str], granularity: str) -> list[Analysis]:
         """One Analysis per text, in order. Raises ValueError for an unknown granularity."""
@@ -154,16 +155,18 @@ class Detector:
             abstained = _abstains(cut.words, english)
             probability = None
             score = float(scores[own].mean())
+            means = style[own].mean(axis=0).tolist()
+            foreign = self.model.is_foreign(unfamiliar, means[_LETTERS])
             chances = segment_p[inner]
-            if unfamiliar > self.model.most_unfamiliar:
+            if foreign:
                 chances = hedged(chances)
             if abstained is None:
-                probability = self._document_probability(score, unfamiliar)
+                probability = self._document_probability(score, foreign)
             known = [
                 None if abstained or count < MIN_SEGMENT_WORDS else chance
                 for chance, count in zip(chances.tolist(), words[inner].tolist(), strict=True)
             ]
-            features = dict(zip(STYLE, (round(float(value), 4) for value in style[own].mean(axis=0)), strict=True))
+            features = dict(zip(STYLE, (round(value, 4) for value in means), strict=True))
             features["unfamiliar_words"] = round(unfamiliar, 4)
             features["english_words"] = round(english, 4)
             features["sentences_or_paragraphs"] = len(cut.spans)

@@ -2,9 +2,9 @@
 
 Everything is set on texts that the scoring model did not see:
 - 0.7 and 0.4 are the scores that two allowed shares of human texts pass when only their group (prompt) was left out;
-- what makes up a text in words that the model hardly knows is of another kind, where these thresholds may not hold:
-  above `most_unfamiliar` a text is hedged, which keeps it at 0.7 or below. That share is set so that, with whole
-  domains left out, few human texts pass 0.7 all the same.
+- scholarly prose in words that the model hardly knows is of another kind, where these thresholds do not hold: above
+  `most_unfamiliar` it is hedged, which keeps it at 0.7 or below (`Model.is_foreign`). That share is set so that, with
+  whole domains left out, few human texts pass 0.7 all the same.
 
 Segments have thresholds of their own, which fall with length, since short windows scatter more.
 """
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from analyzer.domain.detector import Detector
 from analyzer.domain.levels import HIGH_ABOVE, LOW_BELOW
-from analyzer.domain.model import Calibration, Model
+from analyzer.domain.model import SCHOLARLY_LETTERS, Calibration, Model
 from analyzer.evaluation.corpus import Corpus
 from analyzer.evaluation.fitting import crops, score
 from analyzer.evaluation.folds import Fold, Folds
@@ -40,10 +40,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class _Documents:
-    """Human texts that the detector does not abstain from: scores from the model's middle, shares of foreign words."""
+    """Human texts that the detector does not abstain from: scores from the model's middle, shares of unfamiliar words,
+    mean letters a word."""
 
     scores: Floats
     unfamiliar: Floats
+    letters: Floats
 
 
 def calibrated(model: Model, corpus: Corpus, folds: Folds, *, seed: int) -> Model:
@@ -52,9 +54,12 @@ def calibrated(model: Model, corpus: Corpus, folds: Folds, *, seed: int) -> Mode
     high = _passed_by(known.scores, HIGH_FALSE_POSITIVES)
     low = _passed_by(known.scores, LOW_FALSE_POSITIVES)
     above = unseen.scores > high
-    fitting = [
-        float(step) for step in HEDGE_STEPS if (above & (unseen.unfamiliar <= step)).mean() <= UNSEEN_FALSE_POSITIVES
-    ]
+
+    def passing(step: float) -> float:
+        foreign = (unseen.unfamiliar > step) & (unseen.letters >= SCHOLARLY_LETTERS)
+        return float((above & ~foreign).mean())
+
+    fitting = [float(step) for step in HEDGE_STEPS if passing(step) <= UNSEEN_FALSE_POSITIVES]
     return replace(
         model,
         document=_calibration(model, high, 0.0, high - low),
@@ -101,9 +106,12 @@ def _documents(corpus: Corpus, folds: Sequence[Fold]) -> _Documents:
         for first in range(0, len(texts), BATCH):
             for analysis in detector.analyze(texts[first : first + BATCH], "paragraph"):
                 if analysis.abstained is None:
-                    found.append((analysis.score - fold.model.middle, analysis.features["unfamiliar_words"]))
+                    features = analysis.features
+                    found.append(
+                        (analysis.score - fold.model.middle, features["unfamiliar_words"], features["word_letters"])
+                    )
     values = np.array(found)
-    return _Documents(values[:, 0], values[:, 1])
+    return _Documents(values[:, 0], values[:, 1], values[:, 2])
 
 
 def _crop_scores(corpus: Corpus, folds: Sequence[Fold], length: int, seed: int) -> Floats:

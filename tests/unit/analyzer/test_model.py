@@ -52,3 +52,10 @@ def test_hedging_keeps_the_order_and_stays_at_medium() -> None:
     assert (np.diff(found) > 0).all()
     assert found.max() <= 0.7
     assert (found[chances <= 0.5] == chances[chances <= 0.5]).all()
+
+
+def test_only_scholarly_prose_in_new_words_is_foreign() -> None:
+    model = load(default_path())
+    assert model.is_foreign(model.most_unfamiliar + 0.01, 5.5)
+    assert not model.is_foreign(model.most_unfamiliar + 0.01, 4.6)
+    assert not model.is_foreign(model.most_unfamiliar, 5.5)
