@@ -81,6 +81,9 @@ class PlannerService(planner_pb2_grpc.PlannerServiceServicer):
     async def GetPlan(self, request: planner_pb2.GetPlanRequest, context: Context) -> planner_pb2.Plan:
         return _plan(await asyncio.to_thread(self._store.plan, request.plan_id, now_ms=self._clock.now_ms()))
 
+    async def KeepPlan(self, request: planner_pb2.KeepPlanRequest, context: Context) -> planner_pb2.Plan:
+        return _plan(await asyncio.to_thread(self._store.keep_draft, request.plan_id, now_ms=self._clock.now_ms()))
+
     async def ReadPlanItems(
         self, request: planner_pb2.ReadPlanItemsRequest, context: Context
     ) -> planner_pb2.ReadPlanItemsResponse:

@@ -142,10 +142,8 @@ class Store:
 
     def plan(self, plan_id: str, *, now_ms: int) -> PlanRow:
         """Raises NotFound, also for a draft past its end."""
-        row = self.find_plan(plan_id, now_ms=now_ms)
-        if row is None:
-            raise NotFound(f"no plan {plan_id!r} (a preview's is kept for a day)", code="plan_not_found")
-        return row
+        with self._database.read() as connection:
+            return _found(connection.execute(_select_plan(plan_id, now_ms)).mappings().first(), plan_id)
 
     def keep_plan(self, row: PlanRow, *, request_id: str, now_ms: int) -> PlanRow:
         """Keeps the plan, or the draft. A draft of it becomes kept, or lasts anew; a kept one stays so."""
@@ -166,6 +164,14 @@ class Store:
             kept = _plan(connection.execute(_select_plan(row.plan_id, now_ms)).mappings().first())
         assert kept is not None, row.plan_id
         return kept
+
+    def keep_draft(self, plan_id: str, *, now_ms: int) -> PlanRow:
+        """A draft has no end any more; a kept plan stays so. Raises NotFound, also for a draft past its end."""
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(plans).where(plans.c.plan_id == plan_id, plans.c.expire_ms > now_ms).values(expire_ms=None)
+            )
+            return _found(connection.execute(_select_plan(plan_id, now_ms)).mappings().first(), plan_id)
 
     def sweep(self, *, now_ms: int) -> int:
         """Removes drafts past their end and requests older than REQUEST_HOURS; returns how many drafts."""
@@ -205,6 +211,13 @@ def _plan(row: sa.RowMapping | None) -> PlanRow | None:
         return None
     stages = [_stage(values) for values in orjson.loads(row["stages"])]
     return PlanRow(**{**row, "stages": tuple(stages)})
+
+
+def _found(row: sa.RowMapping | None, plan_id: str) -> PlanRow:
+    plan = _plan(row)
+    if plan is None:
+        raise NotFound(f"no plan {plan_id!r} (a preview's is kept for a day)", code="plan_not_found")
+    return plan
 
 
 def _stage_values(stage: StageRow) -> dict[str, object]:

@@ -55,6 +55,11 @@ class PlannerServiceStub:
                 request_serializer=penstock_dot_v1_dot_planner__pb2.GetPlanRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_planner__pb2.Plan.FromString,
                 _registered_method=True)
+        self.KeepPlan = channel.unary_unary(
+                '/penstock.v1.PlannerService/KeepPlan',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.KeepPlanRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.Plan.FromString,
+                _registered_method=True)
         self.ReadPlanItems = channel.unary_unary(
                 '/penstock.v1.PlannerService/ReadPlanItems',
                 request_serializer=penstock_dot_v1_dot_planner__pb2.ReadPlanItemsRequest.SerializeToString,
@@ -101,6 +106,14 @@ class PlannerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def KeepPlan(self, request, context):
+        """Makes a draft a plan that is kept; a kept one stays so. NOT_FOUND for a draft past its end.
+        Called before a run of the plan is made, so that no run outlives its plan.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReadPlanItems(self, request, context):
         """A window of a plan's stage in order of seq.
         """
@@ -136,6 +149,11 @@ def add_PlannerServiceServicer_to_server(servicer, server):
             'GetPlan': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPlan,
                     request_deserializer=penstock_dot_v1_dot_planner__pb2.GetPlanRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.Plan.SerializeToString,
+            ),
+            'KeepPlan': grpc.unary_unary_rpc_method_handler(
+                    servicer.KeepPlan,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.KeepPlanRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_planner__pb2.Plan.SerializeToString,
             ),
             'ReadPlanItems': grpc.unary_unary_rpc_method_handler(
@@ -257,6 +275,33 @@ class PlannerService:
             target,
             '/penstock.v1.PlannerService/GetPlan',
             penstock_dot_v1_dot_planner__pb2.GetPlanRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.Plan.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KeepPlan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PlannerService/KeepPlan',
+            penstock_dot_v1_dot_planner__pb2.KeepPlanRequest.SerializeToString,
             penstock_dot_v1_dot_planner__pb2.Plan.FromString,
             options,
             channel_credentials,

@@ -45,6 +45,10 @@ class PlannerServiceStub:
     same: a preview is the plan. Same inputs, same plan id.
     """
     GetPlan: _grpc.UnaryUnaryMultiCallable[_planner_pb2.GetPlanRequest, _planner_pb2.Plan]
+    KeepPlan: _grpc.UnaryUnaryMultiCallable[_planner_pb2.KeepPlanRequest, _planner_pb2.Plan]
+    """Makes a draft a plan that is kept; a kept one stays so. NOT_FOUND for a draft past its end.
+    Called before a run of the plan is made, so that no run outlives its plan.
+    """
     ReadPlanItems: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ReadPlanItemsRequest, _planner_pb2.ReadPlanItemsResponse]
     """A window of a plan's stage in order of seq."""
     ListProcessors: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ListProcessorsRequest, _planner_pb2.ListProcessorsResponse]
@@ -67,6 +71,10 @@ class PlannerServiceAsyncStub(PlannerServiceStub):
     same: a preview is the plan. Same inputs, same plan id.
     """
     GetPlan: _aio.UnaryUnaryMultiCallable[_planner_pb2.GetPlanRequest, _planner_pb2.Plan]  # type: ignore[assignment]
+    KeepPlan: _aio.UnaryUnaryMultiCallable[_planner_pb2.KeepPlanRequest, _planner_pb2.Plan]  # type: ignore[assignment]
+    """Makes a draft a plan that is kept; a kept one stays so. NOT_FOUND for a draft past its end.
+    Called before a run of the plan is made, so that no run outlives its plan.
+    """
     ReadPlanItems: _aio.UnaryUnaryMultiCallable[_planner_pb2.ReadPlanItemsRequest, _planner_pb2.ReadPlanItemsResponse]  # type: ignore[assignment]
     """A window of a plan's stage in order of seq."""
     ListProcessors: _aio.UnaryUnaryMultiCallable[_planner_pb2.ListProcessorsRequest, _planner_pb2.ListProcessorsResponse]  # type: ignore[assignment]
@@ -110,6 +118,16 @@ class PlannerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _planner_pb2.GetPlanRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_planner_pb2.Plan, _abc.Awaitable[_planner_pb2.Plan]]: ...
+
+    @_abc_1.abstractmethod
+    def KeepPlan(
+        self,
+        request: _planner_pb2.KeepPlanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_pb2.Plan, _abc.Awaitable[_planner_pb2.Plan]]:
+        """Makes a draft a plan that is kept; a kept one stays so. NOT_FOUND for a draft past its end.
+        Called before a run of the plan is made, so that no run outlives its plan.
+        """
 
     @_abc_1.abstractmethod
     def ReadPlanItems(

@@ -176,6 +176,10 @@ class _Planner(planner_pb2_grpc.PlannerServiceServicer):
         self._state.asked("GetPlan", request)
         return planner_pb2.Plan(plan_id=request.plan_id)
 
+    async def KeepPlan(self, request: Any, context: Any) -> planner_pb2.Plan:
+        self._state.asked("KeepPlan", request)
+        return planner_pb2.Plan(plan_id=request.plan_id)
+
     async def ReadPlanItems(self, request: Any, context: Any) -> planner_pb2.ReadPlanItemsResponse:
         self._state.asked("ReadPlanItems", request)
         return planner_pb2.ReadPlanItemsResponse(end=True)

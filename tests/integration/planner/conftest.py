@@ -67,6 +67,10 @@ class Planner:
                 planner_pb2.CreatePlanRequest(source_id=source_id, **fields)  # type: ignore[arg-type]
             )
 
+    async def keep(self, plan_id: str) -> planner_pb2.Plan:
+        with calling():
+            return await self.stub.KeepPlan(planner_pb2.KeepPlanRequest(plan_id=plan_id))
+
     async def items_plan(self, data: bytes) -> planner_pb2.Plan:
         source = await self.items(data)
         return await self.plan(source.source_id, stages=[planner_pb2.StageSpec(processor="noop")])

@@ -108,6 +108,25 @@ async def test_a_preview_is_the_plan_and_ends_after_a_day(planner: Planner) -> N
     assert len((await planner.read(kept.plan_id)).items) == 3
 
 
+async def test_a_draft_that_is_kept_has_no_end(planner: Planner) -> None:
+    source = await planner.items(lines(3))
+    draft = await planner.plan(source.source_id, stages=[planner_pb2.StageSpec(processor="noop")], validate_only=True)
+    assert (await planner.keep(draft.plan_id)) == (await planner.keep(draft.plan_id))
+    planner.clock.advance(24 * 3600 + 1)
+    assert len((await planner.read(draft.plan_id)).items) == 3
+    assert not (await planner.keep(draft.plan_id)).draft
+
+
+async def test_a_draft_past_its_end_cannot_be_kept(planner: Planner) -> None:
+    source = await planner.items(lines(3))
+    draft = await planner.plan(source.source_id, stages=[planner_pb2.StageSpec(processor="noop")], validate_only=True)
+    planner.clock.advance(24 * 3600 + 1)
+    with pytest.raises(NotFound, match="kept for a day"):
+        await planner.keep(draft.plan_id)
+    with pytest.raises(NotFound, match="no plan 'x'"):
+        await planner.keep("x")
+
+
 async def test_request_ids_answer_the_same_and_refuse_another(planner: Planner) -> None:
     source = await planner.items(lines(3), request_id="r1")
     assert (await planner.items(lines(3), request_id="r1")).source_id == source.source_id
