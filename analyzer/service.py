@@ -16,6 +16,7 @@ from analyzer.domain.levels import Level
 from analyzer.domain.segmentation import GRANULARITIES
 from analyzer.store import DocumentRow, Store, unpack_neighbours
 from penstock.runtime.errors import InvalidInput, Overloaded, TooLarge
+from penstock.runtime.paging import page_position
 from penstock.v1 import analyzer_pb2, analyzer_pb2_grpc
 
 __all__ = ["AnalyzerService"]
@@ -26,6 +27,7 @@ MAX_WAITING = 256
 DEFAULT_PAGE, MAX_PAGE = 1_000, 10_000
 MAX_SEQS = 10_000
 MAX_RUN_ID = 200
+MAX_POSITION = 2**31 - 1  # an SQL integer
 
 _LEVELS = {
     Level.LOW: analyzer_pb2.CONFIDENCE_LEVEL_LOW,
@@ -100,20 +102,14 @@ class AnalyzerService(analyzer_pb2_grpc.AnalyzerServiceServicer):
             rows, names = await asyncio.to_thread(self._store.chosen, request.run_id, list(request.seqs))
             return analyzer_pb2.ListCollectionDocumentsResponse(documents=[_document(row, names) for row in rows])
         limit = min(request.page_size or DEFAULT_PAGE, MAX_PAGE)
-        after = _after(request.page_token)
-        rows, names = await asyncio.to_thread(self._store.page, request.run_id, after=after, limit=limit)
+        after = page_position(request.page_token, most=MAX_POSITION)
+        rows, names = await asyncio.to_thread(
+            self._store.page, request.run_id, after=-1 if after is None else after, limit=limit
+        )
         return analyzer_pb2.ListCollectionDocumentsResponse(
             documents=[_document(row, names) for row in rows],
             next_page_token=str(rows[-1].position) if len(rows) == limit else "",
         )
-
-
-def _after(token: str) -> int:
-    if not token:
-        return -1
-    if not token.isdecimal() or len(token) > 9:
-        raise InvalidInput(f"page_token {token!r} is not one of ours", code="bad_page_token")
-    return int(token)
 
 
 async def _documents(

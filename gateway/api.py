@@ -34,7 +34,8 @@ from penstock.client.views import (
     run_view,
     source_view,
 )
-from penstock.runtime.errors import InvalidInput, NotFound
+from penstock.runtime.errors import NotFound
+from penstock.runtime.paging import page_position, whole_number
 from penstock.v1 import planner_pb2, scheduler_pb2
 
 __all__ = ["router"]
@@ -129,17 +130,6 @@ SOURCE_BODY = multipart_body(
 )
 
 
-def _number(token: str, least: int) -> int:
-    """A page token that is a number. Raises InvalidInput."""
-    if not token:
-        return least
-    if not token.isdecimal() or len(token) > 18:
-        raise InvalidInput(
-            f"page_token {token!r} is none of ours: give next_page_token as it was", code="bad_page_token"
-        )
-    return int(token)
-
-
 @router.post(
     "/sources",
     tags=["sources"],
@@ -184,7 +174,7 @@ async def plan_items(
     page_token: Token = "",
 ) -> PlanItemPage:
     """The items in the order in which they will start."""
-    after = _number(page_token, 0) - 1
+    after = (page_position(page_token) or 0) - 1
     page = await parts.client.plans.items_page(plan_id, stage=stage, after_seq=after, limit=page_size)
     more = bool(page.items) and not page.end
     return {
@@ -219,11 +209,8 @@ async def list_runs(
 
 async def _run(run_id: str, parts: Parts) -> scheduler_pb2.Run:
     """By id, or by number."""
-    if run_id.isdecimal():
-        if len(run_id) > 18:
-            raise NotFound(f"there is no run {run_id}", code="run_not_found")
-        return await parts.client.runs.get(int(run_id))
-    return await parts.client.runs.get(run_id)
+    number = whole_number(run_id)
+    return await parts.client.runs.get(run_id if number is None else number)
 
 
 @router.get("/runs/{run_id}", tags=["runs"])
@@ -297,9 +284,8 @@ async def list_events(
 ) -> EventPage:
     """What happened, oldest first. The token is the number of the last event that was seen."""
     run = await _run(run_id, parts)
-    page = await parts.client.runs.events_page(
-        run.run_id, after=_number(page_token, 0), page_size=page_size, types=type
-    )
+    after = page_position(page_token) or 0
+    page = await parts.client.runs.events_page(run.run_id, after=after, page_size=page_size, types=type)
     return {
         "events": [event_view(event) for event in page.events],
         "next_page_token": str(page.next_after_number) if page.next_after_number else None,

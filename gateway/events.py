@@ -23,6 +23,7 @@ from gateway.wiring import Parts
 from penstock.client.runs import ENDED
 from penstock.client.views import event_view
 from penstock.runtime.errors import InvalidInput, PenstockError
+from penstock.runtime.paging import whole_number
 from penstock.v1 import scheduler_pb2
 
 __all__ = ["DESCRIPTION", "event_stream"]
@@ -47,9 +48,10 @@ def _position(request: Request) -> tuple[int, bool]:
     """(number of the last event that was seen, whether only new events are wanted)."""
     last = request.headers.get("last-event-id", "") or request.query_params.get("after", "")
     if last:
-        if not last.isdecimal() or len(last) > 18:
+        number = whole_number(last)
+        if number is None:
             raise InvalidInput(f"Last-Event-ID is {last!r}; it must be the number of an event", code="bad_event_id")
-        return int(last), False
+        return number, False
     start = request.query_params.get("from", "start")
     if start not in ("start", "now"):
         raise InvalidInput(f"from is {start!r}; it must be start or now", code="invalid_input")

@@ -62,8 +62,10 @@ async def test_pages_follow_each_other(analyzer: Analyzer) -> None:
     assert seen == list(whole)
     chosen = (await analyzer.listed("run-1", seqs=[3, 8, 99])).documents
     assert sorted(each.seq for each in chosen) == [3, 8]
-    with pytest.raises(InvalidInput, match="page_token"):
-        await analyzer.listed("run-1", page_token="x")
+    for token in ("x", "\u00b2", str(2**31), "9" * 25):
+        with pytest.raises(InvalidInput, match="page_token"):
+            await analyzer.listed("run-1", page_token=token)
+    assert not (await analyzer.listed("run-1", page_token=str(2**31 - 1))).documents
 
 
 async def test_a_second_execution_changes_nothing(analyzer: Analyzer) -> None:

@@ -138,6 +138,7 @@ def test_endpoints_lead_a_client_to_the_services(stack: Stack, http: httpx.Clien
         ("GET", "/api/v1/sources/none", None, 404),
         ("GET", "/api/v1/plans/none", None, 404),
         ("GET", "/api/v1/plans/none/items", None, 404),
+        ("GET", "/api/v1/plans/none/items?page_token=" + "9" * 25, None, 400),
         ("GET", "/api/v1/runs/none", None, 404),
         ("GET", "/api/v1/runs/99999999", None, 404),
         ("GET", "/api/v1/runs/99999999999999999999999", None, 404),
