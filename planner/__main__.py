@@ -62,6 +62,9 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
                 metrics.SWEEP_ITEMS.labels("drafts").inc(drafts)
                 reader.forget()
                 log.info("drafts past their end were removed", drafts=drafts)
+            left = await asyncio.to_thread(blobs.clean)
+            if left:
+                log.info("what killed writers left was removed", files=left)
             await asyncio.sleep(SWEEP_SECONDS)
 
     async def warm() -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import orjson
 
-from penstock.runtime.blobs import BlobWriter
+from penstock.runtime.blobs import BlobWriter, blob_trouble
 from penstock.runtime.errors import InvalidInput, PenstockError, TooLarge
 from penstock.runtime.settings import UploadLimits
 from planner.archive import unpack
@@ -25,7 +25,7 @@ from planner.domain.names import mebibytes
 from planner.domain.rows import MOST_OFFENDERS, ItemLines, Row
 from planner.parquet import Parquet
 from planner.spool import RowSpool
-from planner.staging import Upload, disk_trouble
+from planner.staging import Upload
 
 __all__ = ["ArchiveIntake", "FilesIntake", "Intake", "ItemsIntake", "Taken"]
 
@@ -108,7 +108,7 @@ class _Documents:
             try:
                 ref = self._writer.finish()
             except OSError as error:
-                raise disk_trouble(error, self._upload.blobs.folder) from error
+                raise blob_trouble(error, self._upload.blobs.folder) from error
             self._files.append((self._writer.place, ref.sha256))
             self._bytes += self._size
             payload |= {"blob": ref.sha256, "size": self._size}
@@ -183,7 +183,7 @@ class ArchiveIntake:
         try:
             self._file.write(chunk)
         except OSError as error:
-            raise disk_trouble(error, self._upload.blobs.folder) from error
+            raise blob_trouble(error, self._upload.blobs.folder) from error
 
     def finish(self, stop: threading.Event) -> Taken:
         if not self._begun:
@@ -195,7 +195,7 @@ class ArchiveIntake:
         except Refusal as error:
             raise InvalidInput(error.message, code=error.code) from None
         except OSError as error:
-            raise disk_trouble(error, self._upload.blobs.folder) from error
+            raise blob_trouble(error, self._upload.blobs.folder) from error
         finally:
             self._file.close()
 

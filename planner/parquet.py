@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from penstock.runtime.disk import disk_full
 from penstock.runtime.errors import Unavailable
 from planner.domain.rows import MAX_PAYLOAD_BYTES
 
@@ -119,9 +120,7 @@ class Parquet:
         except duckdb.IOException as error:
             text = str(error)
             if "No space left" in text or "disk quota" in text.lower():
-                raise Unavailable(
-                    f"the disk of the blob store {self._folder} is full: free some space", code="disk_full"
-                ) from error
+                raise disk_full(f"the blob store {self._folder}") from error
             raise Unavailable(
                 f"a file of the blob store can't be read or written: {text.splitlines()[0]}",
                 code="blob_store_unavailable",

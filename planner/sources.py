@@ -9,14 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from penstock.runtime.blobs import BlobStore
+from penstock.runtime.blobs import BlobStore, blob_trouble
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.settings import UploadLimits
 from penstock.v1 import common_pb2
 from planner.intake import ArchiveIntake, FilesIntake, Intake, ItemsIntake, Taken
 from planner.parquet import Parquet
-from planner.staging import Staging, Upload, disk_trouble
+from planner.staging import Staging, Upload
 from planner.store import SourceRow, Store
 
 __all__ = ["DOCUMENTS", "ITEMS", "Part", "SourceUpload", "Sources", "keep_file"]
@@ -108,5 +108,5 @@ def keep_file(upload: Upload, name: str) -> common_pb2.BlobRef:
                 while chunk := file.read(1 << 20):
                     writer.write(chunk)
         except OSError as error:
-            raise disk_trouble(error, upload.blobs.folder) from error
+            raise blob_trouble(error, upload.blobs.folder) from error
         return upload.blobs.keep([writer])[0]

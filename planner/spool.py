@@ -12,9 +12,10 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Sequence
 
+from penstock.runtime.blobs import blob_trouble
 from planner.domain.rows import Row, encode_row
 from planner.parquet import BLOCK_ROWS
-from planner.staging import Upload, disk_trouble
+from planner.staging import Upload
 
 __all__ = ["BLOCK_BYTES", "RowSpool"]
 
@@ -55,7 +56,7 @@ class RowSpool:
         try:
             self._file.write(encoded)
         except OSError as error:
-            raise disk_trouble(error, self._upload.blobs.folder) from error
+            raise blob_trouble(error, self._upload.blobs.folder) from error
 
     def line_of(self, row: int) -> int:
         """The line that a row (from 0) came from."""
@@ -66,5 +67,5 @@ class RowSpool:
         try:
             self._file.close()
         except OSError as error:
-            raise disk_trouble(error, self._upload.blobs.folder) from error
+            raise blob_trouble(error, self._upload.blobs.folder) from error
         return "source-" + self._hash.hexdigest()[:32]

@@ -7,7 +7,6 @@ tell what a killed one left (and remove it) from what another one is working on.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import secrets
@@ -18,20 +17,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from penstock.runtime.blobs import BlobStore, BlobWriter
-from penstock.runtime.errors import Unavailable
+from penstock.runtime.blobs import BlobStore, BlobWriter, blob_trouble
 
-__all__ = ["Staging", "Upload", "disk_trouble"]
+__all__ = ["Staging", "Upload"]
 
 _LOCK = "lock"
 _UNLOCKED_SECONDS = 60.0  # a session's folder is made an instant before its lock
-
-
-def disk_trouble(error: OSError, folder: Path) -> Unavailable:
-    """What the disk says, as the sentence that users get."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Unavailable(f"the disk of the blob store {folder} is full: free some space", code="disk_full")
-    return Unavailable(f"the blob store {folder} can't be used: {error.strerror}", code="blob_store_unavailable")
 
 
 class Upload:
@@ -49,14 +40,14 @@ class Upload:
         try:
             return BlobWriter(self.folder / secrets.token_hex(8), self.blobs.folder)
         except OSError as error:
-            raise disk_trouble(error, self.blobs.folder) from error
+            raise blob_trouble(error, self.blobs.folder) from error
 
     def open(self, name: str) -> BinaryIO:
         """A new file to write and read. Raises Unavailable."""
         try:
             return self.path(name).open("x+b")
         except OSError as error:
-            raise disk_trouble(error, self.blobs.folder) from error
+            raise blob_trouble(error, self.blobs.folder) from error
 
 
 class Staging:
@@ -71,7 +62,7 @@ class Staging:
             self._lock = os.open(self.session / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise disk_trouble(error, blobs.folder) from error
+            raise blob_trouble(error, blobs.folder) from error
 
     def clean(self) -> int:
         """Removes the folders of sessions whose process is gone; returns how many."""
@@ -88,7 +79,7 @@ class Staging:
         try:
             folder.mkdir()
         except OSError as error:
-            raise disk_trouble(error, self.blobs.folder) from error
+            raise blob_trouble(error, self.blobs.folder) from error
         try:
             yield Upload(folder, self.blobs)
         finally:
@@ -101,7 +92,7 @@ class Staging:
             with place.open("wb") as file:
                 file.write(b"x" * 4096)
         except OSError as error:
-            raise disk_trouble(error, self.blobs.folder) from error
+            raise blob_trouble(error, self.blobs.folder) from error
         finally:
             with suppress(OSError):
                 place.unlink(missing_ok=True)

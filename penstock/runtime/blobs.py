@@ -2,7 +2,7 @@
 
 A blob is written to a temporary file beside its place and renamed onto it, so a reader sees all of it or nothing, and
 two writers of the same bytes do no harm. `put_many` is durable when it returns: the file system is synced. A crash
-leaves at most temporary files, which `clean` removes.
+leaves at most temporary files, which `clean` removes: the planner calls it now and then.
 
 This module is synchronous; callers on an event loop go through `asyncio.to_thread`.
 """
@@ -10,19 +10,20 @@ This module is synchronous; callers on an event loop go through `asyncio.to_thre
 from __future__ import annotations
 
 import ctypes
-import errno
 import hashlib
 import os
 import secrets
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
+from penstock.runtime.disk import disk_full, is_full
 from penstock.runtime.errors import InvalidInput, NotFound, Unavailable
 from penstock.v1 import common_pb2
 
-__all__ = ["BlobStore", "BlobWriter"]
+__all__ = ["BlobStore", "BlobWriter", "blob_trouble"]
 
 _SYNCFS = ctypes.CDLL(None, use_errno=True).syncfs
 _TEMPORARY = ".tmp"
@@ -30,9 +31,10 @@ _STALE_SECONDS = 3600.0
 _OPEN_WRITERS = 128  # file descriptors held by one put_many
 
 
-def _unavailable(error: OSError, folder: Path) -> Unavailable:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Unavailable(f"the disk of the blob store {folder} is full: free some space", code="disk_full")
+def blob_trouble(error: OSError, folder: Path) -> Unavailable:
+    """What the disk says of the blob store in `folder`, as the sentence that users get."""
+    if is_full(error):
+        return disk_full(f"the blob store {folder}")
     return Unavailable(f"the blob store {folder} can't be used: {error.strerror}", code="blob_store_unavailable")
 
 
@@ -44,7 +46,7 @@ class BlobStore:
         try:
             (folder / _TEMPORARY).mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _unavailable(error, folder) from error
+            raise blob_trouble(error, folder) from error
         self._shards: set[str] = set()
 
     def path(self, sha256: str) -> Path:
@@ -59,17 +61,20 @@ class BlobStore:
         """Stores each; returns their refs in order. Raises Unavailable (disk_full, blob_store_unavailable)."""
         refs = []
         fresh: list[BlobWriter] = []
-        for data in blobs:
-            digest = hashlib.sha256(data).hexdigest()
-            refs.append(common_pb2.BlobRef(sha256=digest, size_bytes=len(data)))
-            if not self.path(digest).exists():
-                writer = self.writer()
-                writer.write(data)
-                fresh.append(writer)
-            if len(fresh) == _OPEN_WRITERS:
-                self.keep(fresh)
-                fresh.clear()
-        self.keep(fresh)
+        try:
+            for data in blobs:
+                digest = hashlib.sha256(data).hexdigest()
+                refs.append(common_pb2.BlobRef(sha256=digest, size_bytes=len(data)))
+                if not self.path(digest).exists():
+                    fresh.append(self.writer())
+                    fresh[-1].write(data)
+                if len(fresh) == _OPEN_WRITERS:
+                    self.keep(fresh)
+                    fresh.clear()
+            self.keep(fresh)
+        finally:
+            for writer in fresh:
+                writer.discard()  # of a kept one nothing is left to discard
         return refs
 
     def writer(self) -> BlobWriter:
@@ -77,7 +82,7 @@ class BlobStore:
         try:
             return BlobWriter(self.folder / _TEMPORARY / secrets.token_hex(12), self.folder)
         except OSError as error:
-            raise _unavailable(error, self.folder) from error
+            raise blob_trouble(error, self.folder) from error
 
     def keep(self, writers: Iterable[BlobWriter]) -> list[common_pb2.BlobRef]:
         """Makes all of them durable under their hashes. A failure leaves complete blobs or nothing."""
@@ -89,7 +94,7 @@ class BlobStore:
                 refs.append(ref)
                 files.append((writer.place, ref.sha256))
         except OSError as error:
-            raise _unavailable(error, self.folder) from error
+            raise blob_trouble(error, self.folder) from error
         self.adopt(files)
         return refs
 
@@ -113,7 +118,7 @@ class BlobStore:
                 os.replace(file, place)
             self._sync()
         except OSError as error:
-            raise _unavailable(error, self.folder) from error
+            raise blob_trouble(error, self.folder) from error
 
     def _sync(self) -> None:
         """Everything written to the store's file system is durable when this returns."""
@@ -132,13 +137,10 @@ class BlobStore:
         except FileNotFoundError as error:
             raise NotFound(f"no blob {sha256}", code="blob_not_found") from error
         except OSError as error:
-            raise _unavailable(error, self.folder) from error
+            raise blob_trouble(error, self.folder) from error
         if hashlib.sha256(data).hexdigest() != sha256:
             raise Unavailable(f"blob {sha256} is damaged on disk", code="blob_damaged")
         return data
-
-    def get_many(self, hashes: Iterable[str]) -> list[bytes]:
-        return [self.get(sha256) for sha256 in hashes]
 
     def open(self, sha256: str) -> BinaryIO:
         try:
@@ -147,12 +149,16 @@ class BlobStore:
             raise NotFound(f"no blob {sha256}", code="blob_not_found") from error
 
     def clean(self) -> int:
-        """Removes temporary files of writers that died over an hour ago; returns how many."""
+        """Removes temporary files of writers that died over an hour ago; returns how many. Raises Unavailable."""
         count = 0
-        for entry in (self.folder / _TEMPORARY).iterdir():
-            if time.time() - entry.stat().st_mtime > _STALE_SECONDS:
-                entry.unlink(missing_ok=True)
-                count += 1
+        try:
+            for entry in (self.folder / _TEMPORARY).iterdir():
+                with suppress(FileNotFoundError):  # its writer keeps or discards it just now
+                    if time.time() - entry.stat().st_mtime > _STALE_SECONDS:
+                        entry.unlink()
+                        count += 1
+        except OSError as error:
+            raise blob_trouble(error, self.folder) from error
         return count
 
 
@@ -172,7 +178,7 @@ class BlobWriter:
             self._file.write(data)
         except OSError as error:
             self.discard()
-            raise _unavailable(error, self._store_folder) from error
+            raise blob_trouble(error, self._store_folder) from error
         self._hash.update(data)
         self.size_bytes += len(data)
 
@@ -185,7 +191,8 @@ class BlobWriter:
 
     def discard(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # closing writes what still waits, and the disk may take no more
+                self._file.close()
             self._file = None
         self.place.unlink(missing_ok=True)
 

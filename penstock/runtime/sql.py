@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from penstock.runtime.disk import disk_full
 from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
 
 __all__ = ["Database", "migrate", "translated"]
@@ -121,7 +122,7 @@ def translated(service: str) -> Iterator[None]:
     except DBAPIError as error:
         text = str(error.orig)
         if "full" in text and ("disk" in text or "space" in text):
-            raise Unavailable(f"the {service}'s database disk is full: free some space", code="disk_full") from error
+            raise disk_full(f"the {service}'s database") from error
         if isinstance(error, OperationalError) or error.connection_invalidated:
             first = text.strip().splitlines()[0] if text.strip() else "no answer"
             raise Unavailable(f"the {service}'s database can't be used: {first}", code="sql_unavailable") from error

@@ -21,6 +21,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from penstock.runtime.disk import disk_full, is_full
 from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
 
 __all__ = ["DataFolder", "default_data_folder"]
@@ -34,8 +35,8 @@ def default_data_folder() -> Path:
 
 
 def _problem(error: OSError, path: Path) -> PenstockError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Unavailable(f"the disk of the data folder {path} is full: free some space", code="disk_full")
+    if is_full(error):
+        return disk_full(f"the data folder {path}")
     if isinstance(error, (PermissionError, FileExistsError, NotADirectoryError)) or error.errno == errno.EROFS:
         reason = (error.strerror or "no access").lower()
         return InvalidInput(

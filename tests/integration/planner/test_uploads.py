@@ -260,6 +260,18 @@ def test_what_a_killed_planner_left_goes_with_the_next_start(tmp_path: Path) -> 
     assert list((tmp_path / ".planner").iterdir()) == []
 
 
+async def test_what_killed_writers_left_among_the_blobs_goes_with_a_sweep(planner: Planner) -> None:
+    left = planner.blobs / ".tmp" / "left"
+    left.write_bytes(b"half a blob")
+    os.utime(left, (0, 0))
+    sweep = asyncio.ensure_future(planner.service.loops["sweep"]())
+    async with asyncio.timeout(10):
+        while left.exists():
+            await asyncio.sleep(0.01)
+    sweep.cancel()
+    assert planner.left_behind() == set()
+
+
 async def test_uploads_side_by_side_do_not_meet(planner: Planner) -> None:
     def mine(number: int) -> Iterator[tuple[str, bytes]]:
         return ((f"{i}.txt", b"%d %d" % (number, i)) for i in range(300))
