@@ -14,6 +14,7 @@ import time
 from collections.abc import Collection
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,6 +26,7 @@ __all__ = ["Guard", "is_loopback"]
 
 POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 MAX_BODY_BYTES = 4 << 20
+TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES >> 20} MiB; only uploads may be"
 UPLOADS = frozenset({"/api/batch/upload", "/api/v1/sources"})  # these are read as streams
 ALLOWED_METHODS = "GET, POST"
 
@@ -75,19 +77,31 @@ class Guard:
                 self._stamp(MutableHeaders(scope=message), headers.get("origin", "") if allowed else "")
             await send(message)
 
-        too_large = scope["path"] not in UPLOADS and int(headers.get("content-length", "0")) > MAX_BODY_BYTES
+        bounded = scope["path"] not in UPLOADS
+        taken = 0
+
+        async def receiving() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > MAX_BODY_BYTES:
+                if status:
+                    return {"type": "http.disconnect"}
+                # This class alone passes through the framework's reading of a body as it is.
+                raise HTTPException(413, TOO_LARGE)
+            return message
+
         with tracing.span(f"{method} {scope['path']}", headers):
             try:
                 refusal = self._refusal(method, headers)
                 if refusal:
                     await problem(headers, 403, refusal, "forbidden")(scope, receive, sending)
-                elif too_large:
-                    detail = f"the body is larger than {MAX_BODY_BYTES >> 20} MiB; only uploads may be"
-                    await problem(headers, 413, detail, "too_large")(scope, receive, sending)
+                elif bounded and int(headers.get("content-length", "0")) > MAX_BODY_BYTES:
+                    await problem(headers, 413, TOO_LARGE, "too_large")(scope, receive, sending)
                 elif method == "OPTIONS" and allowed and "access-control-request-method" in headers:
                     await self._preflight(sending)
                 else:
-                    await self._app(scope, receive, sending)
+                    await self._app(scope, receiving if bounded else receive, sending)
             except ClientDisconnect:
                 status = status or 499
             except Exception as error:

@@ -172,6 +172,13 @@ def test_errors_are_problems(http: httpx.Client, method: str, path: str, body: o
     assert problem["detail"]
 
 
+def test_a_body_is_bounded_also_when_it_does_not_say_how_long_it_is(http: httpx.Client) -> None:
+    chunks = (b"x" * (1 << 20) for _ in range(8))
+    answer = http.post("/api/v1/runs", content=chunks, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
 def test_bad_json_and_unknown_processors_are_told(http: httpx.Client) -> None:
     answer = http.post("/api/v1/runs", content=b"{", headers={"content-type": "application/json"})
     assert (answer.status_code, answer.json()["detail"]) == (400, "the body is no JSON")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import httpx
 import pytest
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
@@ -82,6 +85,26 @@ async def test_a_large_body_is_only_for_uploads() -> None:
     large = str(100 << 20)
     assert (await ask("POST", "/api/v1/plans", **{"content-length": large})).status_code == 413
     assert (await ask("POST", "/api/batch/upload", **{"content-length": large})).status_code == 200
+
+
+async def test_a_body_in_chunks_is_counted_but_for_uploads() -> None:
+    async def reading(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            answer = PlainTextResponse(str(len(await Request(scope, receive).body())))
+        except HTTPException as error:
+            answer = PlainTextResponse(error.detail, error.status_code)
+        await answer(scope, receive, send)
+
+    async def chunks(number: int) -> AsyncIterator[bytes]:
+        for _ in range(number):
+            yield b"x" * (1 << 20)
+
+    transport = httpx.ASGITransport(Guard(reading, ()))
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8420") as client:
+        assert (await client.post("/api/v1/plans", content=chunks(4))).text == str(4 << 20)
+        answer = await client.post("/api/v1/plans", content=chunks(5))
+        assert (answer.status_code, answer.text) == (413, "the body is larger than 4 MiB; only uploads may be")
+        assert (await client.post("/api/v1/sources", content=chunks(5))).text == str(5 << 20)
 
 
 async def test_a_defect_is_told_without_its_text() -> None:
