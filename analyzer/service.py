@@ -13,11 +13,12 @@ import orjson
 from analyzer.collecting import Collecting
 from analyzer.domain.detector import Analysis, Detector
 from analyzer.domain.levels import Level
-from analyzer.domain.segmentation import GRANULARITIES
 from analyzer.store import DocumentRow, Store, unpack_neighbours
+from penstock.levels import LEVEL_VALUES
 from penstock.runtime.errors import InvalidInput, Overloaded, TooLarge
 from penstock.runtime.paging import page_position
 from penstock.v1 import analyzer_pb2, analyzer_pb2_grpc
+from penstock.words import DEFAULT_GRANULARITY, GRANULARITIES
 
 __all__ = ["AnalyzerService"]
 
@@ -28,13 +29,6 @@ DEFAULT_PAGE, MAX_PAGE = 1_000, 10_000
 MAX_SEQS = 10_000
 MAX_RUN_ID = 200
 MAX_POSITION = 2**31 - 1  # an SQL integer
-
-_LEVELS = {
-    Level.LOW: analyzer_pb2.CONFIDENCE_LEVEL_LOW,
-    Level.MEDIUM: analyzer_pb2.CONFIDENCE_LEVEL_MEDIUM,
-    Level.HIGH: analyzer_pb2.CONFIDENCE_LEVEL_HIGH,
-    Level.UNCERTAIN: analyzer_pb2.CONFIDENCE_LEVEL_UNCERTAIN,
-}
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -50,7 +44,7 @@ class AnalyzerService(analyzer_pb2_grpc.AnalyzerServiceServicer):
     async def AnalyzeDocuments(
         self, request: analyzer_pb2.AnalyzeDocumentsRequest, context: Context
     ) -> analyzer_pb2.AnalyzeDocumentsResponse:
-        granularity = request.granularity or GRANULARITIES[0]
+        granularity = request.granularity or DEFAULT_GRANULARITY
         if granularity not in GRANULARITIES:
             raise InvalidInput(f"granularity {granularity!r} is neither sentence nor paragraph", code="bad_granularity")
         if len(request.documents) > MAX_DOCUMENTS:
@@ -154,7 +148,7 @@ def _answer(seq: int, analysis: Analysis, model: dict[str, str | int]) -> analyz
         summary=analyzer_pb2.DocumentSummary(
             word_count=analysis.word_count,
             ai_probability=analysis.probability,
-            confidence_level=_LEVELS[analysis.level],
+            confidence_level=LEVEL_VALUES[analysis.level],
             high=analysis.count(Level.HIGH),
             medium=analysis.count(Level.MEDIUM),
             low=analysis.count(Level.LOW),

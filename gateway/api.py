@@ -1,6 +1,6 @@
-"""`/api/v1/*`:
+"""`/api/v1/*`: the resource API, for new clients. One route a call of the services.
 
-the resource API, for new clients. One route a call of the services; objects as `penstock.client.views` shows them.
+Objects are as `penstock.client.views` shows them: states are lower-case words, times ISO 8601 in UTC.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
-from google.protobuf.json_format import MessageToDict
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import StreamingResponse
 from typing_extensions import TypedDict
@@ -17,6 +16,12 @@ from gateway import events
 from gateway.batch import DOCUMENT_FIELDS, FILE, multipart_body, upload_source
 from gateway.wiring import Parts, Wired
 from penstock import __version__
+from penstock.client.collection_views import (
+    CollectionDocumentView,
+    CollectionView,
+    collection_document_view,
+    collection_view,
+)
 from penstock.client.resources import StageOptions
 from penstock.client.views import (
     EventView,
@@ -37,6 +42,7 @@ from penstock.client.views import (
 from penstock.runtime.errors import NotFound
 from penstock.runtime.paging import page_position, whole_number
 from penstock.v1 import planner_pb2, scheduler_pb2
+from penstock.words import Granularity
 
 __all__ = ["router"]
 
@@ -57,24 +63,24 @@ class Body(BaseModel):
 class StageBody(Body):
     processor: str = Field(min_length=1, max_length=200)
     parameters: dict[str, Any] = Field(default_factory=dict)
-    concurrency: int = Field(0, ge=0, le=100_000, description="Leases at once; 0: the default.")
-    max_tries: int = Field(0, ge=0, le=1_000, description="0: the default.")
-    max_run_seconds: int = Field(0, ge=0, le=864_000, description="For one item; 0: the default.")
-    worker_class: str = Field("", max_length=200)
+    concurrency: int = Field(0, ge=0, le=10_000, description="Leases at once; 0: the default.")
+    max_tries: int = Field(0, ge=0, le=100, description="0: the default.")
+    max_run_seconds: int = Field(0, ge=0, le=7 * 86_400, description="For one item; 0: the default.")
+    worker_class: str = Field("", max_length=63)
 
 
 class PlanBody(Body):
     source_id: str = Field(min_length=1, max_length=200)
     stages: list[StageBody] = Field(default_factory=list, max_length=100, description="None for documents.")
-    granularity: Literal["", "sentence", "paragraph"] = Field("", description="Documents only.")
-    name: str = Field("", max_length=500)
+    granularity: Literal[""] | Granularity = Field("", description="Documents only.")
+    name: str = Field("", max_length=200)
     validate_only: bool = Field(False, description="Preview: a draft that is kept for 24 hours.")
     request_id: str = Field("", max_length=200)
 
 
 class StartBody(Body):
     plan_id: str = Field(min_length=1, max_length=200)
-    name: str = Field("", max_length=500)
+    name: str = Field("", max_length=200)
     request_id: str = Field("", max_length=200, description="The same one answers the same run.")
 
 
@@ -104,6 +110,11 @@ class PlanItemPage(TypedDict):
 
 class EventPage(TypedDict):
     events: list[EventView]
+    next_page_token: str | None
+
+
+class CollectionDocumentPage(TypedDict):
+    documents: list[CollectionDocumentView]
     next_page_token: str | None
 
 
@@ -231,7 +242,7 @@ async def pause_run(run_id: RunId, parts: Wired, body: CommandBody = CommandBody
 
 @router.post("/runs/{run_id}/resume", tags=["runs"])
 async def resume_run(run_id: RunId, parts: Wired, body: CommandBody = CommandBody()) -> CommandAnswer:  # noqa: B008
-    """Goes on with what is not completed."""
+    """Goes on with a paused or stopped run. One that has ended otherwise can't be resumed: 409."""
     run = await _run(run_id, parts)
     return _commanded(await parts.client.runs.resume(run.run_id, reason=body.reason, request_id=body.request_id))
 
@@ -331,21 +342,23 @@ async def all_events(
 
 
 @router.get("/collections/{run_id}", tags=["collections"])
-async def get_collection(run_id: RunId, parts: Wired) -> dict[str, Any]:
+async def get_collection(run_id: RunId, parts: Wired) -> CollectionView:
     """Clusters, matrix, most similar pairs, duplicate groups and shared passages; 404 until it is done."""
     run = await _run(run_id, parts)
-    collection = await parts.client.collections.get(run.run_id)
-    return MessageToDict(collection, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    return collection_view(await parts.client.collections.get(run.run_id))
 
 
 @router.get("/collections/{run_id}/documents", tags=["collections"])
 async def collection_documents(
     run_id: RunId, parts: Wired, page_size: Annotated[int, Query(ge=1, le=10_000)] = 1_000, page_token: Token = ""
-) -> dict[str, Any]:
+) -> CollectionDocumentPage:
     """The documents in cluster order, with their neighbours."""
     run = await _run(run_id, parts)
     page = await parts.client.collections.documents_page(run.run_id, page_size=page_size, page_token=page_token)
-    return MessageToDict(page, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    return {
+        "documents": [collection_document_view(document) for document in page.documents],
+        "next_page_token": page.next_page_token or None,
+    }
 
 
 @router.get("/processors", tags=["processors"])

@@ -23,6 +23,7 @@ from penstock.client.exports import export, results_json
 from penstock.client.jobs import PENDING, JobStatus, job_status
 from penstock.runtime.errors import InvalidInput
 from penstock.v1 import planner_pb2
+from penstock.words import DEFAULT_GRANULARITY, GRANULARITIES, Granularity
 
 __all__ = ["DOCUMENT_FIELDS", "FILE", "multipart_body", "router", "upload_source"]
 
@@ -48,7 +49,7 @@ UPLOAD_BODY = multipart_body(
     "Either files or zip_file, not both.",
     {
         **DOCUMENT_FIELDS,
-        "granularity": {"type": "string", "enum": ["sentence", "paragraph"], "default": "sentence"},
+        "granularity": {"type": "string", "enum": list(GRANULARITIES), "default": DEFAULT_GRANULARITY},
         "name": {"type": "string", "description": "A name for the job, for people."},
     },
 )
@@ -82,9 +83,7 @@ async def upload_source(
 async def upload(
     request: Request,
     parts: Wired,
-    granularity: Annotated[Literal["sentence", "paragraph"], Query(description="Also as a field of the form.")] = (
-        "sentence"
-    ),
+    granularity: Annotated[Granularity, Query(description="Also as a field of the form.")] = DEFAULT_GRANULARITY,
 ) -> Accepted:
     """Takes documents and starts a job on them. Answers when the job is durable; refused whole otherwise."""
     source, values = await upload_source(request, parts)

@@ -104,6 +104,11 @@ def install(app: FastAPI) -> None:
         code = _CODES.get(error.status_code, "http_error")
         return problem(request.headers, error.status_code, detail, code, error.headers)
 
+    async def defect(request: Request, error: Exception) -> Response:
+        # The framework raises it again after the answer: the guard logs it.
+        return problem(request.headers, 500, "an error of Penstock's own; the gateway's log has it", "internal")
+
+    app.add_exception_handler(Exception, defect)
     app.add_exception_handler(PenstockError, penstock_error)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http_error)

@@ -14,9 +14,9 @@ import orjson
 from penstock.processor import Processor, load_processor, validate_parameters
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput, PenstockError
+from penstock.words import DEFAULT_GRANULARITY, GRANULARITIES
 from planner.domain.stages import (
     COLLECTION_KEY,
-    GRANULARITIES,
     StageRequest,
     StageSettings,
     document_stages,
@@ -115,7 +115,7 @@ def _granularity(source: SourceRow, request: PlanRequest) -> str:
         if request.granularity:
             raise InvalidInput("granularity is for documents; these are plain items", code="bad_granularity")
         return ""
-    granularity = request.granularity or GRANULARITIES[0]
+    granularity = request.granularity or DEFAULT_GRANULARITY
     if granularity not in GRANULARITIES:
         raise InvalidInput(
             f"granularity is {granularity!r}; it may be {' or '.join(GRANULARITIES)}", code="bad_granularity"

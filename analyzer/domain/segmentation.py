@@ -11,9 +11,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["GRANULARITIES", "MAX_SEGMENT_CHARS", "Span", "split"]
+__all__ = ["MAX_SEGMENT_CHARS", "Span", "split"]
 
-GRANULARITIES = ("sentence", "paragraph")
 MAX_SEGMENT_CHARS = 4_000
 
 _ENDS = re.compile(

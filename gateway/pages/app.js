@@ -98,7 +98,7 @@ async function command(run, name) {
 function actions(run) {
   const made = [];
   if (["queued", "running"].includes(run.state)) made.push(button("Pause", () => command(run, "pause")));
-  if (["paused", "stopped", "failed"].includes(run.state)) made.push(button("Resume", () => command(run, "resume")));
+  if (["paused", "stopped"].includes(run.state)) made.push(button("Resume", () => command(run, "resume")));
   if (["queued", "running", "paused"].includes(run.state)) {
     made.push(button("Stop", () => command(run, "stop")));
   }

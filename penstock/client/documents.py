@@ -10,20 +10,23 @@ writes.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from typing_extensions import TypedDict
 
+from penstock.client.collection_views import matrix_rows
 from penstock.client.connection import Connection
 from penstock.client.jobs import COMPLETED, FAILED, JobStatus, document_status, job_status
-from penstock.client.resources import GRANULARITIES, Collections, Plans, Sources
+from penstock.client.resources import Collections, Plans, Sources
 from penstock.client.runs import RunRef, Runs
 from penstock.client.uploads import PathLike
+from penstock.levels import level_word
 from penstock.runtime.errors import InvalidInput, NotFound
 from penstock.v1 import analyzer_pb2, planner_pb2, scheduler_pb2
+from penstock.words import DEFAULT_GRANULARITY, GRANULARITIES
 
 __all__ = [
     "MAX_JOBS",
@@ -38,12 +41,12 @@ __all__ = [
     "Segment",
     "checked_granularity",
     "cluster_row",
-    "matrix_rows",
 ]
 
 MAX_JOBS = 100
 DOCUMENTS_STAGE = 0
-SETTLED_OTHERWISE = ("failed", "skipped", "stopped", "queued", "running", "retry")
+SETTLED_OTHERWISE = ("failed", "skipped", "stopped")
+"""States of the documents that a COMPLETED job has beside its analysed ones: nothing waits any more."""
 
 
 class Distribution(TypedDict):
@@ -148,16 +151,11 @@ def checked_granularity(value: str) -> str:
         raise InvalidInput(
             f"granularity is {value!r}; it must be one of {', '.join(GRANULARITIES)}", code="bad_granularity"
         )
-    return value or GRANULARITIES[0]
+    return value or DEFAULT_GRANULARITY
 
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
-
-
-_LEVELS = {
-    value: name.removeprefix("CONFIDENCE_LEVEL_") for name, value in analyzer_pb2.ConfidenceLevel.items() if value
-}
 
 
 def _collected(document: analyzer_pb2.CollectionDocument) -> Row:
@@ -168,7 +166,7 @@ def _collected(document: analyzer_pb2.CollectionDocument) -> Row:
         status=COMPLETED,
         word_count=summary.word_count,
         ai_probability=round(summary.ai_probability, 3) if summary.HasField("ai_probability") else None,
-        confidence_level=_LEVELS.get(summary.confidence_level, "UNCERTAIN"),
+        confidence_level=level_word(summary.confidence_level),
         distribution=(summary.high, summary.medium, summary.low, summary.uncertain),
         cluster_id=document.cluster_id if document.HasField("cluster_id") else None,
     )
@@ -218,12 +216,6 @@ def cluster_row(cluster: analyzer_pb2.Cluster) -> ClusterRow:
     }
 
 
-def matrix_rows(matrix: analyzer_pb2.Matrix) -> Iterator[list[float]]:
-    """A matrix row by row, 3 decimals."""
-    for at in range(0, matrix.size * matrix.size, matrix.size):
-        yield [round(value, 3) for value in matrix.values[at : at + matrix.size]]
-
-
 class Documents:
     """Jobs of documents. A job is named by its number or by its run id."""
 
@@ -239,7 +231,7 @@ class Documents:
         paths: Sequence[PathLike],
         *,
         zip: bool = False,  # noqa: A002
-        granularity: str = "sentence",
+        granularity: str = DEFAULT_GRANULARITY,
         name: str = "",
         on_upload: Callable[[planner_pb2.Source], None] = lambda source: None,
     ) -> JobStatus:
@@ -249,7 +241,7 @@ class Documents:
         on_upload(source)
         return await self.start(source.source_id, granularity=granularity, name=name)
 
-    async def start(self, source_id: str, *, granularity: str = "sentence", name: str = "") -> JobStatus:
+    async def start(self, source_id: str, *, granularity: str = DEFAULT_GRANULARITY, name: str = "") -> JobStatus:
         """Starts a job on an uploaded source."""
         plan = await self._plans.create(source_id, granularity=checked_granularity(granularity), name=name)
         return job_status(await self._runs.start(plan.plan_id, name=name))
@@ -309,17 +301,14 @@ class Documents:
         run = await self.run(job)
         collection = await self.collection(run)
         rows = [row.brief() async for page in self.pages(run) for row in page]
-        matrix = clusters = None
-        if collection is not None and collection.similarity_matrix.size:
-            matrix = await asyncio.to_thread(lambda: list(matrix_rows(collection.similarity_matrix)))
-        if collection is not None and collection.cluster_matrix.size:
-            clusters = list(matrix_rows(collection.cluster_matrix))
+        told = collection or analyzer_pb2.Collection()
+        matrix = await asyncio.to_thread(lambda: list(matrix_rows(told.similarity_matrix)))
         return {
             "job": job_status(run),
             "documents": rows,
-            "clusters": [cluster_row(cluster) for cluster in collection.clusters] if collection else [],
-            "similarity_matrix": matrix,
-            "cluster_matrix": clusters,
+            "clusters": [cluster_row(cluster) for cluster in told.clusters],
+            "similarity_matrix": matrix or None,
+            "cluster_matrix": list(matrix_rows(told.cluster_matrix)) or None,
         }
 
     async def document(self, job: RunRef, document_id: int) -> DocumentView:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import orjson
 
-from penstock.client.documents import Documents, Row, cluster_row, matrix_rows
+from penstock.client.collection_views import matrix_rows
+from penstock.client.documents import Documents, Row, cluster_row
 from penstock.client.jobs import COMPLETED, FAILED, job_status
 from penstock.runtime.errors import InvalidInput
 from penstock.v1 import analyzer_pb2, scheduler_pb2

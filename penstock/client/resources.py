@@ -15,9 +15,8 @@ from penstock.runtime.channel import calling
 from penstock.runtime.errors import InvalidInput
 from penstock.v1 import analyzer_pb2, common_pb2, planner_pb2
 
-__all__ = ["GRANULARITIES", "Collections", "Plans", "Processors", "Sources", "StageOptions"]
+__all__ = ["Collections", "Plans", "Processors", "Sources", "StageOptions"]
 
-GRANULARITIES = ("sentence", "paragraph")
 PLAN_SECONDS = 300.0  # a plan of ten million items is written within the call
 
 Part = planner_pb2.CreateSourceRequest

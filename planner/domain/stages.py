@@ -11,7 +11,6 @@ import orjson
 
 __all__ = [
     "COLLECTION_KEY",
-    "GRANULARITIES",
     "StageRequest",
     "StageSettings",
     "document_stages",
@@ -20,7 +19,6 @@ __all__ = [
     "with_defaults",
 ]
 
-GRANULARITIES = ("sentence", "paragraph")
 COLLECTION_KEY = "collection"
 
 _DEFAULTS = {"concurrency": 64, "max_tries": 5, "max_run_seconds": 600}

@@ -69,6 +69,8 @@ async def test_results_are_in_cluster_order_with_failed_documents_last(services:
         "status": "COMPLETED",
         "error": None,
     }
+    listed = [request for name, request in services.state.calls if name == "ListItems"]
+    assert not {s.ITEM_STATE_QUEUED, s.ITEM_STATE_COMPLETED} & {state for each in listed for state in each.states}
     assert results["documents"][2]["ai_probability"] is None
     assert results["documents"][2]["confidence_level"] == "UNCERTAIN"
     assert results["documents"][2]["cluster_id"] is None

@@ -116,6 +116,21 @@ def test_a_collection(http: httpx.Client, job: dict[str, Any]) -> None:
     assert collection["document_count"] == 4
     page = http.get(f"/api/v1/collections/{job['run_id']}/documents").json()
     assert len(page["documents"]) == 4
+    assert collection["run_id"] == job["run_id"]
+    assert collection["create_time"].endswith("Z")
+    assert [len(row) for row in collection["similarity_matrix"]] == [4] * 4
+    assert collection["cluster_matrix"] is None
+    for document in page["documents"]:
+        assert document["summary"]["confidence_level"] in ("high", "medium", "low", "uncertain")
+        assert all(isinstance(seq, int) for seq in (document["seq"], *(one["seq"] for one in document["neighbours"])))
+        assert (document["summary"]["ai_probability"] is None) == (
+            document["summary"]["confidence_level"] == "uncertain"
+        )
+    first = http.get(f"/api/v1/collections/{job['run_id']}/documents", params={"page_size": 3}).json()
+    token = first["next_page_token"]
+    rest = http.get(f"/api/v1/collections/{job['run_id']}/documents", params={"page_token": token}).json()
+    assert first["documents"] + rest["documents"] == page["documents"]
+    assert rest["next_page_token"] is None
 
 
 def test_processors(http: httpx.Client) -> None:
@@ -231,6 +246,8 @@ def test_the_schema_is_true(http: httpx.Client, job: dict[str, Any]) -> None:
         "Results": http.get(f"/api/batch/{job['job_id']}/results").json(),
         "DocumentView": http.get(f"/api/batch/{job['job_id']}/documents/1").json(),
         "RunView": http.get(f"/api/v1/runs/{job['run_id']}").json(),
+        "CollectionView": http.get(f"/api/v1/collections/{job['run_id']}").json(),
+        "CollectionDocumentPage": http.get(f"/api/v1/collections/{job['run_id']}/documents").json(),
         "Endpoints": http.get("/api/v1/endpoints").json(),
     }
     for name, answer in answers.items():

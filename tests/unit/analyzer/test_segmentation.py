@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analyzer.domain.segmentation import GRANULARITIES, MAX_SEGMENT_CHARS, split
+from analyzer.domain.segmentation import MAX_SEGMENT_CHARS, split
 from analyzer.domain.tokens import flattened
+from penstock.words import GRANULARITIES
 
 
 def pieces(text: str, granularity: str = "sentence") -> list[str]:
