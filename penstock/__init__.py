@@ -1,4 +1,4 @@
-"""Penstock: large batches of AI work on Kubernetes. The shared library, SDK and CLI.
+"""Penstock: large batches of AI work, each item executed and recorded once. The shared library, SDK and CLI.
 
 The public names: `Client`, `AsyncClient` (talk to a running Penstock), `penstock.processor` (write a processor).
 They are imported on first use, so that a server which needs neither pays for neither.

@@ -192,7 +192,9 @@ def pause(run: RunArgument, reason: ReasonOption = "", data: DataOption = None, 
 
 @app.command()
 def resume(run: RunArgument, reason: ReasonOption = "", data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Go on with a run that was paused, or take up one that ended with what is not completed.
+    """Go on with a run that was paused or stopped: what is not completed is executed.
+
+    One that has ended with failures can't be resumed: start what failed again as a run of its own.
 
     Example: penstock runs resume 3
     """

@@ -1,13 +1,13 @@
 """One way to start, serve, drain and stop a gRPC program.
 
-    start   settings (all problems at once, exit 2), logs, traces, lifeline, then `build`: migrations, clients, the
-    service serve   health per check, reflection, the service's methods; background loops that are restarted when they
-    fail drain   on SIGTERM: readiness false, `drain`, no new calls, calls under way get `GRACE_SECONDS`
+    start   settings (all problems at once, exit 2), logs, traces, lifeline, then `build`: migrations, clients, service
+    serve   health per check, reflection, the service's methods; background loops, restarted when they fail
+    drain   on SIGTERM: readiness false, `drain`, no new calls, calls under way get `GRACE_SECONDS`
     stop    close what `build` opened; exit 0
 
 A dependency that can't be reached at start does not end the program: `build` is tried again, with the reason logged,
-and health says NOT_SERVING meanwhile. A program that dies here is restarted by its supervisor; nothing that it held
-matters.
+and nobody listens at the address until it has succeeded. One that goes away later makes health say NOT_SERVING. A
+program that dies here is restarted by its supervisor; nothing that it held matters.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def translated(service: str) -> Iterator[None]:
 
 
 def migrate(database: Database) -> None:
-    """Brings the service's schema to its newest version (alembic scripts in `SERVICE/migrations/versions`)."""
+    """Brings the service's schema to its newest version (alembic scripts in `SERVICE/migrations`)."""
     import importlib.util
 
     from alembic import command
