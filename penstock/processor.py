@@ -16,7 +16,7 @@ one answer an item, in order. It is found by the entry point group `penstock.pro
 Its failure story: raising `ProcessorError` (or anything else) fails the item, or every item of the batch that has no
 answer; the scheduler tries it again after a back-off unless `permanent`. `ServiceUnavailable` costs no try. A worker
 may die at any instant and the item is then executed again elsewhere, so effects outside must be idempotent. When
-`context.cancelled` is set the outcome will not be accepted: stop soon.
+`context.cancelled` is set no outcome of the call will be accepted: stop; a call that goes on is cancelled after 5 s.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from penstock.v1 import common_pb2
 
 __all__ = [
     "ENTRY_POINT_GROUP",
+    "INLINE_BYTES",
     "Context",
     "Failure",
     "Outcome",
@@ -50,6 +51,9 @@ __all__ = [
 ]
 
 ENTRY_POINT_GROUP = "penstock.processors"
+
+INLINE_BYTES = 64_000
+"""Payloads and results above this travel as blobs."""
 
 
 class Parameters(BaseModel):
@@ -77,8 +81,8 @@ class WorkItem:
 
 @dataclass(frozen=True)
 class Result:
-    """A completed item: `value` is a small JSON value; `blob` is the hash of what is large, stored by
-    `context.blobs`.
+    """A completed item: `value` is JSON, kept as a blob by itself above INLINE_BYTES; `blob` is what else there is,
+    stored by `context.blobs`, and then `value` has at most INLINE_BYTES.
     """
 
     value: Any = None
@@ -117,8 +121,9 @@ class ServiceUnavailable(ProcessorError):
 class Context(Generic[P]):
     """What a processor is given with its items.
 
-    deadline: `asyncio` loop time at which the worker gives up on the call; services: name -> gRPC channel of planner,
-    scheduler, analyzer.
+    deadline: `asyncio` loop time at which the worker gives up on the call; services: the gRPC channels `planner`,
+    `scheduler` and `analyzer`, and the `extractor` that takes the text of PDF, DOCX and HTML files; cancelled: set when
+    every lease of the call was revoked.
     """
 
     parameters: P
@@ -130,7 +135,7 @@ class Context(Generic[P]):
 
     def progress(self, share: float, phase: str = "") -> None:
         """Tells how far it is: `share` from 0 to 1, `phase` in a word or two. Shown with the running item."""
-        self.on_progress(min(max(share, 0.0), 1.0), phase)
+        self.on_progress(min(1.0, max(0.0, share)), phase)  # in this order NaN is 0
 
 
 class Processor(Generic[P]):
@@ -173,6 +178,12 @@ def load_processor(name: str) -> type[Processor[Any]]:
     if loaded.name != name:
         raise InvalidInput(
             f"entry point {name!r} names a processor that calls itself {loaded.name!r}", code="bad_processor"
+        )
+    if loaded.batch_size < 1 or loaded.concurrency < 0:
+        raise InvalidInput(
+            f"processor {name!r} has batch_size {loaded.batch_size} and concurrency {loaded.concurrency}; "
+            "at least 1 and 0 are possible",
+            code="bad_processor",
         )
     return loaded
 

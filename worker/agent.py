@@ -16,18 +16,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.processor import Failure, ProcessorError
 from penstock.runtime.channel import calling
-from penstock.runtime.errors import Conflict, PenstockError
+from penstock.runtime.errors import Conflict, InvalidInput, PenstockError, TooLarge
 from penstock.runtime.logs import get_logger
 from penstock.runtime.settings import WorkerSection
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
 from worker.held import Held, HeldLease
-from worker.runner import Runner, StageWork
+from worker.runner import Runner, StageWork, failed
 
 __all__ = ["Agent"]
 
 MAX_REPORT = 2_000
+MAX_REPORT_BYTES = 2 << 20
+"""Well below what a message may have: results of 64 kB add up, and one transaction takes them all."""
+
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 CALL_SECONDS = 30.0
 RENEW_AGAIN_SECONDS = 0.2
@@ -114,6 +118,8 @@ class Agent:
                 await self._freed.wait()
                 continue
             outcomes = self._take_outcomes()
+            if self._outcomes:
+                self._reportable.set()
             request = pb.AcquireRequest(
                 session=self._session,
                 grant_number=self._grant_number,
@@ -131,7 +137,7 @@ class Agent:
                 self._over.set()
                 return
             except PenstockError as error:
-                self._outcomes[:0] = outcomes
+                self._unreported(outcomes, error)
                 failures = await self._pause(failures, "acquire", error)
                 continue
             finally:
@@ -161,9 +167,11 @@ class Agent:
                 continue
             try:
                 size = self._runner.batch_size(batch.processor)
-            except PenstockError as error:
-                log.error("a lease for a processor that is not here", error=error.message)
-                self._release(held)
+            except ProcessorError as error:
+                for lease in held:
+                    lease.begun = True
+                    self._outcomes.append((lease, failed(lease, Failure(str(error)))))
+                self._reportable.set()
                 continue
             together = [lease for lease in held if not lease.lease.alone]
             for start in range(0, len(together), size):
@@ -180,20 +188,21 @@ class Agent:
     # -- run
 
     async def _run(self, batch: _Batch) -> None:
-        now = asyncio.get_running_loop().time()
-        # What was handed back, revoked, or can't be trusted any more is not begun.
-        leases = [lease for lease in batch.leases if self._held.holds(lease) and lease.trusted_until > now]
-        untrusted = [lease for lease in batch.leases if self._held.holds(lease) and lease.trusted_until <= now]
-        self._held.drop(lease.key for lease in untrusted)
-        if not leases:
-            self._freed.set()
-            return
-        outcomes = await self._runner.run(batch.work, leases)
-        for lease, outcome in zip(leases, outcomes, strict=True):
+        for lease, outcome in await self._runner.run(batch.work, batch.leases, self._begun):
             if self._held.holds(lease):
                 self._outcomes.append((lease, outcome))
         self._reportable.set()
         self._freed.set()
+
+    def _begun(self, leases: Sequence[HeldLease]) -> list[HeldLease]:
+        """Begins these but for what was handed back, revoked, or can't be trusted any more."""
+        now = asyncio.get_running_loop().time()
+        held = [lease for lease in leases if self._held.holds(lease)]
+        self._held.drop(lease.key for lease in held if lease.trusted_until <= now)
+        begun = [lease for lease in held if lease.trusted_until > now]
+        for lease in begun:
+            lease.begun = True
+        return begun
 
     async def _run_alone(self, batch: _Batch) -> None:
         """An item that may have killed its worker: everything else ends first, and the scheduler knows before it
@@ -225,8 +234,22 @@ class Agent:
     # -- report
 
     def _take_outcomes(self) -> list[tuple[HeldLease, pb.Outcome]]:
-        taken, self._outcomes = self._outcomes[:MAX_REPORT], self._outcomes[MAX_REPORT:]
+        count = size = 0
+        for _, outcome in self._outcomes[:MAX_REPORT]:
+            size += outcome.ByteSize()
+            if count and size > MAX_REPORT_BYTES:
+                break
+            count += 1
+        taken, self._outcomes = self._outcomes[:count], self._outcomes[count:]
         return taken
+
+    def _unreported(self, outcomes: list[tuple[HeldLease, pb.Outcome]], error: PenstockError) -> None:
+        """They wait for the next report; those that will never be taken are forgotten, and their leases expire."""
+        if isinstance(error, InvalidInput | TooLarge) and outcomes:
+            log.error("a report is given up", outcomes=len(outcomes), error=error.message)
+            self._settled(outcomes, ())
+        else:
+            self._outcomes[:0] = outcomes
 
     async def _report(self) -> None:
         while True:
@@ -254,7 +277,7 @@ class Agent:
                 self._over.set()
                 return
             except PenstockError as error:
-                self._outcomes[:0] = outcomes
+                self._unreported(outcomes, error)
                 failures = await self._pause(failures, "report", error)
             finally:
                 self._reporting -= len(outcomes)

@@ -5,21 +5,28 @@ Pure bookkeeping: no gRPC, no clock of its own. Times are monotonic seconds hand
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from penstock.v1 import scheduler_pb2 as pb
 
-__all__ = ["Held", "HeldLease", "LeaseKey"]
+__all__ = ["Call", "Held", "HeldLease", "LeaseKey"]
 
 LeaseKey = tuple[str, int, int, int]
 """(run id, stage, seq, attempt)."""
 
 
 @dataclass(eq=False)
+class Call:
+    """One call of a processor, over `left` leases; `revoked` is called when none of them is left."""
+
+    left: int
+    revoked: Callable[[], None]
+
+
+@dataclass(eq=False)
 class HeldLease:
-    """One lease. `trusted_until` is monotonic; `cancelled` is set when it was revoked."""
+    """One lease. `trusted_until` is monotonic; `call` is what executes it now."""
 
     run_id: str
     stage: int
@@ -28,7 +35,7 @@ class HeldLease:
     begun: bool = False
     progress: float = 0.0
     phase: str = ""
-    cancelled: asyncio.Event | None = field(default=None)
+    call: Call | None = None
 
     @property
     def key(self) -> LeaseKey:
@@ -62,10 +69,12 @@ class Held:
         return self._leases.get(lease.key) is lease
 
     def revoke(self, key: LeaseKey) -> None:
-        """The scheduler took it back: its processor is told, its outcome will not be reported."""
+        """The scheduler took it back: its outcome will not be reported. A call that has lost all its leases is told."""
         lease = self._leases.pop(key, None)
-        if lease is not None and lease.cancelled is not None:
-            lease.cancelled.set()
+        if lease is not None and lease.call is not None:
+            lease.call.left -= 1
+            if not lease.call.left:
+                lease.call.revoked()
 
     def get(self, key: LeaseKey) -> HeldLease | None:
         return self._leases.get(key)

@@ -7,14 +7,17 @@ never an end of the worker.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from penstock.processor import (
+    INLINE_BYTES,
     Context,
     Failure,
     Outcome,
@@ -32,13 +35,18 @@ from penstock.runtime import metrics
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.errors import PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
+from penstock.v1 import common_pb2
 from penstock.v1 import scheduler_pb2 as pb
-from worker.held import HeldLease
+from worker.held import Call, HeldLease
 
-__all__ = ["Runner", "StageWork"]
+__all__ = ["Runner", "StageWork", "failed"]
 
-INLINE_RESULT_BYTES = 64_000
 MAX_ERROR_CHARACTERS = 4_000
+MAX_WORDS_CHARACTERS = 100
+"""Of an error's kind and of a phase."""
+
+CANCEL_SECONDS = 5.0
+"""For a processor that was told to stop; then its call is cancelled as at its deadline."""
 
 log = get_logger("runner")
 
@@ -70,73 +78,99 @@ class Runner:
         for name in processor_names():
             try:
                 found[name] = load_processor(name).version
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 log.error("a processor can't be loaded", processor=name, error=str(error), exc_info=error)
         return found
 
     def batch_size(self, processor: str) -> int:
+        """Most items of one `run`. Raises ProcessorError when the processor can't be made."""
         return self._instance(processor).batch_size
 
-    async def run(self, work: StageWork, leases: Sequence[HeldLease]) -> list[pb.Outcome]:
-        """One outcome for each lease, in order. Never raises but for cancellation."""
-        started = time.monotonic()
-        answers: Sequence[Any]  # a processor may answer anything
-        try:
-            instance = self._instance(work.processor)
-            parameters = self._typed(work, instance)
-            items = [await self._item(work, lease) for lease in leases]
-            metrics.BATCH_ITEMS.labels(work.processor).observe(len(items))
-            if instance.concurrency:
-                gate = self._gates.setdefault(work.processor, asyncio.Semaphore(instance.concurrency))
-                async with gate:
-                    answers = await self._call(instance, parameters, work, items, leases)
-            else:
-                answers = await self._call(instance, parameters, work, items, leases)
-        except Exception as error:
-            answers = [_failure(error)] * len(leases)
-        if len(answers) != len(leases):
-            text = f"processor {work.processor} answered {len(answers)} outcomes for {len(leases)} items"
-            answers = [Failure(text, kind="invalid_result", permanent=True)] * len(leases)
-        duration_ms = int((time.monotonic() - started) * 1000)
-        return [await self._outcome(lease, answer, duration_ms) for lease, answer in zip(leases, answers, strict=True)]
-
-    async def _call(
+    async def run(
         self,
-        instance: Processor[Any],
-        parameters: Parameters,
         work: StageWork,
-        items: list[WorkItem],
         leases: Sequence[HeldLease],
-    ) -> Sequence[Outcome]:
+        begin: Callable[[Sequence[HeldLease]], Sequence[HeldLease]],
+    ) -> list[tuple[HeldLease, pb.Outcome]]:
+        """An outcome for each lease that was begun, in order. Never raises but for cancellation.
+
+        begin: called as soon as the processor takes another call; gives back those that may still be executed.
+        """
+        most = self._instance(work.processor).concurrency or sys.maxsize
+        async with self._gates.setdefault(work.processor, asyncio.Semaphore(most)):
+            begun = begin(leases)
+            started = time.monotonic()
+            answers = await self._answers(work, begun) if begun else []
+            duration_ms = int((time.monotonic() - started) * 1000)
+        return list(zip(begun, await self._outcomes(begun, answers, duration_ms), strict=True))
+
+    async def _answers(self, work: StageWork, leases: Sequence[HeldLease]) -> list[Any]:
+        """What the processor answers for each; why, when an item's payload can't be read."""
+        items = await self._items(work, leases)
+        ready = [(lease, item) for lease, item in zip(leases, items, strict=True) if isinstance(item, WorkItem)]
+        metrics.BATCH_ITEMS.labels(work.processor).observe(len(items))
+        answers = iter(await self._call(work, *zip(*ready, strict=True)) if ready else ())
+        return [item if isinstance(item, Failure) else next(answers) for item in items]
+
+    async def _call(self, work: StageWork, leases: Sequence[HeldLease], items: Sequence[WorkItem]) -> Sequence[Any]:
+        """As many answers as items, whatever they are."""
+        loop = asyncio.get_running_loop()
         seconds = work.max_run_seconds or 600
+        limit = asyncio.timeout(seconds)
         cancelled = asyncio.Event()
 
         def progress(share: float, phase: str) -> None:
             for lease in leases:
-                lease.progress, lease.phase = share, phase
+                lease.progress, lease.phase = share, _words(phase, MAX_WORDS_CHARACTERS)
 
-        for lease in leases:
-            lease.begun = True
-            lease.cancelled = cancelled if len(leases) == 1 else None
-        context = Context(
-            parameters=parameters,
-            blobs=self._blobs,
-            deadline=asyncio.get_running_loop().time() + seconds,
-            services=self._services,
-            cancelled=cancelled,
-            on_progress=progress,
-        )
+        def revoked() -> None:
+            cancelled.set()
+            if not limit.expired():
+                limit.reschedule(min(loop.time() + CANCEL_SECONDS, context.deadline))
+
         try:
-            async with asyncio.timeout(seconds):
+            instance = self._instance(work.processor)
+            context = Context(
+                parameters=self._typed(work, instance),
+                blobs=self._blobs,
+                deadline=loop.time() + seconds,
+                services=self._services,
+                cancelled=cancelled,
+                on_progress=progress,
+            )
+            async with limit:
+                call = Call(len(leases), revoked)
+                for lease in leases:
+                    lease.call = call
+                answers: Sequence[Outcome]
                 if instance.batch_size > 1:
-                    return await instance.process_batch(items, context)
-                return [await instance.process(items[0], context)]
-        except TimeoutError:
-            return [Failure(f"not done within {seconds} s (max_run_seconds)", kind="timeout")] * len(items)
+                    answers = await instance.process_batch(items, context)
+                else:
+                    answers = [await instance.process(items[0], context)]
+        # A processor may raise what would end the worker: SystemExit, or a cancellation that nobody asked for.
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            if isinstance(error, TimeoutError) and limit.expired():
+                failure = Failure(f"not done within {seconds} s (max_run_seconds)", kind="timeout")
+            else:
+                failure = _failure(error)
+            return [failure] * len(items)
+        finally:
+            for lease in leases:
+                lease.call = None
+        told = f"{len(answers)} outcomes" if isinstance(answers, Sequence) else f"a {type(answers).__name__}"
+        if not isinstance(answers, Sequence) or len(answers) != len(items):
+            return [_invalid(f"processor {work.processor} answered {told} for {len(items)} items")] * len(items)
+        return answers
 
     def _instance(self, name: str) -> Processor[Any]:
         if name not in self._processors:
-            self._processors[name] = load_processor(name)()
+            try:
+                self._processors[name] = load_processor(name)()
+            except (Exception, SystemExit) as error:
+                raise ProcessorError(f"processor {name} can't be made: {_told(error)}") from error
         return self._processors[name]
 
     def _typed(self, work: StageWork, instance: Processor[Any]) -> Parameters:
@@ -146,68 +180,122 @@ class Runner:
             self._parameters[key] = validate_parameters(type(instance), values)
         return self._parameters[key]
 
-    async def _item(self, work: StageWork, held: HeldLease) -> WorkItem:
-        lease = held.lease
-        payload = lease.payload
-        if lease.HasField("payload_blob"):
-            payload = await asyncio.to_thread(self._blobs.get, lease.payload_blob.sha256)
+    async def _items(self, work: StageWork, leases: Sequence[HeldLease]) -> list[WorkItem | Failure]:
+        def read() -> list[WorkItem | Failure]:
+            return [self._item(work, held.lease) for held in leases]
+
+        if any(held.lease.HasField("payload_blob") for held in leases):
+            return await asyncio.to_thread(read)
+        return read()
+
+    def _item(self, work: StageWork, lease: pb.Lease) -> WorkItem | Failure:
+        try:
+            payload = self._blobs.get(lease.payload_blob.sha256) if lease.HasField("payload_blob") else lease.payload
+            values = orjson.loads(payload) if payload else {}
+        except (PenstockError, orjson.JSONDecodeError) as error:
+            return _failure(error)
         return WorkItem(
             run_id=work.run_id,
             stage=work.stage,
             seq=lease.seq,
             key=lease.key,
             group=lease.group,
-            payload=orjson.loads(payload) if payload else {},
+            payload=values,
             attempt=lease.attempt,
             tries=lease.tries,
         )
 
-    async def _outcome(self, held: HeldLease, answer: Any, duration_ms: int) -> pb.Outcome:
-        lease = held.lease
-        if isinstance(answer, Failure):
-            return pb.Outcome(
-                seq=lease.seq,
-                attempt=lease.attempt,
-                kind=pb.OUTCOME_KIND_FAILED,
-                error_kind=answer.kind,
-                error=answer.message[:MAX_ERROR_CHARACTERS],
-                duration_ms=duration_ms,
-                no_try=answer.no_try,
-                permanent=answer.permanent,
-            )
-        if not isinstance(answer, Result):
-            text = f"the processor answered a {type(answer).__name__}, not a Result or a Failure"
-            return await self._outcome(held, Failure(text, kind="invalid_result", permanent=True), duration_ms)
-        try:
-            data = b"" if answer.value is None else orjson.dumps(answer.value)
-            blob = answer.blob
-            if len(data) > INLINE_RESULT_BYTES and blob is None:
-                blob = await asyncio.to_thread(self._blobs.put, data)
-                data = b""
-        except TypeError as error:
-            text = f"its result is no JSON: {error}"
-            return await self._outcome(held, Failure(text, kind="invalid_result", permanent=True), duration_ms)
-        except PenstockError as error:
-            return await self._outcome(held, _failure(error), duration_ms)
-        if len(data) > INLINE_RESULT_BYTES:
-            text = f"its result has {len(data)} bytes beside a blob; {INLINE_RESULT_BYTES} are possible"
-            return await self._outcome(held, Failure(text, kind="invalid_result", permanent=True), duration_ms)
-        return pb.Outcome(
-            seq=lease.seq,
-            attempt=lease.attempt,
-            kind=pb.OUTCOME_KIND_COMPLETED,
-            result=data,
-            result_blob=blob,
-            duration_ms=duration_ms,
-        )
+    async def _outcomes(
+        self, leases: Sequence[HeldLease], answers: Sequence[Any], duration_ms: int
+    ) -> list[pb.Outcome]:
+        kept = [_kept(answer) for answer in answers]
+        large = [
+            (place, one.data)
+            for place, one in enumerate(kept)
+            if isinstance(one, _Kept) and one.blob is None and len(one.data) > INLINE_BYTES
+        ]
+        if large:
+            try:
+                refs = await asyncio.to_thread(self._blobs.put_many, [data for _, data in large])
+                kept_large: list[_Kept | Failure] = [_Kept(b"", ref) for ref in refs]
+            except Exception as error:
+                kept_large = [_failure(error)] * len(large)
+            for (place, _), one in zip(large, kept_large, strict=True):
+                kept[place] = one
+        return [
+            failed(lease, one, duration_ms) if isinstance(one, Failure) else _completed(lease, one, duration_ms)
+            for lease, one in zip(leases, kept, strict=True)
+        ]
 
 
-def _failure(error: Exception) -> Failure:
+@dataclass(frozen=True)
+class _Kept:
+    """A result as it is recorded: JSON, and a blob or None."""
+
+    data: bytes
+    blob: common_pb2.BlobRef | None
+
+
+def _kept(answer: Any) -> _Kept | Failure:
+    if isinstance(answer, Failure):
+        return answer
+    if not isinstance(answer, Result):
+        return _invalid(f"the processor answered a {type(answer).__name__}, not a Result or a Failure")
+    try:
+        data = b"" if answer.value is None else orjson.dumps(answer.value)
+    except TypeError as error:
+        return _invalid(f"its result is no JSON: {error}")
+    if answer.blob is not None and not (isinstance(answer.blob, common_pb2.BlobRef) and len(answer.blob.sha256) == 64):
+        return _invalid("its blob is no answer of context.blobs.put")
+    if answer.blob is not None and len(data) > INLINE_BYTES:
+        return _invalid(f"its result has {len(data)} bytes beside a blob; {INLINE_BYTES} are possible")
+    return _Kept(data, answer.blob)
+
+
+def _completed(held: HeldLease, kept: _Kept, duration_ms: int) -> pb.Outcome:
+    return pb.Outcome(
+        seq=held.lease.seq,
+        attempt=held.lease.attempt,
+        kind=pb.OUTCOME_KIND_COMPLETED,
+        result=kept.data,
+        result_blob=kept.blob,
+        duration_ms=duration_ms,
+    )
+
+
+def failed(held: HeldLease, failure: Failure, duration_ms: int = 0) -> pb.Outcome:
+    """The outcome of a lease that ended so."""
+    return pb.Outcome(
+        seq=held.lease.seq,
+        attempt=held.lease.attempt,
+        kind=pb.OUTCOME_KIND_FAILED,
+        error_kind=_words(failure.kind, MAX_WORDS_CHARACTERS),
+        error=_words(failure.message, MAX_ERROR_CHARACTERS),
+        duration_ms=duration_ms,
+        no_try=bool(failure.no_try),
+        permanent=bool(failure.permanent),
+    )
+
+
+def _invalid(message: str) -> Failure:
+    return Failure(message, kind="invalid_result", permanent=True)
+
+
+def _failure(error: BaseException) -> Failure:
     if isinstance(error, ServiceUnavailable | Unavailable):
         return Failure(str(error), kind="unavailable", no_try=True)
     if isinstance(error, ProcessorError):
         return Failure(str(error), kind=error.kind, permanent=error.permanent)
     if isinstance(error, PenstockError):
         return Failure(error.message)
-    log.error("a processor raised", error=str(error), exc_info=error)
-    return Failure(f"{type(error).__name__}: {error}")
+    log.error("a processor raised", error=_told(error), exc_info=error)
+    return Failure(_told(error))
+
+
+def _told(error: BaseException) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()
+
+
+def _words(text: object, most: int) -> str:
+    """What a processor said, so that a message takes it: names of files may hold half a surrogate pair."""
+    return str(text)[:most].encode("utf-8", "replace").decode()

@@ -44,7 +44,7 @@ async def make_agent(world: World) -> AsyncIterator[MakeAgent]:
     """Starts an agent that serves until the test is over."""
     tasks: list[asyncio.Task[None]] = []
 
-    def make(**settings: object) -> Agent:
+    def make(stub: scheduler_pb2_grpc.LeaseServiceAsyncStub | None = None, **settings: object) -> Agent:
         assert world.settings.blobs is not None
         runner = Runner(BlobStore(world.settings.blobs), {})
         session = pb.WorkerSession(
@@ -54,7 +54,7 @@ async def make_agent(world: World) -> AsyncIterator[MakeAgent]:
             processors=runner.versions(),
         )
         section = WorkerSection.model_validate({"slots": 8, "poll_seconds": 1.0, "drain_seconds": 2.0, **settings})
-        agent = Agent(session, scheduler_pb2_grpc.LeaseServiceStub(world.channel()), runner, section)
+        agent = Agent(session, stub or scheduler_pb2_grpc.LeaseServiceStub(world.channel()), runner, section)
         tasks.append(asyncio.create_task(agent.serve()))
         return agent
 

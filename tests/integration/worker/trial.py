@@ -5,17 +5,42 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from pydantic import Field
 
 from penstock.processor import Context, Failure, Outcome, Parameters, Processor, ProcessorError, Result, WorkItem
 
-__all__ = ["TrialProcessor", "install"]
+__all__ = ["BatchedProcessor", "GatedProcessor", "TrialProcessor", "install"]
+
+
+class Ending(BaseException):
+    """What `except Exception` does not catch."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("and it can't even be told")
+
+
+RAISED: dict[str, BaseException] = {
+    "raise": RuntimeError("a plain defect"),
+    "time_out_itself": TimeoutError("the site is slow"),
+    "exit": SystemExit(3),
+    "interrupt": KeyboardInterrupt(),
+    "cancel": asyncio.CancelledError("by itself"),
+    "end": Ending(),
+}
+ANSWERED: dict[str, object] = {
+    "not_json": Result({"what": object()}),
+    "nothing": None,
+    "no_blob": Result(1, blob="abc"),  # type: ignore[arg-type]
+    "half_a_character": Failure("a name that is no text: \udcff"),
+    "no_words": Failure(None, kind="k" * 1_000),  # type: ignore[arg-type]
+}
 
 
 class TrialParameters(Parameters):
     mode: str = Field("complete", description="What to do with an item.")
+    size: int = Field(0, description="Characters of the result.")
 
 
 class TrialProcessor(Processor[TrialParameters]):
@@ -47,16 +72,14 @@ class TrialProcessor(Processor[TrialParameters]):
 
     async def _do(self, item: WorkItem, context: Context[TrialParameters]) -> Outcome:
         mode = context.parameters.mode
-        if mode == "raise":
-            raise RuntimeError("a plain defect")
+        if mode in RAISED:
+            raise RAISED[mode]
+        if mode in ANSWERED:
+            return cast("Outcome", ANSWERED[mode])
         if mode == "refuse":
             raise ProcessorError("this item can't be done", permanent=True)
         if mode == "hang":
             await asyncio.sleep(3600)
-        if mode == "not_json":
-            return Result({"what": object()})
-        if mode == "large":
-            return Result("x" * 200_000)
         if mode == "wait":
             context.progress(0.5, "waiting")
             cancelled = asyncio.create_task(context.cancelled.wait())
@@ -69,7 +92,35 @@ class TrialProcessor(Processor[TrialParameters]):
                 return Failure("cancelled")
         if mode == "brief":
             await asyncio.sleep(0.01)
+        if context.parameters.size:
+            return Result("x" * context.parameters.size)
         return Result({"key": item.key, "payload": dict(item.payload)})
+
+
+class GatedProcessor(TrialProcessor):
+    """One call at once: its other items wait in the worker."""
+
+    name = "gated"
+    concurrency = 1
+
+
+class BatchedProcessor(TrialProcessor):
+    """Items in fours."""
+
+    name = "batched"
+    batch_size = 4
+
+    async def process_batch(self, items: Sequence[WorkItem], context: Context[TrialParameters]) -> Sequence[Outcome]:
+        return await asyncio.gather(*(self.process(item, context) for item in items))
+
+
+class NeverMadeProcessor(TrialProcessor):
+    """Loads, but can't be made."""
+
+    name = "never-made"
+
+    def __init__(self) -> None:
+        raise OSError("no model on this machine")
 
 
 class MiscountingProcessor(Processor[Parameters]):
@@ -83,6 +134,24 @@ class MiscountingProcessor(Processor[Parameters]):
         return [Result()] * (len(items) - 1)
 
 
+class SilentProcessor(Processor[Parameters]):
+    """Answers no list at all."""
+
+    name = "silent"
+    version = "1"
+    batch_size = 10
+
+    async def process_batch(self, items: Sequence[WorkItem], context: Context[Any]) -> Sequence[Outcome]:
+        return None  # type: ignore[return-value]
+
+
+class UnboundedProcessor(TrialProcessor):
+    """A batch of no items is none."""
+
+    name = "unbounded"
+    batch_size = 0
+
+
 def install(folder: Path) -> None:
     """Writes a distribution into `folder` that names the processors of this module."""
     information = folder / "penstock_trial-1.dist-info"
@@ -91,6 +160,11 @@ def install(folder: Path) -> None:
     (information / "entry_points.txt").write_text(
         "[penstock.processors]\n"
         f"trial = {__name__}:TrialProcessor\n"
+        f"gated = {__name__}:GatedProcessor\n"
+        f"batched = {__name__}:BatchedProcessor\n"
+        f"never-made = {__name__}:NeverMadeProcessor\n"
         f"miscounting = {__name__}:MiscountingProcessor\n"
+        f"silent = {__name__}:SilentProcessor\n"
+        f"unbounded = {__name__}:UnboundedProcessor\n"
         "broken = no.such.module:Processor\n"
     )
