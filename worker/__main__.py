@@ -17,6 +17,7 @@ from penstock.runtime.settings import Settings, load
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
 from worker.agent import Agent
+from worker.processors.extract_child import Extractor
 from worker.runner import Runner
 
 
@@ -27,7 +28,12 @@ async def serve(settings: Settings) -> None:
         "scheduler": open_channel(settings.scheduler_address, token),
         "analyzer": open_channel(settings.analyzer_address, token),
     }
-    runner = Runner(BlobStore(settings.blob_folder()), channels)
+    extractor = Extractor(
+        settings.worker.extract_seconds,
+        settings.worker.extract_memory_bytes,
+        asyncio.Semaphore(max(1, os.cpu_count() or 1)),
+    )
+    runner = Runner(BlobStore(settings.blob_folder()), {**channels, "extractor": extractor})
     session = pb.WorkerSession(
         session=os.environ.get("PENSTOCK_WORKER_SESSION") or random_id("session"),
         worker=f"{socket.gethostname()}/{os.getpid()}",

@@ -56,7 +56,7 @@ class CollectionProcessor(Processor[CollectionParameters]):
             raise ProcessorError("the item names no documents_stage", permanent=True)
         analyzer = analyzer_pb2_grpc.AnalyzerServiceStub(context.services["analyzer"])
         left = max(1.0, context.deadline - asyncio.get_running_loop().time() - 1.0)
-        outcomes = _Outcomes(item.run_id, stage, context)
+        outcomes = _Outcomes(item.run_id, stage, context, left)
         try:
             done = False
             with outcomes.noticed(), calling():
@@ -68,6 +68,8 @@ class CollectionProcessor(Processor[CollectionParameters]):
             with calling():
                 kept = await analyzer.GetCollection(analyzer_pb2.GetCollectionRequest(run_id=item.run_id))
         except Unavailable as error:
+            if error.code == "deadline_exceeded":
+                raise ProcessorError(f"the collection was not done within {left:.0f} s", kind="timeout") from error
             raise ServiceUnavailable(error.message, kind="unavailable") from error
         except PenstockError as error:
             raise ProcessorError(f"the collection could not be made: {error.message}") from error
@@ -87,8 +89,9 @@ class _Outcomes:
     gRPC turns an error in a request stream into a cancelled call: the error is kept here, to be raised instead.
     """
 
-    def __init__(self, run_id: str, stage: int, context: Context[CollectionParameters]) -> None:
+    def __init__(self, run_id: str, stage: int, context: Context[CollectionParameters], seconds: float) -> None:
         self._run_id = run_id
+        self._seconds = seconds
         self._request = scheduler_pb2.ReadOutcomesRequest(
             run_id=run_id, stage=stage, states=[scheduler_pb2.ITEM_STATE_COMPLETED]
         )
@@ -109,7 +112,7 @@ class _Outcomes:
         yield analyzer_pb2.AnalyzeCollectionRequest(header=header)
         try:
             with calling():
-                async for answer in self._scheduler.ReadOutcomes(self._request):
+                async for answer in self._scheduler.ReadOutcomes(self._request, timeout=self._seconds):
                     for start in range(0, len(answer.items), _PART_DOCUMENTS):
                         documents = [_document(item) for item in answer.items[start : start + _PART_DOCUMENTS]]
                         yield analyzer_pb2.AnalyzeCollectionRequest(

@@ -17,13 +17,12 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from typing import Literal
 
 import orjson
 from pydantic import Field
 
 from penstock.processor import Context, Failure, Outcome, Parameters, Processor, Result, WorkItem
-from penstock.runtime import settings
 from penstock.runtime.channel import calling
 from penstock.runtime.errors import InvalidInput, NotFound, PenstockError, TooLarge, Unavailable
 from penstock.v1 import analyzer_pb2, analyzer_pb2_grpc
@@ -69,9 +68,6 @@ class DocumentProcessor(Processor[DocumentParameters]):
     parameters_type = DocumentParameters
     batch_size = 32
     concurrency = 3
-
-    def __init__(self) -> None:
-        self._made: Extractor | None = None
 
     async def process_batch(self, items: Sequence[WorkItem], context: Context[DocumentParameters]) -> Sequence[Outcome]:
         outcomes: dict[int, Outcome] = {}
@@ -119,21 +115,12 @@ class DocumentProcessor(Processor[DocumentParameters]):
             file = await asyncio.to_thread(context.blobs.open, str(item.payload["blob"]))
         except (NotFound, InvalidInput) as error:
             return _permanent(error.message)
+        extractor: Extractor = context.services["extractor"]
         with contextlib.closing(file):
-            return await self._text_of(_kind(item), file)
-
-    async def _text_of(self, kind: str, file: BinaryIO) -> str | Failure:
-        try:
-            return await self._extractor().text(kind, file)
-        except Unreadable as error:
-            return _permanent(str(error))
-
-    def _extractor(self) -> Extractor:
-        if self._made is None:
-            section = settings.load().worker
-            places = asyncio.Semaphore(max(1, os.cpu_count() or 1))
-            self._made = Extractor(section.extract_seconds, section.extract_memory_bytes, places)
-        return self._made
+            try:
+                return await extractor.text(_kind(item), file)
+            except Unreadable as error:
+                return _permanent(str(error))
 
 
 def _groups(items: Sequence[WorkItem]) -> Iterator[list[int]]:

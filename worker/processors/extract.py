@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterator
 
 from worker.processors.extract_text import Unreadable, decode
 
-__all__ = ["EXIT_NO_MEMORY", "EXIT_UNREADABLE", "KINDS", "main"]
+__all__ = ["EXIT_UNREADABLE", "KINDS", "main"]
 
 EXIT_UNREADABLE = 3
-EXIT_NO_MEMORY = 4
+_EXIT_NO_MEMORY = 4
 MAX_TEXT_CHARACTERS = 10 << 20
 
 _PR_SET_PDEATHSIG = 1
@@ -168,7 +168,7 @@ def main(kind: str, seconds: str, memory_bytes: str) -> int:
     except Unreadable as error:
         answer, code = str(error).encode("utf-8", "replace"), EXIT_UNREADABLE
     except (MemoryError, RecursionError):
-        return EXIT_NO_MEMORY
+        return _EXIT_NO_MEMORY
     sys.stdout.buffer.write(answer)
     sys.stdout.buffer.flush()
     return code

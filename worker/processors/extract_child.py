@@ -14,11 +14,11 @@ import sys
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from worker.processors.extract import EXIT_UNREADABLE
 from worker.processors.extract_text import Unreadable, require_text
 
 __all__ = ["Extractor"]
 
-EXIT_UNREADABLE = 3  # as in worker.processors.extract
 MAX_ANSWER_BYTES = 48 << 20
 """UTF-8 of the largest text that a child may give."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 
 from pydantic import Field
@@ -28,5 +29,6 @@ class NoopProcessor(Processor[NoopParameters]):
 
     async def process_batch(self, items: Sequence[WorkItem], context: Context[NoopParameters]) -> Sequence[Outcome]:
         if context.parameters.sleep_seconds:
-            await asyncio.sleep(context.parameters.sleep_seconds)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(context.cancelled.wait(), context.parameters.sleep_seconds)
         return [_DONE] * len(items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -75,12 +76,16 @@ class Scheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     def __init__(self, count: int = 1_200) -> None:
         self.count = count
         self.error: PenstockError | None = None
+        self.stands_still = False
         self.asked: scheduler_pb2.ReadOutcomesRequest | None = None
+        self.seconds: float | None = None
 
     async def ReadOutcomes(
         self, request: scheduler_pb2.ReadOutcomesRequest, context: Context
     ) -> AsyncIterator[scheduler_pb2.ReadOutcomesResponse]:
-        self.asked = request
+        self.asked, self.seconds = request, context.time_remaining()
+        if self.stands_still:
+            await asyncio.sleep(3600)
         for start in range(0, self.count, 700):
             yield scheduler_pb2.ReadOutcomesResponse(
                 items=[_outcome(seq) for seq in range(start, min(start + 700, self.count))]

@@ -66,6 +66,8 @@ async def test_every_outcome_reaches_the_analyzer_once(bench: Bench) -> None:
     assert second.summary.confidence_level == analyzer_pb2.CONFIDENCE_LEVEL_UNCERTAIN
     assert (second.summary.high, second.summary.medium, second.summary.low, second.summary.uncertain) == (1, 2, 3, 4)
     assert bench.told == [(0.5, "clusters"), (1.0, "done")]
+    assert bench.scheduler.seconds is not None, "the stream has a deadline"
+    assert 50 < bench.scheduler.seconds < 60
     assert bench.scheduler.asked == scheduler_pb2.ReadOutcomesRequest(
         run_id="run-1", stage=0, states=[scheduler_pb2.ITEM_STATE_COMPLETED]
     )
@@ -96,3 +98,11 @@ async def test_what_the_analyzer_refuses_fails_the_item(bench: Bench) -> None:
     with pytest.raises(ProcessorError, match="no") as told:
         await CollectionProcessor().process(ITEM, bench.context)
     assert not isinstance(told.value, ServiceUnavailable)
+
+
+async def test_what_is_not_done_in_its_time_costs_a_try(bench: Bench) -> None:
+    bench.scheduler.stands_still = True
+    bench.context.deadline = asyncio.get_running_loop().time()
+    with pytest.raises(ProcessorError, match="not done within 1 s") as told:
+        await CollectionProcessor().process(ITEM, bench.context)
+    assert told.value.kind == "timeout"

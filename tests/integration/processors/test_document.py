@@ -21,6 +21,7 @@ from tests.integration.processors.servers import Analyzer, serve
 from tests.unit.processors.samples import docx_of, pdf_of
 from worker.processors import document
 from worker.processors.document import DocumentParameters, DocumentProcessor
+from worker.processors.extract_child import Extractor
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Bench:
             "parameters": DocumentParameters(granularity="paragraph"),
             "blobs": self.blobs,
             "deadline": asyncio.get_running_loop().time() + 60,
-            "services": {"analyzer": self.channel},
+            "services": {"analyzer": self.channel, "extractor": Extractor(20.0, 512 << 20, asyncio.Semaphore(2))},
             **fields,
         }
         return Context(**values)  # type: ignore[arg-type]
@@ -53,8 +54,7 @@ class Bench:
 
 
 @pytest_asyncio.fixture
-async def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
-    monkeypatch.delenv("PENSTOCK_DATA", raising=False)
+async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     analyzer = Analyzer()  # type: ignore[abstract]  # what is not called here is not written
     server, port = await serve(analyzer=analyzer)
     channel = open_channel(f"127.0.0.1:{port}", None)
