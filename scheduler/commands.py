@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from penstock.runtime.clock import IdSource
 from penstock.runtime.errors import Conflict, InvalidInput
 from penstock.v1 import planner_pb2
-from scheduler.commit import Effects
 from scheduler.domain.states import (
     ENDED_RUNS,
     RUN_TABLE,
@@ -28,10 +27,12 @@ from scheduler.domain.states import (
 )
 from scheduler.engine import Engine
 from scheduler.plans import Plans
-from scheduler.store.items import ItemRow, Settled, record_attempts, reopen_stopped, rows_of, settle
+from scheduler.store.effects import Effects
+from scheduler.store.items import ItemRow, Settled, record_attempts, rows_of, settle
 from scheduler.store.leases import open_rows
 from scheduler.store.reads import find_run
 from scheduler.store.schema import requests, runs, stages
+from scheduler.store.stopping import reopen_stopped
 from scheduler.store.unit import RunUnit, StageRow, lock
 
 __all__ = ["Answer", "Command", "Commands"]
@@ -65,7 +66,7 @@ class Commands:
 
     async def start(self, *, plan_id: str, name: str, actor: str, request_id: str) -> Answer:
         """Makes and begins a run of a plan. Raises NotFound for the plan, InvalidInput when it has nothing to do."""
-        plan = await self._plans.get(plan_id)
+        plan = await self._plans.keep(plan_id)
         if not plan.stages or not plan.item_count:
             raise InvalidInput(f"plan {plan_id} has no items: nothing to run", code="empty_plan")
         run_id = self._new_id("run")
@@ -130,6 +131,8 @@ def _already(state: RunState, event: RunEvent) -> bool:
 
 
 def _carry_out(unit: RunUnit, effects: Effects, event: RunEvent, command: Command) -> None:
+    if event is not RunEvent.RESUME:
+        unit.run.epoch += 1  # what was proposed before this is void, also when the run goes on at once
     if event is RunEvent.FORCE_STOP:
         _force_stop(unit, effects, command)
         return
@@ -141,7 +144,7 @@ def _carry_out(unit: RunUnit, effects: Effects, event: RunEvent, command: Comman
     elif reopening:
         for stage in unit.stages:
             if stage.state == StageState.STOPPED:
-                reopen_stopped(unit.connection, stage)
+                reopen_stopped(unit.connection, stage.run, stage.stage)
                 stage.stopped = 0
                 begun = stage.start_ms is not None
                 unit.move_stage(stage, StageEvent.REOPEN if begun else StageEvent.REOPEN_UNBEGUN, actor=command.actor)
@@ -149,7 +152,6 @@ def _carry_out(unit: RunUnit, effects: Effects, event: RunEvent, command: Comman
 
 def _force_stop(unit: RunUnit, effects: Effects, command: Command) -> None:
     """Ends what runs without its outcome: from this commit on none is accepted."""
-    unit.run.epoch += 1
     for stage in unit.stages:
         if stage.state != StageState.RUNNING:
             continue
@@ -258,7 +260,7 @@ def _known(connection: sa.Connection, request_id: str, method: str, digest: byte
     if row is None:
         return None
     if row.method != method or row.digest != digest:
-        raise InvalidInput(
+        raise Conflict(
             f"request_id {request_id!r} was used for another request ({row.method}); take a new one",
             code="request_id_reused",
         )

@@ -4,13 +4,13 @@
 transaction and commits. After the commit, and before any call is answered or the next group begins, what each call
 asks of Redis (`Effects`) is done in the order of the commits: so Redis never hears of two commits in the wrong order.
 
-Failure story
-  a call of the group raises   the group is rolled back and every call runs in a transaction of its own.
-  the commit is ambiguous      the connection broke while committing: each call runs again by itself; calls are written
-  so that a repetition is
-                               answered from the rows (a fence that no longer holds, a request id that is known).
-  Redis fails afterwards       the commit stands; leases are rebuilt from SQL under a new generation.
-  the queue is full            RESOURCE_EXHAUSTED, nothing was begun.
+Failure story:
+
+- A call of the group raises: the group is rolled back and every call runs in a transaction of its own.
+- The commit is ambiguous (the connection broke while committing): each call runs again by itself. Calls are written so
+  that a repetition is answered from the rows: a fence that no longer holds, a request id or a grant that is known.
+- Redis fails afterwards: the commit stands; leases are rebuilt from SQL under a new generation.
+- The queue is full: RESOURCE_EXHAUSTED, nothing was begun.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
@@ -27,25 +27,14 @@ import sqlalchemy as sa
 from penstock.runtime import metrics
 from penstock.runtime.errors import Overloaded, Unavailable
 from penstock.runtime.sql import Database
+from scheduler.store.effects import Effects
 from scheduler.store.schema import requests
 
-__all__ = ["Effects", "GroupCommit", "Work"]
+__all__ = ["GroupCommit", "Work"]
 
 T = TypeVar("T")
 
 MAX_GROUP = 64
-
-
-@dataclass
-class Effects:
-    """What a commit means outside SQL. `forget` and `ready` are (run, stage) -> seqs; `changed`: numbers of runs whose
-    state, stage or counters changed; `moved`: of these, the ones whose states changed."""
-
-    forget: dict[tuple[int, int], list[int]] = field(default_factory=dict)
-    ready: dict[tuple[int, int], list[int]] = field(default_factory=dict)
-    renew: dict[tuple[int, int], list[int]] = field(default_factory=dict)
-    changed: set[int] = field(default_factory=set)
-    moved: set[int] = field(default_factory=set)
 
 
 Work = Callable[[sa.Connection, Effects], T]

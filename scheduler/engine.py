@@ -3,6 +3,9 @@
 One acquire is: settle and grant in one transaction, shared with other calls; then Redis hears of it; then the worker.
 An item is granted when that transaction has committed, never before. While `granting` is off (at start, after Redis
 was lost) acquires settle what they report and wait.
+
+What Redis proposed and no transaction granted (the call was cancelled, SQL refused) is handed back at once; a proposal
+that nobody knows of any more is found by the sweep of leases that ran out.
 """
 
 from __future__ import annotations
@@ -22,20 +25,21 @@ from penstock.runtime.logs import get_logger
 from penstock.runtime.settings import SchedulerSection
 from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
-from scheduler.commit import Effects, GroupCommit
+from scheduler.answers import Answers
+from scheduler.commit import GroupCommit
 from scheduler.domain.outcomes import Backoff
 from scheduler.domain.states import ItemState, RunState
 from scheduler.ready import Lost, Ready, StageKey
 from scheduler.store import leases
+from scheduler.store.effects import Effects
 from scheduler.store.endings import Endings, Refusal, Rules
-from scheduler.store.items import Proposal
+from scheduler.store.items import Proposal, rows_of
 from scheduler.translate import refusal_message
 from scheduler.watching import Phase, Watchers
-from scheduler.windows import OpenStage, Windows
+from scheduler.windows import Windows
 
 __all__ = ["Engine"]
 
-INLINE_PAYLOAD_BYTES = 64_000
 MAX_WAIT_SECONDS = 20.0
 MAX_LEASES = 10_000
 REBUILD_SECONDS = 0.5
@@ -61,7 +65,7 @@ class Engine:
         self._settings = settings
         self._windows = windows
         self._ready = ready
-        self._blobs = blobs
+        self._answers = Answers(windows, blobs, settings.lease_term_seconds)
         self._clock = clock
         self._new_id = new_id
         self.commits = GroupCommit(database, self._apply, queue_size=settings.commit_queue)
@@ -73,7 +77,9 @@ class Engine:
         self._lost = asyncio.Event()
         self._lost.set()
         self._wake = asyncio.Event()
-        self._moved: asyncio.Queue[int] = asyncio.Queue()
+        self._moved: set[int] = set()
+        self._move = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def term_ms(self) -> int:
@@ -97,21 +103,22 @@ class Engine:
         first = True
         while True:
             woken = self._wake
-            proposals = await self._propose(request, most, outcomes) if most and self.granting else {}
-            if proposals or outcomes or first:
+            left = deadline - loop.time()
+            proposals = await self._proposed(request, most, outcomes) if most and self.granting else {}
+            # Also the last time, empty-handed: the same call, made twice, may have been granted something meanwhile.
+            if proposals or first or left <= 0:
                 opened = dict(self._windows.stages)
-                answer = await self._record(session, request, outcomes, proposals, again=first)
+                answer = await self._record(session, request, outcomes, proposals)
                 refused += answer.refused
                 outcomes, first = [], False
-                if answer.batches or not most:
-                    return await self._response(answer.batches, refused, opened)
-            left = deadline - loop.time()
-            if left <= 0 or not most:
-                return await self._response([], refused, {})
+                if answer.batches or not most or left <= 0:
+                    response = await self._answers.response(answer.batches, opened)
+                    response.refused.extend(refusal_message(r) for r in refused)
+                    return response
             if proposals:
                 continue
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), left)
+                await asyncio.wait_for(woken.wait(), max(deadline - loop.time(), 0))
 
     async def report(self, request: pb.ReportRequest) -> list[Refusal]:
         """Settles outcomes; answers the refused ones."""
@@ -126,12 +133,13 @@ class Engine:
     async def renew(self, request: pb.RenewRequest) -> pb.RenewResponse:
         """Extends what the rows say is held by this session; names what must be stopped or handed back."""
         session = self._session(request.session)
-        answer = pb.RenewResponse(term_seconds=self._settings.lease_term_seconds)
 
         def work(connection: sa.Connection, effects: Effects) -> pb.RenewResponse:
+            answer = pb.RenewResponse(term_seconds=self._settings.lease_term_seconds)
             confirmed = 0
             for batch in request.held:
-                rows = leases.held_rows(connection, batch.run_id, batch.stage, [held.seq for held in batch.leases])
+                number, state = leases.run_of(connection, batch.run_id) or (0, RunState.STOPPED)
+                rows = rows_of(connection, number, batch.stage, [held.seq for held in batch.leases])
                 for held in batch.leases:
                     row = rows.get(held.seq)
                     lease = pb.LeaseId(run_id=batch.run_id, stage=batch.stage, seq=held.seq, attempt=held.attempt)
@@ -144,16 +152,18 @@ class Engine:
                         answer.revoked.append(lease)
                         continue
                     confirmed = max(confirmed, row.grant_number)
-                    effects.renew.setdefault((row.number, batch.stage), []).append(held.seq)
-                    if not held.begun and row.run_state != RunState.RUNNING:
+                    effects.renew.setdefault((number, batch.stage), []).append(held.seq)
+                    if not held.begun and state is not RunState.RUNNING:
                         answer.wanted_back.append(lease)
             leases.seen(connection, session, self.now_ms(), confirmed=confirmed)
             return answer
 
         response = await self.commits.run(work)
+        revoked = {(lease.run_id, lease.stage, lease.seq, lease.attempt) for lease in response.revoked}
         for batch in request.held:
             for held in batch.leases:
-                if held.phase or held.progress:
+                known = (batch.run_id, batch.stage, held.seq, held.attempt) not in revoked
+                if known and (held.phase or held.progress):
                     self.phases[batch.run_id, batch.stage] = Phase(held.progress, held.phase)
         return response
 
@@ -174,7 +184,7 @@ class Engine:
         return await self.commits.run(work)
 
     async def lose(self, key: StageKey, seqs: Sequence[int], reason: str) -> int:
-        """Ends leases that ran out; returns how many still ran."""
+        """Ends leases that ran out, and takes up again what was never granted; returns how many still ran."""
 
         def work(connection: sa.Connection, effects: Effects) -> int:
             return self._endings(connection, effects).lose(*key, seqs, reason=reason)
@@ -191,9 +201,26 @@ class Engine:
     def _endings(self, connection: sa.Connection, effects: Effects) -> Endings:
         return Endings(connection, effects, self.rules, self.now_ms())
 
+    async def _proposed(
+        self, request: pb.AcquireRequest, most: int, outcomes: Sequence[pb.OutcomeBatch]
+    ) -> dict[StageKey, leases.Offer]:
+        """What Redis offers; when the call is cancelled meanwhile, it goes back."""
+        proposing = asyncio.ensure_future(self._propose(request, most, outcomes))
+        try:
+            return await asyncio.shield(proposing)
+        except asyncio.CancelledError:
+
+            async def undo() -> None:
+                await self._hand_back(await proposing)
+
+            task = asyncio.create_task(undo())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            raise
+
     async def _propose(
         self, request: pb.AcquireRequest, most: int, outcomes: Sequence[pb.OutcomeBatch]
-    ) -> dict[StageKey, list[Proposal]]:
+    ) -> dict[StageKey, leases.Offer]:
         """What Redis offers this worker, with keys and groups from the windows."""
         stages = self._windows.for_worker(request.session.worker_class, dict(request.session.processors))
         if not stages:
@@ -207,27 +234,28 @@ class Engine:
         except (Lost, Unavailable) as error:
             self.redis_lost(str(error) or "its data is gone")
             return {}
-        proposals = {}
+        proposals: dict[StageKey, leases.Offer] = {}
         for stage in stages:
-            seqs = found.get(stage.key)
-            if not seqs:
-                continue
-            missing = self._windows.took(stage, seqs)
+            seqs = found[stage.key].seqs
+            missing = self._windows.took(stage, seqs, found[stage.key].left)
             if missing:
                 try:
                     await self._windows.read_missing(stage, missing)
                 except PenstockError as error:
                     log.warning("items can't be read from the plan now", run_id=stage.run_id, error=error.message)
                     absent = set(missing)
-                    await self._return(stage, [seq for seq in seqs if seq in absent])
+                    await self._hand_back({stage.key: (stage.epoch, [Proposal(seq, "", "") for seq in missing])})
+                    await asyncio.sleep(0.2)
                     seqs = [seq for seq in seqs if seq not in absent]
             if seqs:
-                proposals[stage.key] = [Proposal(seq, stage.items[seq].key, stage.items[seq].group) for seq in seqs]
+                offered = [Proposal(seq, stage.items[seq].key, stage.items[seq].group) for seq in seqs]
+                proposals[stage.key] = stage.epoch, offered
         return proposals
 
-    async def _return(self, stage: OpenStage, seqs: list[int]) -> None:
-        await self._apply([Effects(forget={stage.key: seqs}, ready={stage.key: seqs})])
-        await asyncio.sleep(0.2)
+    async def _hand_back(self, proposals: Mapping[StageKey, leases.Offer]) -> None:
+        """Makes proposals ready again that no transaction has decided about; a grant refuses those that run."""
+        seqs = {key: [proposal.seq for proposal in offered] for key, (_, offered) in proposals.items()}
+        await self._apply([Effects(forget=seqs, ready=seqs)])
 
     @dataclass(frozen=True)
     class _Answer:
@@ -239,11 +267,10 @@ class Engine:
         session: leases.Session,
         request: pb.AcquireRequest,
         outcomes: Sequence[pb.OutcomeBatch],
-        proposals: dict[StageKey, list[Proposal]],
-        *,
-        again: bool,
+        proposals: dict[StageKey, leases.Offer],
     ) -> _Answer:
-        """One transaction; `again`: the grant may be the repetition of one whose answer was lost."""
+        """One transaction. A grant number that was granted already, to a call whose answer was lost, gets the same
+        leases again."""
         generation = self._ready.generation
 
         def work(connection: sa.Connection, effects: Effects) -> Engine._Answer:
@@ -257,55 +284,22 @@ class Engine:
                 confirmed=max(request.grant_number - 1, 0),
             )
             batches: list[leases.GrantedBatch] = []
-            if again and request.max_leases and before == request.grant_number:
+            if request.max_leases and before == request.grant_number:
                 batches = leases.granted_again(connection, session.session, request.grant_number)
-            if proposals and (batches or generation != self._ready.generation or not self.granting):
-                effects.forget.update({key: [p.seq for p in wanted] for key, wanted in proposals.items()})
-                effects.ready.update({key: [p.seq for p in wanted] for key, wanted in proposals.items()})
+            if batches or generation != self._ready.generation or not self.granting:
+                for key, (_, offered) in proposals.items():
+                    leases.give_back(connection, effects, key, [p.seq for p in offered], startable=True)
             elif proposals:
                 batches = leases.grant_batches(connection, effects, session, request.grant_number, proposals, now)
             return Engine._Answer([batch for batch in batches if batch.granted], refused)
 
-        answer = await self.commits.run(work)
+        try:
+            answer = await self.commits.run(work)
+        except PenstockError:
+            await self._hand_back(proposals)
+            raise
         self._counted(answer.refused, outcomes)
         return answer
-
-    async def _response(
-        self, batches: list[leases.GrantedBatch], refused: list[Refusal], opened: Mapping[StageKey, OpenStage]
-    ) -> pb.AcquireResponse:
-        """The answer with payloads; `opened` are the stages as they were when the proposals were made."""
-        response = pb.AcquireResponse(term_seconds=self._settings.lease_term_seconds)
-        for batch in batches:
-            key = batch.stage.run, batch.stage.stage
-            # Granted before a restart, its window may not be open: its items are read for this answer alone.
-            stage = opened.get(key) or OpenStage(key, batch.run_id, batch.plan_id, batch.stage, after_seq=-1)
-            missing = [g.seq for g in batch.granted if g.seq not in stage.items]
-            if missing:
-                await self._windows.read_missing(stage, missing)
-            out = response.batches.add(
-                run_id=batch.run_id,
-                stage=batch.stage.stage,
-                processor=batch.stage.processor,
-                parameters=batch.stage.parameters,
-                max_run_seconds=batch.stage.max_run_seconds,
-            )
-            metrics.LEASES_GRANTED.labels(batch.stage.processor).inc(len(batch.granted))
-            for granted in batch.granted:
-                item = self._windows.granted(stage, granted.seq)
-                lease = out.leases.add(
-                    seq=granted.seq,
-                    attempt=granted.attempt,
-                    key=item.key,
-                    group=item.group,
-                    tries=granted.tries,
-                    alone=granted.alone,
-                )
-                if len(item.payload) > INLINE_PAYLOAD_BYTES:
-                    lease.payload_blob.CopyFrom(self._blobs.put(item.payload))
-                else:
-                    lease.payload = item.payload
-        response.refused.extend(refusal_message(r) for r in refused)
-        return response
 
     def _counted(self, refused: list[Refusal], outcomes: Iterable[pb.OutcomeBatch]) -> list[Refusal]:
         total = sum(len(batch.outcomes) for batch in outcomes)
@@ -321,8 +315,9 @@ class Engine:
         renew: dict[StageKey, list[int]] = {}
         changed: set[int] = set()
         moved: set[int] = set()
+        rebuild = None
         for effect in effects:
-            # In order of the calls: what a later call renews is not forgotten by an earlier one.
+            rebuild = effect.rebuild if effect.rebuild is not None else rebuild
             for target, source in ((forget, effect.forget), (ready, effect.ready), (renew, effect.renew)):
                 for key, seqs in source.items():
                     target.setdefault(key, []).extend(seqs)
@@ -330,17 +325,23 @@ class Engine:
             moved |= effect.moved
         for key, seqs in forget.items():
             if key in renew:
-                renew[key] = [seq for seq in renew[key] if seq not in set(seqs)]
+                # What one call of the group ends, another's renewal does not revive.
+                ended = set(seqs)
+                renew[key] = [seq for seq in renew[key] if seq not in ended]
         ready = {key: seqs for key, seqs in ready.items() if seqs and key in self._windows.stages}
-        if forget or ready or renew:
-            try:
-                await self._ready.apply(forget=forget, ready=ready, renew=renew, expiry_ms=self.now_ms() + self.term_ms)
-            except Unavailable as error:
-                self.redis_lost(error.message)
+        expiry_ms = self.now_ms() + self.term_ms
+        try:
+            if rebuild is not None:
+                await self._ready.rebuild(self._ready.generation, rebuild, expiry_ms)
+            if forget or ready or renew:
+                await self._ready.apply(forget=forget, ready=ready, renew=renew, expiry_ms=expiry_ms)
+        except Unavailable as error:
+            self.redis_lost(error.message)
         for key, seqs in ready.items():
             self._windows.returned(key, len(seqs))
-        for number in moved:
-            self._moved.put_nowait(number)
+        if moved:
+            self._moved |= moved
+            self._move.set()
         self.watchers.wake(changed)
         if ready or forget:
             self.wake()
@@ -373,15 +374,18 @@ class Engine:
                 await asyncio.sleep(REBUILD_SECONDS)
 
     async def _rebuild_once(self) -> None:
-        # In the writer's queue: every grant before this is in the rows, every one after sees the new generation.
-        generation = self._new_id("generation")
-        self._ready.generation = generation
+        # In the writer's queue: every grant before this is in the rows, every one after sees the new generation, and
+        # what is reported after it is forgotten after it.
+        self._ready.generation = self._new_id("generation")
 
         def work(connection: sa.Connection, effects: Effects) -> dict[StageKey, list[int]]:
-            return leases.all_running(connection)
+            effects.rebuild = leases.all_running(connection)
+            return effects.rebuild
 
         leased = await self.commits.run(work)
-        await self._ready.rebuild(generation, leased, self.now_ms() + self.term_ms)
+        if self._lost.is_set():
+            await asyncio.sleep(REBUILD_SECONDS)
+            return
         self.quiet_until_ms = self.now_ms() + self.term_ms
         await self._windows.reopen_all()
         metrics.REDIS_REBUILDS.inc()
@@ -392,16 +396,19 @@ class Engine:
     async def follow(self) -> None:
         """Opens and closes stages after states moved; runs until cancelled."""
         while True:
-            number = await self._moved.get()
-            try:
-                await self._windows.refresh(number)
-            except Unavailable as error:
-                self._moved.put_nowait(number)
-                if error.code == "redis_unavailable":
-                    self.redis_lost(error.message)
-                await asyncio.sleep(0.2)
-                continue
-            self.phases = {key: value for key, value in self.phases.items() if len(self.phases) < 10_000}
+            await self._move.wait()
+            self._move.clear()
+            while self._moved:
+                number = self._moved.pop()
+                try:
+                    await self._windows.refresh(number)
+                except Unavailable as error:
+                    self._moved.add(number)
+                    if error.code == "redis_unavailable":
+                        self.redis_lost(error.message)
+                    await asyncio.sleep(0.2)
+            running = {(stage.run_id, stage.row.stage) for stage in self._windows.stages.values()}
+            self.phases = {key: phase for key, phase in self.phases.items() if key in running}
             self.wake()
 
     async def fed(self) -> None:

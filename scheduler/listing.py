@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from penstock.runtime.errors import NotFound
+from penstock.runtime.errors import InvalidInput, NotFound
 from penstock.runtime.sql import Database
 from penstock.v1 import common_pb2
 from penstock.v1 import scheduler_pb2 as pb
@@ -22,6 +22,7 @@ from scheduler.translate import ITEM_STATES, item_message, no_row_state
 __all__ = ["ItemList"]
 
 WINDOW = 2_000
+MAX_SEQS = 5_000
 MAX_WINDOWS = 50  # of plan items looked through for one page; the page is then short and has a token
 
 
@@ -44,9 +45,11 @@ class ItemList:
         """Items in order of seq after `after_seq`, or exactly `seqs`. Raises NotFound for an unknown stage."""
         run, stage = await asyncio.to_thread(self._stage, number, index)
         if seqs:
+            if len(seqs) > MAX_SEQS:
+                raise InvalidInput(f"{len(seqs)} seqs; at most {MAX_SEQS} at once", code="too_many_seqs")
             wanted = sorted({seq for seq in seqs if 0 <= seq < stage.total})
             plan_items = await self._plans.items(run.plan_id, index, wanted) if wanted else []
-            found = await asyncio.to_thread(self._merged, number, stage, plan_items, states, with_payload)
+            found = await asyncio.to_thread(self._merged, number, stage, plan_items, states, with_payload, wanted)
             return pb.ListItemsResponse(items=found)
         if states and no_row_state(stage) not in states:
             return await self._from_rows(run, stage, states, limit, after_seq, with_payload)
@@ -108,6 +111,7 @@ class ItemList:
         items: Sequence[common_pb2.Item],
         states: Sequence[ItemState],
         with_payload: bool,
+        seqs: Sequence[int] = (),
     ) -> list[pb.RunItem]:
         if not items:
             return []
@@ -120,6 +124,7 @@ class ItemList:
                     stage.stage,
                     after_seq=items[0].seq - 1,
                     up_to_seq=items[-1].seq,
+                    seqs=seqs,
                     limit=items[-1].seq - items[0].seq + 1,
                 )
             }

@@ -20,9 +20,10 @@ class Plans:
         self._channel = open_channel(address, token)
         self._stub = planner_pb2_grpc.PlannerServiceStub(self._channel)
 
-    async def get(self, plan_id: str) -> planner_pb2.Plan:
+    async def keep(self, plan_id: str) -> planner_pb2.Plan:
+        """The plan's head; a draft is one no longer, so that it outlives its run."""
         with calling():
-            return await self._stub.GetPlan(planner_pb2.GetPlanRequest(plan_id=plan_id))
+            return await self._stub.KeepPlan(planner_pb2.KeepPlanRequest(plan_id=plan_id))
 
     async def window(self, plan_id: str, stage: int, after_seq: int, limit: int) -> planner_pb2.ReadPlanItemsResponse:
         """Items with seq > `after_seq`, at most `limit`, in order."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import resources
 
 import redis.asyncio
@@ -20,12 +21,20 @@ import redis.exceptions
 
 from penstock.runtime.errors import InvalidInput, Unavailable
 
-__all__ = ["Lost", "Ready", "StageKey"]
+__all__ = ["Lost", "Proposed", "Ready", "StageKey"]
 
 StageKey = tuple[int, int]
 """(run number, stage)."""
 
 CALL_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """Seqs that were moved to a stage's lease set, and how many are ready still."""
+
+    seqs: list[int]
+    left: int
 
 
 class Lost(Exception):
@@ -71,10 +80,9 @@ class Ready:
 
     async def propose(
         self, stages: Sequence[tuple[StageKey, int]], *, most: int, expiry_ms: int
-    ) -> dict[StageKey, list[int]]:
+    ) -> dict[StageKey, Proposed]:
         """Moves up to `most` ready seqs to the lease sets; `stages` with their concurrency, oldest first. Raises
-        Lost.
-        """
+        Lost."""
         keys = [f"{self._prefix}:generation"]
         for stage, _ in stages:
             keys += [self._key("ready", stage), self._key("leases", stage)]
@@ -83,7 +91,10 @@ class Ready:
             answer = await self._propose(keys=keys, args=arguments)
         if answer is None:
             raise Lost
-        return {stage: [int(seq) for seq in seqs] for (stage, _), seqs in zip(stages, answer, strict=True) if seqs}
+        return {
+            stage: Proposed([int(seq) for seq in seqs], int(left))
+            for (stage, _), (left, *seqs) in zip(stages, answer, strict=True)
+        }
 
     async def feed(self, stage: StageKey, seqs: Sequence[int]) -> None:
         """Makes these seqs ready at their rank."""
@@ -129,18 +140,10 @@ class Ready:
             scores = await self._redis.zmscore(self._key("leases", stage), [str(seq) for seq in seqs])
         return [seq for seq, score in zip(seqs, scores, strict=True) if score is None]
 
-    async def held(self, stages: Sequence[StageKey]) -> dict[StageKey, int]:
-        """Slots held a stage."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for stage in stages:
-            pipeline.zcard(self._key("leases", stage))
-        with _translated():
-            return dict(zip(stages, await pipeline.execute(), strict=True))
-
     async def drop(self, stage: StageKey) -> None:
-        """Forgets an ended stage."""
+        """Forgets what is ready of a stage that gives out nothing now; its leases go one by one."""
         with _translated():
-            await self._redis.delete(self._key("ready", stage), self._key("leases", stage))
+            await self._redis.delete(self._key("ready", stage))
 
     async def rebuild(self, generation: str, leased: Mapping[StageKey, Sequence[int]], expiry_ms: int) -> None:
         """Replaces everything: empty ready sets, these leases until `expiry_ms`, and, last, the generation."""

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from penstock.runtime.errors import InvalidInput
+from penstock.runtime.paging import page_position
 from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
@@ -34,15 +35,6 @@ def page_size(asked: int, default: int, most: int) -> int:
     if asked < 0:
         raise InvalidInput(f"page_size {asked} is negative; 1 to {most} are possible", code="bad_page_size")
     return min(asked or default, most)
-
-
-def token(text: str) -> int | None:
-    """A page token as the number that it holds. Raises InvalidInput for one that we did not make."""
-    if not text:
-        return None
-    if not text.isdecimal():
-        raise InvalidInput(f"page_token {text!r} is none of ours; take it from the page before", code="bad_page_token")
-    return int(text)
 
 
 class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
@@ -71,7 +63,7 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
         if request.skip < 0:
             raise InvalidInput(f"skip {request.skip} is negative", code="bad_skip")
         states = run_states(list(request.states))
-        before = token(request.page_token)
+        before = page_position(request.page_token)
 
         def read() -> list[pb.Run]:
             with self._database.read() as connection:
@@ -100,7 +92,7 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
             request.stage,
             states=item_states(list(request.states)),
             limit=page_size(request.page_size, 100, 5_000),
-            after_seq=-1 if (last := token(request.page_token)) is None else last,
+            after_seq=-1 if (last := page_position(request.page_token)) is None else last,
             seqs=list(request.seqs),
             with_payload=request.with_payload,
         )

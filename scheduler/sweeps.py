@@ -1,7 +1,8 @@
 """Sweeps: what time alone brings about. Each is named, bounded, idempotent and safe to run twice.
 
 due       items whose back-off is over become ready
-expired   leases that ran out end as lost; quiet for one term after a start or a rebuild
+expired   leases that ran out end as lost, proposals that nobody granted are ready again; quiet for one term after a
+          start or a rebuild
 adopted   rows that say running without a lease get one for a term (an effect that Redis never heard of)
 requests  request ids older than 24 h, and sessions unseen for as long, are forgotten
 """
@@ -15,16 +16,19 @@ import sqlalchemy as sa
 from penstock.runtime import metrics
 from penstock.runtime.logs import get_logger
 from penstock.runtime.sql import Database
-from scheduler.commit import Effects
+from scheduler.domain.states import ItemState
 from scheduler.engine import Engine
 from scheduler.ready import Ready, StageKey
 from scheduler.store import leases
+from scheduler.store.effects import Effects
+from scheduler.store.items import rows_of
 from scheduler.store.schema import requests, sessions
 from scheduler.windows import Windows
 
 __all__ = ["Sweeps"]
 
 LIMIT = 1_000
+FORGET_LIMIT = 10_000
 REQUEST_MS = 24 * 3600 * 1000
 ADOPT_EVERY = 10
 FORGET_EVERY = 600
@@ -64,10 +68,10 @@ class Sweeps:
 
     async def expired(self) -> int:
         """Ends leases that ran out, of paused and stopping runs too."""
-        running = await asyncio.to_thread(self._running)
+        running = await asyncio.to_thread(self._stages)
         if not running:
             return 0
-        found = await self._ready.expired(list(running), self._engine.now_ms(), LIMIT)
+        found = await self._ready.expired(running, self._engine.now_ms(), LIMIT)
         count = 0
         for key, seqs in found.items():
             lost = await self._engine.lose(key, seqs, "the lease ran out: its worker gave no sign for a whole term")
@@ -80,30 +84,40 @@ class Sweeps:
         """Gives running rows that Redis does not know a lease for a term."""
         count = 0
         for key, seqs in (await asyncio.to_thread(self._running)).items():
-            unknown = await self._ready.unknown(key, seqs[:LIMIT])
-            if not unknown:
-                continue
-
-            def work(
-                connection: sa.Connection, effects: Effects, key: StageKey = key, unknown: list[int] = unknown
-            ) -> int:
-                still = set(leases.all_running(connection).get(key, ()))
-                effects.renew[key] = [seq for seq in unknown if seq in still]
-                return len(effects.renew[key])
-
-            count += await self._engine.commits.run(work)
+            for first in range(0, len(seqs), LIMIT):
+                unknown = await self._ready.unknown(key, seqs[first : first + LIMIT])
+                if unknown:
+                    count += await self._adopt(key, unknown)
         metrics.SWEEP_ITEMS.labels("adopted").inc(count)
         return count
+
+    async def _adopt(self, key: StageKey, unknown: list[int]) -> int:
+        def work(connection: sa.Connection, effects: Effects) -> int:
+            rows = rows_of(connection, *key, unknown)
+            effects.renew[key] = [seq for seq, row in rows.items() if row.state == ItemState.RUNNING]
+            return len(effects.renew[key])
+
+        return await self._engine.commits.run(work)
 
     async def forgotten(self) -> int:
         """Forgets old request ids and sessions."""
         before = self._engine.now_ms() - REQUEST_MS
 
         def work(connection: sa.Connection, effects: Effects) -> int:
-            gone = connection.execute(sa.delete(requests).where(requests.c.create_ms < before)).rowcount
-            return gone + connection.execute(sa.delete(sessions).where(sessions.c.seen_ms < before)).rowcount
+            count = 0
+            for table, key, old in (
+                (requests, requests.c.request_id, requests.c.create_ms < before),
+                (sessions, sessions.c.session, sessions.c.seen_ms < before),
+            ):
+                some = sa.select(key).where(old).limit(FORGET_LIMIT)
+                count += connection.execute(sa.delete(table).where(key.in_(some))).rowcount
+            return count
 
         return await self._engine.commits.run(work)
+
+    def _stages(self) -> list[StageKey]:
+        with self._database.read() as connection:
+            return leases.running_stages(connection)
 
     def _running(self) -> dict[StageKey, list[int]]:
         with self._database.read() as connection:

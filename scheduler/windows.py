@@ -5,7 +5,8 @@ not granted yet; their seqs stand in Redis's ready set. The scheduler never copi
 when half of one is left.
 
 Opening a stage (at start, after a resume, after Redis was lost) is one path: from SQL's cursor on, and below it the
-gaps and the rows that are startable. So a window that is lost costs a read, never an item.
+gaps and the rows that are startable. So a window that is lost costs a read, never an item. A window belongs to the
+run's epoch in which it was opened: a run that was paused or stopped and goes on gets new ones, however short that was.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from scheduler.store.unit import STAGE_COLUMNS, StageRow
 __all__ = ["OpenStage", "Windows"]
 
 DUE_LIMIT = 2_000
+SPARSE_ITEMS = 64
+"""Read at once for a stage that has none while all windows together hold more bytes than they should."""
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.2, 10.0
 
 log = get_logger("windows")
 
@@ -40,12 +44,15 @@ class OpenStage:
     key: StageKey
     run_id: str
     plan_id: str
+    epoch: int
     row: StageRow
     after_seq: int
     at_end: bool = False
     ready: int = 0
     items: dict[int, common_pb2.Item] = field(default_factory=dict)
     fed_due: set[int] = field(default_factory=set)
+    failures: int = 0
+    not_before: float = 0.0
 
     def counted(self) -> int:
         """Payload bytes that the window holds."""
@@ -80,14 +87,15 @@ class Windows:
         """Opens and closes stages as SQL now says, for one run or for all."""
         async with self._lock:
             found = await asyncio.to_thread(self._running, number)
-            wanted = {(row.run, row.stage): (run_id, plan_id, row) for run_id, plan_id, row in found}
-            for key in [k for k in self.stages if (number is None or k[0] == number) and k not in wanted]:
-                closed = self.stages.pop(key)
-                self._bytes -= closed.counted()
-                await self._ready.feed(key, [])
+            wanted = {(row.run, row.stage): (run_id, plan_id, epoch, row) for run_id, plan_id, epoch, row in found}
+            for key in [k for k in self.stages if number is None or k[0] == number]:
+                if key not in wanted or self.stages[key].epoch != wanted[key][2]:
+                    closed = self.stages.pop(key)
+                    self._bytes -= closed.counted()
+                    await self._ready.drop(key)
             for key in sorted(wanted):
                 if key in self.stages:
-                    self.stages[key].row = wanted[key][2]
+                    self.stages[key].row = wanted[key][3]
                 else:
                     await self._open(key, *wanted[key])
             self.stages = dict(sorted(self.stages.items()))
@@ -100,23 +108,23 @@ class Windows:
             self._bytes = 0
         await self.refresh()
 
-    async def _open(self, key: StageKey, run_id: str, plan_id: str, row: StageRow) -> None:
+    async def _open(self, key: StageKey, run_id: str, plan_id: str, epoch: int, row: StageRow) -> None:
         back = await asyncio.to_thread(self._below_cursor, row)
-        stage = OpenStage(key, run_id, plan_id, row, after_seq=row.cursor - 1, at_end=row.cursor >= row.total)
+        stage = OpenStage(key, run_id, plan_id, epoch, row, after_seq=row.cursor - 1, at_end=row.cursor >= row.total)
         await self._ready.feed(key, back)
         stage.ready = len(back)
         self.stages[key] = stage
 
-    def _running(self, number: int | None) -> list[tuple[str, str, StageRow]]:
+    def _running(self, number: int | None) -> list[tuple[str, str, int, StageRow]]:
         query = (
-            sa.select(runs.c.run_id, runs.c.plan_id, *STAGE_COLUMNS)
+            sa.select(runs.c.run_id, runs.c.plan_id, runs.c.epoch, *STAGE_COLUMNS)
             .join(stages, stages.c.run == runs.c.number)
             .where(runs.c.state == RunState.RUNNING, stages.c.state == StageState.RUNNING)
         )
         if number is not None:
             query = query.where(runs.c.number == number)
         with self._database.read() as connection:
-            return [(row[0], row[1], StageRow(*row[2:])) for row in connection.execute(query)]
+            return [(row[0], row[1], row[2], StageRow(*row[3:])) for row in connection.execute(query)]
 
     def _below_cursor(self, row: StageRow) -> list[int]:
         with self._database.read() as connection:
@@ -124,9 +132,9 @@ class Windows:
                 connection, row.run, row.stage, ItemState.QUEUED
             )
 
-    def took(self, stage: OpenStage, seqs: list[int]) -> list[int]:
-        """Notes that these were proposed; answers those whose items are not in the window."""
-        stage.ready = max(stage.ready - len(seqs), 0)
+    def took(self, stage: OpenStage, seqs: list[int], left: int) -> list[int]:
+        """Notes that these were proposed and how many are ready still; answers those whose items are not here."""
+        stage.ready = left
         stage.fed_due.difference_update(seqs)
         if stage.ready < self._limit // 2 and not stage.at_end:
             self._hungry.set()
@@ -135,8 +143,9 @@ class Windows:
     async def read_missing(self, stage: OpenStage, seqs: list[int]) -> None:
         """Reads items that returned after they had left the window."""
         for item in await self._plans.items(stage.plan_id, stage.key[1], seqs):
+            fresh = item.seq not in stage.items
             stage.items[item.seq] = item
-            if self.stages.get(stage.key) is stage:
+            if fresh and self.stages.get(stage.key) is stage:
                 self._bytes += len(item.payload)
 
     def granted(self, stage: OpenStage, seq: int) -> common_pb2.Item:
@@ -156,26 +165,34 @@ class Windows:
         while True:
             await self._hungry.wait()
             self._hungry.clear()
+            loop = asyncio.get_running_loop()
             for stage in list(self.stages.values()):
+                if loop.time() < stage.not_before:
+                    continue
                 try:
                     await self._feed(stage)
+                    stage.failures = 0
                 except PenstockError as error:
                     log.warning("a window can't be read now", run_id=stage.run_id, error=error.message)
-                    self._hungry.set()
-                    await asyncio.sleep(0.2)
+                    pause = min(FIRST_PAUSE_SECONDS * 2**stage.failures, MAX_PAUSE_SECONDS)
+                    stage.failures += 1
+                    stage.not_before = loop.time() + pause
+                    loop.call_later(pause, self._hungry.set)
 
     async def _feed(self, stage: OpenStage) -> None:
         while not stage.at_end and stage.ready < self._limit // 2 and self.stages.get(stage.key) is stage:
-            if self._bytes > self._byte_limit and stage.ready > 0:
-                return
-            window = await self._plans.window(
-                stage.plan_id, stage.key[1], stage.after_seq, max(self._limit - stage.ready, 1)
-            )
+            count = max(self._limit - stage.ready, 1)
+            if self._bytes > self._byte_limit:
+                if stage.ready > 0:
+                    return
+                count = min(count, SPARSE_ITEMS)
+            window = await self._plans.window(stage.plan_id, stage.key[1], stage.after_seq, count)
             if self.stages.get(stage.key) is not stage:
                 return
             for item in window.items:
-                stage.items[item.seq] = item
-                self._bytes += len(item.payload)
+                if item.seq not in stage.items:
+                    stage.items[item.seq] = item
+                    self._bytes += len(item.payload)
             await self._ready.feed(stage.key, [item.seq for item in window.items])
             stage.ready += len(window.items)
             if window.items:
@@ -186,11 +203,11 @@ class Windows:
     async def feed_due(self, now_ms: int) -> int:
         """Makes items ready whose back-off is over; returns how many."""
         count = 0
-        for stage in list(self.stages.values()):
-            seqs = await asyncio.to_thread(self._due, stage.key, now_ms)
-            fresh = [seq for seq in seqs if seq not in stage.fed_due]
-            if fresh:
-                await self._ready.feed(stage.key, fresh)
+        for key, seqs in (await asyncio.to_thread(self._due, now_ms)).items():
+            stage = self.stages.get(key)
+            fresh = [seq for seq in seqs if seq not in stage.fed_due] if stage else []
+            if stage and fresh:
+                await self._ready.feed(key, fresh)
                 stage.fed_due.update(fresh)
                 stage.ready += len(fresh)
                 count += len(fresh)
@@ -198,6 +215,6 @@ class Windows:
             self.fed.set()
         return count
 
-    def _due(self, key: StageKey, now_ms: int) -> list[int]:
+    def _due(self, now_ms: int) -> dict[StageKey, list[int]]:
         with self._database.read() as connection:
-            return due_rows(connection, *key, now_ms, DUE_LIMIT)
+            return due_rows(connection, now_ms, DUE_LIMIT)

@@ -27,10 +27,10 @@ from penstock.runtime.clock import Clock, IdSource
 from penstock.runtime.logs import get_logger
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database
-from scheduler.commit import Effects
 from scheduler.domain.states import RunState, StageState
 from scheduler.domain.workers import Demand, wanted_workers
 from scheduler.engine import Engine
+from scheduler.store.effects import Effects
 from scheduler.store.leases import Session
 from scheduler.store.schema import runs, stages, workers
 

@@ -1,6 +1,6 @@
 """What an ended attempt means for its item, its stage and its run.
 
-Pure: facts in, decision out. The store decides once for each kind of case in a batch and carries the decision out.
+Pure: facts in, decision out. The store carries the decision out.
 """
 
 from __future__ import annotations

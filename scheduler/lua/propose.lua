@@ -1,7 +1,8 @@
 -- Proposes items to lease: pops the lowest ranks of each stage's ready set into its lease set, within concurrency.
 -- KEYS  generation; then for each stage, in order of age: ready (seq by rank), leases (seq by expiry in ms)
 -- ARGV  generation, expiry in ms, most items in all; then for each stage: its concurrency plus the leases being reported
--- Answers false when the generation is not ours (Redis was lost), else for each stage the list of its seqs.
+-- Answers false when the generation is not ours (Redis was lost), else for each stage how many are ready still, and
+-- then the seqs proposed.
 -- The stage with the fewest leases held is served first; age decides between equals.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return false
@@ -33,5 +34,6 @@ for _, i in ipairs(order) do
     end
     left = left - #answer[i]
   end
+  table.insert(answer[i], 1, redis.call('ZCARD', KEYS[2 * i]))
 end
 return answer

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from penstock.v1 import scheduler_pb2 as pb
-from scheduler.commit import Effects
 from scheduler.domain.outcomes import Backoff, Ended, Ending, decide
-from scheduler.domain.states import ItemState, RunState
+from scheduler.domain.states import ItemState, RunState, StageState
+from scheduler.store.effects import Effects
 from scheduler.store.items import ItemRow, Settled, record_attempts, rows_of, settle
+from scheduler.store.leases import give_back
 from scheduler.store.schema import attempts, runs, sessions
 from scheduler.store.unit import RunUnit, StageRow, lock
 
@@ -92,7 +93,7 @@ class Endings:
 
     def lose(self, number: int, stage: int, seqs: Sequence[int], *, reason: str, handed_back: bool = False) -> int:
         """Ends the running attempts of these items as lost with their worker; returns how many. What the worker
-        hands back, or never confirmed, costs no try."""
+        hands back, or never confirmed, costs no try. What was proposed and never granted is ready again."""
         unit = lock(self.connection, number, self.now_ms)
         if unit is None:
             return 0
@@ -101,7 +102,11 @@ class Endings:
         confirmed = self._confirmed({r.session for r in found})
         ended = [(r, _how(r, confirmed.get(r.session, 0), handed_back)) for r in found]
         self._end_lost(unit, row, ended, reason)
-        self.effects.forget.setdefault((number, stage), []).extend(seqs)
+        lost = {r.seq for r in found}
+        self.effects.forget.setdefault((number, stage), []).extend(lost)
+        startable = unit.run.state == RunState.RUNNING and row.state == StageState.RUNNING
+        others = [seq for seq in seqs if seq not in lost]
+        give_back(self.connection, self.effects, (number, stage), others, startable=startable)
         self._finish(unit)
         return len(found)
 
@@ -161,7 +166,9 @@ class Endings:
         failed = ended is Ended.FAILED
         due_ms = None
         if decision.back_off:
-            due_ms = self.now_ms + self.rules.backoff.delay_ms(max(decision.tries, 1), self.rules.jitter())
+            # What costs no try must wait longer each time all the same.
+            waits = row.attempt if outcome.no_try else decision.tries
+            due_ms = self.now_ms + self.rules.backoff.delay_ms(waits, self.rules.jitter())
         terminal = decision.state in (ItemState.COMPLETED, ItemState.FAILED)
         if terminal:
             unit.run.settle_number += 1

@@ -14,7 +14,7 @@ import orjson
 import sqlalchemy as sa
 
 from scheduler.domain.states import ItemState
-from scheduler.store.schema import attempts, items
+from scheduler.store.schema import attempts
 from scheduler.store.unit import RunUnit, StageRow
 
 __all__ = [
@@ -24,10 +24,8 @@ __all__ = [
     "Settled",
     "grant",
     "record_attempts",
-    "reopen_stopped",
     "rows_of",
     "settle",
-    "stop_waiting",
 ]
 
 
@@ -241,25 +239,3 @@ def record_attempts(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -
     """Keeps ended attempts that their item's row will forget."""
     if rows:
         connection.execute(sa.insert(attempts), list(rows))
-
-
-def stop_waiting(connection: sa.Connection, stage: StageRow) -> None:
-    """Rows of a stage that wait (queued again, or for a retry) become stopped."""
-    connection.execute(
-        sa.update(items)
-        .where(
-            items.c.run == stage.run,
-            items.c.stage == stage.stage,
-            items.c.state.in_([ItemState.QUEUED, ItemState.RETRY]),
-        )
-        .values(state=ItemState.STOPPED, due_ms=None)
-    )
-
-
-def reopen_stopped(connection: sa.Connection, stage: StageRow) -> None:
-    """Rows that a stop ended become startable again."""
-    connection.execute(
-        sa.update(items)
-        .where(items.c.run == stage.run, items.c.stage == stage.stage, items.c.state == ItemState.STOPPED)
-        .values(state=ItemState.QUEUED, end_ms=None, settle_number=None)
-    )

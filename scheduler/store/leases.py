@@ -6,30 +6,32 @@ held, confirms it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
 from penstock.runtime.errors import Conflict
-from scheduler.commit import Effects
 from scheduler.domain.states import STARTABLE_ITEMS, ItemState, RunState, StageState
+from scheduler.store.effects import Effects
 from scheduler.store.items import Granted, Proposal, grant, rows_of
 from scheduler.store.schema import items, runs, sessions, stages
 from scheduler.store.unit import StageRow, lock
 
 __all__ = [
     "GrantedBatch",
+    "Offer",
     "Session",
     "all_running",
     "due_rows",
     "end_session",
     "gaps",
+    "give_back",
     "grant_batches",
     "granted_again",
-    "held_rows",
     "open_rows",
+    "run_of",
+    "running_stages",
     "seen",
     "session_rows",
 ]
@@ -51,6 +53,10 @@ class Session:
     worker_class: str
 
 
+Offer = tuple[int, Sequence[Proposal]]
+"""What Redis proposes of a stage, and the run's epoch in which its window was opened."""
+
+
 @dataclass(frozen=True)
 class GrantedBatch:
     run_id: str
@@ -58,6 +64,8 @@ class GrantedBatch:
     stage: StageRow
     granted: Sequence[Granted]
 
+
+_RUN = sa.select(runs.c.number, runs.c.state).where(runs.c.run_id == sa.bindparam("run_id"))
 
 # Note a sign of a session; answers the grant number that it had before (none: it is new) and whether it has ended.
 _SEEN = sa.text("""
@@ -93,19 +101,21 @@ def grant_batches(
     effects: Effects,
     session: Session,
     grant_number: int,
-    proposals: Mapping[tuple[int, int], Sequence[Proposal]],
+    proposals: Mapping[tuple[int, int], Offer],
     now_ms: int,
 ) -> list[GrantedBatch]:
-    """Grants what SQL allows of what Redis proposed. What is refused but still startable goes back at its rank."""
+    """Grants what SQL allows of what Redis proposed. What is refused but still startable goes back at its rank.
+
+    Proposals of an earlier epoch are void: their window is opened anew, from the rows."""
     batches = []
     for number in sorted({run for run, _ in proposals}):
         unit = lock(connection, number, now_ms)
-        for (run, index), wanted in proposals.items():
+        for (run, index), (epoch, wanted) in proposals.items():
             if run != number:
                 continue
             granted: list[Granted] = []
             startable = False
-            if unit is not None and unit.run.state == RunState.RUNNING:
+            if unit is not None and unit.run.state == RunState.RUNNING and unit.run.epoch == epoch:
                 stage = unit.stages[index]
                 room = stage.concurrency - stage.running
                 startable = stage.state == StageState.RUNNING
@@ -115,18 +125,18 @@ def grant_batches(
             taken = {g.seq for g in granted}
             left = [p.seq for p in wanted if p.seq not in taken]
             if left:
-                _give_back(connection, effects, (run, index), left, startable=startable)
+                give_back(connection, effects, (run, index), left, startable=startable)
         if unit is not None:
             unit.flush()
             effects.changed.add(number)
     return batches
 
 
-def _give_back(
+def give_back(
     connection: sa.Connection, effects: Effects, stage: tuple[int, int], seqs: Sequence[int], *, startable: bool
 ) -> None:
-    """Refused proposals: one that runs keeps its lease, one that is settled is forgotten, the others are ready again.
-    A run that takes nothing now is fed anew when it does."""
+    """Proposals that reached no grant: one that runs keeps its lease, one that is settled is forgotten, the others are
+    ready again. A run that takes nothing now is fed anew when it does."""
     rows = rows_of(connection, *stage, seqs)
     free = [seq for seq in seqs if seq not in rows or rows[seq].state != ItemState.RUNNING]
     effects.forget.setdefault(stage, []).extend(free)
@@ -155,26 +165,10 @@ def granted_again(connection: sa.Connection, session: str, grant_number: int) ->
     return answer
 
 
-def held_rows(
-    connection: sa.Connection, run_id: str, stage: int, seqs: Iterable[int]
-) -> dict[int, sa.Row[*tuple[Any, ...]]]:
-    """seq -> (seq, attempt, session, state, grant_number, run number, run state) of the items that a worker says it
-    holds.
-    """
-    query = (
-        sa.select(
-            items.c.seq,
-            items.c.attempt,
-            items.c.session,
-            items.c.state,
-            items.c.grant_number,
-            runs.c.number,
-            runs.c.state.label("run_state"),
-        )
-        .join(runs, runs.c.number == items.c.run)
-        .where(runs.c.run_id == run_id, items.c.stage == stage, items.c.seq.in_(list(seqs)))
-    )
-    return {row.seq: row for row in connection.execute(query)}
+def run_of(connection: sa.Connection, run_id: str) -> tuple[int, RunState] | None:
+    """Number and state of a run."""
+    row = connection.execute(_RUN, {"run_id": run_id}).one_or_none()
+    return None if row is None else (row[0], RunState(row[1]))
 
 
 def session_rows(connection: sa.Connection, session: str) -> dict[tuple[int, int], list[int]]:
@@ -209,21 +203,25 @@ def open_rows(connection: sa.Connection, run: int, stage: int, state: ItemState)
     return list(connection.execute(query).scalars())
 
 
-def due_rows(connection: sa.Connection, run: int, stage: int, now_ms: int, limit: int) -> list[int]:
-    """Seqs of a stage whose back-off is over."""
+def running_stages(connection: sa.Connection) -> list[tuple[int, int]]:
+    """Every stage that runs, of paused and stopping runs too."""
+    query = sa.select(stages.c.run, stages.c.stage).where(stages.c.state == StageState.RUNNING)
+    return [(run, stage) for run, stage in connection.execute(query)]
+
+
+def due_rows(connection: sa.Connection, now_ms: int, limit: int) -> dict[tuple[int, int], list[int]]:
+    """Items of running runs whose back-off is over, at most `limit`: (run, stage) -> seqs."""
     query = (
-        sa.select(items.c.seq)
-        .where(
-            items.c.run == run,
-            items.c.stage == stage,
-            items.c.state == ItemState.RETRY,
-            items.c.settle_number.is_(None),
-            items.c.due_ms <= now_ms,
-        )
-        .order_by(items.c.seq)
+        sa.select(items.c.run, items.c.stage, items.c.seq)
+        .select_from(_OPEN_STAGES.join(runs, runs.c.number == stages.c.run))
+        .where(runs.c.state == RunState.RUNNING)
+        .where(items.c.state == ItemState.RETRY, items.c.settle_number.is_(None), items.c.due_ms <= now_ms)
         .limit(limit)
     )
-    return list(connection.execute(query).scalars())
+    found: dict[tuple[int, int], list[int]] = {}
+    for run, stage, seq in connection.execute(query):
+        found.setdefault((run, stage), []).append(seq)
+    return found
 
 
 def gaps(connection: sa.Connection, run: int, stage: int, cursor: int) -> list[int]:

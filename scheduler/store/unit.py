@@ -25,6 +25,7 @@ from scheduler.domain.states import (
     advance,
 )
 from scheduler.store.schema import events, runs, stages
+from scheduler.store.stopping import stop_waiting
 
 __all__ = ["RunRow", "RunUnit", "StageRow", "lock", "progress_of"]
 
@@ -225,12 +226,10 @@ class RunUnit:
 
     def finish_stop(self, event: RunEvent, *, actor: str = "scheduler", reason: str) -> None:
         """Nothing runs any more: what is left is stopped, and so are its stages and the run."""
-        from scheduler.store.items import stop_waiting
-
         for stage in self.stages:
             if stage.state not in (StageState.RUNNING, StageState.PENDING):
                 continue
-            stop_waiting(self.connection, stage)
+            stop_waiting(self.connection, stage.run, stage.stage)
             stage.stopped = stage.total - stage.completed - stage.failed - stage.skipped
             stage.retry = 0
             self.move_stage(stage, StageEvent.STOP, actor=actor, reason=reason)

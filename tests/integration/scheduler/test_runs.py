@@ -128,6 +128,8 @@ async def test_after_a_force_stop_no_outcome_is_accepted(world: World) -> None:
     assert [lease.seq for lease in (await worker.renew(run_id, leases)).revoked] == [0, 1]
     await world.runs.ResumeRun(pb.RunCommand(run_id=run_id))
     again = await worker.leases(5)
+    if len(again) < 5:  # what was stopped is ready before the rest is read from the plan
+        again += await worker.leases(5)
     assert [(lease.seq, lease.attempt) for lease in again] == [(0, 2), (1, 2), (2, 1), (3, 1), (4, 1)]
     assert await worker.report(run_id, [completed(lease) for lease in again]) == []
 
@@ -152,7 +154,7 @@ async def test_start_is_idempotent_by_request_id_and_refuses_its_reuse(world: Wo
     assert first.run_id == second.run_id
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await world.runs.StartRun(pb.StartRunRequest(plan_id=plan_id, name="other", request_id="once"))
-    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     other = await world.runs.StartRun(pb.StartRunRequest(plan_id=plan_id))
     assert (other.run_id != first.run_id, other.number) == (True, first.number + 1)
 

@@ -1,0 +1,65 @@
+"""The answer to an acquire: granted leases with their items' payloads, large ones as blobs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from penstock.runtime import metrics
+from penstock.runtime.blobs import BlobStore
+from penstock.v1 import scheduler_pb2 as pb
+from scheduler.ready import StageKey
+from scheduler.store.leases import GrantedBatch
+from scheduler.windows import OpenStage, Windows
+
+__all__ = ["Answers"]
+
+INLINE_PAYLOAD_BYTES = 64_000
+
+
+class Answers:
+    def __init__(self, windows: Windows, blobs: BlobStore, term_seconds: float) -> None:
+        self._windows = windows
+        self._blobs = blobs
+        self._term_seconds = term_seconds
+
+    async def response(
+        self, batches: Sequence[GrantedBatch], opened: Mapping[StageKey, OpenStage]
+    ) -> pb.AcquireResponse:
+        """The answer with payloads; `opened` are the stages as they were when the proposals were made."""
+        response = pb.AcquireResponse(term_seconds=self._term_seconds)
+        large: list[tuple[pb.Lease, bytes]] = []
+        for batch in batches:
+            key = batch.stage.run, batch.stage.stage
+            # Granted before a restart, its window may not be open: its items are read for this answer alone.
+            stage = opened.get(key) or OpenStage(key, batch.run_id, batch.plan_id, -1, batch.stage, -1)
+            missing = [g.seq for g in batch.granted if g.seq not in stage.items]
+            if missing:
+                await self._windows.read_missing(stage, missing)
+            out = response.batches.add(
+                run_id=batch.run_id,
+                stage=batch.stage.stage,
+                processor=batch.stage.processor,
+                parameters=batch.stage.parameters,
+                max_run_seconds=batch.stage.max_run_seconds,
+            )
+            metrics.LEASES_GRANTED.labels(batch.stage.processor).inc(len(batch.granted))
+            for granted in batch.granted:
+                item = self._windows.granted(stage, granted.seq)
+                lease = out.leases.add(
+                    seq=granted.seq,
+                    attempt=granted.attempt,
+                    key=item.key,
+                    group=item.group,
+                    tries=granted.tries,
+                    alone=granted.alone,
+                )
+                if len(item.payload) > INLINE_PAYLOAD_BYTES:
+                    large.append((lease, item.payload))
+                else:
+                    lease.payload = item.payload
+        if large:
+            refs = await asyncio.to_thread(self._blobs.put_many, [payload for _, payload in large])
+            for (lease, _), ref in zip(large, refs, strict=True):
+                lease.payload_blob.CopyFrom(ref)
+        return response
