@@ -1,7 +1,4 @@
-"""Errors as people and programs meet them:
-
-`application/problem+json` (RFC 9457) with a stable `code`, or a page for a browser.
-"""
+"""Errors as people and programs meet them: problems (RFC 9457) with a stable `code`, or a page for a browser."""
 
 from __future__ import annotations
 

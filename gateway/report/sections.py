@@ -1,6 +1,6 @@
-"""The sections of the report:
+"""The sections of the report: cards, clusters, similarity, pairs, failures, table.
 
-cards, clusters, similarity, pairs, failures, table. Pure: data in, HTML out, every text escaped.
+Pure: data in, HTML out, every text escaped.
 """
 
 from __future__ import annotations

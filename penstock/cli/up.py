@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -55,8 +56,10 @@ def up(
 
       penstock up --data ./work --port 9000 --workers 4
     """
-    from penstock.supervisor.folder import default_data_folder
+    from penstock.runtime.data_folder import default_data
     from penstock.supervisor.up import UpOptions
     from penstock.supervisor.up import up as run
 
-    raise typer.Exit(run(UpOptions(data or default_data_folder(), port=port, workers=workers, config=config)))
+    given = os.environ.get("PENSTOCK_DATA")
+    chosen = data or (Path(given) if given else default_data())
+    raise typer.Exit(run(UpOptions(chosen, port=port, workers=workers, config=config)))

@@ -43,10 +43,7 @@ _NOBODY = "failed to connect"
 
 
 def _quiet() -> None:
-    """Keeps stamina's notes of retries off the standard output of programs that never set up structlog:
-
-    there it prints.
-    """
+    """Keeps stamina's notes of retries off the standard output of programs that never set up structlog."""
     structlog = sys.modules.get("structlog")
     if structlog is None or not structlog.is_configured():
         stamina.instrumentation.set_on_retry_hooks(())
@@ -110,10 +107,7 @@ class Connection:
         raise AssertionError("a retry context ends with an answer or an error")
 
     async def idempotent(self, call: Callable[[str], Awaitable[T]], request_id: str = "") -> T:
-        """The same for a call that carries the request id that it is handed:
-
-        it happens once, however often it is sent.
-        """
+        """The same for a call that carries the request id that it is handed: it happens once, however often sent."""
         chosen = request_id or self.make_id("req")
         return await self.read(lambda: call(chosen))
 

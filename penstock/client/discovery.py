@@ -16,9 +16,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstock.runtime.data_folder import default_data
 from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
 
-__all__ = ["Endpoints", "default_data", "find"]
+__all__ = ["Endpoints", "find"]
 
 HTTP_SECONDS = 5.0
 SERVICES = ("planner", "scheduler", "analyzer")
@@ -38,13 +39,6 @@ class Endpoints:
     data: Path | None = None
     token: str | None = None
     blobs: Path | None = None
-
-
-def default_data(environment: Mapping[str, str] | None = None) -> Path:
-    """The data folder of `penstock up` without `--data`."""
-    environment = os.environ if environment is None else environment
-    home = environment.get("HOME") or str(Path.home())
-    return Path(home) / ".local" / "share" / "penstock"
 
 
 def find(

@@ -29,10 +29,7 @@ PathLike = Path | str
 
 
 def listed(paths: Sequence[PathLike]) -> list[tuple[str, Path]]:
-    """(name, file) of every document under the paths:
-
-    a file by its own name, a folder's files by their path inside it.
-    """
+    """(name, file) of every document: a file by its own name, a folder's files by their path inside it."""
     found: list[tuple[str, Path]] = []
     for given in paths:
         path = Path(given)

@@ -33,53 +33,48 @@ OPTIONS: list[tuple[str, Any]] = [
 DEADLINE_SECONDS = 30.0
 
 
-class _Unary(grpc.aio.UnaryUnaryClientInterceptor):
-    def __init__(self, amend: Callable[[grpc.aio.ClientCallDetails], grpc.aio.ClientCallDetails]) -> None:
+Details = grpc.aio.ClientCallDetails
+
+
+class _Amending:
+    """Calls with amended details. grpc.aio takes an interceptor for one kind of call only: hence the four below."""
+
+    def __init__(self, amend: Callable[[Details], Details]) -> None:
         self._amend = amend
 
-    async def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+    async def _call(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
         return await continuation(self._amend(client_call_details), request)
 
 
-class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
-    def __init__(self, amend: Callable[[grpc.aio.ClientCallDetails], grpc.aio.ClientCallDetails]) -> None:
-        self._amend = amend
-
-    async def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
-        return await continuation(self._amend(client_call_details), request)
+class _UnaryUnary(_Amending, grpc.aio.UnaryUnaryClientInterceptor):
+    intercept_unary_unary: Any = _Amending._call
 
 
-class _StreamUnary(grpc.aio.StreamUnaryClientInterceptor):
-    def __init__(self, amend: Callable[[grpc.aio.ClientCallDetails], grpc.aio.ClientCallDetails]) -> None:
-        self._amend = amend
-
-    async def intercept_stream_unary(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await continuation(self._amend(client_call_details), request_iterator)
+class _UnaryStream(_Amending, grpc.aio.UnaryStreamClientInterceptor):
+    intercept_unary_stream: Any = _Amending._call
 
 
-class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
-    def __init__(self, amend: Callable[[grpc.aio.ClientCallDetails], grpc.aio.ClientCallDetails]) -> None:
-        self._amend = amend
+class _StreamUnary(_Amending, grpc.aio.StreamUnaryClientInterceptor):
+    intercept_stream_unary: Any = _Amending._call
 
-    async def intercept_stream_stream(self, continuation: Any, client_call_details: Any, request_iterator: Any) -> Any:
-        return await continuation(self._amend(client_call_details), request_iterator)
+
+class _StreamStream(_Amending, grpc.aio.StreamStreamClientInterceptor):
+    intercept_stream_stream: Any = _Amending._call
 
 
 def open_channel(address: str, token: str | None) -> grpc.aio.Channel:
     """A channel to `host:port`. It connects on first use and reconnects by itself, within 1 s."""
 
-    def amend(details: grpc.aio.ClientCallDetails, *, bounded: bool = False) -> grpc.aio.ClientCallDetails:
+    def amend(details: Details, *, bounded: bool = False) -> Details:
         metadata = grpc.aio.Metadata(*(details.metadata or ()))
         if token is not None:
             metadata.add("authorization", f"Bearer {token}")
         metadata.add(tracing.HEADER, tracing.traceparent())
         timeout = details.timeout if details.timeout is not None or not bounded else DEADLINE_SECONDS
-        return grpc.aio.ClientCallDetails(
-            details.method, timeout, metadata, details.credentials, details.wait_for_ready
-        )
+        return Details(details.method, timeout, metadata, details.credentials, details.wait_for_ready)
 
     interceptors: list[grpc.aio.ClientInterceptor] = [
-        _Unary(lambda details: amend(details, bounded=True)),
+        _UnaryUnary(lambda details: amend(details, bounded=True)),
         _UnaryStream(amend),
         _StreamUnary(amend),
         _StreamStream(amend),

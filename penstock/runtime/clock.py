@@ -6,7 +6,6 @@ the monotonic clock, in seconds.
 
 from __future__ import annotations
 
-import datetime as dt
 import secrets
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-__all__ = ["Clock", "IdSource", "SystemClock", "from_timestamp", "random_id", "to_datetime", "to_timestamp"]
+__all__ = ["Clock", "IdSource", "SystemClock", "random_id", "to_timestamp"]
 
 IdSource = Callable[[str], str]
 """Makes a new unique id that begins with the given prefix."""
@@ -57,11 +56,3 @@ def to_timestamp(ms: int | None) -> Timestamp | None:
     if ms is None:
         return None
     return Timestamp(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)
-
-
-def from_timestamp(value: Timestamp) -> int:
-    return value.seconds * 1000 + value.nanos // 1_000_000
-
-
-def to_datetime(ms: int) -> dt.datetime:
-    return dt.datetime.fromtimestamp(ms / 1000, tz=dt.UTC)

@@ -10,9 +10,11 @@ import contextlib
 import json
 import os
 import queue
+import shutil
 import sys
 import threading
 from pathlib import Path
+from typing import BinaryIO
 
 __all__ = ["LogEcho", "rotate", "tail"]
 
@@ -35,6 +37,20 @@ def tail(path: Path, lines: int) -> list[str]:
             return [line for line in file.read().decode(errors="replace").splitlines() if line.strip()][-lines:]
     except OSError:
         return []
+
+
+def _move(file: BinaryIO, older: BinaryIO) -> None:
+    """Copies the file into the older one and cuts it: its writers append, so they go on at its start.
+
+    They write meanwhile: the copy goes on until it has caught up. What comes between that look and the cut, some
+    microseconds later, is the most that can be lost.
+    """
+    file.seek(0)
+    while True:
+        shutil.copyfileobj(file, older, _READ_BYTES)
+        if os.fstat(file.fileno()).st_size == file.tell():
+            break
+    os.ftruncate(file.fileno(), 0)
 
 
 class LogEcho:
@@ -74,28 +90,29 @@ class LogEcho:
         self._writer.join(0.5)
 
     def _follow(self, path: Path) -> None:
-        size = path.stat().st_size
-        offset = self._offsets.get(path, 0)
-        if size < offset:  # truncated, or a new file after a rotation
-            offset = 0
-        while offset < size:
-            with path.open("rb") as file:
-                file.seek(offset)
-                data = file.read(_READ_BYTES)
-            if not data:
-                break
-            offset += len(data)
+        with path.open("r+b") as file:
+            offset = self._offsets.get(path, 0)
+            size = os.fstat(file.fileno()).st_size
+            if size == offset:
+                return
+            # A smaller one was truncated, or is new after a rotation.
+            offset = self._offsets[path] = self._show(path, file, offset if size > offset else 0)
+            if offset > LARGEST_LOG_BYTES:
+                with path.with_name(path.name + ".1").open("w+b") as older:
+                    _move(file, older)
+                    self._offsets[path] = 0
+                    self._show(path, older, offset)
+
+    def _show(self, path: Path, file: BinaryIO, offset: int) -> int:
+        """Shows the lines from `offset` to the end of the file; returns the end."""
+        file.seek(offset)
+        while data := file.read(_READ_BYTES):
             *lines, rest = (self._rest.pop(path, b"") + data).split(b"\n")
             self._rest[path] = rest[-_READ_BYTES:]
             for line in lines:
                 if line.strip():
                     self._put(self._shown(path.stem, line.decode(errors="replace")))
-        if size > LARGEST_LOG_BYTES:
-            # The writers append, so cutting the file makes them go on at its start.
-            path.with_name(path.name + ".1").write_bytes(path.read_bytes())
-            os.truncate(path, 0)
-            offset = 0
-        self._offsets[path] = offset
+        return file.tell()
 
     def _shown(self, name: str, line: str) -> str:
         if not self._pretty:

@@ -24,14 +24,7 @@ from typing import Any
 from penstock.runtime.disk import disk_full, is_full
 from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
 
-__all__ = ["DataFolder", "default_data_folder"]
-
-
-def default_data_folder() -> Path:
-    """`$PENSTOCK_DATA`, else where clients look for a server without `--data`."""
-    if given := os.environ.get("PENSTOCK_DATA"):
-        return Path(given)
-    return Path.home() / ".local" / "share" / "penstock"
+__all__ = ["DataFolder"]
 
 
 def _problem(error: OSError, path: Path) -> PenstockError:
@@ -135,8 +128,9 @@ class DataFolder:
     def _replace(self, path: Path, text: str) -> None:
         beside = path.with_name(f".{path.name}.new")
         descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(descriptor, text.encode())
-        finally:
-            os.close(descriptor)
+        with open(descriptor, "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            # Else a machine that goes down may leave the new name with nothing in it: no token, no pids.
+            os.fsync(descriptor)
         os.replace(beside, path)

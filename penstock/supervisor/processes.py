@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Process", "become_subreaper", "command", "descendants", "end", "identify", "signal_to"]
+__all__ = ["Process", "become_subreaper", "command", "descendants", "end", "identify", "signal_to", "stat_fields"]
 
 _PR_SET_CHILD_SUBREAPER = 36
 _ENDED = ("Z", "X")
@@ -32,7 +32,8 @@ class Process:
         return identify(self.pid) == self
 
 
-def _stat(pid: int) -> list[str] | None:
+def stat_fields(pid: int) -> list[str] | None:
+    """What stands in /proc/PID/stat after the command's name: state, parent, …; None when it is gone."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
@@ -43,7 +44,7 @@ def _stat(pid: int) -> list[str] | None:
 
 def identify(pid: int) -> Process | None:
     """The living process with this pid; None when there is none (or only a zombie)."""
-    fields = _stat(pid)
+    fields = stat_fields(pid)
     if fields is None or fields[0] in _ENDED:
         return None
     return Process(pid, int(fields[19]))
@@ -63,7 +64,7 @@ def descendants(root: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
-            fields = _stat(int(entry))
+            fields = stat_fields(int(entry))
             if fields is not None and fields[0] not in _ENDED:
                 children.setdefault(int(fields[1]), []).append(int(entry))
     found: list[int] = []

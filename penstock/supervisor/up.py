@@ -239,7 +239,6 @@ class Supervisor:
         self._ready = True
         self._census_at = 0.0
         self._census()
-        self._write_endpoints()
         with contextlib.suppress(OSError):
             sys.stdout.write(f"ready {self._url}\n")
             sys.stdout.flush()

@@ -11,9 +11,9 @@ import os
 import threading
 from pathlib import Path
 
-from penstock.supervisor.processes import descendants
+from penstock.supervisor.processes import descendants, stat_fields
 
-__all__ = ["MemoryWatch", "cpu_seconds", "peak_of"]
+__all__ = ["MemoryWatch", "cpu_seconds"]
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAUSE_SECONDS = 0.5
@@ -23,12 +23,7 @@ def cpu_seconds(*roots: int) -> float:
     """User and system time of these and everything below, ended children that were reaped included."""
     total = 0
     for pid in {pid for root in roots for pid in (root, *descendants(root))}:
-        try:
-            text = Path(f"/proc/{pid}/stat").read_text()
-        except OSError:
-            continue
-        fields = text[text.rfind(")") + 2 :].split()
-        total += sum(int(value) for value in fields[11:15])
+        total += sum(int(value) for value in (stat_fields(pid) or ())[11:15])
     return total / TICKS
 
 
@@ -65,7 +60,3 @@ class MemoryWatch:
     def _watch(self) -> None:
         while not self._closed.wait(PAUSE_SECONDS):
             self.peak_mb = max(self.peak_mb, pss_mb(*self._roots))
-
-
-def peak_of(*roots: int) -> MemoryWatch:
-    return MemoryWatch(*roots)

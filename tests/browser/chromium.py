@@ -5,7 +5,6 @@ Tests that need it are skipped, by name, where there is no Chromium.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import select
@@ -149,10 +148,6 @@ class Chromium:
         data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
         for kind in ("dragEnter", "dragOver", "drop"):
             self.call("Input.dispatchDragEvent", type=kind, x=400, y=180, data=data)
-
-    def screenshot(self, place: Path, *, whole: bool = True) -> None:
-        data = self.call("Page.captureScreenshot", captureBeyondViewport=whole)["data"]
-        place.write_bytes(base64.b64decode(data))
 
     def close(self) -> None:
         os.killpg(self._process.pid, signal.SIGKILL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -13,6 +14,7 @@ import sys
 import tempfile
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -111,7 +113,7 @@ def test_a_full_disk_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(Unavailable, match="is full: free some space") as told:
         folder.write_json("state.json", {"ports": {}})
     assert told.value.code == "disk_full"
@@ -216,6 +218,32 @@ def test_logs_are_shown_rotated_and_bounded(
     rotate(log)
     assert not log.exists()
     assert log.with_name("planner.log.1").read_text() == "a\nb\nc\n"
+
+
+def test_what_is_written_while_a_log_is_moved_is_kept_and_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("penstock.supervisor.echo.LARGEST_LOG_BYTES", 100)
+    log = tmp_path / "planner.log"
+    log.write_text("early " + "x" * 200 + "\n")
+    copy, late = shutil.copyfileobj, ["one\n", "two\n"]
+
+    def copying(source: BinaryIO, target: BinaryIO, length: int) -> None:
+        copy(source, target, length)
+        if late:
+            with log.open("a") as writer:
+                writer.write(late.pop(0))
+
+    monkeypatch.setattr(shutil, "copyfileobj", copying)
+    echo = LogEcho(tmp_path)
+    echo.poll()
+    with log.open("a") as writer:
+        writer.write("three\n")
+    echo.close()
+    assert log.with_name("planner.log.1").read_text().splitlines()[1:] == ["one", "two"]
+    assert log.read_text() == "three\n"
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[1:] == ["planner: one", "planner: two", "planner: three"]
 
 
 def test_a_standard_error_that_nobody_reads_makes_nothing_wait(tmp_path: Path) -> None:
