@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -146,8 +147,11 @@ class Collecting:
     def _passage(self, one: _Kept, other: _Kept) -> str:
         texts = []
         for each in (one, other):
-            if not each.blob or self._blobs.path(each.blob).stat().st_size > PASSAGE_TEXT_BYTES:
+            if not each.blob:
                 return ""
+            with self._blobs.open(each.blob) as file:
+                if os.fstat(file.fileno()).st_size > PASSAGE_TEXT_BYTES:
+                    return ""
             texts.append(str(orjson.loads(self._blobs.get(each.blob)).get("text", "")))
         return shared_passage(texts[0], texts[1])
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import orjson
 from fastapi import APIRouter
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
@@ -28,11 +26,15 @@ async def healthz() -> dict[str, str]:
 
 
 def _check(parts: Parts, name: str) -> Check:
-    stub: Any = health_pb2_grpc.HealthStub(parts.client.connection.channels[name])
+    ask = parts.client.connection.channels[name].unary_unary(
+        "/grpc.health.v1.Health/Check",
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )
 
     async def check() -> None:
         with calling():
-            answer = await stub.Check(health_pb2.HealthCheckRequest())
+            answer = await ask(health_pb2.HealthCheckRequest())
         if answer.status != health_pb2.HealthCheckResponse.SERVING:
             raise Unavailable(f"the {name} answers that it can't serve yet: its log says what it waits for")
 

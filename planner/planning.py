@@ -7,7 +7,7 @@ id.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -62,17 +62,10 @@ class Planning:
         row = self._store.find_plan(identity, now_ms=now_ms)
         if row is None:
             row = self._written(identity, source, granularity, stages)
-        wanted = PlanRow(
-            **{
-                **row.__dict__,
-                "name": request.name,
-                "create_ms": row.create_ms,
-                "expire_ms": now_ms + self._draft_ms if request.draft else None,
-            }
-        )
+        wanted = replace(row, name=request.name, expire_ms=now_ms + self._draft_ms if request.draft else None)
         kept = self._store.keep_plan(wanted, request_id=request.request_id, now_ms=now_ms)
         # The name is no part of the plan: who asked by one is answered by it.
-        return PlanRow(**{**kept.__dict__, "name": request.name or kept.name})
+        return replace(kept, name=request.name or kept.name)
 
     def _written(self, identity: str, source: SourceRow, granularity: str, stages: Sequence[StageSettings]) -> PlanRow:
         later: list[tuple[int, int, str, str, str]] = []

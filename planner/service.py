@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import grpc
@@ -11,7 +12,7 @@ import orjson
 
 from penstock.processor import processor_names
 from penstock.runtime.clock import Clock, to_timestamp
-from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
+from penstock.runtime.errors import InvalidInput, Overloaded, PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
 from penstock.v1 import common_pb2, planner_pb2, planner_pb2_grpc
 from planner.domain.stages import StageRequest
@@ -25,6 +26,9 @@ __all__ = ["PlannerService"]
 MAX_CHUNK_BYTES = 1 << 20
 IDLE_SECONDS = 120.0
 """An upload that sends nothing for so long is given up."""
+
+TURN_SECONDS = 30.0
+"""An upload waits so long for one of the others to end."""
 
 _BATCH_BYTES = 1 << 20
 _BATCH_PARTS = 512
@@ -49,7 +53,7 @@ class PlannerService(planner_pb2_grpc.PlannerServiceServicer):
         self, request_iterator: AsyncIterator[planner_pb2.CreateSourceRequest], context: Context
     ) -> planner_pb2.Source:
         header = await _header(request_iterator)
-        async with self._uploads:
+        async with self._turn():
             with self._sources.staging.upload() as folder:
                 upload = self._sources.begin(folder, kind=header.kind, archive=header.zip)
                 try:
@@ -61,6 +65,22 @@ class PlannerService(planner_pb2_grpc.PlannerServiceServicer):
                     raise
         log.info("a source was made", source=row.source_id, items=row.item_count, bytes=row.size_bytes)
         return _source(row)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One of the uploads under way at once. Raises Overloaded when none ends in time."""
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                await self._uploads.acquire()
+        except TimeoutError:
+            raise Overloaded(
+                f"{_UPLOADS_AT_ONCE} uploads are under way and none ended in {TURN_SECONDS:g} s; try again later",
+                code="uploads_busy",
+            ) from None
+        try:
+            yield
+        finally:
+            self._uploads.release()
 
     async def GetSource(self, request: planner_pb2.GetSourceRequest, context: Context) -> planner_pb2.Source:
         return _source(await asyncio.to_thread(self._store.source, request.source_id))
@@ -119,7 +139,7 @@ async def _batches(parts: AsyncIterator[planner_pb2.CreateSourceRequest]) -> Asy
     size, files = 0, 0
     try:
         async with asyncio.timeout(IDLE_SECONDS) as limit:
-            moved = loop.time()
+            armed = loop.time()  # when the limit was last set
             async for part in parts:
                 which = part.WhichOneof("part")
                 if which == "file":
@@ -134,10 +154,10 @@ async def _batches(parts: AsyncIterator[planner_pb2.CreateSourceRequest]) -> Asy
                     limit.reschedule(None)  # what we do ourselves is not the client's idleness
                     yield batch
                     batch, size = [], 0
-                    moved = loop.time() - 2.0
-                if loop.time() - moved > 1.0:  # a timer for each message would cost more than the message
-                    moved = loop.time()
-                    limit.reschedule(moved + IDLE_SECONDS)
+                # A timer for each message would cost more than the message.
+                if limit.when() is None or loop.time() - armed > 1.0:
+                    armed = loop.time()
+                    limit.reschedule(armed + IDLE_SECONDS)
     except TimeoutError:
         raise _idle() from None
     if batch:

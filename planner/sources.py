@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 from penstock.runtime.blobs import BlobStore, blob_trouble
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.settings import UploadLimits
-from penstock.v1 import common_pb2
+from penstock.v1 import common_pb2, planner_pb2
 from planner.intake import ArchiveIntake, FilesIntake, Intake, ItemsIntake, Taken
 from planner.parquet import Parquet
 from planner.staging import Staging, Upload
@@ -21,8 +22,7 @@ from planner.store import SourceRow, Store
 
 __all__ = ["DOCUMENTS", "ITEMS", "Part", "SourceUpload", "Sources", "keep_file"]
 
-DOCUMENTS, ITEMS = 1, 2
-"""Kinds of source, as the contract numbers them."""
+DOCUMENTS, ITEMS = planner_pb2.SOURCE_KIND_DOCUMENTS, planner_pb2.SOURCE_KIND_ITEMS
 
 Part = str | bytes
 """A file's name, or a chunk of the latest file."""
@@ -52,7 +52,7 @@ class SourceUpload:
         kept = self._sources.store.find_source(taken.source_id)
         if kept is None:
             kept = self._snapshot(taken)
-        row = SourceRow(**{**kept.__dict__, "ignored_count": taken.ignored})
+        row = replace(kept, ignored_count=taken.ignored)
         return self._sources.store.keep_source(row, request_id=request_id, now_ms=self._sources.clock.now_ms())
 
     def _snapshot(self, taken: Taken) -> SourceRow:

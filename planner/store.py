@@ -7,7 +7,7 @@ Every statement is named by the method it stands in; all of a method is one tran
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -134,7 +134,7 @@ class Store:
             create_ms = connection.execute(
                 sa.select(sources.c.create_ms).where(sources.c.source_id == row.source_id)
             ).scalar_one()
-        return SourceRow(**{**row.__dict__, "create_ms": create_ms})
+        return replace(row, create_ms=create_ms)
 
     def find_plan(self, plan_id: str, *, now_ms: int) -> PlanRow | None:
         with self._database.read() as connection:

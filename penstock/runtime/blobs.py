@@ -143,10 +143,13 @@ class BlobStore:
         return data
 
     def open(self, sha256: str) -> BinaryIO:
+        """The blob to read from. Raises NotFound, Unavailable."""
         try:
             return self.path(sha256).open("rb")
         except FileNotFoundError as error:
             raise NotFound(f"no blob {sha256}", code="blob_not_found") from error
+        except OSError as error:
+            raise blob_trouble(error, self.folder) from error
 
     def clean(self) -> int:
         """Removes temporary files of writers that died over an hour ago; returns how many. Raises Unavailable."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from penstock.runtime.disk import disk_full
 from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
@@ -21,6 +22,13 @@ from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
 __all__ = ["Database", "migrate", "translated"]
 
 BUSY_SECONDS = 10.0
+"""A writer waits so long for another's lock."""
+POOL_SECONDS = 10.0
+"""And so long for a connection, while all are in use."""
+STATEMENT_SECONDS = 60.0
+"""No statement of ours takes so long; it is ended by the server."""
+SILENT_SECONDS = 15
+"""A PostgreSQL that the network hides is given up after this: the scheduler has one writer, which must not hang."""
 
 
 class Database:
@@ -45,7 +53,8 @@ class Database:
                 pool_size=4,
                 max_overflow=4,
                 pool_pre_ping=True,
-                connect_args={"options": f"-c search_path={service} -c synchronous_commit=on", "connect_timeout": 5},
+                pool_timeout=POOL_SECONDS,
+                connect_args=_postgres_arguments(service),
             )
 
     @contextmanager
@@ -79,6 +88,24 @@ class Database:
         self.engine.dispose()
 
 
+def _postgres_arguments(service: str) -> dict[str, str | int]:
+    options = {
+        "search_path": service,
+        "synchronous_commit": "on",
+        "statement_timeout": int(STATEMENT_SECONDS * 1000),
+        "lock_timeout": int(BUSY_SECONDS * 1000),
+        "idle_in_transaction_session_timeout": int(STATEMENT_SECONDS * 1000),
+    }
+    return {
+        "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
+        "connect_timeout": 5,
+        "keepalives_idle": SILENT_SECONDS // 3,
+        "keepalives_interval": SILENT_SECONDS // 3,
+        "keepalives_count": 2,
+        "tcp_user_timeout": SILENT_SECONDS * 1000,
+    }
+
+
 @contextmanager
 def _sqlite_transaction(connection: sa.Connection) -> Iterator[None]:
     # SQLAlchemy's own begin is silenced (see _sqlite_engine): the BEGIN has been sent by hand.
@@ -92,7 +119,9 @@ def _sqlite_transaction(connection: sa.Connection) -> Iterator[None]:
 
 
 def _sqlite_engine(url: str) -> sa.Engine:
-    engine = sa.create_engine(url, pool_size=4, max_overflow=8, connect_args={"timeout": BUSY_SECONDS})
+    engine = sa.create_engine(
+        url, pool_size=4, max_overflow=8, pool_timeout=POOL_SECONDS, connect_args={"timeout": BUSY_SECONDS}
+    )
 
     @event.listens_for(engine, "connect")
     def _configure(dbapi_connection: object, _: object) -> None:
@@ -119,6 +148,10 @@ def translated(service: str) -> Iterator[None]:
         yield
     except PenstockError:
         raise
+    except PoolTimeout as error:
+        raise Unavailable(
+            f"the {service}'s database is busy: no connection came free in {POOL_SECONDS:g} s", code="sql_unavailable"
+        ) from error
     except DBAPIError as error:
         text = str(error.orig)
         if "full" in text and ("disk" in text or "space" in text):

@@ -15,7 +15,7 @@ import duckdb
 import pytest
 
 from penstock.runtime.blobs import BlobStore
-from penstock.runtime.errors import InvalidInput, PenstockError, TooLarge, Unavailable
+from penstock.runtime.errors import InvalidInput, Overloaded, PenstockError, TooLarge, Unavailable
 from penstock.runtime.settings import UploadLimits
 from penstock.v1 import planner_pb2
 from planner import service, staging
@@ -172,6 +172,30 @@ async def test_a_client_that_sends_nothing_is_given_up(planner: Planner, monkeyp
         await planner.send(parts())
     assert told.value.code == "upload_idle"
     assert planner.left_behind() == set()
+
+
+async def test_an_upload_waits_for_its_turn_and_not_for_ever(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = asyncio.Semaphore(0)
+    go_on = asyncio.Event()
+
+    async def parts(name: str) -> AsyncIterator[Part]:
+        yield header()
+        yield file(name)
+        begun.release()
+        await go_on.wait()
+
+    busy = [asyncio.ensure_future(planner.send(parts(f"{number}.txt"))) for number in range(8)]
+    async with asyncio.timeout(10):
+        for _ in busy:
+            await begun.acquire()
+    monkeypatch.setattr(service, "TURN_SECONDS", 0.2)
+    with pytest.raises(Overloaded, match="8 uploads are under way") as told:
+        await planner.files([("a.txt", b"x")])
+    assert told.value.code == "uploads_busy"
+    monkeypatch.setattr(service, "TURN_SECONDS", 10.0)
+    waiting = asyncio.ensure_future(planner.files([("a.txt", b"x")]))
+    go_on.set()
+    assert len({source.source_id for source in await asyncio.gather(waiting, *busy)}) == 9
 
 
 async def test_a_full_disk_is_said_plainly(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
