@@ -170,7 +170,7 @@ def _stopped(row: ItemRow, now_ms: int) -> Settled:
         attempt=row.attempt,
         state=ItemState.STOPPED,
         tries=row.tries,
-        alone=False,
+        suspect=0,
         end_ms=now_ms,
         due_ms=None,
         settle_number=None,

@@ -35,7 +35,7 @@ from scheduler.store.effects import Effects
 from scheduler.store.endings import Endings, Refusal, Rules
 from scheduler.store.items import Proposal, rows_of
 from scheduler.translate import refusal_message
-from scheduler.watching import Phase, Watchers
+from scheduler.watching import Begun, Phase, Watchers
 from scheduler.windows import Windows
 
 __all__ = ["Engine"]
@@ -71,6 +71,7 @@ class Engine:
         self.commits = GroupCommit(database, self._apply, queue_size=settings.commit_queue)
         self.rules = Rules(Backoff(settings.retry_first_seconds, settings.retry_max_seconds), jitter)
         self.watchers = Watchers()
+        self._begun = Begun()
         self.phases: dict[tuple[str, int], Phase] = {}
         self.granting = False
         self.quiet_until_ms = 0
@@ -136,7 +137,6 @@ class Engine:
 
         def work(connection: sa.Connection, effects: Effects) -> pb.RenewResponse:
             answer = pb.RenewResponse(term_seconds=self._settings.lease_term_seconds)
-            confirmed = 0
             for batch in request.held:
                 number, state = leases.run_of(connection, batch.run_id) or (0, RunState.STOPPED)
                 rows = rows_of(connection, number, batch.stage, [held.seq for held in batch.leases])
@@ -151,20 +151,23 @@ class Engine:
                     ):
                         answer.revoked.append(lease)
                         continue
-                    confirmed = max(confirmed, row.grant_number)
                     effects.renew.setdefault((number, batch.stage), []).append(held.seq)
                     if not held.begun and state is not RunState.RUNNING:
                         answer.wanted_back.append(lease)
-            leases.seen(connection, session, self.now_ms(), confirmed=confirmed)
+            leases.seen(connection, session, self.now_ms())
             return answer
 
         response = await self.commits.run(work)
         revoked = {(lease.run_id, lease.stage, lease.seq, lease.attempt) for lease in response.revoked}
+        begun = set()
         for batch in request.held:
             for held in batch.leases:
-                known = (batch.run_id, batch.stage, held.seq, held.attempt) not in revoked
-                if known and (held.phase or held.progress):
+                lease = (batch.run_id, batch.stage, held.seq, held.attempt)
+                if held.begun:
+                    begun.add(lease)
+                if lease not in revoked and (held.phase or held.progress):
                     self.phases[batch.run_id, batch.stage] = Phase(held.progress, held.phase)
+        self._begun.note(session.session, begun, self.now_ms())
         return response
 
     async def end_session(self, session: leases.Session, reason: str, *, handed_back: bool) -> int:
@@ -199,7 +202,7 @@ class Engine:
         return leases.Session(session.session, session.worker or session.session, session.worker_class)
 
     def _endings(self, connection: sa.Connection, effects: Effects) -> Endings:
-        return Endings(connection, effects, self.rules, self.now_ms())
+        return Endings(connection, effects, self.rules, self.now_ms(), self._begun)
 
     async def _proposed(
         self, request: pb.AcquireRequest, most: int, outcomes: Sequence[pb.OutcomeBatch]
@@ -281,7 +284,6 @@ class Engine:
                 session,
                 now,
                 granted=request.grant_number if request.max_leases else 0,
-                confirmed=max(request.grant_number - 1, 0),
             )
             batches: list[leases.GrantedBatch] = []
             if request.max_leases and before == request.grant_number:

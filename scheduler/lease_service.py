@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import grpc
+import orjson
 
+from penstock.runtime.errors import InvalidInput
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
 from scheduler.engine import Engine
@@ -13,6 +17,9 @@ from scheduler.store.leases import Session
 from scheduler.translate import refusal_message
 
 __all__ = ["LeaseService"]
+
+MAX_RESULT_BYTES = 64_000
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -22,9 +29,11 @@ class LeaseService(scheduler_pb2_grpc.LeaseServiceServicer):
         self._engine = engine
 
     async def Acquire(self, request: pb.AcquireRequest, context: Context) -> pb.AcquireResponse:
+        _check(request.outcomes)
         return await self._engine.acquire(request)
 
     async def Report(self, request: pb.ReportRequest, context: Context) -> pb.ReportResponse:
+        _check(request.outcomes)
         return pb.ReportResponse(refused=[refusal_message(r) for r in await self._engine.report(request)])
 
     async def Renew(self, request: pb.RenewRequest, context: Context) -> pb.RenewResponse:
@@ -34,3 +43,29 @@ class LeaseService(scheduler_pb2_grpc.LeaseServiceServicer):
         session = Session(request.session.session, request.session.worker, request.session.worker_class)
         await self._engine.end_session(session, "its worker ended", handed_back=True)
         return pb.EndSessionResponse()
+
+
+def _check(batches: Iterable[pb.OutcomeBatch]) -> None:
+    """Raises InvalidInput for outcomes that could not be read back later. Texts are made fit for any database."""
+    for batch in batches:
+        for outcome in batch.outcomes:
+            problem = _problem(outcome)
+            if problem:
+                raise InvalidInput(f"the outcome of item {batch.stage}/{outcome.seq} {problem}", code="bad_outcome")
+            if "\0" in outcome.error or "\0" in outcome.error_kind:
+                outcome.error = outcome.error.replace("\0", "\ufffd")
+                outcome.error_kind = outcome.error_kind.replace("\0", "\ufffd")
+
+
+def _problem(outcome: pb.Outcome) -> str:
+    if len(outcome.result) > MAX_RESULT_BYTES:
+        return f"has a result of {len(outcome.result):,} bytes; above {MAX_RESULT_BYTES:,} it must be a blob"
+    if outcome.result:
+        try:
+            orjson.loads(outcome.result)
+        except ValueError as error:
+            return f"has a result that is no JSON: {error}"
+    blob = outcome.result_blob
+    if outcome.HasField("result_blob") and (not _SHA256.fullmatch(blob.sha256) or blob.size_bytes < 0):
+        return f"names no blob: {blob.sha256[:80]!r}, {blob.size_bytes} bytes"
+    return ""

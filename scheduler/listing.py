@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from penstock.runtime.errors import InvalidInput, NotFound
+from penstock.runtime.errors import InvalidInput, NotFound, TooLarge
 from penstock.runtime.sql import Database
 from penstock.v1 import common_pb2
 from penstock.v1 import scheduler_pb2 as pb
@@ -23,6 +23,7 @@ __all__ = ["ItemList"]
 
 WINDOW = 2_000
 MAX_SEQS = 5_000
+MAX_BYTES = 32 << 20  # of one answer: half of what a message may have
 MAX_WINDOWS = 50  # of plan items looked through for one page; the page is then short and has a token
 
 
@@ -50,6 +51,8 @@ class ItemList:
             wanted = sorted({seq for seq in seqs if 0 <= seq < stage.total})
             plan_items = await self._plans.items(run.plan_id, index, wanted) if wanted else []
             found = await asyncio.to_thread(self._merged, number, stage, plan_items, states, with_payload, wanted)
+            if _fitting(found) < len(found):
+                raise TooLarge(f"{len(found)} items of that size do not fit one answer; ask for fewer seqs")
             return pb.ListItemsResponse(items=found)
         if states and no_row_state(stage) not in states:
             return await self._from_rows(run, stage, states, limit, after_seq, with_payload)
@@ -60,8 +63,9 @@ class ItemList:
             answer += await asyncio.to_thread(self._merged, number, stage, window.items, states, with_payload)
             if window.items:
                 after_seq = window.items[-1].seq
-            if len(answer) > limit:
-                answer = answer[:limit]
+            fit = _fitting(answer)
+            if len(answer) > limit or fit < len(answer):
+                answer = answer[: min(limit, fit)]
                 after_seq = answer[-1].seq
                 return pb.ListItemsResponse(items=answer, next_page_token=str(after_seq))
             if window.end or not window.items:
@@ -87,12 +91,13 @@ class ItemList:
                 return [item_message(stage.stage, row) for row in rows]
 
         found = await asyncio.to_thread(read)
-        more = len(found) > limit
-        found = found[:limit]
         if with_payload and found:
             items = await self._plans.items(run.plan_id, stage.stage, [item.seq for item in found])
             for message, item in zip(found, items, strict=True):
                 message.payload = item.payload
+        fit = min(limit, _fitting(found))
+        more = len(found) > fit
+        found = found[:fit]
         return pb.ListItemsResponse(items=found, next_page_token=str(found[-1].seq) if more else "")
 
     def _stage(self, number: int, index: int) -> tuple[RunRow, StageRow]:
@@ -150,3 +155,13 @@ class ItemList:
                     )
                 )
         return answer
+
+
+def _fitting(items: Sequence[pb.RunItem]) -> int:
+    """How many of these fit one answer; at least one."""
+    total = 0
+    for count, item in enumerate(items):
+        total += item.ByteSize()
+        if total > MAX_BYTES and count:
+            return count
+    return len(items)

@@ -2,7 +2,7 @@
 
 due       items whose back-off is over become ready
 expired   leases that ran out end as lost, proposals that nobody granted are ready again; quiet for one term after a
-          start or a rebuild
+          start, a rebuild, or a gap in which this process stood still
 adopted   rows that say running without a lease get one for a term (an effect that Redis never heard of)
 requests  request ids older than 24 h, and sessions unseen for as long, are forgotten
 """
@@ -45,11 +45,13 @@ class Sweeps:
         self._windows = windows
         self._ready = ready
         self._seconds = seconds
+        self._seen_ms = engine.now_ms()
 
     async def serve(self) -> None:
         turn = 0
         while True:
             await asyncio.sleep(self._seconds)
+            self._note_gap()
             if not self._engine.granting:
                 continue
             turn += 1
@@ -60,6 +62,19 @@ class Sweeps:
                 await self.adopted()
             if turn % FORGET_EVERY == 1:
                 await self.forgotten()
+
+    def _note_gap(self) -> bool:
+        """Whether nobody served for a while (this process or its machine stood still): workers could not renew
+        then, so for one term no lease is declared lost."""
+        now, last = self._engine.now_ms(), self._seen_ms
+        self._seen_ms = now
+        gap = last is not None and now - last > max(self._engine.term_ms / 3, 3_000 * self._seconds)
+        if gap:
+            log.warning(
+                "nobody served for a while; no lease is declared lost for one term", seconds=(now - last) / 1000
+            )
+            self._engine.quiet_until_ms = now + self._engine.term_ms
+        return gap
 
     async def due(self) -> int:
         count = await self._windows.feed_due(self._engine.now_ms())
@@ -72,6 +87,8 @@ class Sweeps:
         if not running:
             return 0
         found = await self._ready.expired(running, self._engine.now_ms(), LIMIT)
+        if self._note_gap():
+            return 0
         count = 0
         for key, seqs in found.items():
             lost = await self._engine.lose(key, seqs, "the lease ran out: its worker gave no sign for a whole term")

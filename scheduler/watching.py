@@ -1,17 +1,19 @@
-"""What lives in memory for those who watch: who waits for a run's next change, what running items last said.
+"""What lives in memory: who waits for a run's next change, what running items last said, which ones have begun.
 
-A scheduler that dies forgets both: watchers come back with the number of the last event that they saw, and items say it
-again with their next renewal.
+A scheduler that dies forgets it all: watchers come back with the number of the last event that they saw, and workers
+say the rest again with their next renewal.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 
-__all__ = ["Phase", "Watchers"]
+__all__ = ["Begun", "Phase", "Watchers"]
+
+FORGET_MS = 3_600_000
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,24 @@ class Phase:
 
     progress: float
     phase: str
+
+
+Lease = tuple[str, int, int, int]
+"""(run id, stage, seq, attempt)."""
+
+
+class Begun:
+    """What workers said that they had begun, session by session; each word replaces the session's last."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[int, Set[Lease]]] = {}
+
+    def note(self, session: str, leases: Set[Lease], now_ms: int) -> None:
+        self._said = {name: said for name, said in self._said.items() if now_ms - said[0] < FORGET_MS}
+        self._said[session] = now_ms, leases
+
+    def has(self, session: str, lease: Lease) -> bool:
+        return session in self._said and lease in self._said[session][1]
 
 
 class Watchers:

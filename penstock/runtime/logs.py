@@ -1,14 +1,16 @@
 """Logs: one JSON object a line on standard error, a constant sentence plus fields.
 
-Every line carries the program's name and, inside a call, the trace id of the call.
+Every line carries the program's name and, inside a call, the trace id of the call. A line that can't be written (the
+disk is full) is lost; what it tells of goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 from opentelemetry import trace
@@ -21,6 +23,22 @@ def _trace_id(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMap
     if context.is_valid:
         event["trace_id"] = f"{context.trace_id:032x}"
     return event
+
+
+class _Unfailing:
+    """A stream that never raises: no work may fail because its log line does."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def configure(program: str, *, level: str = "info", stream: TextIO | None = None) -> None:
@@ -36,7 +54,7 @@ def configure(program: str, *, level: str = "info", stream: TextIO | None = None
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.WriteLoggerFactory(file=stream or sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Unfailing(stream or sys.stderr))),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(program=program)

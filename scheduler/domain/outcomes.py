@@ -11,6 +11,8 @@ from enum import StrEnum
 from scheduler.domain.states import ITEM_TABLE, ItemEvent, ItemState, RunEvent, StageEvent, advance
 
 __all__ = [
+    "ALONE",
+    "FREE_LOSSES",
     "Backoff",
     "Decision",
     "Ended",
@@ -22,6 +24,11 @@ __all__ = [
 ]
 
 
+ALONE = 2
+"""The suspicion from which an item is leased alone."""
+FREE_LOSSES = 10
+
+
 class Ended(StrEnum):
     """How an attempt ended."""
 
@@ -29,7 +36,7 @@ class Ended(StrEnum):
     FAILED = "failed"
     RELEASED = "released"
     WORKER_LOST = "worker_lost"
-    UNCONFIRMED = "unconfirmed"  # the worker was gone before it confirmed the grant
+    UNBEGUN = "unbegun"  # its worker was gone, and had not said that it had begun it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +48,8 @@ class Ending:
     ended: Ended
     tries: int
     max_tries: int
+    attempt: int = 1
+    suspect: int = 0
     stopping: bool = False
     permanent: bool = False
     no_try: bool = False
@@ -48,21 +57,28 @@ class Ending:
 
 @dataclass(frozen=True)
 class Decision:
-    """state: the item's next; tries: its count afterwards; back_off: wait before the next attempt; alone: lease it
-    alone next time, since it may have killed its worker."""
+    """state: the item's next; tries: its count afterwards; back_off: wait before the next attempt; suspect: how much
+    it is suspected to have killed its worker (0: not; 1: it was there; ALONE: it is leased alone)."""
 
     state: ItemState
     tries: int
     back_off: bool = False
-    alone: bool = False
+    suspect: int = 0
 
 
 def decide(ending: Ending) -> Decision:
-    """The item's next state. A stopping run takes nothing up again."""
+    """The item's next state. A stopping run takes nothing up again.
+
+    What was lost with its worker is leased alone, so that one item that kills workers costs its neighbours nothing; a
+    worker says that it begins such an item before it does. What was not known to have begun costs no try, and goes
+    together with others once more, since most often the worker was killed and not the item's doing; a bound on such
+    losses ends what kills workers before they can speak.
+    """
     ended, tries = ending.ended, ending.tries
     if ended is Ended.COMPLETED:
         return Decision(advance(ITEM_TABLE, ItemState.RUNNING, ItemEvent.COMPLETE), tries)
-    counts = (ended is Ended.FAILED and not ending.no_try) or ended is Ended.WORKER_LOST
+    unheard = ended is Ended.UNBEGUN and ending.attempt - tries > FREE_LOSSES
+    counts = (ended is Ended.FAILED and not ending.no_try) or ended is Ended.WORKER_LOST or unheard
     tries += counts
     if (counts and tries >= ending.max_tries) or (ended is Ended.FAILED and ending.permanent):
         return Decision(advance(ITEM_TABLE, ItemState.RUNNING, ItemEvent.FAIL), tries)
@@ -70,8 +86,12 @@ def decide(ending: Ending) -> Decision:
         return Decision(advance(ITEM_TABLE, ItemState.RUNNING, ItemEvent.STOP), tries)
     if ended is Ended.FAILED:
         return Decision(advance(ITEM_TABLE, ItemState.RUNNING, ItemEvent.BACK_OFF), tries, back_off=True)
-    lost = ended in (Ended.WORKER_LOST, Ended.UNCONFIRMED)
-    return Decision(advance(ITEM_TABLE, ItemState.RUNNING, ItemEvent.RETURN), tries, alone=lost)
+    suspect = ending.suspect
+    if ended is Ended.WORKER_LOST:
+        suspect = ALONE
+    elif ended is Ended.UNBEGUN:
+        suspect = min(suspect + 1, ALONE)
+    return Decision(advance(ITEM_TABLE, ItemState.RUNNING, ItemEvent.RETURN), tries, suspect=suspect)
 
 
 @dataclass(frozen=True)

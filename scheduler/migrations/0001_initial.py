@@ -67,7 +67,7 @@ def upgrade() -> None:
         sa.Column("was", sa.Text, nullable=True),
         sa.Column("attempt", sa.Integer, nullable=False),
         sa.Column("tries", sa.Integer, nullable=False),
-        sa.Column("alone", sa.Integer, nullable=False),
+        sa.Column("suspect", sa.Integer, nullable=False),
         sa.Column("session", sa.Text, nullable=False),
         sa.Column("grant_number", Big, nullable=False),
         sa.Column("start_ms", Big, nullable=True),
@@ -142,7 +142,6 @@ def upgrade() -> None:
         sa.Column("worker_class", sa.Text, nullable=False),
         sa.Column("granted", Big, nullable=False),
         sa.Column("was_granted", Big, nullable=True),
-        sa.Column("confirmed", Big, nullable=False),
         sa.Column("ended", sa.Integer, nullable=False),
         sa.Column("seen_ms", Big, nullable=False),
     )

@@ -20,8 +20,9 @@ from scheduler.domain.states import ItemState, RunState, StageState
 from scheduler.store.effects import Effects
 from scheduler.store.items import ItemRow, Settled, record_attempts, rows_of, settle
 from scheduler.store.leases import give_back
-from scheduler.store.schema import attempts, runs, sessions
+from scheduler.store.schema import attempts, runs
 from scheduler.store.unit import RunUnit, StageRow, lock
+from scheduler.watching import Begun
 
 __all__ = ["Endings", "Refusal", "Rules"]
 
@@ -71,6 +72,7 @@ class Endings:
     effects: Effects
     rules: Rules
     now_ms: int
+    begun: Begun
 
     def settle_reports(self, session: str, batches: Iterable[pb.OutcomeBatch]) -> list[Refusal]:
         """Records what holds its fence; answers what was refused."""
@@ -93,14 +95,15 @@ class Endings:
 
     def lose(self, number: int, stage: int, seqs: Sequence[int], *, reason: str, handed_back: bool = False) -> int:
         """Ends the running attempts of these items as lost with their worker; returns how many. What the worker
-        hands back, or never confirmed, costs no try. What was proposed and never granted is ready again."""
+        hands back, or had not begun as far as it said, costs no try. What was proposed and never granted is ready
+        again."""
         unit = lock(self.connection, number, self.now_ms)
         if unit is None:
             return 0
         row = unit.stages[stage]
         found = [r for r in rows_of(self.connection, number, stage, seqs).values() if r.state == ItemState.RUNNING]
-        confirmed = self._confirmed({r.session for r in found})
-        ended = [(r, _how(r, confirmed.get(r.session, 0), handed_back)) for r in found]
+        run_id = unit.run.run_id
+        ended = [(r, _how(self.begun.has(r.session, (run_id, stage, r.seq, r.attempt)), handed_back)) for r in found]
         self._end_lost(unit, row, ended, reason)
         lost = {r.seq for r in found}
         self.effects.forget.setdefault((number, stage), []).extend(lost)
@@ -192,7 +195,7 @@ class Endings:
             attempt=outcome.attempt,
             state=decision.state,
             tries=decision.tries,
-            alone=decision.alone,
+            suspect=decision.suspect,
             end_ms=self.now_ms,
             due_ms=due_ms,
             settle_number=unit.run.settle_number if terminal else None,
@@ -260,6 +263,8 @@ class Endings:
                     ended=how,
                     tries=row.tries,
                     max_tries=stage.max_tries,
+                    attempt=row.attempt,
+                    suspect=row.suspect,
                     stopping=unit.run.state == RunState.STOPPING,
                 )
             )
@@ -281,7 +286,7 @@ class Endings:
                     attempt=row.attempt,
                     state=decision.state,
                     tries=decision.tries,
-                    alone=decision.alone,
+                    suspect=decision.suspect,
                     end_ms=self.now_ms,
                     due_ms=None,
                     settle_number=unit.run.settle_number if failed else None,
@@ -318,12 +323,6 @@ class Endings:
             "error": error[:ERROR_CHARACTERS] or None,
         }
 
-    def _confirmed(self, names: set[str]) -> dict[str, int]:
-        if not names:
-            return {}
-        query = sa.select(sessions.c.session, sessions.c.confirmed).where(sessions.c.session.in_(names))
-        return {row.session: row.confirmed for row in self.connection.execute(query)}
-
     def _finish(self, unit: RunUnit) -> None:
         unit.settle_up()
         unit.flush()
@@ -332,7 +331,7 @@ class Endings:
             self.effects.moved.add(unit.run.number)
 
 
-def _how(row: ItemRow, confirmed: int, handed_back: bool) -> Ended:
+def _how(begun: bool, handed_back: bool) -> Ended:
     if handed_back:
         return Ended.RELEASED
-    return Ended.WORKER_LOST if row.grant_number <= confirmed else Ended.UNCONFIRMED
+    return Ended.WORKER_LOST if begun else Ended.UNBEGUN

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from scheduler.domain.outcomes import ALONE
 from scheduler.domain.states import ItemState
 from scheduler.store.schema import attempts
 from scheduler.store.unit import RunUnit, StageRow
@@ -54,6 +55,7 @@ class ItemRow:
     state: str
     attempt: int
     tries: int
+    suspect: int
     session: str
     grant_number: int
     start_ms: int | None
@@ -68,7 +70,7 @@ class Settled:
     attempt: int
     state: str
     tries: int
-    alone: bool
+    suspect: int
     end_ms: int
     due_ms: int | None
     settle_number: int | None
@@ -86,10 +88,10 @@ ON CONFLICT (run, stage, seq) DO UPDATE SET was = items.state, state = 'running'
   session = excluded.session, grant_number = excluded.grant_number, start_ms = excluded.start_ms, end_ms = NULL,
   due_ms = NULL, error_kind = NULL, error = NULL, digest = NULL
 WHERE items.state IN ('queued', 'retry')
-RETURNING seq, attempt, tries, alone, was
+RETURNING seq, attempt, tries, suspect, was
 """
 _GRANT_HEAD = """
-INSERT INTO items (run, stage, seq, key, grp, state, attempt, tries, alone, session, grant_number, start_ms)
+INSERT INTO items (run, stage, seq, key, grp, state, attempt, tries, suspect, session, grant_number, start_ms)
 """
 _GRANT_SQLITE = sa.text(
     _GRANT_HEAD
@@ -131,8 +133,8 @@ def grant(
         )
     granted = []
     highest = stage.cursor - 1
-    for seq, attempt, tries, alone, was in result:
-        granted.append(Granted(seq, attempt, tries, bool(alone)))
+    for seq, attempt, tries, suspect, was in result:
+        granted.append(Granted(seq, attempt, tries, suspect >= ALONE))
         highest = max(highest, seq)
         if was == ItemState.RETRY:
             stage.retry -= 1
@@ -142,10 +144,10 @@ def grant(
     return granted
 
 
-_ROWS = "SELECT seq, state, attempt, tries, session, grant_number, start_ms, digest FROM items "
+_ROWS = "SELECT seq, state, attempt, tries, suspect, session, grant_number, start_ms, digest FROM items "
 _ROWS_SQLITE = sa.text(_ROWS + "WHERE run = :run AND stage = :stage AND seq IN (SELECT value FROM json_each(:seqs))")
 _ROWS_POSTGRESQL = sa.text(
-    "SELECT i.seq, i.state, i.attempt, i.tries, i.session, i.grant_number, i.start_ms, i.digest "
+    "SELECT i.seq, i.state, i.attempt, i.tries, i.suspect, i.session, i.grant_number, i.start_ms, i.digest "
     "FROM unnest(CAST(:seqs AS bigint[])) AS v(seq) CROSS JOIN LATERAL "
     "(SELECT * FROM items WHERE run = :run AND stage = :stage AND seq = v.seq OFFSET 0) AS i"
 )
@@ -163,19 +165,19 @@ def rows_of(connection: sa.Connection, run: int, stage: int, seqs: Sequence[int]
 
 # Settle a batch, each under its fence.
 _SETTLE_SQLITE = """
-UPDATE items SET state = ?, tries = ?, alone = ?, end_ms = ?, due_ms = ?, settle_number = ?, digest = ?, error_kind = ?,
-  error = ?, result = ?, result_blob = ?, result_size = ?
+UPDATE items SET state = ?, tries = ?, suspect = ?, end_ms = ?, due_ms = ?, settle_number = ?, digest = ?,
+  error_kind = ?, error = ?, result = ?, result_blob = ?, result_size = ?
 WHERE run = ? AND stage = ? AND seq = ? AND attempt = ? AND state = 'running'
 """
 _SETTLE_POSTGRESQL = sa.text("""
-UPDATE items SET state = v.state, tries = v.tries, alone = v.alone, end_ms = v.end_ms, due_ms = v.due_ms,
+UPDATE items SET state = v.state, tries = v.tries, suspect = v.suspect, end_ms = v.end_ms, due_ms = v.due_ms,
   settle_number = v.settle_number, digest = v.digest, error_kind = v.error_kind, error = v.error, result = v.result,
   result_blob = v.result_blob, result_size = v.result_size
 FROM unnest(CAST(:seq AS bigint[]), CAST(:attempt AS int[]), CAST(:state AS text[]), CAST(:tries AS int[]),
-  CAST(:alone AS int[]), CAST(:end_ms AS bigint[]), CAST(:due_ms AS bigint[]), CAST(:settle_number AS bigint[]),
+  CAST(:suspect AS int[]), CAST(:end_ms AS bigint[]), CAST(:due_ms AS bigint[]), CAST(:settle_number AS bigint[]),
   CAST(:digest AS bytea[]), CAST(:error_kind AS text[]), CAST(:error AS text[]), CAST(:result AS bytea[]),
   CAST(:result_blob AS text[]), CAST(:result_size AS bigint[]))
-  AS v(seq, attempt, state, tries, alone, end_ms, due_ms, settle_number, digest, error_kind, error, result,
+  AS v(seq, attempt, state, tries, suspect, end_ms, due_ms, settle_number, digest, error_kind, error, result,
   result_blob, result_size)
 CROSS JOIN LATERAL (SELECT ctid AS at FROM items
   WHERE run = :run AND stage = :stage AND seq = v.seq AND attempt = v.attempt AND state = 'running' OFFSET 0) AS found
@@ -193,7 +195,7 @@ def settle(unit: RunUnit, stage: StageRow, settled: Sequence[Settled]) -> None:
             (
                 s.state,
                 s.tries,
-                int(s.alone),
+                s.suspect,
                 s.end_ms,
                 s.due_ms,
                 s.settle_number,
@@ -212,10 +214,7 @@ def settle(unit: RunUnit, stage: StageRow, settled: Sequence[Settled]) -> None:
         ]
         count = unit.connection.exec_driver_sql(_SETTLE_SQLITE, values).rowcount
     else:
-        columns: dict[str, Any] = {
-            name: [getattr(s, name) for s in settled] for name in Settled.__dataclass_fields__ if name != "alone"
-        }
-        columns["alone"] = [int(s.alone) for s in settled]
+        columns: dict[str, Any] = {name: [getattr(s, name) for s in settled] for name in Settled.__dataclass_fields__}
         count = unit.connection.execute(
             _SETTLE_POSTGRESQL, {**columns, "run": stage.run, "stage": stage.stage}
         ).rowcount

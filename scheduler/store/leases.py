@@ -1,7 +1,6 @@
 """Sessions and grants: which worker holds what, in SQL.
 
-A grant is numbered by its session. The same number answers the same leases; a later one, or a renew that lists what is
-held, confirms it.
+A grant is numbered by its session. The same number answers the same leases; a lower one than the last is refused.
 """
 
 from __future__ import annotations
@@ -11,7 +10,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from penstock.runtime.errors import Conflict
+from penstock.runtime.errors import Conflict, InvalidInput
+from scheduler.domain.outcomes import ALONE
 from scheduler.domain.states import STARTABLE_ITEMS, ItemState, RunState, StageState
 from scheduler.store.effects import Effects
 from scheduler.store.items import Granted, Proposal, grant, rows_of
@@ -69,16 +69,15 @@ _RUN = sa.select(runs.c.number, runs.c.state).where(runs.c.run_id == sa.bindpara
 
 # Note a sign of a session; answers the grant number that it had before (none: it is new) and whether it has ended.
 _SEEN = sa.text("""
-INSERT INTO sessions (session, worker, worker_class, granted, was_granted, confirmed, ended, seen_ms)
-VALUES (:session, :worker, :worker_class, :granted, NULL, :confirmed, 0, :now)
+INSERT INTO sessions (session, worker, worker_class, granted, was_granted, ended, seen_ms)
+VALUES (:session, :worker, :worker_class, :granted, NULL, 0, :now)
 ON CONFLICT (session) DO UPDATE SET was_granted = sessions.granted, seen_ms = excluded.seen_ms,
-  granted = CASE WHEN excluded.granted > sessions.granted THEN excluded.granted ELSE sessions.granted END,
-  confirmed = CASE WHEN excluded.confirmed > sessions.confirmed THEN excluded.confirmed ELSE sessions.confirmed END
+  granted = CASE WHEN excluded.granted > sessions.granted THEN excluded.granted ELSE sessions.granted END
 RETURNING was_granted, ended
 """)
 
 
-def seen(connection: sa.Connection, session: Session, now_ms: int, *, granted: int = 0, confirmed: int = 0) -> int:
+def seen(connection: sa.Connection, session: Session, now_ms: int, *, granted: int = 0) -> int:
     """Notes a sign of the session; returns the grant number that it had before. Raises Conflict when it has ended."""
     row = connection.execute(
         _SEEN,
@@ -87,13 +86,15 @@ def seen(connection: sa.Connection, session: Session, now_ms: int, *, granted: i
             "worker": session.worker,
             "worker_class": session.worker_class,
             "granted": granted,
-            "confirmed": confirmed,
             "now": now_ms,
         },
     ).one()
     if row.ended:
         raise Conflict(f"worker session {session.session} has ended; start a new one", code="session_ended")
-    return int(row.was_granted or 0)
+    before = int(row.was_granted or 0)
+    if granted and granted < before:
+        raise InvalidInput(f"grant_number {granted} after {before}: each new one is higher", code="bad_grant_number")
+    return before
 
 
 def grant_batches(
@@ -149,14 +150,14 @@ def give_back(
 def granted_again(connection: sa.Connection, session: str, grant_number: int) -> list[GrantedBatch]:
     """The leases of a grant whose answer was lost, as far as they still hold."""
     query = (
-        sa.select(items.c.run, items.c.stage, items.c.seq, items.c.attempt, items.c.tries, items.c.alone)
+        sa.select(items.c.run, items.c.stage, items.c.seq, items.c.attempt, items.c.tries, items.c.suspect)
         .select_from(_OPEN_STAGES)
         .where(_RUNNING, items.c.session == session, items.c.grant_number == grant_number)
         .order_by(items.c.run, items.c.stage, items.c.seq)
     )
     batches: dict[tuple[int, int], list[Granted]] = {}
-    for run, stage, seq, attempt, tries, alone in connection.execute(query):
-        batches.setdefault((run, stage), []).append(Granted(seq, attempt, tries, bool(alone)))
+    for run, stage, seq, attempt, tries, suspect in connection.execute(query):
+        batches.setdefault((run, stage), []).append(Granted(seq, attempt, tries, suspect >= ALONE))
     answer = []
     for (run, index), granted in batches.items():
         unit = lock(connection, run, 0)

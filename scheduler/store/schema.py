@@ -75,7 +75,7 @@ items = sa.Table(
     sa.Column("was", sa.Text),
     sa.Column("attempt", sa.Integer, nullable=False),
     sa.Column("tries", sa.Integer, nullable=False),
-    sa.Column("alone", sa.Integer, nullable=False),
+    sa.Column("suspect", sa.Integer, nullable=False),
     sa.Column("session", sa.Text, nullable=False),
     sa.Column("grant_number", _Big, nullable=False),
     sa.Column("start_ms", _Big),
@@ -166,7 +166,6 @@ sessions = sa.Table(
     sa.Column("worker_class", sa.Text, nullable=False),
     sa.Column("granted", _Big, nullable=False),
     sa.Column("was_granted", _Big),
-    sa.Column("confirmed", _Big, nullable=False),
     sa.Column("ended", sa.Integer, nullable=False, default=0),
     sa.Column("seen_ms", _Big, nullable=False),
 )

@@ -24,7 +24,7 @@ from scheduler.domain.states import (
     StageState,
     advance,
 )
-from scheduler.store.schema import events, runs, stages
+from scheduler.store.schema import events, items, runs, stages
 from scheduler.store.stopping import stop_waiting
 
 __all__ = ["RunRow", "RunUnit", "StageRow", "lock", "progress_of"]
@@ -97,6 +97,12 @@ _STAGE_CHANGES = (
 
 _LOCK = sa.select(*RUN_COLUMNS).where(runs.c.number == sa.bindparam("n")).with_for_update()
 _STAGES = sa.select(*STAGE_COLUMNS).where(stages.c.run == sa.bindparam("n")).order_by(stages.c.stage)
+_ERRORS = (
+    sa.select(items.c.error)
+    .where(items.c.run == sa.bindparam("n"), items.c.stage == sa.bindparam("s"), items.c.settle_number.is_not(None))
+    .distinct()
+    .limit(2)
+)
 _WRITE_RUN = (
     sa.update(runs).where(runs.c.number == sa.bindparam("n")).values({c: sa.bindparam(f"v_{c}") for c in _RUN_CHANGES})
 )
@@ -210,7 +216,7 @@ class RunUnit:
             if event is None:
                 return
             failed = event is StageEvent.FAIL
-            reason = f"none of {stage.total} items completed" if failed else ""
+            reason = self._why_failed(stage) if failed else ""
             self.move_stage(stage, event, reason=reason)
             later = self.stages[index + 1 :]
             if later and not failed:
@@ -223,6 +229,12 @@ class RunUnit:
             why = f"stage {stage.stage} ({stage.processor}): {reason}" if failed else ""
             self.move_run(run_end(failed, failures), reason=why)
             return
+
+    def _why_failed(self, stage: StageRow) -> str:
+        """The items' own error where it is one and the same, after what became of the stage."""
+        errors = self.connection.execute(_ERRORS, {"n": stage.run, "s": stage.stage}).scalars().all()
+        same = f": {errors[0]}" if len(errors) == 1 and errors[0] else ""
+        return f"none of {stage.total} items completed{same}"
 
     def finish_stop(self, event: RunEvent, *, actor: str = "scheduler", reason: str) -> None:
         """Nothing runs any more: what is left is stopped, and so are its stages and the run."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import grpc
 import pytest
 
+from penstock.v1 import common_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from tests.integration.scheduler.world import TERM_SECONDS, World, completed, failed
 
@@ -128,13 +130,69 @@ async def test_what_a_worker_hands_back_at_its_end_costs_no_try_and_is_no_loss(w
     assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
-async def test_of_what_is_lost_only_the_confirmed_costs_a_try(world: World) -> None:
-    run_id = await world.run(4)
+async def test_of_what_is_lost_only_what_had_begun_costs_a_try_and_is_leased_alone(world: World) -> None:
+    run_id = await world.run(3)
     worker, other = world.worker(), world.worker("other")
-    await worker.leases(2)
-    await worker.leases(1)  # the next number confirms the one before, and is itself unconfirmed
+    leases = await worker.leases(3)
+    await worker.renew(run_id, leases[:1])
     await world.until(run_id, lambda run: run.counts.running == 0, seconds=4 * TERM_SECONDS)
-    assert [(x.seq, x.tries, x.alone) for x in await other.leases(3)] == [(0, 1, True), (1, 1, True), (2, 0, True)]
+    again = await other.leases(3)
+    assert [(x.seq, x.tries, x.alone) for x in again] == [(0, 1, True), (1, 0, False), (2, 0, False)]
+    await world.until(run_id, lambda run: run.counts.running == 0, seconds=4 * TERM_SECONDS)
+    third = await world.worker("third").leases(3)
+    assert [(x.seq, x.tries, x.alone) for x in third] == [(0, 1, True), (1, 0, True), (2, 0, True)]
+
+
+async def test_a_scheduler_that_stood_still_declares_no_lease_lost(world: World) -> None:
+    run_id = await world.run(1)
+    worker = world.worker()
+    leases = await worker.leases(1)
+    await worker.renew(run_id, leases)
+    time.sleep(1.5 * TERM_SECONDS)  # noqa: ASYNC251 the loop that all of it runs on stands still
+    await asyncio.sleep(TERM_SECONDS / 4)
+    assert not (await worker.renew(run_id, leases)).revoked
+    assert await worker.report(run_id, [completed(leases[0])]) == []
+    assert not await world.events(run_id, "lease.lost")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "problem"),
+    [
+        ({"result": b"not json"}, "no JSON"),
+        ({"result": b'"' + b"x" * 70_000 + b'"'}, "must be a blob"),
+        ({"result_blob": common_pb2.BlobRef(sha256="../../etc/passwd", size_bytes=3)}, "names no blob"),
+        ({"result_blob": common_pb2.BlobRef(sha256="0" * 64, size_bytes=-3)}, "names no blob"),
+    ],
+)
+async def test_an_outcome_that_could_not_be_read_back_is_bad_input(
+    world: World, outcome: dict[str, Any], problem: str
+) -> None:
+    run_id = await world.run(1)
+    worker = world.worker()
+    (lease,) = await worker.leases(1)
+    bad = pb.Outcome(seq=lease.seq, attempt=lease.attempt, kind=pb.OUTCOME_KIND_COMPLETED, **outcome)
+    with pytest.raises(grpc.aio.AioRpcError, match=problem) as refused:
+        await worker.report(run_id, [bad])
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert await worker.report(run_id, [completed(lease)]) == []
+
+
+async def test_a_nul_in_an_error_harms_nobody(world: World) -> None:
+    run_id = await world.run(1)
+    worker = world.worker()
+    (lease,) = await worker.leases(1)
+    assert await worker.report(run_id, [failed(lease, "a NUL \0 here", permanent=True)]) == []
+    (event,) = await world.events(run_id, "item.failed")
+    assert event.reason == "a NUL \ufffd here"
+    assert (await world.get(run_id)).error.endswith("a NUL \ufffd here")
+
+
+async def test_grant_numbers_only_rise(world: World) -> None:
+    await world.run(3)
+    worker = world.worker()
+    await worker.acquire(1, grant_number=5)
+    with pytest.raises(grpc.aio.AioRpcError, match="grant_number 4 after 5"):
+        await worker.acquire(1, grant_number=4)
 
 
 async def test_a_released_item_costs_no_try_and_is_ready_at_once(world: World) -> None:

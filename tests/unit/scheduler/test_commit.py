@@ -90,7 +90,7 @@ async def test_a_full_disk_is_said_plainly_and_recovers_by_itself(rig: Rig) -> N
     def bound(connection: object, *_: object) -> None:
         connection.execute(f"PRAGMA max_page_count={limit}")  # type: ignore[attr-defined]
 
-    with pytest.raises(Unavailable, match="disk .*is full") as failure:
+    with pytest.raises(Unavailable, match=r"disk .*is full") as failure:
         await rig.commits.run(insert(1, size=1_000_000))
     assert failure.value.code == "disk_full"
     assert rig.count() == 0
