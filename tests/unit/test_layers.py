@@ -11,6 +11,8 @@ ROOT = Path(__file__).parent.parent.parent
 SERVICES = ("planner", "scheduler", "worker", "analyzer", "gateway")
 OURS = (*SERVICES, "penstock", "tests", "tools")
 IMPURE = ("grpc", "redis", "sqlalchemy", "fastapi", "uvicorn", "httpx", "kubernetes", "psycopg", "duckdb", "sqlite3")
+PURE = ("penstock.words",)
+"""What of our own `domain/` may import beside itself."""
 MODULES = [path for top in (*SERVICES, "penstock") for path in sorted((ROOT / top).rglob("*.py"))]
 
 
@@ -52,8 +54,8 @@ def test_domain_is_pure() -> None:
         service = relative.parts[0]
         for line, name in imports(path):
             top = name.split(".")[0]
-            inside = top == service and not name.startswith(f"{service}.domain")
-            if top in IMPURE or inside or name.startswith("penstock.v1"):
+            outside = top in OURS and not name.startswith(f"{service}.domain") and name not in PURE
+            if top in IMPURE or outside:
                 wrong.append(f"{relative}:{line}: imports {name}")
     assert not wrong, "\n".join(wrong)
 
@@ -82,6 +84,6 @@ def test_a_file_holds_one_thing() -> None:
     long = [
         f"{path.relative_to(ROOT)}: {len(path.read_text().splitlines())} lines"
         for path in MODULES
-        if "penstock/v1" not in str(path) and len(path.read_text().splitlines()) > 450
+        if "penstock/v1" not in str(path) and len(path.read_text().splitlines()) > 420
     ]
-    assert not long, f"past 450 lines: {long}"
+    assert not long, f"past 420 lines: {long}"
