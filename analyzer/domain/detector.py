@@ -23,7 +23,16 @@ from analyzer.domain.reasons import Reasons
 from analyzer.domain.segmentation import Span, split
 from analyzer.domain.sketch import sketches
 from analyzer.domain.tokens import flattened, is_word, tokenize
-from analyzer.domain.windows import MAX_WINDOW_WORDS, STYLE, NgramIndex, encode, ngram_counts, stylometry
+from analyzer.domain.windows import (
+    MAX_WINDOW_WORDS,
+    STYLE,
+    Counts,
+    Encoded,
+    NgramIndex,
+    encode,
+    ngram_counts,
+    stylometry,
+)
 
 __all__ = ["MIN_WORDS", "Analysis", "Detector", "Segment"]
 
@@ -83,6 +92,63 @@ class _Cut:
     truncated: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Running counts over a block's tokens: what stands before token i is at i."""
+
+    words: Ints
+    unfamiliar: NDArray[np.float64]
+    english: NDArray[np.float64]
+    word_places: Ints
+    """The token of each word; one more at the end."""
+
+    @classmethod
+    def of(cls, encoded: Encoded) -> _Sums:
+        flags = encoded.lexicon.flags[encoded.rows] * (encoded.rows >= 0)[:, None]
+        word = flags[:, FLAGS.index("word")] > 0
+        return cls(
+            words=np.concatenate([[0], np.cumsum(word)]).astype(np.int64),
+            unfamiliar=np.concatenate([[0], np.cumsum(flags[:, FLAGS.index("unfamiliar")])]),
+            english=np.concatenate([[0], np.cumsum(flags[:, FLAGS.index("english")])]),
+            word_places=np.append(np.flatnonzero(word), len(encoded.rows)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a document lies in its block: its tokens from `start` to `stop`, its windows, its segments' windows."""
+
+    start: int
+    stop: int
+    windows: slice
+    segments: slice
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """What is known of every window of a block, documents' and segments' alike."""
+
+    counts: Counts
+    lexical: NDArray[np.float64]
+    style: NDArray[np.float64]
+    stylistic: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    words: NDArray[np.float64]
+    chances: NDArray[np.float64]
+    """The probability of each window, were it a segment."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What is said of a document; `chances` are its segments' probabilities."""
+
+    score: float
+    probability: float | None
+    abstained: str | None
+    features: dict[str, float]
+    chances: list[float | None]
+
+
 class Detector:
     """Scores texts with one model. May be used from several threads."""
 
@@ -94,10 +160,6 @@ class Detector:
 
     def _new_lexicon(self) -> Lexicon:
         return self.model.lexicon()
-
-    def _document_probability(self, score: float, foreign: bool) -> float:
-        chance = self.model.document.probability(np.array([score]), np.array([float(MAX_WINDOW_WORDS)]))
-        return float((hedged(chance) if foreign else chance)[0])
 
     def analyze(self, texts: Sequence[str], granularity: str) -> list[Analysis]:
         """One Analysis per text, in order. Raises ValueError for an unknown granularity."""
@@ -119,82 +181,90 @@ class Detector:
         if self._lexicon.full:
             self._lexicon = self._new_lexicon()
         encoded = encode(self._lexicon, [cut.tokens for cut in cuts])
-        real = encoded.rows >= 0
-        flags = encoded.lexicon.flags[encoded.rows] * real[:, None]
-        word_sums = np.concatenate([[0], np.cumsum(flags[:, FLAGS.index("word")] > 0)]).astype(np.int64)
-        unfamiliar_sums = np.concatenate([[0], np.cumsum(flags[:, FLAGS.index("unfamiliar")])])
-        english_sums = np.concatenate([[0], np.cumsum(flags[:, FLAGS.index("english")])])
-        word_places = np.append(np.flatnonzero(flags[:, FLAGS.index("word")] > 0), len(encoded.rows))
-        begins, ends, owners = [], [], []
-        for at, cut in enumerate(cuts):
-            start = int(encoded.starts[at])
-            windows = _document_windows(start, start + len(cut.tokens), word_sums, word_places)
-            segments = _segment_windows(cut.bounds + start, word_sums, word_places)
-            begins += [windows[0], segments[0]]
-            ends += [windows[1], segments[1]]
-            owners.append(len(windows[0]))
-        begin, end = np.concatenate(begins), np.concatenate(ends)
+        sums = _Sums.of(encoded)
+        places, begin, end = _placed(cuts, encoded, sums)
+        scored = self._scored(encoded, sums, begin, end)
+        verdicts = [self._verdict(cut, place, sums, scored) for cut, place in zip(cuts, places, strict=True)]
+        levels = [Level.UNCERTAIN] * len(begin)  # only segments are explained
+        for place, verdict in zip(places, verdicts, strict=True):
+            levels[place.segments] = [level_of(chance) for chance in verdict.chances]
+        reasons = self._reasons.of(
+            levels, scored.counts, scored.lexical, scored.stylistic, scored.style - self.model.style_mean
+        )
+        for cut, place, verdict, sketch in zip(cuts, places, verdicts, sketches(encoded), strict=True):
+            yield _analysis(cut, verdict, reasons[place.segments], sketch)
+
+    def _scored(self, encoded: Encoded, sums: _Sums, begin: Ints, end: Ints) -> _Scored:
         counts = ngram_counts(encoded, self._index, begin, end)
-        parts, lexical = self.model.lexical(counts, len(begin))
+        lexical, lexical_scores = self.model.lexical(counts, len(begin))
         style = stylometry(encoded, begin, end)
         stylistic = self.model.stylistic(style)
-        scores = lexical + stylistic.sum(axis=1)
-        words = (word_sums[end] - word_sums[begin]).astype(np.float64)
-        segment_p = self.model.segment.probability(scores, words)
-        first = 0
-        levels: list[Level] = []
-        verdicts: list[tuple[float, float | None, str | None, dict[str, float], list[float | None]]] = []
-        for at, (cut, windows_of) in enumerate(zip(cuts, owners, strict=True)):
-            own = slice(first, first + windows_of)
-            inner = slice(first + windows_of, first + windows_of + len(cut.spans))
-            first = inner.stop
-            start, stop = encoded.starts[at], encoded.starts[at] + len(cut.tokens)
-            total = int(word_sums[stop] - word_sums[start])
-            english = float(english_sums[stop] - english_sums[start]) / max(1, total)
-            unfamiliar = float(unfamiliar_sums[stop] - unfamiliar_sums[start]) / max(1, total)
-            abstained = _abstains(cut.words, english)
-            probability = None
-            score = float(scores[own].mean())
-            means = style[own].mean(axis=0).tolist()
-            foreign = self.model.is_foreign(unfamiliar, means[_LETTERS])
-            chances = segment_p[inner]
-            if foreign:
-                chances = hedged(chances)
-            if abstained is None:
-                probability = self._document_probability(score, foreign)
-            known = [
-                None if abstained or count < MIN_SEGMENT_WORDS else chance
-                for chance, count in zip(chances.tolist(), words[inner].tolist(), strict=True)
-            ]
-            features = dict(zip(STYLE, (round(value, 4) for value in means), strict=True))
-            features["unfamiliar_words"] = round(unfamiliar, 4)
-            features["english_words"] = round(english, 4)
-            features["sentences_or_paragraphs"] = len(cut.spans)
-            if cut.truncated:
-                features["words_analysed"] = total
-            verdicts.append((score, probability, abstained, features, known))
-            levels += [Level.UNCERTAIN] * windows_of + [level_of(each) for each in known]
-        reasons = self._reasons.of(levels, counts, parts, stylistic, style - self.model.style_mean)
-        drawn = sketches(encoded)
-        first = 0
-        for at, (cut, windows_of) in enumerate(zip(cuts, owners, strict=True)):
-            score, probability, abstained, features, known = verdicts[at]
-            first += windows_of
-            segments_of = tuple(
-                Segment(span.start, span.end, _rounded(each), level_of(each), reasons[first + n])
-                for n, (span, each) in enumerate(zip(cut.spans, known, strict=True))
-            )
-            first += len(cut.spans)
-            yield Analysis(
-                word_count=cut.words,
-                score=score,
-                probability=_rounded(probability),
-                level=level_of(probability),
-                segments=segments_of,
-                features=features,
-                abstained=abstained,
-                sketch=drawn[at],
-            )
+        scores = lexical_scores + stylistic.sum(axis=1)
+        words = (sums.words[end] - sums.words[begin]).astype(np.float64)
+        chances = self.model.segment.probability(scores, words)
+        return _Scored(counts, lexical, style, stylistic, scores, words, chances)
+
+    def _verdict(self, cut: _Cut, place: _Place, sums: _Sums, scored: _Scored) -> _Verdict:
+        words = int(sums.words[place.stop] - sums.words[place.start])
+        english = float(sums.english[place.stop] - sums.english[place.start]) / max(1, words)
+        unfamiliar = float(sums.unfamiliar[place.stop] - sums.unfamiliar[place.start]) / max(1, words)
+        abstained = _abstains(cut.words, english)
+        score = float(scored.scores[place.windows].mean())
+        style = scored.style[place.windows].mean(axis=0).tolist()
+        chance = self.model.document.probability(np.array([score]), np.array([float(MAX_WINDOW_WORDS)]))
+        chances = scored.chances[place.segments]
+        if self.model.is_foreign(unfamiliar, style[_LETTERS]):
+            chance, chances = hedged(chance), hedged(chances)
+        features = dict(zip(STYLE, (round(value, 4) for value in style), strict=True))
+        features["unfamiliar_words"] = round(unfamiliar, 4)
+        features["english_words"] = round(english, 4)
+        features["sentences_or_paragraphs"] = len(cut.spans)
+        if cut.truncated:
+            features["words_analysed"] = words
+        return _Verdict(
+            score=score,
+            probability=None if abstained else float(chance[0]),
+            abstained=abstained,
+            features=features,
+            chances=[
+                None if abstained or count < MIN_SEGMENT_WORDS else each
+                for each, count in zip(chances.tolist(), scored.words[place.segments].tolist(), strict=True)
+            ],
+        )
+
+
+def _analysis(cut: _Cut, verdict: _Verdict, reasons: list[tuple[str, ...]], sketch: bytes) -> Analysis:
+    return Analysis(
+        word_count=cut.words,
+        score=verdict.score,
+        probability=_rounded(verdict.probability),
+        level=level_of(verdict.probability),
+        segments=tuple(
+            Segment(span.start, span.end, _rounded(chance), level_of(chance), why)
+            for span, chance, why in zip(cut.spans, verdict.chances, reasons, strict=True)
+        ),
+        features=verdict.features,
+        abstained=verdict.abstained,
+        sketch=sketch,
+    )
+
+
+def _placed(cuts: list[_Cut], encoded: Encoded, sums: _Sums) -> tuple[list[_Place], Ints, Ints]:
+    """Where each document's tokens and windows lie, and the begins and ends of all windows."""
+    places: list[_Place] = []
+    begins: list[Ints] = []
+    ends: list[Ints] = []
+    first = 0
+    for cut, start in zip(cuts, encoded.starts.tolist(), strict=False):
+        stop = start + len(cut.tokens)
+        windows = _document_windows(start, stop, sums.words, sums.word_places)
+        segments = _segment_windows(cut.bounds + start, sums.words, sums.word_places)
+        begins += [windows[0], segments[0]]
+        ends += [windows[1], segments[1]]
+        own = first + len(windows[0])
+        places.append(_Place(start, stop, slice(first, own), slice(own, own + len(cut.spans))))
+        first = own + len(cut.spans)
+    return places, np.concatenate(begins), np.concatenate(ends)
 
 
 def _rounded(probability: float | None) -> float | None:
