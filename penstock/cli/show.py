@@ -7,16 +7,21 @@ cursor or paints the terminal.
 from __future__ import annotations
 
 import json
+import math
+import shutil
 import sys
+import textwrap
 import time
 import unicodedata
 from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Progress", "number", "print_json", "print_table", "say", "shortened", "text"]
+__all__ = ["Progress", "counted", "number", "percent", "print_json", "print_table", "say", "shortened", "text"]
 
 WIDEST_CELL = 60
+LONGEST_LAST_CELL = 600
+NARROWEST_LAST_COLUMN = 30
 PLAIN_PAUSE_SECONDS = 5.0
 
 
@@ -27,8 +32,18 @@ def text(value: object) -> str:
     return "".join(" " if unicodedata.category(sign) in ("Cc", "Cf", "Zl", "Zp") else sign for sign in str(value))
 
 
+def percent(share: float) -> int:
+    """Whole percents, 100 only when all is done."""
+    return math.floor(share * 100 + 1e-9)
+
+
 def number(value: float | None) -> str:
     return "—" if value is None else f"{value:.3f}"
+
+
+def counted(amount: int, noun: str) -> str:
+    """`1 document`, `2 documents`."""
+    return f"{amount} {noun}" + ("" if amount == 1 else "s")
 
 
 def shortened(value: object, width: int = WIDEST_CELL) -> str:
@@ -45,8 +60,15 @@ def _width(line: str) -> int:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns as wide as what is in them; a column of numbers stands right. Written once all rows are known."""
-    cells = [[shortened(value) for value in row] for row in rows]
+    """Columns as wide as what is in them; a column of numbers stands right. Written once all rows are known.
+
+    The last column, where reasons stand, is wrapped to the terminal instead of cut.
+    """
+    last = len(columns) - 1
+    cells = [
+        [shortened(value, LONGEST_LAST_CELL if at == last else WIDEST_CELL) for at, value in enumerate(row)]
+        for row in rows
+    ]
     widths = [max([_width(name), *(_width(row[i]) for row in cells)]) for i, name in enumerate(columns)]
     right = [
         bool(cells) and all(row[i].replace(".", "", 1).replace("—", "0").replace("%", "").isdigit() for row in cells)
@@ -61,8 +83,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         return "  ".join(padded).rstrip()
 
     say(line([name.upper() for name in columns]))
+    indent = sum(widths[:-1]) + 2 * last
+    room = max(shutil.get_terminal_size().columns - indent, NARROWEST_LAST_COLUMN) if sys.stdout.isatty() else None
     for row in cells:
-        say(line(row))
+        whole = row[-1]
+        parts = textwrap.wrap(whole, room) if room and _width(whole) > room else [whole]
+        say(line([*row[:-1], parts[0]]))
+        for part in parts[1:]:
+            say(" " * indent + part)
 
 
 def say(line: str = "") -> None:
@@ -81,7 +109,6 @@ class Progress:
         self._terminal = sys.stderr.isatty()
         self._told = 0.0
         self._last = ""
-        self._began = time.monotonic()
 
     def show(self, share: float, words: str) -> None:
         """`share` from 0 to 1."""
@@ -89,18 +116,15 @@ class Progress:
             return
         if self._terminal:
             filled = round(min(max(share, 0.0), 1.0) * 30)
-            line = f"{'━' * filled}{'╌' * (30 - filled)} {share * 100:3.0f}%  {words}"
+            line = f"{'━' * filled}{'╌' * (30 - filled)} {percent(share):3}%  {words}"
             sys.stderr.write(f"\r\x1b[2K{line}")
             sys.stderr.flush()
             self._last = line
-        elif share > 0 and (line := f"{share * 100:3.0f}%  {words}") != self._last:
+        elif share > 0 and (line := f"{percent(share):3}%  {words}") != self._last:
             now = time.monotonic()
             if now - self._told >= PLAIN_PAUSE_SECONDS or share >= 1:
                 print(line, file=sys.stderr, flush=True)
                 self._told, self._last = now, line
-
-    def seconds(self) -> float:
-        return time.monotonic() - self._began
 
     def __enter__(self) -> Self:
         return self
