@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from penstock.client import AsyncClient
     from penstock.client.documents import Row
     from penstock.client.jobs import JobStatus
-    from penstock.v1 import analyzer_pb2, scheduler_pb2
+    from penstock.v1 import analyzer_pb2, planner_pb2, scheduler_pb2
 
 __all__ = ["app"]
 
@@ -66,18 +66,34 @@ def analyze(
 
       penstock documents analyze texts/ --no-wait --json
     """
+    from penstock.runtime.errors import InvalidInput
+
     chosen = _export_format(export)
+    if export and not wait:
+        raise InvalidInput(
+            f"--no-wait has no results to export: without it --export {export} is written once the job has ended; "
+            f"or later: penstock documents show JOB --export {export}",
+            code="bad_usage",
+        )
+    _check_archives(paths, zip_=zip_)
 
     async def work() -> int:
+        sources: list[planner_pb2.Source] = []
         async with connected(data) as client:
             with show.Progress(quiet=as_json) as progress:
                 progress.show(0, "uploading")
-                job = await client.documents.analyze(paths, zip=zip_, granularity=granularity, name=name)
+                job = await client.documents.analyze(
+                    paths, zip=zip_, granularity=granularity, name=name, on_upload=sources.append
+                )
+            if (ignored := sources[0].ignored_count) and not as_json:
+                entries = "entry" if ignored == 1 else "entries"
+                print(f"ignored {ignored} {entries} of the archive: folders, dotfiles, __MACOSX", file=sys.stderr)
             if not wait:
                 if as_json:
                     show.print_json(job)
                 else:
-                    show.say(f"job {job['job_id']} started: {job['total_documents']} documents ({job['run_id']})")
+                    documents = show.counted(job["total_documents"], "document")
+                    show.say(f"job {job['job_id']} started: {documents} ({job['run_id']})")
                     show.say(f"see it: penstock documents show {job['job_id']}")
                 return 0
             return await _follow(client, job["job_id"], export, chosen, rows=rows, as_json=as_json)
@@ -167,14 +183,32 @@ def _export_format(path: Path | None) -> str:
     return kind
 
 
+def _check_archives(paths: list[Path], *, zip_: bool) -> None:
+    """A zip is given alone and with --zip. Raises InvalidInput before anything is uploaded."""
+    from penstock.runtime.errors import InvalidInput
+
+    if zip_:
+        if len(paths) > 1:
+            raise InvalidInput(f"--zip takes one archive; {len(paths)} paths were given", code="one_archive")
+        if paths[0].is_dir():
+            raise InvalidInput(
+                f"--zip takes one archive; {paths[0]} is a folder: give it without --zip", code="one_archive"
+            )
+        return
+    archive = next((path for path in paths if path.suffix.lower() == ".zip" and path.is_file()), None)
+    if archive is not None:
+        alone = ", alone" if len(paths) > 1 else ""
+        raise InvalidInput(f"{archive} is an archive: use --zip {archive}{alone}", code="one_archive")
+
+
 async def _follow(client: AsyncClient, job_id: int, export: Path | None, kind: str, *, rows: int, as_json: bool) -> int:
     import asyncio
 
     def on_change(status: JobStatus) -> None:
         done, total = status["processed_documents"], status["total_documents"]
-        words = f"{done} of {total} documents" if done < total else "comparing the documents"
+        words = f"{done} of {show.counted(total, 'document')}" if done < total else "comparing the documents"
         if status["status"] in ("COMPLETED", "FAILED"):
-            words = f"{total} documents"
+            words = show.counted(total, "document")
         progress.show(status["progress"] / 100, words)
 
     try:
@@ -246,7 +280,8 @@ def _overview(job: JobStatus, table: list[Row], collection: analyzer_pb2.Collect
     show.say(f"  AI probability  {show.number(sum(judged) / len(judged) if judged else None)} on average")
     show.say("  by level        " + ", ".join(f"{count} {level}" for level, count in levels.items()))
     if collection is not None:
-        alone = f", {collection.unclustered_count} documents in none" if collection.unclustered_count else ""
+        loose = collection.unclustered_count
+        alone = f", {show.counted(loose, 'document')} in none" if loose else ""
         show.say(f"  clusters        {len(collection.clusters)}{alone}")
         model = f" ({collection.embedding_model})" if collection.embedding_model else ""
         show.say(f"  embeddings      {collection.embedding_provider}{model}")
@@ -309,6 +344,8 @@ def _table(table: list[Row], rows: int) -> None:
 
 
 async def _show_document(client: AsyncClient, job: int | str, document_id: int, *, as_json: bool) -> int:
+    from penstock.client.documents import speaks_for
+
     view = await client.documents.document(job, document_id)
     if as_json:
         show.print_json(view)
@@ -322,8 +359,8 @@ async def _show_document(client: AsyncClient, job: int | str, document_id: int, 
     for segment in view["segments"]:
         words = show.shortened(" ".join(whole[segment["start"] : segment["end"]].split()), 90)
         show.say(f"\n  {show.number(segment['ai_probability'])} {segment['confidence_level']:<9} {words}")
-        for reason in segment["reasons"]:
-            show.say(f"        {show.text(reason)}")
+        if segment["reasons"]:
+            show.say(f"        {speaks_for(segment['confidence_level'])}: {show.text('; '.join(segment['reasons']))}")
     if view["neighbours"]:
         show.say("\nNearest")
         show.print_table(

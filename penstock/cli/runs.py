@@ -28,6 +28,16 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Start, watch and command runs.")
 
+EVENT_TYPES = (
+    "run.created",
+    "run.state",
+    "stage.state",
+    "item.retry",
+    "item.failed",
+    "lease.lost",
+    "report.refused",
+)
+
 ReasonOption = Annotated[str, typer.Option("--reason", help="Kept with the event.")]
 
 
@@ -96,7 +106,8 @@ def start(
         if as_json:
             show.print_json(run_view(run))
         else:
-            show.say(f"run {run.number} started: {run.counts.total} items for {processor} ({run.run_id})")
+            items_given = show.counted(run.counts.total, "item")
+            show.say(f"run {run.number} started: {items_given} for {processor} ({run.run_id})")
             show.say(f"watch it: penstock runs watch {run.number}")
         return 0
 
@@ -131,9 +142,9 @@ def list_(
                 (
                     run.number,
                     _state(run),
-                    run.counts.total,
-                    f"{_share(run) * 100:.0f}%",
-                    run.counts.failed,
+                    _given(run).total,
+                    f"{show.percent(_share(run))}%",
+                    _given(run).failed,
                     run.name,
                     time_text(run.create_time),
                     run.run_id,
@@ -269,6 +280,10 @@ def events(
 
     Example: penstock runs events 3 --after 100
     """
+    from penstock.runtime.errors import InvalidInput
+
+    if unknown := next((one for one in type_ or [] if one not in EVENT_TYPES), None):
+        raise InvalidInput(f"no event type {unknown!r}: one of {', '.join(EVENT_TYPES)}", code="bad_type")
 
     async def work() -> None:
         from penstock.client.views import event_view
@@ -329,6 +344,7 @@ async def _follow(client: AsyncClient, run: scheduler_pb2.Run, *, as_json: bool)
 
     from penstock.cli.outcome import exit_code
     from penstock.client.views import event_view, run_view
+    from penstock.v1 import planner_pb2
 
     last = run
     try:
@@ -338,8 +354,9 @@ async def _follow(client: AsyncClient, run: scheduler_pb2.Run, *, as_json: bool)
                 if as_json:
                     line = {"run": run_view(last), "events": [event_view(event) for event in answer.events]}
                     print(json.dumps(line, ensure_ascii=False), flush=True)
-                counts = last.counts
-                words = f"{_state(last)}: {_done(last)} of {counts.total} items"
+                counts = _given(last)
+                what = "document" if last.kind == planner_pb2.SOURCE_KIND_DOCUMENTS else "item"
+                words = f"{_state(last)}: {counts.completed + counts.failed} of {show.counted(counts.total, what)}"
                 progress.show(_share(last), words + (f", {counts.failed} failed" if counts.failed else ""))
     except asyncio.CancelledError:
         print(
@@ -353,13 +370,20 @@ async def _follow(client: AsyncClient, run: scheduler_pb2.Run, *, as_json: bool)
     return exit_code(last)
 
 
-def _done(run: scheduler_pb2.Run) -> int:
-    counts = run.counts
-    return counts.completed + counts.failed + counts.skipped + counts.stopped
+def _given(run: scheduler_pb2.Run) -> scheduler_pb2.ItemCounts:
+    """Counts of what the user gave: the first stage. Later stages have items of their own, as the one collection."""
+    return run.stages[0].counts if run.stages else run.counts
 
 
 def _share(run: scheduler_pb2.Run) -> float:
-    return _done(run) / run.counts.total if run.counts.total else 0.0
+    """How much was executed, from 0 to 1; of documents as their job tells it."""
+    from penstock.client.jobs import job_status
+    from penstock.v1 import planner_pb2
+
+    if run.kind == planner_pb2.SOURCE_KIND_DOCUMENTS:
+        return job_status(run)["progress"] / 100
+    counts = _given(run)
+    return (counts.completed + counts.failed) / counts.total if counts.total else 0.0
 
 
 def _state(run: scheduler_pb2.Run) -> str:
@@ -378,8 +402,10 @@ def _print_run(run: scheduler_pb2.Run) -> None:
         if view[key]:  # type: ignore[literal-required]
             show.say(f"  {label:<8} {view[key]}")  # type: ignore[literal-required]
     show.say()
+    # Seldom anything but 0: shown where they are needed to make the numbers add up.
+    rare = [name for name in ("stopped", "skipped") if any(stage["counts"][name] for stage in view["stages"])]
     show.print_table(
-        ("stage", "processor", "state", "items", "completed", "failed", "running", "waiting", "error"),
+        ("stage", "processor", "state", "items", "completed", "failed", "running", "waiting", *rare, "error"),
         [
             (
                 stage["stage"],
@@ -390,6 +416,7 @@ def _print_run(run: scheduler_pb2.Run) -> None:
                 stage["counts"]["failed"],
                 stage["counts"]["running"],
                 stage["counts"]["queued"] + stage["counts"]["retry"],
+                *(stage["counts"][name] for name in rare),  # type: ignore[literal-required]
                 stage["error"],
             )
             for stage in view["stages"]

@@ -33,14 +33,14 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
         async with connected(data) as client:
             found = client.endpoints
             problem = await asyncio.to_thread(_readiness, found.http)
-            active = [] if problem else await client.runs.list(limit=100, states=["running", "queued", "paused"])
+            active = None if problem else await client.runs.list(limit=100, states=["running", "queued", "paused"])
         told: dict[str, Any] = {
             "version": __version__,
             "url": found.http,
             "data": str(found.data) if found.data else None,
             "ready": not problem,
             "problem": problem or None,
-            "active_runs": [run.number for run in active],
+            "active_runs": None if active is None else [run.number for run in active],
             "planner": found.planner,
             "scheduler": found.scheduler,
             "analyzer": found.analyzer,
@@ -52,7 +52,8 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
             show.say(f"Penstock {__version__} at {found.http}: " + (f"not ready ({problem})" if problem else "ready"))
             if found.data:
                 show.say(f"  data folder  {found.data}")
-            show.say(f"  active runs  {', '.join(map(str, told['active_runs'])) or 'none'}")
+            runs = "unknown" if active is None else ", ".join(str(run.number) for run in active) or "none"
+            show.say(f"  active runs  {runs}")
             for name, pid in told["pids"].items():
                 show.say(f"  {name:<12} {told.get(name, '')} pid {pid}".replace("  pid", " pid"))
         return 1 if problem else 0

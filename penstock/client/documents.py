@@ -41,6 +41,7 @@ __all__ = [
     "Segment",
     "checked_granularity",
     "cluster_row",
+    "speaks_for",
 ]
 
 MAX_JOBS = 100
@@ -152,6 +153,11 @@ def checked_granularity(value: str) -> str:
             f"granularity is {value!r}; it must be one of {', '.join(GRANULARITIES)}", code="bad_granularity"
         )
     return value or DEFAULT_GRANULARITY
+
+
+def speaks_for(level: str) -> str:
+    """Which way the reasons of a segment of this level point."""
+    return "speaks for a person" if level == "LOW" else "speaks for a model"
 
 
 def _rounded(value: float | None) -> float | None:

@@ -2,10 +2,13 @@
 
 PENDING until it has started; PROCESSING until the collection stage has ended, also while paused; COMPLETED also with
 failed documents; FAILED when it was stopped, when no document could be analysed, or when the collection failed.
-`progress` is 100 at COMPLETED only.
+`processed_documents` are those that the results list as COMPLETED or FAILED: once a job was stopped, all of them.
+`progress` counts what was executed, and is 100 at COMPLETED only.
 """
 
 from __future__ import annotations
+
+import re
 
 from typing_extensions import TypedDict
 
@@ -46,6 +49,11 @@ _DOCUMENT_STATUS = {
 }
 
 
+_STAGES_FAILED = ("no document could be analysed", "the documents could not be compared")
+_NONE_COMPLETED = re.compile(r"none of \d+ items? completed(: )?")
+"""What the scheduler says of a stage before the error that its items have in common."""
+
+
 def document_status(state: scheduler_pb2.ItemState.ValueType) -> str:
     return _DOCUMENT_STATUS[state]
 
@@ -63,16 +71,14 @@ def _status(run: scheduler_pb2.Run) -> str:
 
 
 def _error(run: scheduler_pb2.Run) -> str:
-    if run.error:
-        return run.error
     if run.state == scheduler_pb2.RUN_STATE_STOPPED:
-        return "stopped before it was done"
-    for stage in reversed(run.stages):
-        if stage.error:
-            return stage.error
-    if run.stages and not run.stages[0].counts.completed:
-        return "no document could be analysed; each says why"
-    return "the collection of the documents failed"
+        told = run.error or "stopped before it was done"
+        return told if told.startswith("stopped") else f"stopped: {told}"
+    for stage, what in zip(run.stages, _STAGES_FAILED, strict=False):
+        if stage.state == scheduler_pb2.STAGE_STATE_FAILED:
+            why = _NONE_COMPLETED.sub("", stage.error)
+            return f"{what}: {why}" if why else f"{what}; each says why" if stage.stage == 0 else what
+    return run.error or _STAGES_FAILED[1]
 
 
 def _progress(run: scheduler_pb2.Run, status: str) -> int:
@@ -98,7 +104,7 @@ def job_status(run: scheduler_pb2.Run) -> JobStatus:
         "run_id": run.run_id,
         "status": status,
         "total_documents": counts.total,
-        "processed_documents": counts.completed + counts.failed,
+        "processed_documents": counts.completed + counts.failed + counts.skipped + counts.stopped,
         "granularity": run.granularity,
         "created_at": time_text(run.create_time),
         "started_at": time_text(run.start_time),

@@ -62,6 +62,18 @@ def test_a_zip_as_json(penstock: Command, texts: Path, tmp_path: Path) -> None:
     assert json.loads(out.read_text())["job"]["job_id"] == results["job"]["job_id"]
 
 
+def test_what_an_archive_has_beside_documents_is_told(penstock: Command, texts: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "mac.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(texts / "inner" / "00000.txt", "a.txt")
+        file.writestr("__MACOSX/._a.txt", "x")
+        file.writestr(".hidden.txt", "x")
+    answer = penstock("documents", "analyze", "--zip", archive, "--no-wait")
+    assert answer.code == 0, answer.err
+    assert "ignored 2 entries of the archive" in answer.err
+    assert "started: 1 document (" in answer.out
+
+
 def test_started_only_then_listed_shown_and_read(penstock: Command, texts: Path) -> None:
     started = penstock("documents", "analyze", texts, "--no-wait", "--json")
     assert started.code == 0
@@ -77,6 +89,7 @@ def test_started_only_then_listed_shown_and_read(penstock: Command, texts: Path)
     assert one["segments"][0]["start"] == 0
     words = penstock("documents", "show", job, "--document", "2").out
     assert one["filename"] in words
+    assert "speaks for a " in words
 
 
 def test_a_document_that_fails_alone_makes_exit_code_3(penstock: Command, with_a_bad_one: Path) -> None:
@@ -91,7 +104,7 @@ def test_a_document_that_fails_alone_makes_exit_code_3(penstock: Command, with_a
 def test_nothing_but_bad_ones_makes_exit_code_1(penstock: Command, with_a_bad_one: Path) -> None:
     answer = penstock("documents", "analyze", with_a_bad_one / "empty.txt")
     assert answer.code == 1
-    assert "FAILED" in answer.out
+    assert "FAILED (no document could be analysed" in answer.out
 
 
 def refused(answer: Answer, words: str) -> None:
@@ -112,5 +125,9 @@ def test_bad_input_is_one_sentence(penstock: Command, texts: Path, tmp_path: Pat
     broken.write_bytes(b"PK\x03\x04 not an archive")
     refused(penstock("documents", "analyze", "--zip", broken), "archive")
     before = penstock("documents", "list", "--json").json()
+    refused(penstock("documents", "analyze", broken), f"use --zip {broken}")
+    refused(penstock("documents", "analyze", texts, broken), f"use --zip {broken}, alone")
+    refused(penstock("documents", "analyze", "--zip", texts), f"{texts} is a folder")
+    refused(penstock("documents", "analyze", texts, "--no-wait", "--export", tmp_path / "o.csv"), "documents show JOB")
     refused(penstock("documents", "analyze", "--zip", broken), "archive")
     assert penstock("documents", "list", "--json").json() == before, "nothing of it was kept"

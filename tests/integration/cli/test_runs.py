@@ -69,6 +69,13 @@ def test_pause_resume_and_stop(penstock: Command, items: Path) -> None:
     watched = penstock("runs", "watch", number)
     assert watched.code == 1, "stopped is not completed"
     assert "stopped" in watched.out
+    head, stage = (line.split() for line in watched.out.splitlines()[-2:])
+    counts = dict(zip(head[3:9], map(int, stage[4:10]), strict=True))
+    assert counts.pop("ITEMS") == 40 == sum(counts.values())
+    assert counts["STOPPED"] > 30
+    listed = next(line.split() for line in penstock("runs", "list").out.splitlines() if line.split()[0] == number)
+    assert listed[2] == "40"
+    assert int(listed[3].rstrip("%")) < 25, "what was stopped is not done"
     reasons = [event["reason"] for event in penstock("runs", "events", number, "--json").lines()]
     assert "prices first" in reasons
     assert penstock("runs", "pause", number).code == 1
@@ -116,6 +123,7 @@ def test_ctrl_c_leaves_the_run_alone_and_says_how_to_come_back(stack: Stack, pen
         (("runs", "start", "--items", "{items}", "--processor", "noop", "--param", "depth"), "name=value"),
         (("runs", "start", "--items", "missing.jsonl", "--processor", "noop"), "missing.jsonl"),
         (("runs", "list", "--state", "sleeping"), "paused"),
+        (("runs", "events", "1", "--type", "zork"), "run.state"),
         (("runs", "start"), "--items"),
         (("runs", "fly"), "fly"),
     ],
@@ -177,6 +185,8 @@ def test_settings_are_told_without_a_server() -> None:
 
 def test_version_help_and_a_broken_pipe() -> None:
     assert carried_out("--version").out.startswith("penstock ")
+    for asked in (("--version", "--json"), ("--json", "-V")):
+        assert set(carried_out(*asked).json()) == {"version"}
     for arguments in ((), ("documents",), ("runs",), ("runs", "start"), ("documents", "analyze"), ("up",)):
         text = carried_out(*arguments, "--help").out
         assert "Usage" in text

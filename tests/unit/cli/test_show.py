@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from penstock.cli import show
 from penstock.cli.options import reference
-from penstock.cli.runs import parameters
+from penstock.cli.runs import EVENT_TYPES, parameters
 from penstock.runtime.errors import InvalidInput
 
 
@@ -30,6 +33,34 @@ def test_columns_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> N
         "12  漢字           —",
         " 3  long name  10.25",
     ]
+
+
+def test_the_last_column_is_wrapped_on_a_terminal_and_whole_elsewhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reason = "wrong extension .zip: " + "one of .txt, .md, .pdf, .docx and .html is read " * 2
+    show.print_table(("id", "error"), [(1, reason)])
+    assert capsys.readouterr().out.splitlines()[1] == f" 1  {reason}".rstrip()
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "60")
+    show.print_table(("id", "error"), [(1, reason)])
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert all(len(line) <= 60 for line in lines)
+    assert " ".join(" ".join(lines).split()) == f"1 {reason}".rstrip()
+    assert lines[1].startswith("    ")
+
+
+def test_one_is_singular_and_almost_all_is_not_100_percent() -> None:
+    assert [show.counted(n, "document") for n in (0, 1, 2)] == ["0 documents", "1 document", "2 documents"]
+    assert [show.percent(share) for share in (0.29, 0.9999, 1.0)] == [29, 99, 100]
+
+
+def test_the_types_of_events_are_those_that_the_scheduler_writes() -> None:
+    written: set[str] = set()
+    for path in (Path(__file__).parents[3] / "scheduler").rglob("*.py"):
+        found = re.findall(r'"((?:run|stage|item|lease|report)\.[a-z]+)"', path.read_text())
+        written.update(found)
+    assert written == set(EVENT_TYPES)
 
 
 def test_a_run_is_named_by_number_or_id() -> None:

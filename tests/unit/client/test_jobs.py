@@ -97,11 +97,25 @@ def test_progress_is_100_only_when_completed_and_never_goes_back() -> None:
 def test_a_failed_job_says_why() -> None:
     assert job_status(run(s.RUN_STATE_STOPPED, error="stopped by cli"))["error_message"] == "stopped by cli"
     assert "stopped" in (job_status(run(s.RUN_STATE_STOPPED))["error_message"] or "")
-    nothing = run(s.RUN_STATE_FAILED, failed=10)
+    assert job_status(run(s.RUN_STATE_STOPPED, error="wrong folder"))["error_message"] == "stopped: wrong folder"
+    nothing = run(s.RUN_STATE_FAILED, failed=10, error="stage 0 (document): none of 10 items completed")
+    nothing.stages[0].state = s.STAGE_STATE_FAILED
+    nothing.stages[0].error = "none of 10 items completed"
     assert job_status(nothing)["error_message"] == "no document could be analysed; each says why"
+    nothing.stages[0].error = "none of 10 items completed: it is empty"
+    assert job_status(nothing)["error_message"] == "no document could be analysed: it is empty"
     told = run(s.RUN_STATE_FAILED, completed=10, collection=s.STAGE_STATE_FAILED)
+    told.stages[1].error = "none of 1 items completed"
+    assert job_status(told)["error_message"] == "the documents could not be compared"
     told.stages[1].error = "no memory left"
-    assert job_status(told)["error_message"] == "no memory left"
+    assert job_status(told)["error_message"] == "the documents could not be compared: no memory left"
+
+
+def test_what_was_stopped_is_processed_as_the_results_say_but_no_progress() -> None:
+    stopped = run(s.RUN_STATE_STOPPED, completed=4)
+    stopped.stages[0].counts.stopped = 6
+    told = job_status(stopped)
+    assert (told["processed_documents"], told["progress"]) == (10, 36)
 
 
 def test_every_item_state_is_a_document_status() -> None:
