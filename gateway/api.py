@@ -74,7 +74,7 @@ class PlanBody(Body):
     stages: list[StageBody] = Field(default_factory=list, max_length=100, description="None for documents.")
     granularity: Literal[""] | Granularity = Field("", description="Documents only.")
     name: str = Field("", max_length=200)
-    validate_only: bool = Field(False, description="Preview: a draft that is kept for 24 hours.")
+    validate_only: bool = Field(False, description="Preview: a draft, kept for 24 hours unless it is started.")
     request_id: str = Field("", max_length=200)
 
 

@@ -111,7 +111,10 @@ class Plans:
         validate_only: bool = False,
         request_id: str = "",
     ) -> planner_pb2.Plan:
-        """Documents: no stages, and a granularity. Items: exactly one stage. validate_only: a draft, kept 24 h."""
+        """Documents: no stages, and a granularity. Items: exactly one stage.
+
+        validate_only: a draft, kept for 24 hours unless it is started.
+        """
         request = planner_pb2.CreatePlanRequest(
             source_id=source_id,
             stages=[stage.message() for stage in stages],
