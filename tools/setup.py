@@ -2,7 +2,8 @@
 
 Standard library only, since it runs before anything is installed; quick when there is nothing to do (a stamp holds a
 hash of all that the result depends on). It refuses, in one line, a Python that is too old or has no venv, and an
-environment in which another distribution provides one of our packages: imports would then be a matter of luck.
+environment in which another distribution provides one of our packages: imports would then be a matter of luck. That
+is looked at each time, since a package may come after set-up.
 """
 
 from __future__ import annotations
@@ -108,6 +109,7 @@ def main(kind: str) -> None:
     if kind not in LOCKS:
         give_up(f"no such set-up: {kind}; there are {', '.join(LOCKS)}")
     if done(kind) or (kind == "runtime" and done("dev")):
+        refuse_foreign()
         return
     check_python()
     if not usable():

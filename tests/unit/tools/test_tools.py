@@ -14,8 +14,8 @@ from tools.descriptions import package_descriptions, plain_text
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_another_distribution_with_one_of_our_names_is_found(tmp_path: Path) -> None:
-    site = tmp_path / "site"
+def foreign(site: Path) -> None:
+    """A distribution that provides our package `planner`, and one that does no harm."""
     for name, module in (("foreign_planner-1.0", "planner"), ("harmless-1.0", "harmless")):
         metadata = site / f"{name}.dist-info"
         metadata.mkdir(parents=True)
@@ -24,9 +24,31 @@ def test_another_distribution_with_one_of_our_names_is_found(tmp_path: Path) -> 
         (metadata / "top_level.txt").write_text(f"{module}\n")
         (metadata / "RECORD").write_text(f"{module}.py,,\n")
         (site / f"{module}.py").write_text("")
+
+
+def test_another_distribution_with_one_of_our_names_is_found(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    foreign(site)
     program = f"import sys; sys.path.insert(0, {str(site)!r})\n{setup.FOREIGN_CHECK}"
     told = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True).stdout
     assert told.splitlines() == ["planner foreign-planner"]
+
+
+def test_one_that_came_after_set_up_is_refused_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], check=True)
+    monkeypatch.setattr(setup, "VENV", environment)
+    monkeypatch.setattr(setup, "PYTHON", environment / "bin" / "python")
+    setup.stamp("runtime").write_text(setup.fingerprint("runtime"))
+    setup.main("runtime")
+    foreign(next(environment.glob("lib/python*/site-packages")))
+    with pytest.raises(SystemExit):
+        setup.main("runtime")
+    told = capsys.readouterr().err
+    assert "foreign-planner" in told
+    assert len(told.splitlines()) == 1
 
 
 def test_this_environment_has_no_such_distribution() -> None:
@@ -120,5 +142,7 @@ def test_there_are_enough_of_them_for_the_demo() -> None:
     own = list((ROOT / "examples" / "documents").glob("*.txt"))
     assert len(own) == 12
     assert all(150 <= len(path.read_text().split()) <= 400 for path in own)
-    lock = {line.partition("==")[0].lower() for line in (ROOT / "requirements.lock").read_text().splitlines()}
-    assert len(own) + len(lock & package_descriptions().keys()) >= 60
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    lock = {line.partition("==")[0].lower() for line in lines if "==" in line}
+    described = {name.replace("_", "-") for name in package_descriptions()}
+    assert len(own) + len(lock & described) >= 60
