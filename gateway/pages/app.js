@@ -41,7 +41,7 @@ function told(run) {
   const [first, second] = run.stages;
   if (!first) return "";
   const counts = first.counts;
-  const noun = run.kind === "documents" ? "documents" : "items";
+  const noun = (run.kind === "documents" ? "document" : "item") + (counts.total === 1 ? "" : "s");
   let text = `${number(counts.completed)} of ${number(counts.total)} ${noun}`;
   if (counts.failed) text += ` · ${number(counts.failed)} failed`;
   if (run.state === "running" && second && second.state === "running") {
@@ -51,6 +51,15 @@ function told(run) {
   const began = Date.parse(run.start_time);
   if (began && run.end_time && ENDED.has(run.state)) text += ` · ${duration((Date.parse(run.end_time) - began) / 1000)}`;
   return text;
+}
+
+function why(run) {
+  if (run.state === "stopped") return !run.error || run.error.startsWith("stopped") ? run.error || "" : `stopped: ${run.error}`;
+  if (run.state !== "failed") return "";
+  // That none completed is said by the numbers; what follows is the error that they have in common.
+  const at = run.stages.findIndex((stage) => stage.state === "failed");
+  const error = (run.stages[at]?.error || run.error || "").replace(/^none of \d+ items? completed(: )?/, "");
+  return at > 0 ? `the documents could not be compared${error && `: ${error}`}` : error;
 }
 
 function duration(seconds) {
@@ -135,8 +144,8 @@ function show(run) {
   bar.firstElementChild.style.width = `${percent}%`;
   bar.setAttribute("aria-valuenow", percent);
   bar.hidden = run.state === "completed";
-  const error = run.state === "stopped" || run.state === "failed" ? run.error || run.stages.map((s) => s.error).find(Boolean) : "";
-  find(".error", element).textContent = error || "";
+  const error = why(run);
+  find(".error", element).textContent = error;
   find(".error", element).hidden = !error;
   const failed = run.stages[0]?.counts.failed || 0;
   find(".failed", element).hidden = !failed;

@@ -62,23 +62,30 @@ def render(gathered: Report) -> bytes:
     when = (job["completed_at"] or job["created_at"] or "")[:16].replace("T", " ")
     collection = gathered.collection
     embedding = f"{collection.embedding_provider} {collection.embedding_model}".strip() if collection else ""
+    parts = (
+        ("clusters", "Clusters", sections.clusters(gathered, shown)),
+        ("similarity", "Similarity", sections.similarity(gathered)),
+        ("similar", "Most similar", sections.similar(gathered, shown)),
+        ("failed", "Failed", sections.failures(gathered)),
+        ("documents", "Documents", sections.table(gathered, shown)),
+        ("texts", "Texts", _texts(gathered, made)),
+    )
+    links = [("overview", "Overview"), *((place, name) for place, name, part in parts if part)]
+    links.append(("limits", "What the number means"))
     html = Template(_text("report.html")).substitute(
         policy=escape(policy()),
         style=_text("report.css"),
         script=_text("report.js"),
         title=escape(title),
         subtitle=escape(
-            f"Job {job['job_id']} · {when} UTC · granularity {job['granularity']}"
+            (f"Job {job['job_id']} · " if gathered.name else "")
+            + f"{when} UTC · granularity {job['granularity']}"
             + (f" · embeddings: {embedding}" if embedding else "")
         ),
         notice=sections.notice(gathered),
         cards=sections.cards(gathered),
-        clusters=sections.clusters(gathered, shown),
-        similarity=sections.similarity(gathered),
-        similar=sections.similar(gathered, shown),
-        failures=sections.failures(gathered),
-        table=sections.table(gathered, shown),
-        texts=_texts(gathered, made),
+        nav=" ".join(f'<a href="#{place}">{name}</a>' for place, name in links),
+        sections="\n".join(part for _, _, part in parts if part),
         version=__version__,
     )
     return html.encode("utf-8", "replace")
@@ -97,7 +104,8 @@ def _texts(gathered: Report, made: list[str]) -> str:
         )
     return (
         '<section id="texts"><h2>Texts</h2><p class="lead">Each segment in the colour of its level; point at one '
-        f"for its probability and the reasons.</p>{note}"
+        "for its probability, and for what in it speaks for a model or, where it is low, for a person.</p>"
+        f"{note}"
         '<ul class="key"><li><i class="h"></i>high <li><i class="m"></i>medium <li><i class="l"></i>low '
         f'<li><i class="u"></i>not judged</ul>{"".join(made)}</section>'
     )

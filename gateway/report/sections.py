@@ -43,7 +43,7 @@ def notice(report: Report) -> str:
         return ""
     if job["status"] == FAILED:
         why = escape(job["error_message"] or "")
-        return f'<p class="notice bad">This job failed: {why}. What there is, is shown.</p>'
+        return f'<p class="notice bad">This job did not complete: {why}. What there is, is shown.</p>'
     return (
         f'<p class="notice">This job is still under way ({job["processed_documents"]:,} of '
         f"{job['total_documents']:,} documents). Reload for more.</p>"
@@ -59,11 +59,15 @@ def cards(report: Report) -> str:
     collection = report.collection
     total = report.job["total_documents"]
     made = [
-        _card(f"{total:,}", "documents", f"{done:,} analysed" + (f", {failed:,} failed" if failed else "")),
+        _card(
+            f"{total:,}",
+            "document" if total == 1 else "documents",
+            f"{done:,} analysed" + (f", {failed:,} failed" if failed else ""),
+        ),
         _card(
             number(report.average),
             "average probability",
-            f"over {report.judged:,} documents"
+            f"over {report.judged:,} document{'' if report.judged == 1 else 's'}"
             + (f", {done - report.judged:,} without" if done > report.judged else ""),
         ),
     ]
@@ -121,7 +125,7 @@ def clusters(report: Report, shown: set[int]) -> str:
         more = cluster.document_count - len(members)
         made.append(
             f'<article class="cluster"><header><span class="num">{cluster.cluster_id}</span>'
-            f"<b>{cluster.document_count:,}</b> documents"
+            f"<b>{cluster.document_count:,}</b> document{'' if cluster.document_count == 1 else 's'}"
             f"<small>probability {number(average)} · similarity {cluster.avg_similarity:.2f}</small></header>"
             f'<ul class="terms">{terms}</ul><ul class="members">{names}</ul>'
             + (f"<small>and {more:,} more</small>" if more > 0 else "")
@@ -185,15 +189,20 @@ def similar(report: Report, shown: set[int]) -> str:
         return ""
     parts = ['<section id="similar"><h2>Most similar</h2>']
     if collection.duplicate_groups:
-        parts.append("<h3>Near-duplicates</h3><ul class='groups'>")
+        parts.append(
+            "<h3>Near-duplicates</h3><p class='note'>Documents with much the same wording. The number is the share of "
+            "word sequences that they have in common (Jaccard), not the cosine similarity.</p>"
+            "<ul class='groups'>"
+        )
         for group in collection.duplicate_groups[:MAX_GROUPS]:
             names = ", ".join(_link(report, seq, shown) for seq in group.seqs[:8])
             more = f" and {len(group.seqs) - 8:,} more" if len(group.seqs) > 8 else ""
-            parts.append(f"<li>{names}{more} <small>at least {group.min_similarity:.2f}</small></li>")
+            parts.append(f"<li>{names}{more} <small>at least {group.min_similarity:.2f} in common</small></li>")
         parts.append("</ul>" + _left(len(collection.duplicate_groups), MAX_GROUPS, "groups"))
     if collection.similar_pairs:
         parts.append(
-            "<h3>Pairs</h3><table class='pairs'><thead><tr><th class='n'>Similarity<th>Document<th>Document"
+            "<h3>Pairs</h3><p class='note'>The number is the cosine similarity, at most 1.</p>"
+            "<div class='scroll'><table class='pairs'><thead><tr><th class='n'>Similarity<th>Document<th>Document"
             "</thead><tbody>"
         )
         parts += [
@@ -201,7 +210,7 @@ def similar(report: Report, shown: set[int]) -> str:
             f"<td>{_link(report, pair.other_seq, shown)}"
             for pair in collection.similar_pairs[:MAX_PAIRS]
         ]
-        parts.append("</tbody></table>" + _left(len(collection.similar_pairs), MAX_PAIRS, "pairs"))
+        parts.append("</tbody></table></div>" + _left(len(collection.similar_pairs), MAX_PAIRS, "pairs"))
     if collection.passages:
         parts.append("<h3>Shared passages</h3>")
         parts += [_passage(report, one, shown) for one in collection.passages[:MAX_PASSAGES]]

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from gateway.report.gathering import Text
+from penstock.client.documents import speaks_for
 
 __all__ = ["articles"]
 
@@ -68,10 +69,9 @@ def _marked(text: str, segments: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         level = LEVELS.get(segment["confidence_level"], "u")
         reasons = "; ".join(map(str, segment["reasons"]))
         title = f"{_number(segment['ai_probability'])} {segment['confidence_level'].lower()}"
-        yield (
-            f'<span class="s {level}" title="{escape(title + (": " + reasons if reasons else ""))}">'
-            f"{escape(text[start:end])}</span>"
-        )
+        if reasons:
+            title += f"; {speaks_for(segment['confidence_level'])}: {reasons}"
+        yield (f'<span class="s {level}" title="{escape(title)}">{escape(text[start:end])}</span>')
         at = end
     yield escape(text[at:])
 
@@ -92,4 +92,4 @@ def _reasons(text: str, segments: Sequence[Mapping[str, Any]]) -> str:
             f'<li><span class="badge {level}">{_number(one["ai_probability"])}</span> '
             f"<q>{escape(quote)}</q><br><small>{escape('; '.join(map(str, one['reasons'])))}</small></li>"
         )
-    return f'<h4>What stands out</h4><ul class="why">{"".join(lines)}</ul>'
+    return f'<h4>What speaks for a model</h4><ul class="why">{"".join(lines)}</ul>'

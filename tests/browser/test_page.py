@@ -74,6 +74,18 @@ def test_a_refused_upload_is_told_on_the_page(stack: Stack, browser: Chromium, t
     assert browser.run("document.querySelector('#message span').textContent").startswith("Upload refused: ")
 
 
+def test_a_run_that_failed_offers_nothing_that_must_be_refused(stack: Stack, browser: Chromium, tmp_path: Path) -> None:
+    (tmp_path / "nothing.txt").write_text("")
+    browser.open(f"{stack.url}/")
+    browser.choose("#files", tmp_path / "nothing.txt")
+    first = "document.querySelector('#runs .run')"
+    browser.until(f"{first}?.querySelector('.name').textContent === 'nothing.txt'")
+    browser.until(f"{first}.querySelector('.state').textContent === 'failed'", seconds=30)
+    buttons = f"[...{first}.querySelectorAll('.actions > *')].map((one) => one.textContent)"
+    assert browser.run(buttons) == ["CSV", "JSON", "Open report"]
+    assert "0 of 1 document ·" in browser.run(f"{first}.querySelector('.counts').textContent")
+
+
 def test_buttons_pause_and_stop_a_run(stack: Stack, browser: Chromium, tmp_path: Path) -> None:
     client = stack.client
     source = client.sources.items([{"key": f"page-{number}"} for number in range(3000)])
@@ -88,4 +100,6 @@ def test_buttons_pause_and_stop_a_run(stack: Stack, browser: Chromium, tmp_path:
     browser.until(f"{first}.querySelector('.state').textContent === 'paused'")
     browser.run(press % "Stop")
     browser.until(f"{first}.querySelector('.state').textContent === 'stopped'")
+    buttons = f"[...{first}.querySelectorAll('.actions > *')].map((one) => one.textContent)"
+    assert browser.run(buttons) == ["Resume"]
     assert client.runs.get(run.run_id).number == run.number

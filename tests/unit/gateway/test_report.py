@@ -114,6 +114,35 @@ def test_it_loads_nothing_and_runs_only_its_own_script() -> None:
     assert f"'sha256-{digest}'" in policy
 
 
+def test_the_links_at_the_top_lead_to_what_is_there() -> None:
+    bare = Report({**JOB, "total_documents": 1}, "")
+    bare.rows = [row(1)]
+    bare.statuses["COMPLETED"] = 1
+    for report in (bare, evil_report()):
+        elements = Elements()
+        elements.feed(render(report).decode())
+        ids = {attributes["id"] for _, attributes in elements.found if "id" in attributes}
+        targets = [
+            a["href"] or "" for tag, a in elements.found if tag == "a" and not (a["href"] or "").startswith("#doc-")
+        ]
+        assert {target.removeprefix("#") for target in targets} <= ids
+    page = render(bare).decode()
+    assert page.count("Job 7") == 2, "the title and the heading, and not below it again"
+    assert "#clusters" not in page
+
+
+def test_numbers_and_reasons_say_what_they_mean() -> None:
+    report = evil_report()
+    low = {"start": 0, "end": 10, "ai_probability": 0.1, "confidence_level": "LOW", "reasons": ["frequent 'we'"]}
+    high = {"start": 10, "end": 20, "ai_probability": 0.9, "confidence_level": "HIGH", "reasons": ["even rhythm"]}
+    report.texts = [Text(report.rows[0], {"text": "x" * 30, "segments": [low, high]})]
+    page = render(report).decode()
+    assert "0.10 low; speaks for a person: frequent" in page
+    assert "0.90 high; speaks for a model: even rhythm" in page
+    assert "at least 0.90 in common" in page
+    assert "Jaccard" in page
+
+
 def test_it_says_what_the_number_cannot_claim() -> None:
     page = render(evil_report()).decode()
     assert "What the number can and cannot claim" in page
