@@ -159,8 +159,9 @@ def main() -> int:
     failed = sum(row["status"] == "FAILED" for row in results["documents"])
     say()
     clusters = len(results["clusters"])
+    plural = "" if clusters == 1 else "s"
     say(
-        f"Done in {time.monotonic() - began:.0f} s: {job['total_documents']} documents, {clusters} clusters"
+        f"Done in {time.monotonic() - began:.0f} s: {job['total_documents']} documents, {clusters} cluster{plural}"
         + (f", {failed} documents failed (results.csv says why)" if failed else "")
         + ". Everything is stopped again."
     )

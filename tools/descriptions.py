@@ -12,7 +12,7 @@ import re
 
 __all__ = ["package_descriptions", "plain_text"]
 
-FEWEST_WORDS = 30
+FEWEST_WORDS = 20
 MOST_CHARACTERS = 2_500
 
 _BLOCKS = (

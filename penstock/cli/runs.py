@@ -333,7 +333,7 @@ def _command(what: str, run: str, reason: str, data: Path | None, *, as_json: bo
         if as_json:
             show.print_json({"run": run_view(answer.run), "changed": answer.changed})
         else:
-            still = "" if answer.run.quiesced else ", what is running finishes first"
+            still = "" if answer.run.quiesced or what == "resume" else ", what is running finishes first"
             show.say(f"run {answer.run.number} is {_state(answer.run)}{still if answer.changed else ' already'}")
 
     carry_out(work())

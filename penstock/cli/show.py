@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import sys
 import textwrap
@@ -22,6 +23,7 @@ __all__ = ["Progress", "counted", "number", "percent", "print_json", "print_tabl
 WIDEST_CELL = 60
 LONGEST_LAST_CELL = 600
 NARROWEST_LAST_COLUMN = 30
+_NUMBER = re.compile(r"—|-?\d+(\.\d+)?%?")
 PLAIN_PAUSE_SECONDS = 5.0
 
 
@@ -71,7 +73,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     ]
     widths = [max([_width(name), *(_width(row[i]) for row in cells)]) for i, name in enumerate(columns)]
     right = [
-        bool(cells) and all(row[i].replace(".", "", 1).replace("—", "0").replace("%", "").isdigit() for row in cells)
+        any(row[i] != "—" for row in cells) and all(_NUMBER.fullmatch(row[i]) is not None for row in cells)
         for i in range(len(columns))
     ]
 

@@ -35,6 +35,11 @@ def test_columns_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> N
     ]
 
 
+def test_negative_numbers_stand_right_and_a_column_of_nothing_left(capsys: pytest.CaptureFixture[str]) -> None:
+    show.print_table(("similarity", "error"), [("-0.034", None), ("0.5", None)])
+    assert capsys.readouterr().out.splitlines()[1:] == ["    -0.034  —", "       0.5  —"]
+
+
 def test_the_last_column_is_wrapped_on_a_terminal_and_whole_elsewhere(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
