@@ -66,7 +66,12 @@ def main() -> None:
         logs.configure("worker", level=settings.log_level)
         tracing.configure("worker", settings.trace_exporter)
         lifeline.watch()
-        asyncio.run(serve(settings))
+        with asyncio.Runner() as runner:
+            runner.run(serve(settings))
+            tracing.flush()
+            sys.stderr.flush()
+            # A processor's thread that hangs would hold up the end of the loop and of the interpreter.
+            os._exit(0)
     except PenstockError as error:
         print(f"penstock worker: {error.message}", file=sys.stderr)
         raise SystemExit(2) from None

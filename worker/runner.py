@@ -1,7 +1,8 @@
 """Runs processors over leased items: batches, deadlines, cancellation; every item gets exactly one outcome.
 
 Whatever a processor does (raise, answer too few, hang past its deadline) becomes an outcome of the items concerned,
-never an end of the worker.
+never an end of the worker. A call that goes on after its cancellation is left behind; threads that it holds are
+replaced, so that later calls find free ones.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import asyncio
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -39,6 +41,8 @@ from penstock.v1 import common_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from worker.held import Call, HeldLease
 
+T = TypeVar("T")
+
 __all__ = ["Runner", "StageWork", "failed"]
 
 MAX_ERROR_CHARACTERS = 4_000
@@ -47,6 +51,12 @@ MAX_WORDS_CHARACTERS = 100
 
 CANCEL_SECONDS = 5.0
 """For a processor that was told to stop; then its call is cancelled as at its deadline."""
+
+ABANDON_SECONDS = 2.0
+"""For a call that was cancelled; then nobody waits for it any more."""
+THREAD_SECONDS = 1.0
+"""Within which a thread must be free after a call hung; else the pool is replaced."""
+BLOB_THREADS = 2
 
 log = get_logger("runner")
 
@@ -71,6 +81,10 @@ class Runner:
         self._processors: dict[str, Processor[Any]] = {}
         self._parameters: dict[tuple[str, bytes], Parameters] = {}
         self._gates: dict[str, asyncio.Semaphore] = {}
+        # Not the loop's own pool: processors may fill that with threads that hang.
+        self._threads = ThreadPoolExecutor(BLOB_THREADS, thread_name_prefix="blobs")
+        self._freeing = asyncio.Lock()
+        self._abandoned: set[asyncio.Task[Any]] = set()
 
     def versions(self) -> dict[str, str]:
         """name -> version of every installed processor; one that can't be loaded is left out and logged."""
@@ -144,9 +158,9 @@ class Runner:
                     lease.call = call
                 answers: Sequence[Outcome]
                 if instance.batch_size > 1:
-                    answers = await instance.process_batch(items, context)
+                    answers = await self._abandoning(instance.process_batch(items, context))
                 else:
-                    answers = [await instance.process(items[0], context)]
+                    answers = [await self._abandoning(instance.process(items[0], context))]
         # A processor may raise what would end the worker: SystemExit, or a cancellation that nobody asked for.
         except BaseException as error:
             task = asyncio.current_task()
@@ -154,6 +168,7 @@ class Runner:
                 raise
             if isinstance(error, TimeoutError) and limit.expired():
                 failure = Failure(f"not done within {seconds} s (max_run_seconds)", kind="timeout")
+                await self._free_threads()
             else:
                 failure = _failure(error)
             return [failure] * len(items)
@@ -164,6 +179,44 @@ class Runner:
         if not isinstance(answers, Sequence) or len(answers) != len(items):
             return [_invalid(f"processor {work.processor} answered {told} for {len(items)} items")] * len(items)
         return answers
+
+    async def _abandoning(self, call: Coroutine[Any, Any, Any]) -> Any:
+        """The call's answer; when we are cancelled, so is the call, and left behind if it goes on all the same."""
+
+        async def ended() -> tuple[Any, BaseException | None]:
+            # A task lets some exceptions (SystemExit) end the loop: they come back as values.
+            try:
+                return await call, None
+            except BaseException as error:
+                return None, error
+
+        task = asyncio.create_task(ended())
+        try:
+            answer, error = await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.cancel()
+            _, alive = await asyncio.wait({task}, timeout=ABANDON_SECONDS)
+            if alive:
+                log.error("a processor goes on after its cancellation; its call is left behind")
+                self._abandoned.add(task)
+                task.add_done_callback(self._abandoned.discard)
+            raise
+        if error is not None:
+            raise error
+        return answer
+
+    async def _free_threads(self) -> None:
+        """After a call hung: its threads live on, and must not be the last ones that calls could have."""
+        loop = asyncio.get_running_loop()
+        async with self._freeing:
+            try:
+                await asyncio.wait_for(loop.run_in_executor(None, lambda: None), THREAD_SECONDS)
+            except TimeoutError:
+                log.warning("all threads are held by calls that hang; later calls get new ones")
+                loop.set_default_executor(ThreadPoolExecutor())
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def _instance(self, name: str) -> Processor[Any]:
         if name not in self._processors:
@@ -185,7 +238,7 @@ class Runner:
             return [self._item(work, held.lease) for held in leases]
 
         if any(held.lease.HasField("payload_blob") for held in leases):
-            return await asyncio.to_thread(read)
+            return await self._in_thread(read)
         return read()
 
     def _item(self, work: StageWork, lease: pb.Lease) -> WorkItem | Failure:
@@ -216,7 +269,7 @@ class Runner:
         ]
         if large:
             try:
-                refs = await asyncio.to_thread(self._blobs.put_many, [data for _, data in large])
+                refs = await self._in_thread(lambda: self._blobs.put_many([data for _, data in large]))
                 kept_large: list[_Kept | Failure] = [_Kept(b"", ref) for ref in refs]
             except Exception as error:
                 kept_large = [_failure(error)] * len(large)

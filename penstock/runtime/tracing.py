@@ -17,7 +17,7 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
 
 from penstock.runtime.errors import InvalidInput
 
-__all__ = ["HEADER", "configure", "span", "traceparent"]
+__all__ = ["HEADER", "configure", "flush", "span", "traceparent"]
 
 HEADER = "traceparent"
 _TRACER = trace.get_tracer("penstock")
@@ -50,6 +50,13 @@ def configure(program: str, exporter: str) -> None:
     provider = TracerProvider(resource=Resource.create({"service.name": f"penstock-{program}"}))
     provider.add_span_processor(BatchSpanProcessor(chosen))
     trace.set_tracer_provider(provider)
+
+
+def flush() -> None:
+    """Sends the spans that wait, before a process ends without its exit handlers."""
+    force_flush = getattr(trace.get_tracer_provider(), "force_flush", None)
+    if force_flush is not None:
+        force_flush(1_000)
 
 
 def traceparent() -> str:

@@ -18,7 +18,7 @@ from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
 from tests.integration.scheduler.world import World
 from tests.integration.worker.conftest import MakeAgent
-from tests.integration.worker.trial import TrialProcessor
+from tests.integration.worker.trial import TrialProcessor, held_threads
 from worker.agent import MAX_REPORT_BYTES
 from worker.held import HeldLease
 from worker.runner import Runner, StageWork
@@ -106,7 +106,37 @@ async def test_what_a_processor_does_wrong_is_the_item_s_failure_and_nothing_els
     assert words in failure.error
     after = await world.run(3, processor="trial")
     assert (await world.until(after, ended)).counts.completed == 3
-    assert not len(agent._held)
+    await until("every lease is let go", lambda: not len(agent._held))
+
+
+async def test_a_call_that_goes_on_after_its_cancellation_is_left_behind(world: World, make_agent: MakeAgent) -> None:
+    make_agent()
+    run_id = await world.run(1, processor="trial", parameters={"mode": "stubborn"}, max_tries=1, max_run_seconds=1)
+    await world.until(run_id, ended)
+    assert (await item(world, run_id)).error_kind == "timeout"
+    after = await world.run(3, processor="trial")
+    assert (await world.until(after, ended)).counts.completed == 3
+    TrialProcessor.gate.set()
+
+
+async def test_threads_that_hang_do_not_starve_the_calls_after(tmp_path: Path) -> None:
+    runner = Runner(BlobStore(tmp_path), {})
+
+    async def run(count: int, seconds: int, **parameters: object) -> list[pb.Outcome]:
+        work = StageWork("run-1", 0, "trial", orjson.dumps(parameters), seconds)
+        held = [HeldLease("run-1", 0, pb.Lease(seq=seq, attempt=1), 1e9) for seq in range(count)]
+        answers = await asyncio.gather(*(runner.run(work, [lease], list) for lease in held))
+        return [outcome for answer in answers for _, outcome in answer]
+
+    try:
+        hung = await run(40, 1, mode="hold_a_thread")
+        assert {outcome.error_kind for outcome in hung} == {"timeout"}
+        threaded = await run(3, 5, mode="thread")
+        assert [outcome.kind for outcome in threaded] == [pb.OUTCOME_KIND_COMPLETED] * 3
+        large = await run(3, 5, size=100_000)
+        assert all(outcome.result_blob.size_bytes > 100_000 for outcome in large)
+    finally:
+        held_threads.set()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -36,6 +38,9 @@ ANSWERED: dict[str, object] = {
     "half_a_character": Failure("a name that is no text: \udcff"),
     "no_words": Failure(None, kind="k" * 1_000),  # type: ignore[arg-type]
 }
+
+
+held_threads = threading.Event()
 
 
 class TrialParameters(Parameters):
@@ -80,6 +85,14 @@ class TrialProcessor(Processor[TrialParameters]):
             raise ProcessorError("this item can't be done", permanent=True)
         if mode == "hang":
             await asyncio.sleep(3600)
+        if mode == "stubborn":
+            while not type(self).gate.is_set():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await type(self).gate.wait()
+        if mode == "thread":
+            await asyncio.to_thread(threading.get_ident)
+        if mode == "hold_a_thread":
+            await asyncio.to_thread(held_threads.wait)
         if mode == "wait":
             context.progress(0.5, "waiting")
             cancelled = asyncio.create_task(context.cancelled.wait())
