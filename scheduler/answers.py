@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 
+from penstock.processor import INLINE_BYTES
 from penstock.runtime import metrics
 from penstock.runtime.blobs import BlobStore
 from penstock.v1 import scheduler_pb2 as pb
@@ -13,8 +14,6 @@ from scheduler.store.leases import GrantedBatch
 from scheduler.windows import OpenStage, Windows
 
 __all__ = ["Answers"]
-
-INLINE_PAYLOAD_BYTES = 64_000
 
 
 class Answers:
@@ -54,7 +53,7 @@ class Answers:
                     tries=granted.tries,
                     alone=granted.alone,
                 )
-                if len(item.payload) > INLINE_PAYLOAD_BYTES:
+                if len(item.payload) > INLINE_BYTES:
                     large.append((lease, item.payload))
                 else:
                     lease.payload = item.payload

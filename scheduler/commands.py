@@ -139,7 +139,7 @@ def _carry_out(unit: RunUnit, effects: Effects, event: RunEvent, command: Comman
     reopening = unit.run.state == RunState.STOPPED
     unit.move_run(event, actor=command.actor, reason=command.reason)
     if event is RunEvent.STOP:
-        unit.run.error = command.reason
+        unit.run.error = _by(command, "stopped")
         unit.settle_up()
     elif reopening:
         for stage in unit.stages:
@@ -148,6 +148,10 @@ def _carry_out(unit: RunUnit, effects: Effects, event: RunEvent, command: Comman
                 stage.stopped = 0
                 begun = stage.start_ms is not None
                 unit.move_stage(stage, StageEvent.REOPEN if begun else StageEvent.REOPEN_UNBEGUN, actor=command.actor)
+
+
+def _by(command: Command, what: str) -> str:
+    return f"{what} by {command.actor}" + (f": {command.reason}" if command.reason else "")
 
 
 def _force_stop(unit: RunUnit, effects: Effects, command: Command) -> None:
@@ -160,8 +164,7 @@ def _force_stop(unit: RunUnit, effects: Effects, command: Command) -> None:
         settle(unit, stage, [_stopped(row, unit.now_ms) for row in rows])
         record_attempts(unit.connection, [_stopped_attempt(stage, row, unit.now_ms) for row in rows])
         effects.forget.setdefault((stage.run, stage.stage), []).extend(seqs)
-    reason = command.reason or "stopped by force"
-    unit.finish_stop(RunEvent.FORCE_STOP, actor=command.actor, reason=reason)
+    unit.finish_stop(RunEvent.FORCE_STOP, actor=command.actor, reason=_by(command, "stopped by force"))
 
 
 def _stopped(row: ItemRow, now_ms: int) -> Settled:

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import orjson
 
+from penstock.processor import INLINE_BYTES
 from penstock.runtime.errors import InvalidInput
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
@@ -18,7 +19,6 @@ from scheduler.translate import refusal_message
 
 __all__ = ["LeaseService"]
 
-MAX_RESULT_BYTES = 64_000
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -58,8 +58,8 @@ def _check(batches: Iterable[pb.OutcomeBatch]) -> None:
 
 
 def _problem(outcome: pb.Outcome) -> str:
-    if len(outcome.result) > MAX_RESULT_BYTES:
-        return f"has a result of {len(outcome.result):,} bytes; above {MAX_RESULT_BYTES:,} it must be a blob"
+    if len(outcome.result) > INLINE_BYTES:
+        return f"has a result of {len(outcome.result):,} bytes; above {INLINE_BYTES:,} it must be a blob"
     if outcome.result:
         try:
             orjson.loads(outcome.result)

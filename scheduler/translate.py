@@ -147,6 +147,5 @@ def refusal_message(refusal: Refusal) -> pb.OutcomeAnswer:
         stage=refusal.stage,
         seq=refusal.seq,
         attempt=refusal.attempt,
-        accepted=False,
         reason=refusal.reason,
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import time
 import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -113,10 +112,8 @@ class Runner:
         most = self._instance(work.processor).concurrency or sys.maxsize
         async with self._gates.setdefault(work.processor, asyncio.Semaphore(most)):
             begun = begin(leases)
-            started = time.monotonic()
             answers = await self._answers(work, begun) if begun else []
-            duration_ms = int((time.monotonic() - started) * 1000)
-        return list(zip(begun, await self._outcomes(begun, answers, duration_ms), strict=True))
+        return list(zip(begun, await self._outcomes(begun, answers), strict=True))
 
     async def _answers(self, work: StageWork, leases: Sequence[HeldLease]) -> list[Any]:
         """What the processor answers for each; why, when an item's payload can't be read."""
@@ -258,9 +255,7 @@ class Runner:
             tries=lease.tries,
         )
 
-    async def _outcomes(
-        self, leases: Sequence[HeldLease], answers: Sequence[Any], duration_ms: int
-    ) -> list[pb.Outcome]:
+    async def _outcomes(self, leases: Sequence[HeldLease], answers: Sequence[Any]) -> list[pb.Outcome]:
         kept = [_kept(answer) for answer in answers]
         large = [
             (place, one.data)
@@ -276,7 +271,7 @@ class Runner:
             for (place, _), one in zip(large, kept_large, strict=True):
                 kept[place] = one
         return [
-            failed(lease, one, duration_ms) if isinstance(one, Failure) else _completed(lease, one, duration_ms)
+            failed(lease, one) if isinstance(one, Failure) else _completed(lease, one)
             for lease, one in zip(leases, kept, strict=True)
         ]
 
@@ -305,18 +300,17 @@ def _kept(answer: Any) -> _Kept | Failure:
     return _Kept(data, answer.blob)
 
 
-def _completed(held: HeldLease, kept: _Kept, duration_ms: int) -> pb.Outcome:
+def _completed(held: HeldLease, kept: _Kept) -> pb.Outcome:
     return pb.Outcome(
         seq=held.lease.seq,
         attempt=held.lease.attempt,
         kind=pb.OUTCOME_KIND_COMPLETED,
         result=kept.data,
         result_blob=kept.blob,
-        duration_ms=duration_ms,
     )
 
 
-def failed(held: HeldLease, failure: Failure, duration_ms: int = 0) -> pb.Outcome:
+def failed(held: HeldLease, failure: Failure) -> pb.Outcome:
     """The outcome of a lease that ended so."""
     return pb.Outcome(
         seq=held.lease.seq,
@@ -324,7 +318,6 @@ def failed(held: HeldLease, failure: Failure, duration_ms: int = 0) -> pb.Outcom
         kind=pb.OUTCOME_KIND_FAILED,
         error_kind=_words(failure.kind, MAX_WORDS_CHARACTERS),
         error=_words(failure.message, MAX_ERROR_CHARACTERS),
-        duration_ms=duration_ms,
         no_try=bool(failure.no_try),
         permanent=bool(failure.permanent),
     )

@@ -521,6 +521,7 @@ class RunItem(_message.Message):
     result: _builtins.bytes
     """JSON, as the processor answered"""
     worker: _builtins.str
+    """the worker session that has or had it"""
     settle_number: _builtins.int
     """commit order within its run; 0: not settled"""
     @_builtins.property
@@ -1010,7 +1011,6 @@ class Outcome(_message.Message):
     RESULT_BLOB_FIELD_NUMBER: _builtins.int
     ERROR_KIND_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
-    DURATION_MS_FIELD_NUMBER: _builtins.int
     NO_TRY_FIELD_NUMBER: _builtins.int
     PERMANENT_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
@@ -1020,7 +1020,6 @@ class Outcome(_message.Message):
     """JSON; at most 64 kB, larger ones as a blob"""
     error_kind: _builtins.str
     error: _builtins.str
-    duration_ms: _builtins.int
     no_try: _builtins.bool
     """failed for want of planner, analyzer or blob store"""
     permanent: _builtins.bool
@@ -1037,13 +1036,12 @@ class Outcome(_message.Message):
         result_blob: _common_pb2.BlobRef | None = ...,
         error_kind: _builtins.str = ...,
         error: _builtins.str = ...,
-        duration_ms: _builtins.int = ...,
         no_try: _builtins.bool = ...,
         permanent: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["result_blob", b"result_blob"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "duration_ms", b"duration_ms", "error", b"error", "error_kind", b"error_kind", "kind", b"kind", "no_try", b"no_try", "permanent", b"permanent", "result", b"result", "result_blob", b"result_blob", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "error", b"error", "error_kind", b"error_kind", "kind", b"kind", "no_try", b"no_try", "permanent", b"permanent", "result", b"result", "result_blob", b"result_blob", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1083,15 +1081,13 @@ class OutcomeAnswer(_message.Message):
     STAGE_FIELD_NUMBER: _builtins.int
     SEQ_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
-    ACCEPTED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     stage: _builtins.int
     seq: _builtins.int
     attempt: _builtins.int
-    accepted: _builtins.bool
     reason: _builtins.str
-    """refused: unknown, settled, superseded, expired, foreign, different, stopped"""
+    """refused: unknown, superseded, expired, foreign, different, stopped"""
     def __init__(
         self,
         *,
@@ -1099,12 +1095,11 @@ class OutcomeAnswer(_message.Message):
         stage: _builtins.int = ...,
         seq: _builtins.int = ...,
         attempt: _builtins.int = ...,
-        accepted: _builtins.bool = ...,
         reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "attempt", b"attempt", "reason", b"reason", "run_id", b"run_id", "seq", b"seq", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "reason", b"reason", "run_id", b"run_id", "seq", b"seq", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -107,7 +107,7 @@ async def test_stop_lets_what_runs_finish_and_resume_runs_nothing_twice(world: W
     assert await worker.leases(5, wait=0.2) == []
     assert await worker.report(run_id, [completed(leases[1]), failed(leases[2])]) == []
     run = await world.get(run_id)
-    assert (run.state, run.error) == (pb.RUN_STATE_STOPPED, "wrong list")
+    assert (run.state, run.error) == (pb.RUN_STATE_STOPPED, "stopped by api: wrong list")
     assert (run.counts.completed, run.counts.stopped) == (2, 6)
     listed = await world.runs.ListItems(pb.ListItemsRequest(run_id=run_id, states=[pb.ITEM_STATE_STOPPED]))
     assert [item.seq for item in listed.items] == [2, 3, 4, 5, 6, 7]
