@@ -41,6 +41,7 @@ from penstock.client.views import (
 )
 from penstock.runtime.errors import NotFound
 from penstock.runtime.paging import page_position, whole_number
+from penstock.runtime.plain_text import MAX_CHARACTERS
 from penstock.v1 import planner_pb2, scheduler_pb2
 from penstock.words import Granularity
 
@@ -48,7 +49,9 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/api/v1")
 
-RunId = Annotated[str, Path(description="The run's id, or its number.")]
+RunId = Annotated[str, Path(max_length=MAX_CHARACTERS, description="The run's id, or its number.")]
+SourceId = Annotated[str, Path(max_length=MAX_CHARACTERS)]
+PlanId = Annotated[str, Path(max_length=MAX_CHARACTERS)]
 Token = Annotated[str, Query(max_length=1000, description="next_page_token of the page before.")]
 RunState = Literal[
     "queued", "running", "paused", "stopping", "stopped", "completed", "completed_with_failures", "failed"
@@ -61,7 +64,7 @@ class Body(BaseModel):
 
 
 class StageBody(Body):
-    processor: str = Field(min_length=1, max_length=200)
+    processor: str = Field(min_length=1, max_length=MAX_CHARACTERS)
     parameters: dict[str, Any] = Field(default_factory=dict)
     concurrency: int = Field(0, ge=0, le=10_000, description="Leases at once; 0: the default.")
     max_tries: int = Field(0, ge=0, le=100, description="0: the default.")
@@ -70,23 +73,23 @@ class StageBody(Body):
 
 
 class PlanBody(Body):
-    source_id: str = Field(min_length=1, max_length=200)
+    source_id: str = Field(min_length=1, max_length=MAX_CHARACTERS)
     stages: list[StageBody] = Field(default_factory=list, max_length=100, description="None for documents.")
     granularity: Literal[""] | Granularity = Field("", description="Documents only.")
-    name: str = Field("", max_length=200)
+    name: str = Field("", max_length=MAX_CHARACTERS)
     validate_only: bool = Field(False, description="Preview: a draft, kept for 24 hours unless it is started.")
-    request_id: str = Field("", max_length=200)
+    request_id: str = Field("", max_length=MAX_CHARACTERS)
 
 
 class StartBody(Body):
-    plan_id: str = Field(min_length=1, max_length=200)
-    name: str = Field("", max_length=200)
-    request_id: str = Field("", max_length=200, description="The same one answers the same run.")
+    plan_id: str = Field(min_length=1, max_length=MAX_CHARACTERS)
+    name: str = Field("", max_length=MAX_CHARACTERS)
+    request_id: str = Field("", max_length=MAX_CHARACTERS, description="The same one answers the same run.")
 
 
 class CommandBody(Body):
     reason: str = Field("", max_length=2_000)
-    request_id: str = Field("", max_length=200)
+    request_id: str = Field("", max_length=MAX_CHARACTERS)
 
 
 class StopBody(CommandBody):
@@ -153,7 +156,7 @@ async def create_source(request: Request, parts: Wired) -> SourceView:
 
 
 @router.get("/sources/{source_id}", tags=["sources"])
-async def get_source(source_id: str, parts: Wired) -> SourceView:
+async def get_source(source_id: SourceId, parts: Wired) -> SourceView:
     return source_view(await parts.client.sources.get(source_id))
 
 
@@ -172,13 +175,13 @@ async def create_plan(body: PlanBody, parts: Wired) -> PlanView:
 
 
 @router.get("/plans/{plan_id}", tags=["plans"])
-async def get_plan(plan_id: str, parts: Wired) -> PlanView:
+async def get_plan(plan_id: PlanId, parts: Wired) -> PlanView:
     return plan_view(await parts.client.plans.get(plan_id))
 
 
 @router.get("/plans/{plan_id}/items", tags=["plans"])
 async def plan_items(
-    plan_id: str,
+    plan_id: PlanId,
     parts: Wired,
     stage: Annotated[int, Query(ge=0, le=1_000)] = 0,
     page_size: Annotated[int, Query(ge=1, le=10_000)] = 100,
@@ -317,7 +320,7 @@ async def stream_events(run_id: RunId, request: Request, parts: Wired) -> Stream
 
 @router.get("/items", tags=["items"])
 async def items(
-    run_id: Annotated[str, Query(min_length=1, description="The run's id, or its number.")],
+    run_id: Annotated[str, Query(min_length=1, max_length=MAX_CHARACTERS, description="The run's id, or its number.")],
     parts: Wired,
     stage: Annotated[int, Query(ge=0, le=1_000)] = 0,
     state: Annotated[list[ItemState], Query(description="Repeat it for several.")] = [],  # noqa: B006
@@ -331,7 +334,7 @@ async def items(
 
 @router.get("/events", tags=["events"])
 async def all_events(
-    run_id: Annotated[str, Query(min_length=1, description="The run's id, or its number.")],
+    run_id: Annotated[str, Query(min_length=1, max_length=MAX_CHARACTERS, description="The run's id, or its number.")],
     parts: Wired,
     page_size: Annotated[int, Query(ge=1, le=1_000)] = 100,
     page_token: Token = "",

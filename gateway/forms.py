@@ -19,6 +19,7 @@ from starlette.types import Receive
 
 from penstock.client.documents import checked_granularity
 from penstock.runtime.errors import InvalidInput
+from penstock.runtime.plain_text import plain_text
 from penstock.v1 import planner_pb2
 
 __all__ = ["BOTH", "NEITHER", "Body", "UploadForm", "boundary_of"]
@@ -229,4 +230,4 @@ class UploadForm:
         text = data.decode("utf-8", "replace").strip()
         if name == "granularity":
             text = checked_granularity(text)
-        self.values[name] = text
+        self.values[name] = plain_text(text, name)

@@ -78,8 +78,10 @@ def _sentence(error: Mapping[str, object]) -> str:
 def _invalid(error: RequestValidationError, request: Request) -> Response:
     problems = error.errors()
     for one in problems:
-        if one["loc"] and one["loc"][0] == "path":  # an id that is no number names nothing
-            detail = f"there is no {one['loc'][-1].removesuffix('_id')} {one['input']!r}: its id is a number"
+        if one["loc"] and one["loc"][0] == "path":  # an id that can't be one names nothing
+            what, given = one["loc"][-1].removesuffix("_id"), one["input"][:80]
+            why = "no id is so long" if one["type"] == "string_too_long" else "its id is a number"
+            detail = f"there is no {what} {given!r}: {why}"
             return problem(request.headers, 404, detail, "not_found")
     return problem(request.headers, 400, "; ".join(_sentence(one) for one in problems), "invalid_input")
 

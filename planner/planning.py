@@ -52,8 +52,6 @@ class Planning:
 
     def create(self, request: PlanRequest) -> PlanRow:
         """Raises InvalidInput with everything that is wrong, NotFound for the source, Unavailable."""
-        if len(request.name) > 200:
-            raise InvalidInput(f"the name has {len(request.name):,} characters, at most 200 are taken", code="bad_name")
         source = self._store.source(request.source_id)
         granularity = _granularity(source, request)
         stages = _settled(_requested(source, request, granularity))

@@ -14,6 +14,7 @@ from penstock.processor import processor_names
 from penstock.runtime.clock import Clock, to_timestamp
 from penstock.runtime.errors import InvalidInput, Overloaded, PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
+from penstock.runtime.plain_text import plain_text
 from penstock.v1 import common_pb2, planner_pb2, planner_pb2_grpc
 from planner.domain.stages import StageRequest
 from planner.planning import Planning, PlanRequest, load
@@ -53,6 +54,7 @@ class PlannerService(planner_pb2_grpc.PlannerServiceServicer):
         self, request_iterator: AsyncIterator[planner_pb2.CreateSourceRequest], context: Context
     ) -> planner_pb2.Source:
         header = await _header(request_iterator)
+        plain_text(header.request_id, "request_id")
         async with self._turn():
             with self._sources.staging.upload() as folder:
                 upload = self._sources.begin(folder, kind=header.kind, archive=header.zip)
@@ -83,35 +85,38 @@ class PlannerService(planner_pb2_grpc.PlannerServiceServicer):
             self._uploads.release()
 
     async def GetSource(self, request: planner_pb2.GetSourceRequest, context: Context) -> planner_pb2.Source:
-        return _source(await asyncio.to_thread(self._store.source, request.source_id))
+        return _source(await asyncio.to_thread(self._store.source, plain_text(request.source_id, "source_id")))
 
     async def CreatePlan(self, request: planner_pb2.CreatePlanRequest, context: Context) -> planner_pb2.Plan:
         wanted = PlanRequest(
-            source_id=request.source_id,
+            source_id=plain_text(request.source_id, "source_id"),
             stages=[_stage_request(number, stage) for number, stage in enumerate(request.stages)],
-            granularity=request.granularity,
-            name=request.name,
+            granularity=plain_text(request.granularity, "granularity"),
+            name=plain_text(request.name, "name"),
             draft=request.validate_only,
-            request_id=request.request_id,
+            request_id=plain_text(request.request_id, "request_id"),
         )
         row = await _in_thread(lambda: self._planning.create(wanted))
         log.info("a plan was made", plan=row.plan_id, source=row.source_id, draft=row.draft)
         return _plan(row)
 
     async def GetPlan(self, request: planner_pb2.GetPlanRequest, context: Context) -> planner_pb2.Plan:
-        return _plan(await asyncio.to_thread(self._store.plan, request.plan_id, now_ms=self._clock.now_ms()))
+        plan_id = plain_text(request.plan_id, "plan_id")
+        return _plan(await asyncio.to_thread(self._store.plan, plan_id, now_ms=self._clock.now_ms()))
 
     async def KeepPlan(self, request: planner_pb2.KeepPlanRequest, context: Context) -> planner_pb2.Plan:
-        return _plan(await asyncio.to_thread(self._store.keep_draft, request.plan_id, now_ms=self._clock.now_ms()))
+        plan_id = plain_text(request.plan_id, "plan_id")
+        return _plan(await asyncio.to_thread(self._store.keep_draft, plan_id, now_ms=self._clock.now_ms()))
 
     async def ReadPlanItems(
         self, request: planner_pb2.ReadPlanItemsRequest, context: Context
     ) -> planner_pb2.ReadPlanItemsResponse:
+        plan_id = plain_text(request.plan_id, "plan_id")
         if request.seqs:
-            window = await self._reader.exactly(request.plan_id, stage=request.stage, seqs=request.seqs)
+            window = await self._reader.exactly(plan_id, stage=request.stage, seqs=request.seqs)
         else:
             window = await self._reader.window(
-                request.plan_id, stage=request.stage, after_seq=request.after_seq, limit=request.limit
+                plan_id, stage=request.stage, after_seq=request.after_seq, limit=request.limit
             )
         return planner_pb2.ReadPlanItemsResponse(items=window.items, end=window.end)
 
@@ -194,12 +199,12 @@ def _stage_request(number: int, stage: planner_pb2.StageSpec) -> StageRequest:
     if not isinstance(parameters, dict):
         raise InvalidInput(f"stage {number}: parameters are not a JSON object", code="bad_parameters")
     return StageRequest(
-        processor=stage.processor,
+        processor=plain_text(stage.processor, f"stage {number}: processor"),
         parameters=parameters,
         concurrency=stage.concurrency,
         max_tries=stage.max_tries,
         max_run_seconds=stage.max_run_seconds,
-        worker_class=stage.worker_class,
+        worker_class=plain_text(stage.worker_class, f"stage {number}: worker_class", most=63),
     )
 
 

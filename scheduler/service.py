@@ -10,6 +10,7 @@ import grpc
 
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.paging import page_position
+from penstock.runtime.plain_text import plain_text
 from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
@@ -48,10 +49,10 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
         if not request.plan_id:
             raise InvalidInput("plan_id is missing: create a plan first", code="plan_id_missing")
         answer = await self._commands.start(
-            plan_id=request.plan_id,
-            name=request.name,
-            actor=request.actor or "api",
-            request_id=request.request_id,
+            plan_id=plain_text(request.plan_id, "plan_id"),
+            name=plain_text(request.name, "name"),
+            actor=plain_text(request.actor, "actor") or "api",
+            request_id=plain_text(request.request_id, "request_id"),
         )
         return await self._run(answer.number)
 
@@ -100,7 +101,8 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
     async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:
         limit = page_size(request.page_size, 100, EVENT_PAGE)
         number = await self._find(request.run_id)
-        found = await asyncio.to_thread(self._events, number, request.after_number, list(request.types), limit + 1)
+        types = [plain_text(name, "types") for name in request.types]
+        found = await asyncio.to_thread(self._events, number, request.after_number, types, limit + 1)
         more = len(found) > limit
         return pb.ListEventsResponse(events=found[:limit], next_after_number=found[limit - 1].number if more else 0)
 
@@ -146,6 +148,8 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
             yield pb.ReadOutcomesResponse(items=items)
 
     async def _find(self, run_id: str, number: int = 0) -> int:
+        plain_text(run_id, "run_id")
+
         def read() -> int:
             with self._database.read() as connection:
                 return reads.find_run(connection, run_id=run_id, number=number)
@@ -171,7 +175,12 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
 def _command(request: pb.RunCommand | pb.StopRunRequest) -> Command:
     if not request.run_id:
         raise InvalidInput("run_id is missing", code="run_id_missing")
-    return Command(request.run_id, request.actor or "api", request.reason, request.request_id)
+    return Command(
+        plain_text(request.run_id, "run_id"),
+        plain_text(request.actor, "actor") or "api",
+        plain_text(request.reason, "reason", most=2_000),
+        plain_text(request.request_id, "request_id"),
+    )
 
 
 _ENDED = {pb.RunState.Value(f"RUN_STATE_{RunState(state).upper()}") for state in ENDED_RUNS}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from penstock.runtime.disk import disk_full
@@ -143,7 +143,7 @@ def _sqlite_engine(url: str) -> sa.Engine:
 
 @contextmanager
 def translated(service: str) -> Iterator[None]:
-    """Turns what a database driver raises for outside reasons into Unavailable, said plainly."""
+    """Turns what a database driver raises for outside reasons into our own errors, said plainly."""
     try:
         yield
     except PenstockError:
@@ -154,6 +154,8 @@ def translated(service: str) -> Iterator[None]:
         ) from error
     except DBAPIError as error:
         text = str(error.orig)
+        if isinstance(error, DataError) and "NUL" in text:  # PostgreSQL's; SQLite would keep it
+            raise InvalidInput("a text has a NUL character, which no text may have", code="bad_text") from error
         if "full" in text and ("disk" in text or "space" in text):
             raise disk_full(f"the {service}'s database") from error
         if isinstance(error, OperationalError) or error.connection_invalidated:

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.runtime import sql
-from penstock.runtime.errors import Unavailable
+from penstock.runtime.errors import InvalidInput, Unavailable
 from penstock.runtime.sql import Database
 
 
@@ -68,4 +68,12 @@ def test_a_silent_postgresql_is_given_up(postgres_url: str) -> None:
         "tcp_user_timeout": "15000",
         "keepalives_idle": "5",
     }
+    database.close()
+
+
+def test_a_nul_that_only_postgresql_refuses_is_bad_input(postgres_url: str) -> None:
+    database = Database(postgres_url, "planner")
+    with pytest.raises(InvalidInput) as told, database.read() as connection:
+        connection.execute(sa.text("SELECT :text"), {"text": "a\0b"})
+    assert told.value.code == "bad_text"
     database.close()

@@ -201,6 +201,7 @@ def test_a_zip_with_the_granularity_in_the_query(http: httpx.Client) -> None:
             "Provide either files or zip_file, not both",
         ),
         ([("files", ("a.txt", b"x"))], {"granularity": "word"}, None),
+        ([("files", ("a.txt", b"x"))], {"name": "a\0b"}, "name has a NUL character, which no text may have"),
         ([("zip_file", ("a.zip", b"this is no archive"))], {}, None),
         ([("zip_file", ("a.zip", zipped(("../a.txt", b"x"))))], {}, None),
         ([("zip_file", ("a.zip", zipped()))], {}, None),

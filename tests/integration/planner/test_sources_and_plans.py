@@ -141,6 +141,26 @@ async def test_request_ids_answer_the_same_and_refuse_another(planner: Planner) 
         )
 
 
+async def test_a_nul_is_refused_by_its_field(planner: Planner) -> None:
+    source = await planner.items(lines(1))
+    noop = planner_pb2.StageSpec(processor="noop")
+    calls = {
+        "source_id": planner.plan("a\0", stages=[noop]),
+        "name": planner.plan(source.source_id, stages=[noop], name="a\0"),
+        "request_id": planner.plan(source.source_id, stages=[noop], request_id="a\0"),
+        "stage 0: worker_class": planner.plan(
+            source.source_id, stages=[planner_pb2.StageSpec(processor="noop", worker_class="\0")]
+        ),
+        "plan_id": planner.read("\0"),
+    }
+    for field, call in calls.items():
+        with pytest.raises(InvalidInput, match=f"^{field} has a NUL") as told:
+            await call
+        assert told.value.code == "bad_text"
+    with pytest.raises(InvalidInput, match=r"^request_id has a NUL"):
+        await planner.items(lines(2), request_id="\0")
+
+
 async def test_wrong_stages_are_told_all_at_once(planner: Planner) -> None:
     source = await planner.items(lines(1))
     bad = planner_pb2.StageSpec(processor="nope", concurrency=-1, max_tries=1000, max_run_seconds=-5)
