@@ -8,6 +8,8 @@ Unavailable with the setting to look at. Which provider and model were used is r
 from __future__ import annotations
 
 import asyncio
+import importlib
+import importlib.util
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,6 +62,12 @@ def embedder_of(section: AnalyzerSection) -> Embedder | None:
             key=_key(section.embedding_api_key_file), batch=batch, timeout_seconds=timeout,
         )  # fmt: skip
     if section.embedding_provider == "sentence-transformers":
+        if importlib.util.find_spec("sentence_transformers") is None:
+            raise InvalidInput(
+                "analyzer.embedding_provider is sentence-transformers, which is not installed: install Penstock with "
+                "its extra `sentence-transformers`, or choose offline, ollama or openai",
+                code="settings",
+            )
         return SentenceTransformers(section.embedding_model or SENTENCE_MODEL, batch=batch)
     return None
 
@@ -182,18 +190,8 @@ class SentenceTransformers:
         return found
 
     def _load(self) -> Any:
-        import importlib
-
         try:
-            module = importlib.import_module("sentence_transformers")
-        except ImportError as error:
-            raise InvalidInput(
-                "analyzer.embedding_provider is sentence-transformers, which is not installed: install Penstock with "
-                "its extra `sentence-transformers`, or choose offline, ollama or openai",
-                code="embedding_refused",
-            ) from error
-        try:
-            return module.SentenceTransformer(self.model)
+            return importlib.import_module("sentence_transformers").SentenceTransformer(self.model)
         except Exception as error:
             raise Unavailable(
                 f"the model {self.model!r} (analyzer.embedding_model) can't be loaded: {error}",

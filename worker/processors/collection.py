@@ -2,7 +2,7 @@
 
 One item a run. It holds nothing: completed outcomes stream from the scheduler through it to the analyzer, which keeps
 the collection under the run's id, so that a second execution replaces it with the same. A stream that breaks costs no
-try.
+try; an embedding provider that does not answer does.
 """
 
 from __future__ import annotations
@@ -70,6 +70,9 @@ class CollectionProcessor(Processor[CollectionParameters]):
         except Unavailable as error:
             if error.code == "deadline_exceeded":
                 raise ProcessorError(f"the collection was not done within {left:.0f} s", kind="timeout") from error
+            if error.code == "embedding_unavailable":
+                # No part of Penstock: nothing here starts it again, so the tries bound the wait for it.
+                raise ProcessorError(error.message, kind="unavailable") from error
             raise ServiceUnavailable(error.message, kind="unavailable") from error
         except PenstockError as error:
             raise ProcessorError(f"the collection could not be made: {error.message}") from error

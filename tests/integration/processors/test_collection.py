@@ -93,6 +93,14 @@ async def test_an_analyzer_that_is_not_there_costs_no_try(bench: Bench) -> None:
         await CollectionProcessor().process(ITEM, bench.context)
 
 
+async def test_an_embedding_provider_that_does_not_answer_costs_a_try(bench: Bench) -> None:
+    bench.analyzer.collection_error = Unavailable("the provider does not answer", code="embedding_unavailable")
+    with pytest.raises(ProcessorError, match=r"^the provider does not answer$") as told:
+        await CollectionProcessor().process(ITEM, bench.context)
+    assert not isinstance(told.value, ServiceUnavailable)
+    assert (told.value.kind, told.value.permanent) == ("unavailable", False)
+
+
 async def test_what_the_analyzer_refuses_fails_the_item(bench: Bench) -> None:
     bench.analyzer.collection_error = InvalidInput("no")
     with pytest.raises(ProcessorError, match="no") as told:
