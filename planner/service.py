@@ -16,6 +16,7 @@ from penstock.runtime.errors import InvalidInput, Overloaded, PenstockError, Una
 from penstock.runtime.logs import get_logger
 from penstock.runtime.plain_text import plain_text
 from penstock.v1 import common_pb2, planner_pb2, planner_pb2_grpc
+from planner.domain.rows import TOO_DEEP, too_deep
 from planner.domain.stages import StageRequest
 from planner.planning import Planning, PlanRequest, load
 from planner.reading import PlanReader
@@ -198,6 +199,8 @@ def _stage_request(number: int, stage: planner_pb2.StageSpec) -> StageRequest:
         parameters = None
     if not isinstance(parameters, dict):
         raise InvalidInput(f"stage {number}: parameters are not a JSON object", code="bad_parameters")
+    if too_deep(parameters):
+        raise InvalidInput(f"stage {number}: parameters are {TOO_DEEP}", code="bad_parameters")
     return StageRequest(
         processor=plain_text(stage.processor, f"stage {number}: processor"),
         parameters=parameters,

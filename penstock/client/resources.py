@@ -34,9 +34,16 @@ class StageOptions:
     worker_class: str = ""
 
     def message(self) -> planner_pb2.StageSpec:
+        """Raises InvalidInput for parameters that JSON can't hold."""
+        try:
+            parameters = orjson.dumps(dict(self.parameters)) if self.parameters else b""
+        except TypeError as error:
+            raise InvalidInput(
+                f"parameters of {self.processor!r} can't be written as JSON: {error}", code="bad_parameters"
+            ) from None
         return planner_pb2.StageSpec(
             processor=self.processor,
-            parameters=orjson.dumps(dict(self.parameters)) if self.parameters else b"",
+            parameters=parameters,
             concurrency=self.concurrency,
             max_tries=self.max_tries,
             max_run_seconds=self.max_run_seconds,

@@ -10,28 +10,35 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 
 __all__ = [
+    "MAX_DEPTH",
     "MAX_KEY_CHARACTERS",
     "MAX_LINE_BYTES",
     "MAX_PAYLOAD_BYTES",
     "MOST_OFFENDERS",
+    "TOO_DEEP",
     "ItemLines",
     "Row",
     "encode_row",
+    "too_deep",
 ]
 
 MAX_KEY_CHARACTERS = 1_000
 MAX_PAYLOAD_BYTES = 1 << 20
 MAX_LINE_BYTES = 8 << 20  # a payload of MAX_PAYLOAD_BYTES may be written with escapes
+MAX_DEPTH = 100
+"""Objects and lists within each other in a line: far below where some reader of JSON behind us gives up."""
 MOST_OFFENDERS = 10
 _PART_LINES = 256
+TOO_DEEP = f"nested more than {MAX_DEPTH} deep"
 
 _FIELDS = frozenset({"key", "group", "payload"})
-# orjson reads whole numbers past 64 bits as floats: lines that may hold one go through the exact reader.
+# orjson, which everybody behind us reads with, makes floats of whole numbers past 64 bits: lines that may hold one
+# are looked through.
 _DIGITS = bytes(ord("d") if chr(byte).isdecimal() and byte < 128 else ord(" ") for byte in range(256))
 _CONTROL = re.compile("[\x00-\x1f\x7f]")
 
@@ -66,10 +73,10 @@ class ItemLines:
             return
         data = self._rest + chunk
         *lines, self._rest = data.split(b"\n")
-        exact = _has_long_number(data)
+        long_numbers = _has_long_number(data)
         # In small parts: many tuples alive at once are what Python's garbage collector runs for.
         for start in range(0, len(lines), _PART_LINES):
-            yield self._rows(lines[start : start + _PART_LINES], exact=exact)
+            yield self._rows(lines[start : start + _PART_LINES], long_numbers=long_numbers)
             if len(self.offenders) >= MOST_OFFENDERS:
                 return
         if len(self._rest) > MAX_LINE_BYTES:
@@ -79,9 +86,9 @@ class ItemLines:
 
     def end(self) -> list[Row]:
         rest, self._rest = self._rest, b""
-        return self._rows([rest] if rest else [], exact=True)
+        return self._rows([rest] if rest else [], long_numbers=True)
 
-    def _rows(self, lines: Iterable[bytes], *, exact: bool) -> list[Row]:
+    def _rows(self, lines: Iterable[bytes], *, long_numbers: bool) -> list[Row]:
         rows: list[Row] = []
         number = self.line_number
         for line in lines:
@@ -91,7 +98,7 @@ class ItemLines:
             if not line or line.isspace():
                 continue
             try:
-                rows.append(_row(number, line, exact=exact))
+                rows.append(_row(number, line, long_numbers=long_numbers))
             except _Refused as refused:
                 self.offenders.append((number, str(refused)))
                 if len(self.offenders) == MOST_OFFENDERS:
@@ -106,14 +113,15 @@ def _has_long_number(data: bytes) -> bool:
     return b"d" * 18 in data.translate(_DIGITS)
 
 
-def _row(number: int, line: bytes, *, exact: bool) -> Row:
-    exact = exact and _has_long_number(line)
+def _row(number: int, line: bytes, *, long_numbers: bool) -> Row:
     try:
-        value = json.loads(line, parse_constant=_constant) if exact else orjson.loads(line)
+        value = orjson.loads(line)
     except ValueError as error:
         raise _Refused(_why(line, error)) from None
-    except RecursionError:
-        raise _Refused("nested too deeply") from None
+    if line.count(b"{") + line.count(b"[") > MAX_DEPTH and type(value) is dict and too_deep(value):
+        raise _Refused(TOO_DEEP)
+    if long_numbers and _has_long_number(line):
+        json.loads(line, parse_int=_check_whole)
     if type(value) is not dict:
         raise _Refused('not a JSON object: {"key": …, "group": …, "payload": {…}} is expected')
     key = value.get("key")
@@ -135,7 +143,7 @@ def _row(number: int, line: bytes, *, exact: bool) -> Row:
         _check_text("group", group)
     if type(payload) is not dict:
         raise _Refused(f"payload of key {_short(key)} is not an object")
-    packed = _packed(key, group, payload) if exact else orjson.dumps(payload)
+    packed = orjson.dumps(payload)
     if len(packed) > MAX_PAYLOAD_BYTES:
         raise _Refused(
             f"payload of key {_short(key)} has {len(packed):,} bytes, at most {MAX_PAYLOAD_BYTES:,} are taken"
@@ -150,19 +158,24 @@ def _check_text(name: str, text: str) -> None:
         raise _Refused(f"{name} {_short(text)} has control characters")
 
 
-def _packed(key: str, group: str, payload: dict[str, Any]) -> bytes:
-    """As orjson would, with whole numbers of any length."""
-    try:
-        (key + group).encode()
-        return json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:
-        raise _Refused("a text in it has half a surrogate pair, which is no Unicode") from None
-    except ValueError:
-        raise _Refused("a number in it is too large") from None
+def too_deep(value: Any) -> bool:
+    """Whether more than MAX_DEPTH objects and lists stand within each other."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if type(outer) is dict else outer)
+            if type(inner) in (dict, list)
+        ]
+        if not level:
+            return False
+    return True
 
 
-def _constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+def _check_whole(digits: str) -> None:
+    if len(digits) > 20 or not -(1 << 63) <= int(digits) < 1 << 64:
+        raise _Refused(f"the number {_short(digits)} has more than 64 bits; send it as a text")
 
 
 def _why(line: bytes, error: ValueError) -> str:
@@ -170,6 +183,8 @@ def _why(line: bytes, error: ValueError) -> str:
         line.decode()
     except UnicodeDecodeError as broken:
         return f"not UTF-8 at byte {broken.start + 1}"
+    if "depth limit" in str(error):
+        return TOO_DEEP
     if isinstance(error, json.JSONDecodeError):
         return f"not JSON at character {error.pos + 1}: {error.msg}"
     return f"not JSON: {error}"

@@ -215,6 +215,14 @@ def test_bad_json_and_unknown_processors_are_told(http: httpx.Client) -> None:
     assert answer.status_code == 400
 
 
+@pytest.mark.parametrize("value", [b'"\\ud800"', b"[" * 600 + b"]" * 600, b"9" * 30])
+def test_parameters_that_json_cannot_hold_are_told(http: httpx.Client, value: bytes) -> None:
+    source = items_source(http, 1, "parameters")["source_id"].encode()
+    body = b'{"source_id":"%b","stages":[{"processor":"noop","parameters":{"x":%b}}]}' % (source, value)
+    answer = http.post("/api/v1/plans", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_parameters"), answer.text
+
+
 def test_browsers_get_pages(http: httpx.Client) -> None:
     home = http.get("/", headers={"accept": "text/html"})
     assert "<title>Penstock</title>" in home.text

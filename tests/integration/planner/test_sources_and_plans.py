@@ -161,6 +161,13 @@ async def test_a_nul_is_refused_by_its_field(planner: Planner) -> None:
         await planner.items(lines(2), request_id="\0")
 
 
+async def test_parameters_are_bounded_in_depth(planner: Planner) -> None:
+    source = await planner.items(lines(1))
+    deep = planner_pb2.StageSpec(processor="noop", parameters=b'{"x":' + b"[" * 252 + b"]" * 252 + b"}")
+    with pytest.raises(InvalidInput, match="parameters are nested more than 100 deep"):
+        await planner.plan(source.source_id, stages=[deep])
+
+
 async def test_wrong_stages_are_told_all_at_once(planner: Planner) -> None:
     source = await planner.items(lines(1))
     bad = planner_pb2.StageSpec(processor="nope", concurrency=-1, max_tries=1000, max_run_seconds=-5)

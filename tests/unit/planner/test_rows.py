@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 
+import orjson
 import pytest
 
-from planner.domain.rows import MAX_PAYLOAD_BYTES, ItemLines, Row
+from planner.domain.rows import MAX_DEPTH, MAX_PAYLOAD_BYTES, ItemLines, Row
 
 
 def read(data: bytes, *, chunk: int = 1 << 20) -> tuple[list[Row], ItemLines]:
@@ -24,10 +25,23 @@ def test_rows_do_not_depend_on_how_the_bytes_arrive(chunk: int) -> None:
     assert lines.offenders == []
 
 
-def test_numbers_keep_every_digit() -> None:
-    big = 2**80 + 1
-    ((_, _, _, payload),), _ = read(b'{"key":"a","payload":{"n":%d,"m":-12345678901234567890,"f":0.1}}' % big)
-    assert json.loads(payload) == {"n": big, "m": -12345678901234567890, "f": 0.1}
+def test_what_is_kept_reads_back_equal() -> None:
+    given = {"n": 2**64 - 1, "m": -(2**63), "f": 0.1, "t": "9" * 40, "long": 0.12345678901234567890123}
+    ((_, _, _, payload),), lines = read(json.dumps({"key": "a", "payload": given}).encode())
+    assert lines.offenders == []
+    assert orjson.loads(payload) == json.loads(payload) == given
+
+
+@pytest.mark.parametrize("number", [b"1", b"123456789012345678"])
+def test_a_line_may_be_as_deep_as_the_limit_says_whatever_its_numbers(number: bytes) -> None:
+    def deep(levels: int) -> bytes:
+        return b'{"key":"a","payload":{"n":%b,"x":%b%b}}\n' % (number, b"[" * levels, b"]" * levels)
+
+    rows, lines = read(
+        deep(MAX_DEPTH - 2) + deep(MAX_DEPTH - 1) + b'{"key":"b","payload":{"x":[%b]}}' % (b"[]," * 200 + b"1")
+    )
+    assert [row[0] for row in rows] == [1, 3]
+    assert lines.offenders == [(2, "nested more than 100 deep")]
 
 
 @pytest.mark.parametrize(
@@ -55,8 +69,13 @@ def test_numbers_keep_every_digit() -> None:
         (b'{"key":"a","payload":{"x":NaN,"n":123456789012345678901}}', "not JSON"),
         (b'{"key":"a","payload":{"x":"\\ud800","n":123456789012345678901}}', "surrogate"),
         (b'{"key":"\\ud800","payload":{"n":123456789012345678901}}', "surrogate"),
-        (b'{"key":"a","payload":{"x":1e999,"n":123456789012345678901}}', "too large"),
-        (b'{"key":"a","payload":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001, ""),
+        (b'{"key":"a","payload":{"x":1e999,"n":123456789012345678901}}', "infinity"),
+        (b'{"key":"a","payload":{"x":18446744073709551616}}', "18446744073709551616' has more than 64 bits"),
+        (b'{"key":"a","payload":{"x":-9223372036854775809}}', "more than 64 bits"),
+        (b'{"key":"a","payload":{"x":' + b"9" * 300 + b"}}", "more than 64 bits"),
+        (b'{"key":"a","payload":{"x":' + b"9" * 5_000 + b"}}", "infinity"),
+        (b'{"key":"a","payload":' + b'{"a":' * 300 + b"1" + b"}" * 301, "nested more than 100 deep"),
+        (b'{"key":"a","payload":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001, "nested more than 100 deep"),
     ],
 )
 def test_a_bad_line_is_told_with_its_number(line: bytes, said: str) -> None:
