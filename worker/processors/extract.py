@@ -93,10 +93,15 @@ def read_html(data: bytes) -> str:
     markup = _XML_DECLARATION.sub("", markup.removeprefix("\ufeff"))
     if not markup.strip():
         raise Unreadable("empty: the file has no text")
+    parser = lxml.html.HTMLParser(huge_tree=True)
     try:
-        root = lxml.html.document_fromstring(markup)
+        root = lxml.html.document_fromstring(markup, parser=parser)
     except (LxmlError, ValueError) as error:
         raise Unreadable(f"broken HTML: {_first_line(error)}") from None
+    # The parser stops there without an exception, and what follows would be missing from the text.
+    limits = [entry.message for entry in parser.error_log if entry.type_name == "ERR_RESOURCE_LIMIT"]
+    if limits:
+        raise Unreadable(f"too deep or too large an HTML: {limits[0].partition(', use ')[0]}")
     text = "".join(_bounded(_html_pieces(root)))
     lines = (re.sub(r"[ \t\r\f\v]+", " ", line).strip() for line in text.split("\n"))
     text = re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
