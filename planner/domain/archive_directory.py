@@ -28,10 +28,14 @@ _END64_LOCATOR = struct.Struct("<4sLQL")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
+_END_MAGIC = b"PK\x05\x06"
 _MAX_COMMENT = 0xFFFF
 _SMALL_BYTES = 64 << 10
 """No ratio is asked of what unpacks to so little: a page of blanks is no bomb."""
 _STORED, _DEFLATED = 0, 8
+_NOTHING = frozenset({0})
+_DESCRIPTORS = frozenset({0, 12, 16, 20, 24})
+"""Sizes of what follows data that was streamed: checksum and sizes, narrow or wide, with a signature or without; some leave it out."""
 
 
 class Refusal(Exception):
@@ -125,8 +129,7 @@ def read_directory(file: BinaryIO, bounds: Bounds) -> Directory:
             f"size, at most {bounds.max_ratio} times is taken",
         )
     _check_overlap(starts, ends, found)
-    for _ in members(file, found):
-        pass
+    _check_gaps(members(file, found), found)
     return Directory(found.offset, found.size_bytes, found.entries, documents, ignored)
 
 
@@ -150,16 +153,17 @@ def _find(file: BinaryIO) -> Directory:
     file.seek(size - tail_size)
     tail = file.read(tail_size)
     fits = []
-    at = tail.rfind(b"PK\x05\x06")
+    at = tail.rfind(_END_MAGIC)
     while at >= 0:
         if len(tail) - at >= _END.size and at + _END.size + int.from_bytes(tail[at + 20 : at + 22], "little") == len(
             tail
         ):
             fits.append(at)
-        at = tail.rfind(b"PK\x05\x06", 0, at)
+        at = tail.rfind(_END_MAGIC, 0, at)
     if not fits:
+        _check_trail(tail, size)
         file.seek(0)
-        if file.read(4) in (b"PK\x03\x04", b"PK\x05\x06"):
+        if file.read(4) in (b"PK\x03\x04", _END_MAGIC):
             raise Refusal(
                 "zip_truncated", "the archive is truncated: its directory, which stands at the end, is missing"
             )
@@ -177,6 +181,17 @@ def _find(file: BinaryIO) -> Directory:
     if offset + length < end_offset:
         raise Refusal("zip_broken", "the archive has foreign bytes before its first member or after its directory")
     return Directory(offset, length, entries)
+
+
+def _check_trail(tail: bytes, size: int) -> None:
+    """An end whose directory reaches up to it is one: what follows is not the archive's."""
+    at = tail.rfind(_END_MAGIC)
+    if at < 0 or len(tail) - at < _END.size:
+        return
+    *_, length, offset, comment = _END.unpack_from(tail, at)
+    extra = len(tail) - at - _END.size - comment
+    if extra > 0 and (offset == 0xFFFFFFFF or offset + length == size - len(tail) + at):
+        raise Refusal("zip_broken", f"the archive has {extra:,} foreign bytes after its end")
 
 
 def _find64(file: BinaryIO, end_offset: int) -> tuple[int, int, int, int, int, int, int]:
@@ -303,6 +318,27 @@ def _check_overlap(starts: array[int], ends: array[int], directory: Directory) -
         reached = ends[index]
     if reached > directory.offset:
         raise Refusal("zip_overlap", "a member of the archive reaches into its directory")
+
+
+def _check_gaps(located: Iterator[Member], directory: Directory) -> None:
+    """Nothing stands before, between or after the members, but what follows the data of those that say so."""
+    starts, ends, streamed = array("Q"), array("Q"), bytearray()
+    for member in located:
+        starts.append(member.header_offset)
+        ends.append(member.data_offset + member.packed_bytes)
+        streamed.append(bool(member.flags & 1 << 3))
+    reached, allowed = 0, _NOTHING
+    for index in sorted(range(len(starts)), key=starts.__getitem__):
+        _check_gap(starts[index] - reached, allowed, "between its members" if reached else "before its first member")
+        reached, allowed = ends[index], _DESCRIPTORS if streamed[index] else _NOTHING
+    _check_gap(directory.offset - reached, allowed, "before its directory")
+
+
+def _check_gap(size: int, allowed: frozenset[int], where: str) -> None:
+    if size < 0:
+        raise Refusal("zip_overlap", "members of the archive overlap: the same bytes are said to be several files")
+    if size not in allowed:
+        raise Refusal("zip_broken", f"the archive has {size:,} foreign bytes {where}")
 
 
 def _compared(member: Member, raw: bytes, file: BinaryIO) -> Member:

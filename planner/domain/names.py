@@ -81,7 +81,7 @@ def path_problem(name: str) -> NameProblem | None:
     parts = name.replace("\\", "/").split("/")
     if parts[0] == "":
         return NameProblem("name_absolute", "has an absolute path; paths inside an archive are relative")
-    if _DRIVE.match(name):
+    if any(_DRIVE.match(part) for part in parts):
         return NameProblem("name_drive", "has a path with a drive letter; paths inside an archive are relative")
     if ".." in parts:
         return NameProblem("name_parent", "has `..` in its path, which leads out of the archive")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 __all__ = ["HOSTILE", "Entry", "archive", "deflated"]
@@ -50,6 +50,7 @@ def archive(
     entries: Sequence[Entry],
     *,
     before: bytes = b"",
+    gaps: Mapping[int, bytes] | None = None,
     comment: bytes = b"",
     count: int | None = None,
     directory_shift: int = 0,
@@ -57,8 +58,11 @@ def archive(
     zip64: bool = False,
 ) -> bytes:
     parts = _Parts()
-    for entry in entries:
+    gaps = gaps or {}
+    for number, entry in enumerate(entries):
+        parts.body += gaps.get(number, b"")
         _add(parts, entry)
+    parts.body += gaps.get(len(entries), b"")
     count = len(entries) if count is None else count
     offset, size = len(parts.body) + directory_shift, len(parts.directory)
     tail = b""
@@ -138,6 +142,7 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "absolute": ("zip_name_absolute", lambda: archive([Entry(b"/etc/passwd.txt")])),
     "absolute by backslash": ("zip_name_absolute", lambda: archive([Entry(b"\\\\host\\share\\a.txt")])),
     "drive letter": ("zip_name_drive", lambda: archive([Entry(b"C:\\a.txt")])),
+    "drive letter in the middle": ("zip_name_drive", lambda: archive([Entry(b"x/C:/a.txt")])),
     "drive letter without slash": ("zip_name_drive", lambda: archive([Entry(b"c:a.txt")])),
     "NUL": ("zip_name_nul", lambda: archive([Entry(b"a.txt\x00.exe")])),
     "control characters": ("zip_name_control", lambda: archive([Entry(b"a\x1b[2Jb.txt")])),
@@ -188,6 +193,17 @@ HOSTILE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "truncated": ("zip_truncated", lambda: archive([PLAIN] * 3)[:-40]),
     "truncated in the middle": ("zip_truncated", lambda: archive([PLAIN])[:50]),
     "directory past the end": ("zip_truncated", lambda: archive([PLAIN], directory_shift=1_000)),
+    "foreign bytes in front, with offsets that fit": (
+        "zip_broken",
+        lambda: archive([PLAIN], gaps={0: b"MZ" * 50}),
+    ),
+    "foreign bytes between": ("zip_broken", lambda: archive([PLAIN, Entry(b"b.txt")], gaps={1: b"hidden"})),
+    "foreign bytes before the directory": ("zip_broken", lambda: archive([PLAIN], gaps={1: b"hidden"})),
+    "foreign bytes after streamed data": (
+        "zip_broken",
+        lambda: archive([Entry(b"b.txt", flags=8), PLAIN], gaps={1: b"hidden"}),
+    ),
+    "bytes after": ("zip_broken", lambda: archive([PLAIN]) + b"junk" * 25),
     "bytes before": ("zip_broken", lambda: archive([PLAIN], before=b"#!/bin/sh\n" * 9)),
     "count too high": ("zip_broken", lambda: archive([PLAIN], count=7)),
     "count too low": ("zip_broken", lambda: archive([PLAIN, Entry(b"b.txt")], count=1)),

@@ -172,3 +172,8 @@ def test_a_zip64_directory_is_read(tmp_path: Path) -> None:
 def test_a_page_of_blanks_is_no_bomb(tmp_path: Path) -> None:
     taken, _ = take(BlobStore(tmp_path), archive([Entry(b"a.txt", b" " * 60_000)]))
     assert taken.count == 1
+
+
+def test_bytes_after_an_archive_are_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="100 foreign bytes after its end"):
+        take(BlobStore(tmp_path), archive([Entry(b"a.txt")], comment=b"mine") + b"junk" * 25)
