@@ -10,6 +10,7 @@ that writes). Settings may allow origins by name. What escapes a route is a defe
 from __future__ import annotations
 
 import ipaddress
+import re
 import time
 from collections.abc import Collection
 
@@ -30,16 +31,21 @@ TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES >> 20} MiB; only uploads m
 UPLOADS = frozenset({"/api/batch/upload", "/api/v1/sources"})  # these are read as streams
 ALLOWED_METHODS = "GET, POST"
 
+_HOST = re.compile(r"(\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[^\[\]:]+))(:[0-9]{0,5})?", re.ASCII)
+
 log = get_logger("http")
 
 
 def is_loopback(host: str) -> bool:
     """Whether a Host header names this machine by loopback: localhost, 127.0.0.0/8 or [::1], with any port."""
-    name = host[1:].split("]")[0] if host.startswith("[") else host.rsplit(":", 1)[0]
-    if name.lower() == "localhost":
-        return True
+    parts = _HOST.fullmatch(host)
+    if parts is None:
+        return False
+    name = parts["name"]
     try:
-        return ipaddress.ip_address(name).is_loopback
+        if name is None:
+            return ipaddress.IPv6Address(parts["v6"]).is_loopback
+        return name.lower() == "localhost" or ipaddress.IPv4Address(name).is_loopback
     except ValueError:
         return False
 

@@ -30,6 +30,13 @@ from gateway.guard import Guard, is_loopback
         ("192.168.1.4:8420", False),
         ("0.0.0.0", False),
         ("", False),
+        ("[::1]x.evil.example", False),
+        ("[::1]:8420.evil.example", False),
+        ("[127.0.0.1", False),
+        ("[127.0.0.1]", False),
+        ("::1", False),
+        ("127.0.0.1:evil", False),
+        ("localhost@evil.example", False),
     ],
 )
 def test_loopback_hosts(host: str, expected: bool) -> None:
