@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from analyzer.domain.features import shown
 from analyzer.domain.levels import Level, level_of
 from analyzer.domain.lexicon import FLAGS, Lexicon
 from analyzer.domain.model import Model, hedged
@@ -210,12 +211,12 @@ class Detector:
         unfamiliar = float(sums.unfamiliar[place.stop] - sums.unfamiliar[place.start]) / max(1, words)
         abstained = _abstains(cut.words, english)
         score = float(scored.scores[place.windows].mean())
-        style = scored.style[place.windows].mean(axis=0).tolist()
+        letters = float(scored.style[place.windows, _LETTERS].mean())
         chance = self.model.document.probability(np.array([score]), np.array([float(MAX_WINDOW_WORDS)]))
         chances = scored.chances[place.segments]
-        if self.model.is_foreign(unfamiliar, style[_LETTERS]):
+        if self.model.is_foreign(unfamiliar, letters):
             chance, chances = hedged(chance), hedged(chances)
-        features = dict(zip(STYLE, (round(value, 4) for value in style), strict=True))
+        features = shown(scored.style[place.windows], scored.words[place.windows])
         features["unfamiliar_words"] = round(unfamiliar, 4)
         features["english_words"] = round(english, 4)
         features["sentences_or_paragraphs"] = len(cut.spans)

@@ -16,10 +16,22 @@ from numpy.typing import NDArray
 
 from analyzer.domain.lexicon import FLAGS, Lexicon
 
-__all__ = ["MAX_WINDOW_WORDS", "STYLE", "Counts", "Encoded", "NgramIndex", "encode", "ngram_counts", "stylometry"]
+__all__ = [
+    "DISTINCT_POWER",
+    "MAX_WINDOW_WORDS",
+    "STYLE",
+    "Counts",
+    "Encoded",
+    "NgramIndex",
+    "encode",
+    "ngram_counts",
+    "stylometry",
+]
 
 MAX_WINDOW_WORDS = 300
 NGRAMS = 3
+DISTINCT_POWER = 0.85
+"""Distinct words grow with about this power of all words, so that their quotient hardly depends on the length."""
 
 STYLE = (
     "sentence_words", "sentence_words_sd", "sentence_words_variation", "sentence_step", "short_sentences",
@@ -129,7 +141,7 @@ def ngram_counts(encoded: Encoded, index: NgramIndex, begin: Ints, end: Ints) ->
 
 
 def stylometry(encoded: Encoded, begin: Ints, end: Ints) -> Floats:
-    """One row of STYLE per window; rates are per 100 words. A window without words is a row of zeros."""
+    """One row of STYLE per window, in the model's units (features.py has plain ones). Without words it is all zeros."""
     table = np.concatenate([np.zeros((1, len(FLAGS) + len(_EXTRA))), np.cumsum(_token_table(encoded), axis=0)])
     sums = table[end] - table[begin]
 
@@ -161,7 +173,7 @@ def stylometry(encoded: Encoded, begin: Ints, end: Ints) -> Floats:
         flag("long") * per,
         flag("very_long") * per,
         flag("short") * per,
-        distinct / np.maximum(words, 1.0) ** 0.85,
+        distinct / np.maximum(words, 1.0) ** DISTINCT_POWER,
         once * per,
         *(100 * flag(name) * per for name in ("comma", "exclaim", "question", "quote", "colon", "semicolon", "dash",
           "paren", "ellipsis", "digit", "contraction", "all_caps")),

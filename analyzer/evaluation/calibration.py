@@ -108,7 +108,7 @@ def _documents(corpus: Corpus, folds: Sequence[Fold]) -> _Documents:
                 if analysis.abstained is None:
                     features = analysis.features
                     found.append(
-                        (analysis.score - fold.model.middle, features["unfamiliar_words"], features["word_letters"])
+                        (analysis.score - fold.model.middle, features["unfamiliar_words"], features["letters_per_word"])
                     )
     values = np.array(found)
     return _Documents(values[:, 0], values[:, 1], values[:, 2])

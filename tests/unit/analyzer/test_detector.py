@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from analyzer.domain.detector import MAX_SEGMENTS, MIN_WORDS, Detector
+from analyzer.domain.detector import MAX_SEGMENTS, MAX_WORDS_ANALYSED, MIN_WORDS, Detector
 from analyzer.domain.levels import Level, level_of
 from analyzer.domain.tokens import flattened, tokenize
 
-DATA = Path(__file__).resolve().parents[4] / "shared" / "data" / "documents"
+ROOT = Path(__file__).resolve().parents[3]
+DATA = ROOT.parent / "shared" / "data" / "documents"
 GERMAN = (
     "Der alte Mann ging am Morgen durch die Stadt und kaufte beim Bäcker zwei Brötchen, weil seine Frau noch schlief. "
     "Auf dem Rückweg traf er einen Nachbarn, der ihm von dem neuen Haus erzählte, das am Fluss gebaut wird. "
@@ -76,6 +78,31 @@ def test_segments_are_explained_and_counted(detector: Detector, essays: list[str
             assert len(segment.reasons) <= 3
             assert bool(segment.reasons) or segment.level is Level.UNCERTAIN
         assert all(np.isfinite(value) for value in analysis.features.values())
+
+
+def test_features_are_in_plain_units(detector: Detector) -> None:
+    text = "The cat sat on the mat, and it slept well. " * 3 + "Why did the cat sleep? "
+    (analysis,) = detector.analyze([text], "sentence")
+    features = analysis.features
+    assert analysis.word_count == 35
+    assert features["words_per_sentence"] == pytest.approx(35 / 4)
+    assert features["words_per_sentence_deviation"] == pytest.approx(2.1651, abs=1e-3)
+    assert features["short_sentences_share"] == 0.25
+    assert features["distinct_words_share"] == pytest.approx(12 / 35, abs=1e-4)
+    assert features["commas_per_100_words"] == pytest.approx(300 / 35, abs=1e-4)
+    assert features["questions_per_100_words"] == pytest.approx(100 / 35, abs=1e-4)
+
+
+def test_every_feature_is_documented(detector: Detector) -> None:
+    section = (ROOT / "docs" / "detector.md").read_text().split("\n## Features\n")[1].split("\n## ")[0]
+    documented = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    (analysis,) = detector.analyze(["word. " * (MAX_WORDS_ANALYSED + 1)], "paragraph")
+    assert sorted(documented) == sorted(analysis.features)
+
+
+def test_nothing_has_features_of_nothing(detector: Detector) -> None:
+    (analysis,) = detector.analyze([""], "sentence")
+    assert not any(analysis.features.values())
 
 
 def test_paragraphs_are_segments_too(detector: Detector, essay: str) -> None:
