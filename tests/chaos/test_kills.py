@@ -71,11 +71,11 @@ def test_every_program_killed_in_the_middle_of_one_run(fresh_stack: StackFactory
 
 def test_the_same_holds_on_postgresql(fresh_stack: StackFactory, postgres_url: str, tmp_path: Path) -> None:
     log = tmp_path / "executions"
-    make_documents(tmp_path / "documents", 1_000, words=60)
+    make_documents(tmp_path / "documents", 2_000, words=60)
     databases = {f"PENSTOCK_{name}__DATABASE_URL": postgres_url for name in ("PLANNER", "SCHEDULER", "ANALYZER")}
     stack = fresh_stack(environment={**witness_environment(log, pause=0.2), **databases})
     stack.start()
-    run = start_run(stack, tmp_path / "documents", log, 1_000)
+    run = start_run(stack, tmp_path / "documents", log, 2_000)
     hits = kill_each(stack, run, ("worker-1", "scheduler", "redis"))
     run.check(run.await_end(), kills=hits)
     assert stack.stop() == 0

@@ -87,8 +87,11 @@ class WitnessedRun:
         began = time.time()
 
         def granted() -> float | None:
-            if self._run() is None or self._client is None:
+            run = self._run()
+            if run is None or self._client is None:
                 return None
+            if run.HasField("end_time"):  # it moved so fast that nobody saw it
+                return 0.0
             try:
                 running = list(self._client.runs.items(self.run_id, stage=0, states=["running"]))
             except PenstockError:

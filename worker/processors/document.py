@@ -220,8 +220,9 @@ async def _asked(
         granularity=context.parameters.granularity,
     )
     with calling():
+        # An analyzer that starts again is waited for: else every document of the run would come by and fail meanwhile.
         answer: analyzer_pb2.AnalyzeDocumentsResponse = await stub.AnalyzeDocuments(
-            request, timeout=max(1.0, min(left - 1.0, CALL_SECONDS))
+            request, timeout=max(1.0, min(left - 1.0, CALL_SECONDS)), wait_for_ready=True
         )
     return answer.documents
 
