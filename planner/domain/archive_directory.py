@@ -35,7 +35,7 @@ _SMALL_BYTES = 64 << 10
 _STORED, _DEFLATED = 0, 8
 _NOTHING = frozenset({0})
 _DESCRIPTORS = frozenset({0, 12, 16, 20, 24})
-"""Sizes of what follows data that was streamed: checksum and sizes, narrow or wide, with a signature or without; some leave it out."""
+"""Sizes of what follows data that was streamed: checksum and sizes, with a signature or without; or nothing."""
 
 
 class Refusal(Exception):
