@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from analyzer.domain.detector import MAX_SEGMENTS, MAX_WORDS_ANALYSED, MIN_WORDS, Detector
+from analyzer.domain.detector import MAX_SEGMENTS, MIN_WORDS, Detector
 from analyzer.domain.levels import Level, level_of
 from analyzer.domain.tokens import flattened, tokenize
 
@@ -96,7 +96,7 @@ def test_features_are_in_plain_units(detector: Detector) -> None:
 def test_every_feature_is_documented(detector: Detector) -> None:
     section = (ROOT / "docs" / "detector.md").read_text().split("\n## Features\n")[1].split("\n## ")[0]
     documented = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
-    (analysis,) = detector.analyze(["word. " * (MAX_WORDS_ANALYSED + 1)], "paragraph")
+    (analysis,) = detector.analyze(["word.\n\n" * (MAX_SEGMENTS + 1)], "paragraph")
     assert sorted(documented) == sorted(analysis.features)
 
 
