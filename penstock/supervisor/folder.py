@@ -24,14 +24,16 @@ from typing import Any
 from penstock.runtime.disk import disk_full, is_full
 from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
 
-__all__ = ["DataFolder"]
+__all__ = ["DataFolder", "folder_problem"]
 
 
-def _problem(error: OSError, path: Path) -> PenstockError:
+def folder_problem(error: OSError, path: Path) -> PenstockError:
+    """What to say of a data folder that can't be used."""
     if is_full(error):
         return disk_full(f"the data folder {path}")
     if isinstance(error, (PermissionError, FileExistsError, NotADirectoryError)) or error.errno == errno.EROFS:
-        reason = (error.strerror or "no access").lower()
+        is_file = isinstance(error, FileExistsError)
+        reason = f"{error.filename} is a file" if is_file else (error.strerror or "no access").lower()
         return InvalidInput(
             f"the data folder {path} can't be written ({reason}): choose another with --data DIR",
             code="data_folder_not_writable",
@@ -53,7 +55,7 @@ class DataFolder:
             (self.path / "logs").mkdir(exist_ok=True)
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise _problem(error, self.path) from error
+            raise folder_problem(error, self.path) from error
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -79,7 +81,7 @@ class DataFolder:
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, json.dumps({"pid": os.getpid(), "url": url}).encode(), 0)
         except OSError as error:
-            raise _problem(error, self.path) from error
+            raise folder_problem(error, self.path) from error
 
     def token(self) -> Path:
         """The token's file, made on first use."""
@@ -90,7 +92,7 @@ class DataFolder:
             else:
                 self._replace(path, secrets.token_urlsafe(32) + "\n")
         except OSError as error:
-            raise _problem(error, self.path) from error
+            raise folder_problem(error, self.path) from error
         return path
 
     def read_state(self) -> dict[str, Any]:
@@ -109,7 +111,7 @@ class DataFolder:
         try:
             self._replace(self.path / name, text)
         except OSError as error:
-            raise _problem(error, self.path) from error
+            raise folder_problem(error, self.path) from error
         self._written[name] = text
 
     def remove(self, name: str) -> None:

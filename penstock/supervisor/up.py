@@ -29,7 +29,7 @@ from penstock.supervisor import ports as port_book
 from penstock.supervisor import redis_server, watcher
 from penstock.supervisor.child import Child
 from penstock.supervisor.echo import LogEcho, rotate, tail
-from penstock.supervisor.folder import DataFolder
+from penstock.supervisor.folder import DataFolder, folder_problem
 from penstock.supervisor.plan import GRPC_PROGRAMS, PROGRAMS, program_arguments, program_environment
 from penstock.supervisor.processes import Process, become_subreaper, command, descendants, end, identify, signal_to
 from penstock.supervisor.readiness import ReadinessProbe
@@ -60,15 +60,50 @@ class UpOptions:
 
 def up(options: UpOptions) -> int:
     """Runs until told to stop; the exit code. Raises PenstockError when it can't start."""
-    environment = {**os.environ, "PENSTOCK_DATA": str(options.data.expanduser().absolute())}
+    data = options.data.expanduser().absolute()
+    environment = {**os.environ, "PENSTOCK_DATA": str(data)}
     environment.pop(ENVIRONMENT_NAME, None)
     config = options.config.expanduser().absolute() if options.config else None
-    settings = load(environment, config=config)
+    try:
+        settings = load(environment, config=config)
+        is_first = not (data / "state.json").exists()
+    except OSError as error:
+        raise folder_problem(error, data) from error
+    if settings.gateway.host not in (port_book.HOST, "localhost"):
+        raise InvalidInput(
+            f"gateway.host (PENSTOCK_GATEWAY__HOST) is {settings.gateway.host}, and `penstock up` serves on "
+            f"{port_book.HOST} only: leave it out, and put a proxy in front for other machines",
+            code="settings",
+        )
+    if is_first:
+        # A folder is made only for what can start. Where one was used before, its leftovers may hold the port.
+        _http_port(settings, options).close()
     folder = DataFolder(options.data)
     try:
         return Supervisor(folder, settings, options).run()
     finally:
         folder.close()
+
+
+def _http_port(settings: Settings, options: UpOptions) -> port_book.Reservation:
+    """Keeps the port that was asked for, or the first free one. Raises Unavailable (`port_taken`)."""
+    gateway = settings.gateway
+    wanted = options.port
+    if wanted is None and "port" in gateway.model_fields_set:
+        wanted = gateway.port
+    if wanted is not None:
+        kept = port_book.reserve(wanted)
+        if kept is None:
+            raise Unavailable(
+                f"port {wanted} is taken by {port_book.holder(wanted)}: choose another with --port, or leave "
+                "--port out to get a free one",
+                code="port_taken",
+            )
+        return kept
+    kept = port_book.first_free([*range(FIRST_PORT, FIRST_PORT + PORTS_TRIED), 0])
+    if kept is None:
+        raise Unavailable("no free port on 127.0.0.1", code="port_taken")
+    return kept
 
 
 class Supervisor:
@@ -127,27 +162,8 @@ class Supervisor:
         ports = state.get("ports")
         self._old_ports = ports if isinstance(ports, dict) else {}
 
-    def _http_port(self) -> port_book.Reservation:
-        gateway = self._settings.gateway
-        wanted = self._options.port
-        if wanted is None and "port" in gateway.model_fields_set:
-            wanted = gateway.port
-        if wanted is not None:
-            kept = port_book.reserve(wanted)
-            if kept is None:
-                raise Unavailable(
-                    f"port {wanted} is taken by {port_book.holder(wanted)}: choose another with --port, or leave "
-                    "--port out to get a free one",
-                    code="port_taken",
-                )
-            return kept
-        kept = port_book.first_free([*range(FIRST_PORT, FIRST_PORT + PORTS_TRIED), 0])
-        if kept is None:
-            raise Unavailable("no free port on 127.0.0.1", code="port_taken")
-        return kept
-
     def _reserve_ports(self) -> None:
-        kept = self._http_port()
+        kept = _http_port(self._settings, self._options)
         self._reservations.append(kept)
         self._ports["gateway"] = kept.port
         self._url = f"http://{port_book.HOST}:{kept.port}"

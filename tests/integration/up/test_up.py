@@ -92,6 +92,7 @@ def test_a_port_that_is_taken_is_refused_with_its_holder(tmp_path: Path) -> None
     assert code == 1
     assert f"port {port} is taken by process {os.getpid()}" in words
     assert len(words.splitlines()) == 1
+    assert not (tmp_path / "data").exists()
 
 
 def test_without_a_port_the_next_free_one_is_taken(stack: Stack, fresh_stack: StackFactory) -> None:
@@ -117,6 +118,7 @@ def test_a_folder_that_is_a_file_or_below_one_is_refused_in_one_line(tmp_path: P
         assert "can't be written" in words
         assert "--data" in words
         assert len(words.splitlines()) == 1
+    assert f"{tmp_path / 'file'} is a file" in refused(tmp_path / "file")[1]
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
@@ -126,6 +128,21 @@ def test_a_folder_that_may_not_be_written_is_refused_in_one_line(tmp_path: Path)
     code, words = refused(folder)
     assert code == 2
     assert "can't be written" in words
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everywhere")
+def test_a_folder_that_may_not_be_looked_into_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "closed").mkdir(mode=0o400)
+    code, words = refused(tmp_path / "closed" / "data")
+    assert code == 2
+    assert "can't be written (permission denied)" in words
+
+
+def test_an_address_that_would_not_be_served_is_refused(tmp_path: Path) -> None:
+    code, words = refused(tmp_path / "data", PENSTOCK_GATEWAY__HOST="0.0.0.0")
+    assert code == 2
+    assert "gateway.host (PENSTOCK_GATEWAY__HOST) is 0.0.0.0" in words
+    assert not (tmp_path / "data").exists()
 
 
 def test_settings_that_are_wrong_are_all_told_and_nothing_is_started(tmp_path: Path) -> None:
