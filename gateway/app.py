@@ -18,6 +18,14 @@ from penstock.runtime.settings import Settings
 
 __all__ = ["create_app"]
 
+_NAMES_OTHERS = {
+    ("post", "/api/v1/runs"),
+    ("post", "/api/v1/plans"),
+    ("get", "/api/v1/items"),
+    ("get", "/api/v1/events"),
+}
+"""Routes that name a thing by id elsewhere than in their path."""
+
 
 def create_app(settings: Settings, client: AsyncClient, stopping: asyncio.Event) -> ASGIApp:
     """`client` must be open before the first request; `stopping` ends the event streams."""
@@ -62,10 +70,14 @@ def _schema(app: FastAPI) -> dict[str, Any]:
                 continue
             answers["400"] = {"description": "Bad input; nothing was kept.", **answer}
             answers["403"] = {"description": "Not from this machine, or a foreign origin.", **answer}
-            if "{" in path:
+            names = "{" in path or (method, path) in _NAMES_OTHERS
+            if names:
                 answers["404"] = {"description": "There is no such thing.", **answer}
-            if method == "post" and "{" in path:
-                answers["409"] = {"description": "Its state does not allow it.", **answer}
+            if method == "post" and names:
+                answers["409"] = {
+                    "description": "Its state does not allow it, or request_id was used before.",
+                    **answer,
+                }
             if path in ("/api/batch/upload", "/api/v1/sources"):
                 answers["413"] = {"description": "Too many bytes or documents.", **answer}
     app.openapi_schema = schema

@@ -23,7 +23,7 @@ from penstock.client.exports import export, results_json
 from penstock.client.jobs import PENDING, JobStatus, job_status
 from penstock.runtime.errors import InvalidInput
 from penstock.v1 import planner_pb2
-from penstock.words import DEFAULT_GRANULARITY, GRANULARITIES, Granularity
+from penstock.words import DEFAULT_GRANULARITY, GRANULARITIES
 
 __all__ = ["DOCUMENT_FIELDS", "FILE", "multipart_body", "router", "upload_source"]
 
@@ -64,7 +64,7 @@ class Accepted(TypedDict):
 
 
 async def upload_source(
-    request: Request, parts: Parts, *, accepts: tuple[str, ...] = ("files", "zip_file")
+    request: Request, parts: Parts, *, accepts: tuple[str, ...] = ("files", "zip_file"), granularity: str = ""
 ) -> tuple[planner_pb2.Source, dict[str, str]]:
     """Streams the form on to the planner: the source, and the form's plain fields. Raises InvalidInput, TooLarge."""
     body = Body(request.receive)
@@ -73,6 +73,7 @@ async def upload_source(
         if boundary is None:
             raise InvalidInput(NEITHER if accepts[0] == "files" else "send a multipart form", code="no_files")
         form = UploadForm(body, boundary, parts.client.connection.make_id("req"), accepts)
+        form.keep("granularity", granularity)
         source = await parts.client.connection.once(lambda: parts.client.sources.create(form.parts()))
         return source, form.values
     finally:
@@ -83,13 +84,19 @@ async def upload_source(
 async def upload(
     request: Request,
     parts: Wired,
-    granularity: Annotated[Granularity, Query(description="Also as a field of the form.")] = DEFAULT_GRANULARITY,
+    granularity: Annotated[
+        str,
+        Query(
+            description=f"Also as a field of the form; {DEFAULT_GRANULARITY} unless given.",
+            json_schema_extra={"enum": ["", *GRANULARITIES]},
+        ),
+    ] = "",
 ) -> Accepted:
     """Takes documents and starts a job on them. Answers when the job is durable; refused whole otherwise."""
-    source, values = await upload_source(request, parts)
+    source, values = await upload_source(request, parts, granularity=granularity)
     job = await parts.client.documents.start(
         source.source_id,
-        granularity=checked_granularity(values.get("granularity") or granularity),
+        granularity=checked_granularity(values.get("granularity", "")),
         name=values.get("name", ""),
     )
     return {"job_id": job["job_id"], "status": PENDING, "run_id": job["run_id"]}  # type: ignore[typeddict-item]

@@ -192,7 +192,7 @@ class UploadForm:
                             raise InvalidInput(f"field {current.name!r} is too long", code="bad_form")
                 elif current is not None:
                     if not is_file and current.name in VALUE_FIELDS:
-                        self._keep(current.name, bytes(value))
+                        self.keep(current.name, value.decode("utf-8", "replace").strip())
                     value.clear()
                     current = None
         if not parser.complete and self.body.size_bytes:
@@ -226,8 +226,14 @@ class UploadForm:
         opening.append(Part(file=Part.File(name=part.filename or "")))
         return opening
 
-    def _keep(self, name: str, data: bytes) -> None:
-        text = data.decode("utf-8", "replace").strip()
+    def keep(self, name: str, text: str) -> None:
+        """A plain field, of the form or given beside it; an empty one says nothing. Raises InvalidInput."""
+        if not text:
+            return
         if name == "granularity":
-            text = checked_granularity(text)
+            checked_granularity(text)
+            if self.values.get(name, text) != text:
+                raise InvalidInput(
+                    f"granularity is given twice, as {self.values[name]!r} and as {text!r}", code="bad_granularity"
+                )
         self.values[name] = plain_text(text, name)

@@ -254,6 +254,8 @@ def test_the_schema_is_true(http: httpx.Client, job: dict[str, Any]) -> None:
     assert "422" not in json.dumps([route["responses"] for path in schema["paths"].values() for route in path.values()])
     form = schema["paths"]["/api/batch/upload"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert set(form["properties"]) >= {"files", "zip_file", "granularity"}
+    for path, method in (("runs", "post"), ("plans", "post"), ("items", "get"), ("events", "get")):
+        assert "404" in schema["paths"][f"/api/v1/{path}"][method]["responses"], path
     problem = schema["components"]["schemas"]["Problem"]["required"]
     assert set(http.get("/api/v1/runs/none").json()) == set(problem)
     answers = {

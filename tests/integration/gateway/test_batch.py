@@ -220,6 +220,19 @@ def test_bad_uploads_are_refused_whole(
     assert http.get("/api/batch/jobs", params={"limit": 1}).json() == before
 
 
+def test_granularity_is_refused_alike_wherever_it_stands(http: httpx.Client) -> None:
+    def refused(query: str, data: dict[str, str]) -> tuple[int, str, str]:
+        answer = http.post(f"/api/batch/upload{query}", files=documents(("a.txt", b"x")), data=data)
+        return answer.status_code, answer.json()["code"], answer.json()["detail"]
+
+    told = refused("?granularity=word", {})
+    assert told == refused("", {"granularity": "word"})
+    assert told[:2] == (400, "bad_granularity")
+    conflict = refused("?granularity=sentence", {"granularity": "paragraph"})
+    assert conflict[:2] == (400, "bad_granularity")
+    assert "'sentence' and as 'paragraph'" in conflict[2]
+
+
 def test_an_upload_that_is_no_form_at_all(http: httpx.Client) -> None:
     for answer in (
         http.post("/api/batch/upload"),
