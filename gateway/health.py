@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 import orjson
 from fastapi import APIRouter
 from grpc_health.v1 import health_pb2
@@ -11,10 +14,13 @@ from starlette.responses import Response
 from gateway.problems import MEDIA_TYPE
 from gateway.wiring import Parts, Wired
 from penstock.runtime.channel import calling
-from penstock.runtime.errors import Unavailable
+from penstock.runtime.errors import PenstockError, Unavailable
 from penstock.runtime.program import Check, watch_checks
 
 __all__ = ["router"]
+
+_DEPENDENCIES = {"sql": "its SQL database", "redis": "Redis", "blobs": "the blob folder"}
+"""The checks by which services answer for what they need."""
 
 router = APIRouter(tags=["health"])
 
@@ -32,11 +38,24 @@ def _check(parts: Parts, name: str) -> Check:
         response_deserializer=health_pb2.HealthCheckResponse.FromString,
     )
 
-    async def check() -> None:
+    async def status(of: str) -> int:
         with calling():
-            answer = await ask(health_pb2.HealthCheckRequest())
-        if answer.status != health_pb2.HealthCheckResponse.SERVING:
-            raise Unavailable(f"the {name} answers that it can't serve yet: its log says what it waits for")
+            answer = await ask(health_pb2.HealthCheckRequest(service=of))
+        return int(answer.status)
+
+    async def waits_for(of: str) -> bool:
+        with contextlib.suppress(PenstockError):
+            return await status(of) == health_pb2.HealthCheckResponse.UNKNOWN
+        return False
+
+    async def check() -> None:
+        if await status("") == health_pb2.HealthCheckResponse.SERVING:
+            return
+        waits = await asyncio.gather(*(waits_for(each) for each in _DEPENDENCIES))
+        away = " and ".join(text for text, waiting in zip(_DEPENDENCIES.values(), waits, strict=True) if waiting)
+        if away:
+            raise Unavailable(f"the {name} gets no answer from {away}: its log says more")
+        raise Unavailable(f"the {name} answers that it can't serve yet: its log says what it waits for")
 
     return check
 

@@ -1,7 +1,7 @@
 """One way to start, serve, drain and stop a gRPC program.
 
     start   settings (all problems at once, exit 2), logs, traces, lifeline, then `build`: migrations, clients, service
-    serve   health per check, reflection, the service's methods; background loops, restarted when they fail
+    serve   health (of each check by its name, too), reflection, the methods; background loops, restarted when they fail
     drain   on SIGTERM: readiness false, `drain`, no new calls, calls under way get `GRACE_SECONDS`
     stop    close what `build` opened; exit 0
 
@@ -198,4 +198,9 @@ async def _health(servicer: health.aio.HealthServicer, service: Service) -> None
         status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in ("", *service.names):
             await servicer.set(name, status)
+        # By name, for who asks why. Not NOT_SERVING: that is what every name says while the program stops.
+        for name, problem in answers.items():
+            await servicer.set(
+                name, health_pb2.HealthCheckResponse.UNKNOWN if problem else health_pb2.HealthCheckResponse.SERVING
+            )
         await asyncio.sleep(CHECK_SECONDS)

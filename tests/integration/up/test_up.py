@@ -10,6 +10,7 @@ import socket
 import stat
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -30,6 +31,14 @@ def answers(stack: Stack, path: str = "/readyz") -> int:
             return int(answer.status)
     except OSError:
         return 0
+
+
+def readiness(stack: Stack) -> str:
+    try:
+        with urllib.request.urlopen(stack.url + "/readyz", timeout=5) as answer:
+            return str(answer.read().decode())
+    except urllib.error.HTTPError as error:
+        return error.read().decode()
 
 
 def refused(data: Path, *arguments: str, seconds: float = 20, **environment: str) -> tuple[int, str]:
@@ -174,6 +183,15 @@ def test_each_program_that_dies_comes_back_under_its_address(fresh_stack: StackF
     for key in ("http", "planner", "scheduler", "analyzer", "redis"):
         assert before[key] == after[key], key
     assert stack.stop() == 0
+
+
+def test_readiness_names_the_dependency_that_does_not_answer(fresh_stack: StackFactory) -> None:
+    stack = fresh_stack()
+    stack.start()
+    stack.kill("redis", signal.SIGSTOP)
+    until("readiness names Redis", lambda: "scheduler gets no answer from Redis" in readiness(stack))
+    stack.kill("redis", signal.SIGCONT)
+    until("it is ready again", lambda: answers(stack) == 200)
 
 
 def test_a_program_that_keeps_dying_is_started_with_growing_pauses_and_never_given_up(
