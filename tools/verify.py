@@ -71,7 +71,8 @@ def settings_table() -> str:
     """The table of docs/operating.md, as penstock.runtime.settings gives it."""
     rows = ["| setting | default | meaning |", "|---|---|---|"]
     for name, default, text in describe():
-        rows.append(f"| `{name}` | `{default}` | {text.replace('|', chr(92) + '|')} |")
+        shown = f"`{default}`" if default else ""
+        rows.append(f"| `{name}` | {shown} | {text.replace('|', chr(92) + '|')} |")
     return "\n".join(rows)
 
 

@@ -13,7 +13,8 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -36,9 +37,24 @@ def _database_url(value: str) -> str:
     return value
 
 
+def _redis_url(value: str) -> str:
+    url = urlsplit(value)
+    try:
+        right = bool(url.path) if url.scheme == "unix" else url.scheme in ("redis", "rediss") and url.port != 0
+    except ValueError:  # the port is no port
+        right = False
+    if value and not right:
+        raise ValueError("is redis://host:port/0 or unix:///path")
+    return value
+
+
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
+RedisUrl = Annotated[str, AfterValidator(_redis_url)]
+Seconds = Annotated[float, Field(ge=0.01, le=86_400)]
+"""Loops wait so long between two turns: with less they would do nothing else."""
+LeaseTerm = Annotated[float, Field(ge=1, le=86_400)]
+"""Under a second a worker that is only busy renews too late, and its work is granted again and again."""
 
 
 class Section(BaseModel):
@@ -68,8 +84,9 @@ class PlannerSection(ServerSection):
 
 
 class SchedulerSection(ServerSection):
-    lease_term_seconds: Seconds = Field(
-        30.0, description="A lease unrenewed for so long is lost; renewed every third of it."
+    lease_term_seconds: LeaseTerm = Field(
+        30.0,
+        description="A lease unrenewed for so long is lost; renewed every third of it. At least 1 s.",
     )
     window_items: int = Field(4_000, ge=10, le=100_000, description="Items of a stage kept ready in Redis.")
     window_bytes: int = Field(64 * MIB, ge=MIB, description="Payload bytes kept in memory over all runs.")
@@ -118,7 +135,7 @@ class GatewaySection(Section):
 class Settings(Section):
     data: Path | None = Field(None, description="The data folder of the embedded mode.")
     blobs: Path | None = Field(None, description="Folder of the blob store; default DATA/blobs.")
-    redis_url: str = Field("", description="redis://host:port/0 or unix:///path.")
+    redis_url: RedisUrl = Field("", description="redis://host:port/0 or unix:///path.")
     redis_prefix: str = Field("penstock", pattern=r"^[a-z0-9-]{1,32}$", description="First part of every Redis key.")
     token_file: Path | None = Field(
         None, description="File with the token that gRPC calls carry; empty: none is asked for."
@@ -192,8 +209,17 @@ def load(environment: Mapping[str, str] | None = None, *, config: Path | None = 
 
 
 def describe() -> list[tuple[str, str, str]]:
-    """Every setting as (dotted name, default, description): the table in docs/operating.md is made of it."""
-    return [(name, repr(default), text) for name, (default, text) in _leaves(Settings)]
+    """Every setting as (dotted name, default, description), as the table in docs/operating.md has it."""
+    return [(name, _written(default), text) for name, (default, text) in _leaves(Settings)]
+
+
+def _written(default: object) -> str:
+    """As one would write it in the environment; empty where there is none."""
+    if isinstance(default, tuple):
+        return ",".join(map(str, default))
+    if isinstance(default, float):
+        return f"{default:g}"
+    return "" if default is None else str(default)
 
 
 def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tuple[object, str]]]:
@@ -202,7 +228,10 @@ def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tup
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             yield from _leaves(annotation, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}", (field.default, field.description or "")
+            text = field.description or ""
+            if get_origin(annotation) is Literal:
+                text += f" One of {', '.join(get_args(annotation))}."
+            yield f"{prefix}{name}", (field.default, text)
 
 
 def _nearest(path: str, known: set[str]) -> str:
