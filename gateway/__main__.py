@@ -20,7 +20,7 @@ import uvicorn
 from gateway.app import create_app
 from penstock.client.asynchronous import AsyncClient
 from penstock.client.discovery import Endpoints
-from penstock.runtime import lifeline, logs, tracing
+from penstock.runtime import lifeline, logs, metrics, tracing
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.settings import Settings, load
 
@@ -124,6 +124,7 @@ def main() -> None:
         what = "is taken" if error.errno == errno.EADDRINUSE else f"can't be used: {error.strerror}"
         print(f"penstock gateway: port {settings.gateway.port} {what}", file=sys.stderr)
         raise SystemExit(1) from None
+    metrics.leave_out_schedulers()
     lifeline.watch()
     asyncio.run(serve(settings, where, sock))
 

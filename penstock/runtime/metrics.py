@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram, start_http_server
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
 
 __all__ = [
     "BATCH_ITEMS",
@@ -18,6 +18,7 @@ __all__ = [
     "SWEEP_ITEMS",
     "WORKERS",
     "expose",
+    "leave_out_schedulers",
 ]
 
 RPC_SECONDS = Histogram("penstock_rpc_seconds", "Time of a gRPC call on the server.", ["method", "code"])
@@ -42,3 +43,9 @@ def expose(port: int) -> None:
     """Serves `/metrics` of this process on loopback at `port`; 0 serves nothing."""
     if port:
         start_http_server(port, addr="127.0.0.1")
+
+
+def leave_out_schedulers() -> None:
+    """For a process that is no scheduler: what has no label would be shown there, as 0 for ever."""
+    for metric in (COMMIT_SECONDS, COMMIT_CALLS, REDIS_REBUILDS):
+        REGISTRY.unregister(metric)

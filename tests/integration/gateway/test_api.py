@@ -240,7 +240,10 @@ def test_health(http: httpx.Client) -> None:
     ready = http.get("/readyz")
     assert ready.status_code == 200
     assert set(ready.json()["checks"]) == {"planner", "scheduler", "analyzer"}
-    assert "penstock_http_seconds" in http.get("/metrics").text
+    metrics = http.get("/metrics").text
+    assert "penstock_http_seconds" in metrics
+    for of_the_scheduler in ("penstock_commit", "penstock_redis_rebuilds"):
+        assert of_the_scheduler not in metrics
 
 
 def test_only_this_machine_and_no_foreign_page_may_write(http: httpx.Client) -> None:
