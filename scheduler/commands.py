@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from penstock.runtime.clock import IdSource
-from penstock.runtime.errors import Conflict, InvalidInput
+from penstock.runtime.errors import AlreadyExists, Conflict, InvalidInput
 from penstock.v1 import planner_pb2
 from scheduler.domain.states import (
     ENDED_RUNS,
@@ -263,7 +263,7 @@ def _known(connection: sa.Connection, request_id: str, method: str, digest: byte
     if row is None:
         return None
     if row.method != method or row.digest != digest:
-        raise Conflict(
+        raise AlreadyExists(
             f"request_id {request_id!r} was used for another request ({row.method}); take a new one",
             code="request_id_reused",
         )

@@ -154,7 +154,7 @@ async def test_start_is_idempotent_by_request_id_and_refuses_its_reuse(world: Wo
     assert first.run_id == second.run_id
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await world.runs.StartRun(pb.StartRunRequest(plan_id=plan_id, name="other", request_id="once"))
-    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert refused.value.code() is grpc.StatusCode.ALREADY_EXISTS
     other = await world.runs.StartRun(pb.StartRunRequest(plan_id=plan_id))
     assert (other.run_id != first.run_id, other.number) == (True, first.number + 1)
 
