@@ -215,6 +215,26 @@ def test_bad_json_and_unknown_processors_are_told(http: httpx.Client) -> None:
     assert answer.status_code == 400
 
 
+def test_the_deepest_payload_that_is_taken_is_shown(http: httpx.Client) -> None:
+    line = b'{"key":"deep","payload":{"n":18446744073709551615,"x":' + b"[" * 98 + b"]" * 98 + b"}}"
+    source = http.post("/api/v1/sources", files={"items": ("items.jsonl", line)}).json()
+    plan = http.post("/api/v1/plans", json={"source_id": source["source_id"], "stages": [{"processor": "noop"}]}).json()
+    run = http.post("/api/v1/runs", json={"plan_id": plan["plan_id"]}).json()["run_id"]
+    payload = json.loads(line)["payload"]
+    assert http.get(f"/api/v1/plans/{plan['plan_id']}/items").json()["items"][0]["payload"] == payload
+    assert http.get(f"/api/v1/runs/{run}/items?with_payload=true").json()["items"][0]["payload"] == payload
+    assert http.get(f"/api/v1/runs/{run}/items/0/0").json()["payload"] == payload
+    assert run_ended(http, run)["state"] == "completed"
+
+
+def test_no_token_and_no_type_breaks_a_list(http: httpx.Client, job: dict[str, Any]) -> None:
+    run = f"/api/v1/runs/{job['run_id']}"
+    for path in ("/api/v1/runs?", f"{run}/items?", f"{run}/events?", f"/api/v1/collections/{job['run_id']}/documents?"):
+        assert http.get(f"{path}page_token={'9' * 30}").status_code == 400, path
+    assert http.get(f"{run}/events?type=%00").status_code == 400
+    assert http.get(f"/api/v1/events?run_id={'a' * 60_000}").status_code == 400
+
+
 @pytest.mark.parametrize("value", [b'"\\ud800"', b"[" * 600 + b"]" * 600, b"9" * 30])
 def test_parameters_that_json_cannot_hold_are_told(http: httpx.Client, value: bytes) -> None:
     source = items_source(http, 1, "parameters")["source_id"].encode()
