@@ -54,7 +54,7 @@ def _check(parts: Parts, name: str) -> Check:
         waits = await asyncio.gather(*(waits_for(each) for each in _DEPENDENCIES))
         away = " and ".join(text for text, waiting in zip(_DEPENDENCIES.values(), waits, strict=True) if waiting)
         if away:
-            raise Unavailable(f"the {name} gets no answer from {away}: its log says more")
+            raise Unavailable(f"the {name} can't use {away}: its log says why")
         raise Unavailable(f"the {name} answers that it can't serve yet: its log says what it waits for")
 
     return check

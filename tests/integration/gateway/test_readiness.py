@@ -39,7 +39,7 @@ async def test_readiness_names_the_part_that_is_away(tmp_path: Path) -> None:
             await services.health.set("sql", health_pb2.HealthCheckResponse.SERVING)
             await services.health.set("redis", health_pb2.HealthCheckResponse.UNKNOWN)
             told = (await http.get("/readyz")).json()["checks"]
-            assert told["scheduler"] == "the scheduler gets no answer from Redis: its log says more"
+            assert told["scheduler"] == "the scheduler can't use Redis: its log says why"
             await services.health.set("", health_pb2.HealthCheckResponse.SERVING)
         async with asking(replace(services.endpoints, analyzer=NOWHERE)) as http:
             answer = await http.get("/readyz")

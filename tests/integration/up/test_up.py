@@ -189,7 +189,7 @@ def test_readiness_names_the_dependency_that_does_not_answer(fresh_stack: StackF
     stack = fresh_stack()
     stack.start()
     stack.kill("redis", signal.SIGSTOP)
-    until("readiness names Redis", lambda: "scheduler gets no answer from Redis" in readiness(stack))
+    until("readiness names Redis", lambda: "scheduler can't use Redis" in readiness(stack))
     stack.kill("redis", signal.SIGCONT)
     until("it is ready again", lambda: answers(stack) == 200)
 
