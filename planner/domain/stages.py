@@ -65,8 +65,6 @@ def range_problems(number: int, stage: StageRequest) -> list[str]:
         value = getattr(stage, name)
         if value != 0 and not least <= value <= most:
             problems.append(f"stage {number}: {name} is {value}, it may be {least}-{most} (0: {_DEFAULTS[name]})")
-    if len(stage.worker_class) > 63:
-        problems.append(f"stage {number}: worker_class has {len(stage.worker_class)} characters, at most 63 are taken")
     return problems
 
 
