@@ -15,5 +15,6 @@ Failure story:
 - SQL is unreachable: calls fail as `sql_unavailable`, readiness is false, workers keep retrying their reports; nothing
   is lost.
 - The planner dies: stages are fed from what was read; nothing new is read until it is back.
-- A worker dies: its leases end by the backend's word at once, else by their term; each item is next leased alone.
+- A worker dies: its leases end by the backend's word at once, else by their term; what had begun is
+  next leased alone.
 """
