@@ -16,6 +16,10 @@ from scheduler.windows import OpenStage, Windows
 __all__ = ["Answers"]
 
 
+ANSWER_BYTES = 16 << 20
+"""Of payloads in one answer; what is over goes as blobs, so that any number of leases fits a message."""
+
+
 class Answers:
     def __init__(self, windows: Windows, blobs: BlobStore, term_seconds: float) -> None:
         self._windows = windows
@@ -28,6 +32,7 @@ class Answers:
         """The answer with payloads; `opened` are the stages as they were when the proposals were made."""
         response = pb.AcquireResponse(term_seconds=self._term_seconds)
         large: list[tuple[pb.Lease, bytes]] = []
+        room = ANSWER_BYTES
         for batch in batches:
             key = batch.stage.run, batch.stage.stage
             # Granted before a restart, its window may not be open: its items are read for this answer alone.
@@ -53,10 +58,11 @@ class Answers:
                     tries=granted.tries,
                     alone=granted.alone,
                 )
-                if len(item.payload) > INLINE_BYTES:
+                if len(item.payload) > min(INLINE_BYTES, room):
                     large.append((lease, item.payload))
                 else:
                     lease.payload = item.payload
+                    room -= len(item.payload)
         if large:
             refs = await asyncio.to_thread(self._blobs.put_many, [payload for _, payload in large])
             for (lease, _), ref in zip(large, refs, strict=True):

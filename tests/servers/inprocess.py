@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
+from penstock.runtime.channel import OPTIONS
 from penstock.runtime.interceptors import CallInterceptor
 from penstock.runtime.program import Service
 from penstock.runtime.settings import Settings
@@ -43,7 +44,7 @@ async def serve(
 ) -> Served:
     """Builds and serves; a loop that raises fails the test when it stops."""
     service = await build(settings)
-    server = grpc.aio.server(interceptors=[CallInterceptor(None)], options=[("grpc.so_reuseport", 0)])
+    server = grpc.aio.server(interceptors=[CallInterceptor(None)], options=[*OPTIONS, ("grpc.so_reuseport", 0)])
     service.register(server)
     port = server.add_insecure_port(address)
     await server.start()

@@ -265,3 +265,15 @@ async def test_a_worker_gets_only_what_its_class_and_versions_can_do(world: Worl
     foreign.session.worker_class = "gpu"
     assert await foreign.leases(1, wait=0.2) == []
     assert len(await world.worker().leases(1)) == 1
+
+
+async def test_many_payloads_that_together_pass_a_message_go_as_blobs(world: World) -> None:
+    run_id = await world.run(400, concurrency=400, padding=60_000)
+    await asyncio.sleep(0.5)  # until more than one answer of the planner is ready
+    response = await world.worker().acquire(400)
+    leases = [lease for batch in response.batches for lease in batch.leases]
+    assert len(leases) == 400
+    assert response.ByteSize() < 20 << 20
+    assert {lease.HasField("payload_blob") for lease in leases} == {True, False}
+    assert all(lease.payload or lease.payload_blob.size_bytes > 60_000 for lease in leases)
+    assert (await world.get(run_id)).counts.running == 400

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 import planner.__main__
 import scheduler.__main__
+from penstock.runtime.channel import OPTIONS
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database
 from penstock.v1 import planner_pb2 as plans
@@ -145,7 +146,7 @@ class World:
 
     def channel(self, address: str = "") -> grpc.aio.Channel:
         """To the scheduler, or to `address`; closed at the stop."""
-        options = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)]
+        options = [*OPTIONS, ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)]
         channel = grpc.aio.insecure_channel(address or self.scheduler.address, options=options)
         self.channels.append(channel)
         return channel
@@ -160,25 +161,29 @@ class World:
         )
         return HandWorker(scheduler_pb2_grpc.LeaseServiceStub(self.channel()), session)
 
-    async def plan(self, count: int, *, processor: str = "noop", parameters: object = None, **settings: Any) -> str:
-        """The id of a plan of `count` items; `settings` are those of its stage."""
+    async def plan(
+        self, count: int, *, processor: str = "noop", parameters: object = None, padding: int = 0, **settings: Any
+    ) -> str:
+        """The id of a plan of `count` items, each with so many bytes besides; `settings` are those of its stage."""
         stub = planner_pb2_grpc.PlannerServiceStub(self.channel(self.planner.address))
-        lines = b"".join(orjson.dumps({"key": f"k{i}", "payload": {"i": i}}) + b"\n" for i in range(count))
+        extra = {"x": "x" * padding} if padding else {}
+        lines = b"".join(orjson.dumps({"key": f"k{i}", "payload": {"i": i} | extra}) + b"\n" for i in range(count))
 
         async def parts() -> AsyncIterator[plans.CreateSourceRequest]:
             header = plans.CreateSourceRequest.Header(kind=plans.SOURCE_KIND_ITEMS)
             yield plans.CreateSourceRequest(header=header)
             yield plans.CreateSourceRequest(file=plans.CreateSourceRequest.File(name="items.jsonl"))
-            yield plans.CreateSourceRequest(chunk=lines)
+            for first in range(0, len(lines), 1 << 20):
+                yield plans.CreateSourceRequest(chunk=lines[first : first + (1 << 20)])
 
         source = await stub.CreateSource(parts())
         spec = plans.StageSpec(processor=processor, parameters=orjson.dumps(parameters or {}), **settings)
         plan = await stub.CreatePlan(plans.CreatePlanRequest(source_id=source.source_id, stages=[spec]))
         return plan.plan_id
 
-    async def run(self, count: int, *, processor: str = "noop", parameters: object = None, **settings: Any) -> str:
-        """Starts a run of `count` items; its id."""
-        plan_id = await self.plan(count, processor=processor, parameters=parameters, **settings)
+    async def run(self, count: int, **settings: Any) -> str:
+        """Starts a run of such a plan; its id."""
+        plan_id = await self.plan(count, **settings)
         run = await self.runs.StartRun(pb.StartRunRequest(plan_id=plan_id), timeout=10)
         return run.run_id
 
