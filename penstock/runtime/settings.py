@@ -181,7 +181,8 @@ def load(environment: Mapping[str, str] | None = None, *, config: Path | None = 
         try:
             tree = tomllib.loads(chosen.read_text())
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise InvalidInput(f"settings file {chosen}: {error}", code="settings") from error
+            why = error.strerror if isinstance(error, OSError) else error
+            raise InvalidInput(f"settings file {chosen}: {why}", code="settings") from error
     if data:
         tree["data"] = data
     known = {name for name, _ in _leaves(Settings)}
