@@ -71,4 +71,5 @@ def _import_parts() -> None:
 
 
 if __name__ == "__main__":
+    metrics.leave_out_schedulers()
     main("analyzer", build, listen=lambda settings: settings.analyzer.listen)

@@ -93,4 +93,5 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
 
 
 if __name__ == "__main__":
+    metrics.leave_out_schedulers()
     main("planner", build, listen=lambda settings: settings.planner.listen)

@@ -65,6 +65,7 @@ def main() -> None:
         settings = load()
         logs.configure("worker", level=settings.log_level)
         tracing.configure("worker", settings.trace_exporter)
+        metrics.leave_out_schedulers()
         lifeline.watch()
         with asyncio.Runner() as runner:
             runner.run(serve(settings))
