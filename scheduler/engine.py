@@ -29,11 +29,12 @@ from scheduler.answers import Answers
 from scheduler.commit import GroupCommit
 from scheduler.domain.outcomes import Backoff
 from scheduler.domain.states import ItemState, RunState
-from scheduler.ready import Lost, Ready, StageKey
+from scheduler.proposing import Proposer
+from scheduler.ready import Ready, StageKey
 from scheduler.store import leases
 from scheduler.store.effects import Effects
 from scheduler.store.endings import Endings, Refusal, Rules
-from scheduler.store.items import Proposal, rows_of
+from scheduler.store.items import rows_of
 from scheduler.translate import refusal_message
 from scheduler.watching import Begun, Phase, Watchers
 from scheduler.windows import Windows
@@ -80,7 +81,7 @@ class Engine:
         self._wake = asyncio.Event()
         self._moved: set[int] = set()
         self._move = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._proposer = Proposer(windows, ready, hand_back=self._hand_back, lost=self.redis_lost)
 
     @property
     def term_ms(self) -> int:
@@ -207,53 +208,11 @@ class Engine:
     async def _proposed(
         self, request: pb.AcquireRequest, most: int, outcomes: Sequence[pb.OutcomeBatch]
     ) -> dict[StageKey, leases.Offer]:
-        """What Redis offers; when the call is cancelled meanwhile, it goes back."""
-        proposing = asyncio.ensure_future(self._propose(request, most, outcomes))
-        try:
-            return await asyncio.shield(proposing)
-        except asyncio.CancelledError:
-
-            async def undo() -> None:
-                await self._hand_back(await proposing)
-
-            task = asyncio.create_task(undo())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            raise
-
-    async def _propose(
-        self, request: pb.AcquireRequest, most: int, outcomes: Sequence[pb.OutcomeBatch]
-    ) -> dict[StageKey, leases.Offer]:
-        """What Redis offers this worker, with keys and groups from the windows."""
-        stages = self._windows.for_worker(request.session.worker_class, dict(request.session.processors))
-        if not stages:
-            return {}
         credit: dict[tuple[str, int], int] = {}
         for batch in outcomes:
             credit[batch.run_id, batch.stage] = credit.get((batch.run_id, batch.stage), 0) + len(batch.outcomes)
-        limits = [(s.key, s.row.concurrency + credit.get((s.run_id, s.row.stage), 0)) for s in stages]
-        try:
-            found = await self._ready.propose(limits, most=most, expiry_ms=self.now_ms() + self.term_ms)
-        except (Lost, Unavailable) as error:
-            self.redis_lost(str(error) or "its data is gone")
-            return {}
-        proposals: dict[StageKey, leases.Offer] = {}
-        for stage in stages:
-            seqs = found[stage.key].seqs
-            missing = self._windows.took(stage, seqs, found[stage.key].left)
-            if missing:
-                try:
-                    await self._windows.read_missing(stage, missing)
-                except PenstockError as error:
-                    log.warning("items can't be read from the plan now", run_id=stage.run_id, error=error.message)
-                    absent = set(missing)
-                    await self._hand_back({stage.key: (stage.epoch, [Proposal(seq, "", "") for seq in missing])})
-                    await asyncio.sleep(0.2)
-                    seqs = [seq for seq in seqs if seq not in absent]
-            if seqs:
-                offered = [Proposal(seq, stage.items[seq].key, stage.items[seq].group) for seq in seqs]
-                proposals[stage.key] = stage.epoch, offered
-        return proposals
+        stages = self._windows.for_worker(request.session.worker_class, dict(request.session.processors))
+        return await self._proposer.propose(stages, most=most, credit=credit, expiry_ms=self.now_ms() + self.term_ms)
 
     async def _hand_back(self, proposals: Mapping[StageKey, leases.Offer]) -> None:
         """Makes proposals ready again that no transaction has decided about; a grant refuses those that run."""
