@@ -19,7 +19,6 @@ NUMBERS = (-1, 0, 1, 100, 101, 10_000, 10_001, 604_800, 604_801)
         ("concurrency", NUMBERS),
         ("max_tries", NUMBERS),
         ("max_run_seconds", NUMBERS),
-        ("worker_class", ("x" * 63, "x" * 64)),
     ],
 )
 def test_a_stage_has_the_bounds_of_the_planner(name: str, values: tuple[object, ...]) -> None:
