@@ -57,9 +57,12 @@ class GroupCommit:
         self._queue: asyncio.Queue[_Call[Any]] = asyncio.Queue(queue_size)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sql-writer")
         self._problem: Unavailable | None = None
+        self._over = False
 
     async def run(self, work: Work[T]) -> T:
         """The call's answer, once it is durable. Raises what the call raises; Overloaded; Unavailable."""
+        if self._over:
+            raise _stopping()
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         try:
             self._queue.put_nowait(_Call(work, future))
@@ -73,12 +76,21 @@ class GroupCommit:
             await self.run(_probe)
 
     async def serve(self) -> None:
-        """The writer's loop; runs until cancelled."""
-        while True:
-            group = [await self._queue.get()]
-            while len(group) < MAX_GROUP and not self._queue.empty():
+        """The writer's loop; runs until cancelled. Calls that it leaves behind are told so: nobody waits for ever."""
+        group: list[_Call[Any]] = []
+        try:
+            while True:
+                group = [await self._queue.get()]
+                while len(group) < MAX_GROUP and not self._queue.empty():
+                    group.append(self._queue.get_nowait())
+                await self._record(group)
+        finally:
+            self._over = True
+            while not self._queue.empty():
                 group.append(self._queue.get_nowait())
-            await self._record(group)
+            for call in group:
+                if not call.future.done():
+                    call.future.set_exception(_stopping())
 
     def close(self) -> None:
         self._thread.shutdown(wait=True)
@@ -128,6 +140,10 @@ class GroupCommit:
                 effects = Effects()
                 answers.append((call.work(connection, effects), effects))
             return answers
+
+
+def _stopping() -> Unavailable:
+    return Unavailable("the scheduler is stopping; ask again when it is back", code="stopping")
 
 
 def _ambiguous(error: Exception) -> bool:

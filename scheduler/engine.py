@@ -120,7 +120,8 @@ class Engine:
             if proposals:
                 continue
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(woken.wait(), max(deadline - loop.time(), 0))
+                async with asyncio.timeout_at(deadline):
+                    await woken.wait()
 
     async def report(self, request: pb.ReportRequest) -> list[Refusal]:
         """Settles outcomes; answers the refused ones."""

@@ -30,5 +30,6 @@ class NoopProcessor(Processor[NoopParameters]):
     async def process_batch(self, items: Sequence[WorkItem], context: Context[NoopParameters]) -> Sequence[Outcome]:
         if context.parameters.sleep_seconds:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(context.cancelled.wait(), context.parameters.sleep_seconds)
+                async with asyncio.timeout(context.parameters.sleep_seconds):
+                    await context.cancelled.wait()
         return [_DONE] * len(items)
