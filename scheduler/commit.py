@@ -78,6 +78,7 @@ class GroupCommit:
     async def serve(self) -> None:
         """The writer's loop; runs until cancelled. Calls that it leaves behind are told so: nobody waits for ever."""
         group: list[_Call[Any]] = []
+        self._over = False
         try:
             while True:
                 group = [await self._queue.get()]

@@ -11,6 +11,7 @@ expiry or on Redis's own time.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,10 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except (redis.exceptions.RedisError, OSError) as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # The client closes its connection when it is cancelled, and may tell that instead.
+            raise asyncio.CancelledError from error
         raise Unavailable(f"Redis can't be used: {error}", code="redis_unavailable") from error
 
 

@@ -126,9 +126,11 @@ async def _run(
     await servicer.enter_graceful_shutdown()
     await service.drain()
     await server.stop(GRACE_SECONDS)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    left = set(tasks)
+    while left:  # a library may swallow a cancellation that comes in the very moment of another failure
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=0.5)
     await service.close()
     log.info("stopped")
 

@@ -30,8 +30,11 @@ class Served:
         await self.crash()
 
     async def crash(self) -> None:
-        for task in self.tasks:
-            task.cancel()
+        left = set(self.tasks)
+        while left:
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=0.5)
         ends = await asyncio.gather(*self.tasks, return_exceptions=True)
         await self.server.stop(None)
         await self.service.close()
