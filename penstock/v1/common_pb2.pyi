@@ -51,6 +51,7 @@ class Item(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """position in its stage, from 0"""
     key: _builtins.str
@@ -58,6 +59,8 @@ class Item(_message.Message):
     group: _builtins.str
     payload: _builtins.bytes
     """JSON object, UTF-8"""
+    lane: _builtins.str
+    """its limit keys, sorted, with one space between; empty: none"""
     def __init__(
         self,
         *,
@@ -65,10 +68,11 @@ class Item(_message.Message):
         key: _builtins.str = ...,
         group: _builtins.str = ...,
         payload: _builtins.bytes = ...,
+        lane: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "key", b"key", "payload", b"payload", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "key", b"key", "lane", b"lane", "payload", b"payload", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -24,49 +24,62 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from penstock.v1 import common_pb2 as penstock_dot_v1_dot_common__pb2
+from penstock.v1 import rules_pb2 as penstock_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19penstock/v1/planner.proto\x12\x0bpenstock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18penstock/v1/common.proto\"\x88\x02\n\x13\x43reateSourceRequest\x12\x39\n\x06header\x18\x01 \x01(\x0b\x32\'.penstock.v1.CreateSourceRequest.HeaderH\x00\x12\x35\n\x04\x66ile\x18\x02 \x01(\x0b\x32%.penstock.v1.CreateSourceRequest.FileH\x00\x12\x0f\n\x05\x63hunk\x18\x03 \x01(\x0cH\x00\x1aP\n\x06Header\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.penstock.v1.SourceKind\x12\x0b\n\x03zip\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x1a\x14\n\x04\x46ile\x12\x0c\n\x04name\x18\x01 \x01(\tB\x06\n\x04part\"\xda\x01\n\x06Source\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.penstock.v1.SourceKind\x12\x12\n\nitem_count\x18\x03 \x01(\x03\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x15\n\rignored_count\x18\x05 \x01(\x03\x12&\n\x08snapshot\x18\x06 \x01(\x0b\x32\x14.penstock.v1.BlobRef\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"%\n\x10GetSourceRequest\x12\x11\n\tsource_id\x18\x01 \x01(\t\"\x89\x01\n\tStageSpec\x12\x11\n\tprocessor\x18\x01 \x01(\t\x12\x12\n\nparameters\x18\x02 \x01(\x0c\x12\x13\n\x0b\x63oncurrency\x18\x03 \x01(\x05\x12\x11\n\tmax_tries\x18\x04 \x01(\x05\x12\x17\n\x0fmax_run_seconds\x18\x05 \x01(\x05\x12\x14\n\x0cworker_class\x18\x06 \x01(\t\"\xc7\x01\n\tPlanStage\x12\r\n\x05stage\x18\x01 \x01(\x05\x12\x11\n\tprocessor\x18\x02 \x01(\t\x12\x19\n\x11processor_version\x18\x03 \x01(\t\x12\x12\n\nparameters\x18\x04 \x01(\x0c\x12\x13\n\x0b\x63oncurrency\x18\x05 \x01(\x05\x12\x11\n\tmax_tries\x18\x06 \x01(\x05\x12\x17\n\x0fmax_run_seconds\x18\x07 \x01(\x05\x12\x14\n\x0cworker_class\x18\x08 \x01(\t\x12\x12\n\nitem_count\x18\t \x01(\x03\"\x9c\x01\n\x11\x43reatePlanRequest\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12&\n\x06stages\x18\x02 \x03(\x0b\x32\x16.penstock.v1.StageSpec\x12\x13\n\x0bgranularity\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"\xf0\x01\n\x04Plan\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\x12\x11\n\tsource_id\x18\x02 \x01(\t\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.penstock.v1.SourceKind\x12\x0c\n\x04name\x18\x04 \x01(\t\x12&\n\x06stages\x18\x05 \x03(\x0b\x32\x16.penstock.v1.PlanStage\x12\x12\n\nitem_count\x18\x06 \x01(\x03\x12\x13\n\x0bgranularity\x18\x07 \x01(\t\x12\r\n\x05\x64raft\x18\x08 \x01(\x08\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"!\n\x0eGetPlanRequest\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\"\"\n\x0fKeepPlanRequest\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\"f\n\x14ReadPlanItemsRequest\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\x05\x12\x11\n\tafter_seq\x18\x03 \x01(\x03\x12\r\n\x05limit\x18\x04 \x01(\x05\x12\x0c\n\x04seqs\x18\x05 \x03(\x03\"F\n\x15ReadPlanItemsResponse\x12 \n\x05items\x18\x01 \x03(\x0b\x32\x11.penstock.v1.Item\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x08\"\x17\n\x15ListProcessorsRequest\"Z\n\tProcessor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x19\n\x11parameters_schema\x18\x04 \x01(\x0c\"D\n\x16ListProcessorsResponse\x12*\n\nprocessors\x18\x01 \x03(\x0b\x32\x16.penstock.v1.Processor*[\n\nSourceKind\x12\x1b\n\x17SOURCE_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15SOURCE_KIND_DOCUMENTS\x10\x01\x12\x15\n\x11SOURCE_KIND_ITEMS\x10\x02\x32\x86\x04\n\x0ePlannerService\x12G\n\x0c\x43reateSource\x12 .penstock.v1.CreateSourceRequest\x1a\x13.penstock.v1.Source(\x01\x12?\n\tGetSource\x12\x1d.penstock.v1.GetSourceRequest\x1a\x13.penstock.v1.Source\x12?\n\nCreatePlan\x12\x1e.penstock.v1.CreatePlanRequest\x1a\x11.penstock.v1.Plan\x12\x39\n\x07GetPlan\x12\x1b.penstock.v1.GetPlanRequest\x1a\x11.penstock.v1.Plan\x12;\n\x08KeepPlan\x12\x1c.penstock.v1.KeepPlanRequest\x1a\x11.penstock.v1.Plan\x12V\n\rReadPlanItems\x12!.penstock.v1.ReadPlanItemsRequest\x1a\".penstock.v1.ReadPlanItemsResponse\x12Y\n\x0eListProcessors\x12\".penstock.v1.ListProcessorsRequest\x1a#.penstock.v1.ListProcessorsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19penstock/v1/planner.proto\x12\x0bpenstock.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18penstock/v1/common.proto\x1a\x17penstock/v1/rules.proto\"\x88\x02\n\x13\x43reateSourceRequest\x12\x39\n\x06header\x18\x01 \x01(\x0b\x32\'.penstock.v1.CreateSourceRequest.HeaderH\x00\x12\x35\n\x04\x66ile\x18\x02 \x01(\x0b\x32%.penstock.v1.CreateSourceRequest.FileH\x00\x12\x0f\n\x05\x63hunk\x18\x03 \x01(\x0cH\x00\x1aP\n\x06Header\x12%\n\x04kind\x18\x01 \x01(\x0e\x32\x17.penstock.v1.SourceKind\x12\x0b\n\x03zip\x18\x02 \x01(\x08\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x1a\x14\n\x04\x46ile\x12\x0c\n\x04name\x18\x01 \x01(\tB\x06\n\x04part\"\xda\x01\n\x06Source\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.penstock.v1.SourceKind\x12\x12\n\nitem_count\x18\x03 \x01(\x03\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x15\n\rignored_count\x18\x05 \x01(\x03\x12&\n\x08snapshot\x18\x06 \x01(\x0b\x32\x14.penstock.v1.BlobRef\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"%\n\x10GetSourceRequest\x12\x11\n\tsource_id\x18\x01 \x01(\t\"\xb1\x01\n\tStageSpec\x12\x11\n\tprocessor\x18\x01 \x01(\t\x12\x12\n\nparameters\x18\x02 \x01(\x0c\x12\x13\n\x0b\x63oncurrency\x18\x03 \x01(\x05\x12\x11\n\tmax_tries\x18\x04 \x01(\x05\x12\x17\n\x0fmax_run_seconds\x18\x05 \x01(\x05\x12\x14\n\x0cworker_class\x18\x06 \x01(\t\x12&\n\x05rules\x18\x07 \x01(\x0b\x32\x17.penstock.v1.StageRules\"\x91\x02\n\tPlanStage\x12\r\n\x05stage\x18\x01 \x01(\x05\x12\x11\n\tprocessor\x18\x02 \x01(\t\x12\x19\n\x11processor_version\x18\x03 \x01(\t\x12\x12\n\nparameters\x18\x04 \x01(\x0c\x12\x13\n\x0b\x63oncurrency\x18\x05 \x01(\x05\x12\x11\n\tmax_tries\x18\x06 \x01(\x05\x12\x17\n\x0fmax_run_seconds\x18\x07 \x01(\x05\x12\x14\n\x0cworker_class\x18\x08 \x01(\t\x12\x12\n\nitem_count\x18\t \x01(\x03\x12&\n\x05rules\x18\n \x01(\x0b\x32\x17.penstock.v1.StageRules\x12\x0c\n\x04paid\x18\x0b \x01(\x08\x12\x12\n\nrepeatable\x18\x0c \x01(\x08\"\x9c\x01\n\x11\x43reatePlanRequest\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12&\n\x06stages\x18\x02 \x03(\x0b\x32\x16.penstock.v1.StageSpec\x12\x13\n\x0bgranularity\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x12\n\nrequest_id\x18\x06 \x01(\t\"\xf0\x01\n\x04Plan\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\x12\x11\n\tsource_id\x18\x02 \x01(\t\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.penstock.v1.SourceKind\x12\x0c\n\x04name\x18\x04 \x01(\t\x12&\n\x06stages\x18\x05 \x03(\x0b\x32\x16.penstock.v1.PlanStage\x12\x12\n\nitem_count\x18\x06 \x01(\x03\x12\x13\n\x0bgranularity\x18\x07 \x01(\t\x12\r\n\x05\x64raft\x18\x08 \x01(\x08\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"!\n\x0eGetPlanRequest\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\"\"\n\x0fKeepPlanRequest\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\"\x91\x01\n\x14ReadPlanItemsRequest\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\x05\x12\x11\n\tafter_seq\x18\x03 \x01(\x03\x12\r\n\x05limit\x18\x04 \x01(\x05\x12\x0c\n\x04seqs\x18\x05 \x03(\x03\x12\x12\n\nonly_lanes\x18\x06 \x03(\t\x12\x15\n\rwithout_lanes\x18\x07 \x03(\t\"X\n\x15ReadPlanItemsResponse\x12 \n\x05items\x18\x01 \x03(\x0b\x32\x11.penstock.v1.Item\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x08\x12\x10\n\x08last_seq\x18\x03 \x01(\x03\"]\n\x14ListPlanLanesRequest\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\x05\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\":\n\x08PlanLane\x12\x0c\n\x04lane\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12\x11\n\tfirst_seq\x18\x03 \x01(\x03\"V\n\x15ListPlanLanesResponse\x12$\n\x05lanes\x18\x01 \x03(\x0b\x32\x15.penstock.v1.PlanLane\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xeb\x01\n\x11\x44\x65rivePlanRequest\x12\x37\n\x06header\x18\x01 \x01(\x0b\x32%.penstock.v1.DerivePlanRequest.HeaderH\x00\x12\x33\n\x04seqs\x18\x02 \x01(\x0b\x32#.penstock.v1.DerivePlanRequest.SeqsH\x00\x1aJ\n\x06Header\x12\x0f\n\x07plan_id\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\x05\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x1a\x14\n\x04Seqs\x12\x0c\n\x04seqs\x18\x01 \x03(\x03\x42\x06\n\x04part\"\x17\n\x15ListProcessorsRequest\"|\n\tProcessor\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x19\n\x11parameters_schema\x18\x04 \x01(\x0c\x12\x0c\n\x04paid\x18\x05 \x01(\x08\x12\x12\n\nrepeatable\x18\x06 \x01(\x08\"D\n\x16ListProcessorsResponse\x12*\n\nprocessors\x18\x01 \x03(\x0b\x32\x16.penstock.v1.Processor*[\n\nSourceKind\x12\x1b\n\x17SOURCE_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15SOURCE_KIND_DOCUMENTS\x10\x01\x12\x15\n\x11SOURCE_KIND_ITEMS\x10\x02\x32\xa1\x05\n\x0ePlannerService\x12G\n\x0c\x43reateSource\x12 .penstock.v1.CreateSourceRequest\x1a\x13.penstock.v1.Source(\x01\x12?\n\tGetSource\x12\x1d.penstock.v1.GetSourceRequest\x1a\x13.penstock.v1.Source\x12?\n\nCreatePlan\x12\x1e.penstock.v1.CreatePlanRequest\x1a\x11.penstock.v1.Plan\x12\x39\n\x07GetPlan\x12\x1b.penstock.v1.GetPlanRequest\x1a\x11.penstock.v1.Plan\x12;\n\x08KeepPlan\x12\x1c.penstock.v1.KeepPlanRequest\x1a\x11.penstock.v1.Plan\x12V\n\rReadPlanItems\x12!.penstock.v1.ReadPlanItemsRequest\x1a\".penstock.v1.ReadPlanItemsResponse\x12V\n\rListPlanLanes\x12!.penstock.v1.ListPlanLanesRequest\x1a\".penstock.v1.ListPlanLanesResponse\x12\x41\n\nDerivePlan\x12\x1e.penstock.v1.DerivePlanRequest\x1a\x11.penstock.v1.Plan(\x01\x12Y\n\x0eListProcessors\x12\".penstock.v1.ListProcessorsRequest\x1a#.penstock.v1.ListProcessorsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'penstock.v1.planner_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SOURCEKIND']._serialized_start=1806
-  _globals['_SOURCEKIND']._serialized_end=1897
-  _globals['_CREATESOURCEREQUEST']._serialized_start=102
-  _globals['_CREATESOURCEREQUEST']._serialized_end=366
-  _globals['_CREATESOURCEREQUEST_HEADER']._serialized_start=256
-  _globals['_CREATESOURCEREQUEST_HEADER']._serialized_end=336
-  _globals['_CREATESOURCEREQUEST_FILE']._serialized_start=338
-  _globals['_CREATESOURCEREQUEST_FILE']._serialized_end=358
-  _globals['_SOURCE']._serialized_start=369
-  _globals['_SOURCE']._serialized_end=587
-  _globals['_GETSOURCEREQUEST']._serialized_start=589
-  _globals['_GETSOURCEREQUEST']._serialized_end=626
-  _globals['_STAGESPEC']._serialized_start=629
-  _globals['_STAGESPEC']._serialized_end=766
-  _globals['_PLANSTAGE']._serialized_start=769
-  _globals['_PLANSTAGE']._serialized_end=968
-  _globals['_CREATEPLANREQUEST']._serialized_start=971
-  _globals['_CREATEPLANREQUEST']._serialized_end=1127
-  _globals['_PLAN']._serialized_start=1130
-  _globals['_PLAN']._serialized_end=1370
-  _globals['_GETPLANREQUEST']._serialized_start=1372
-  _globals['_GETPLANREQUEST']._serialized_end=1405
-  _globals['_KEEPPLANREQUEST']._serialized_start=1407
-  _globals['_KEEPPLANREQUEST']._serialized_end=1441
-  _globals['_READPLANITEMSREQUEST']._serialized_start=1443
-  _globals['_READPLANITEMSREQUEST']._serialized_end=1545
-  _globals['_READPLANITEMSRESPONSE']._serialized_start=1547
-  _globals['_READPLANITEMSRESPONSE']._serialized_end=1617
-  _globals['_LISTPROCESSORSREQUEST']._serialized_start=1619
-  _globals['_LISTPROCESSORSREQUEST']._serialized_end=1642
-  _globals['_PROCESSOR']._serialized_start=1644
-  _globals['_PROCESSOR']._serialized_end=1734
-  _globals['_LISTPROCESSORSRESPONSE']._serialized_start=1736
-  _globals['_LISTPROCESSORSRESPONSE']._serialized_end=1804
-  _globals['_PLANNERSERVICE']._serialized_start=1900
-  _globals['_PLANNERSERVICE']._serialized_end=2418
+  _globals['_SOURCEKIND']._serialized_start=2522
+  _globals['_SOURCEKIND']._serialized_end=2613
+  _globals['_CREATESOURCEREQUEST']._serialized_start=127
+  _globals['_CREATESOURCEREQUEST']._serialized_end=391
+  _globals['_CREATESOURCEREQUEST_HEADER']._serialized_start=281
+  _globals['_CREATESOURCEREQUEST_HEADER']._serialized_end=361
+  _globals['_CREATESOURCEREQUEST_FILE']._serialized_start=363
+  _globals['_CREATESOURCEREQUEST_FILE']._serialized_end=383
+  _globals['_SOURCE']._serialized_start=394
+  _globals['_SOURCE']._serialized_end=612
+  _globals['_GETSOURCEREQUEST']._serialized_start=614
+  _globals['_GETSOURCEREQUEST']._serialized_end=651
+  _globals['_STAGESPEC']._serialized_start=654
+  _globals['_STAGESPEC']._serialized_end=831
+  _globals['_PLANSTAGE']._serialized_start=834
+  _globals['_PLANSTAGE']._serialized_end=1107
+  _globals['_CREATEPLANREQUEST']._serialized_start=1110
+  _globals['_CREATEPLANREQUEST']._serialized_end=1266
+  _globals['_PLAN']._serialized_start=1269
+  _globals['_PLAN']._serialized_end=1509
+  _globals['_GETPLANREQUEST']._serialized_start=1511
+  _globals['_GETPLANREQUEST']._serialized_end=1544
+  _globals['_KEEPPLANREQUEST']._serialized_start=1546
+  _globals['_KEEPPLANREQUEST']._serialized_end=1580
+  _globals['_READPLANITEMSREQUEST']._serialized_start=1583
+  _globals['_READPLANITEMSREQUEST']._serialized_end=1728
+  _globals['_READPLANITEMSRESPONSE']._serialized_start=1730
+  _globals['_READPLANITEMSRESPONSE']._serialized_end=1818
+  _globals['_LISTPLANLANESREQUEST']._serialized_start=1820
+  _globals['_LISTPLANLANESREQUEST']._serialized_end=1913
+  _globals['_PLANLANE']._serialized_start=1915
+  _globals['_PLANLANE']._serialized_end=1973
+  _globals['_LISTPLANLANESRESPONSE']._serialized_start=1975
+  _globals['_LISTPLANLANESRESPONSE']._serialized_end=2061
+  _globals['_DERIVEPLANREQUEST']._serialized_start=2064
+  _globals['_DERIVEPLANREQUEST']._serialized_end=2299
+  _globals['_DERIVEPLANREQUEST_HEADER']._serialized_start=2195
+  _globals['_DERIVEPLANREQUEST_HEADER']._serialized_end=2269
+  _globals['_DERIVEPLANREQUEST_SEQS']._serialized_start=2271
+  _globals['_DERIVEPLANREQUEST_SEQS']._serialized_end=2291
+  _globals['_LISTPROCESSORSREQUEST']._serialized_start=2301
+  _globals['_LISTPROCESSORSREQUEST']._serialized_end=2324
+  _globals['_PROCESSOR']._serialized_start=2326
+  _globals['_PROCESSOR']._serialized_end=2450
+  _globals['_LISTPROCESSORSRESPONSE']._serialized_start=2452
+  _globals['_LISTPROCESSORSRESPONSE']._serialized_end=2520
+  _globals['_PLANNERSERVICE']._serialized_start=2616
+  _globals['_PLANNERSERVICE']._serialized_end=3289
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from penstock.v1 import common_pb2 as _common_pb2
+from penstock.v1 import rules_pb2 as _rules_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -184,6 +185,7 @@ class StageSpec(_message.Message):
     MAX_TRIES_FIELD_NUMBER: _builtins.int
     MAX_RUN_SECONDS_FIELD_NUMBER: _builtins.int
     WORKER_CLASS_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
     processor: _builtins.str
     parameters: _builtins.bytes
     """JSON object, validated against the processor's own type"""
@@ -195,6 +197,8 @@ class StageSpec(_message.Message):
     """for one item; default 600"""
     worker_class: _builtins.str
     """default "default" """
+    @_builtins.property
+    def rules(self) -> _rules_pb2.StageRules: ...
     def __init__(
         self,
         *,
@@ -204,10 +208,11 @@ class StageSpec(_message.Message):
         max_tries: _builtins.int = ...,
         max_run_seconds: _builtins.int = ...,
         worker_class: _builtins.str = ...,
+        rules: _rules_pb2.StageRules | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "max_run_seconds", b"max_run_seconds", "max_tries", b"max_tries", "parameters", b"parameters", "processor", b"processor", "worker_class", b"worker_class"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "max_run_seconds", b"max_run_seconds", "max_tries", b"max_tries", "parameters", b"parameters", "processor", b"processor", "rules", b"rules", "worker_class", b"worker_class"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -226,6 +231,9 @@ class PlanStage(_message.Message):
     MAX_RUN_SECONDS_FIELD_NUMBER: _builtins.int
     WORKER_CLASS_FIELD_NUMBER: _builtins.int
     ITEM_COUNT_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    PAID_FIELD_NUMBER: _builtins.int
+    REPEATABLE_FIELD_NUMBER: _builtins.int
     stage: _builtins.int
     """from 0"""
     processor: _builtins.str
@@ -237,6 +245,14 @@ class PlanStage(_message.Message):
     max_run_seconds: _builtins.int
     worker_class: _builtins.str
     item_count: _builtins.int
+    paid: _builtins.bool
+    """its processor costs money: under a budget it starts only with a known price"""
+    repeatable: _builtins.bool
+    """false: an attempt whose end is unknown is not repeated"""
+    @_builtins.property
+    def rules(self) -> _rules_pb2.StageRules:
+        """with processor versions and parameters filled in"""
+
     def __init__(
         self,
         *,
@@ -249,10 +265,13 @@ class PlanStage(_message.Message):
         max_run_seconds: _builtins.int = ...,
         worker_class: _builtins.str = ...,
         item_count: _builtins.int = ...,
+        rules: _rules_pb2.StageRules | None = ...,
+        paid: _builtins.bool = ...,
+        repeatable: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rules", b"rules"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "item_count", b"item_count", "max_run_seconds", b"max_run_seconds", "max_tries", b"max_tries", "parameters", b"parameters", "processor", b"processor", "processor_version", b"processor_version", "stage", b"stage", "worker_class", b"worker_class"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "item_count", b"item_count", "max_run_seconds", b"max_run_seconds", "max_tries", b"max_tries", "paid", b"paid", "parameters", b"parameters", "processor", b"processor", "processor_version", b"processor_version", "repeatable", b"repeatable", "rules", b"rules", "stage", b"stage", "worker_class", b"worker_class"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -390,6 +409,8 @@ class ReadPlanItemsRequest(_message.Message):
     AFTER_SEQ_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     SEQS_FIELD_NUMBER: _builtins.int
+    ONLY_LANES_FIELD_NUMBER: _builtins.int
+    WITHOUT_LANES_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
     stage: _builtins.int
     after_seq: _builtins.int
@@ -400,6 +421,14 @@ class ReadPlanItemsRequest(_message.Message):
     def seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """when given: exactly these, in order, and after_seq is not read"""
 
+    @_builtins.property
+    def only_lanes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """items of these lanes alone; "" is the lane of items without keys"""
+
+    @_builtins.property
+    def without_lanes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """items of all lanes but these"""
+
     def __init__(
         self,
         *,
@@ -408,10 +437,12 @@ class ReadPlanItemsRequest(_message.Message):
         after_seq: _builtins.int = ...,
         limit: _builtins.int = ...,
         seqs: _abc.Iterable[_builtins.int] | None = ...,
+        only_lanes: _abc.Iterable[_builtins.str] | None = ...,
+        without_lanes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "limit", b"limit", "plan_id", b"plan_id", "seqs", b"seqs", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_seq", b"after_seq", "limit", b"limit", "only_lanes", b"only_lanes", "plan_id", b"plan_id", "seqs", b"seqs", "stage", b"stage", "without_lanes", b"without_lanes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -423,8 +454,11 @@ class ReadPlanItemsResponse(_message.Message):
 
     ITEMS_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    LAST_SEQ_FIELD_NUMBER: _builtins.int
     end: _builtins.bool
     """nothing after the last of these"""
+    last_seq: _builtins.int
+    """all up to here was looked at (lanes left out included); -1: nothing was"""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Item]: ...
     def __init__(
@@ -432,14 +466,163 @@ class ReadPlanItemsResponse(_message.Message):
         *,
         items: _abc.Iterable[_common_pb2.Item] | None = ...,
         end: _builtins.bool = ...,
+        last_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end", b"end", "items", b"items", "last_seq", b"last_seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReadPlanItemsResponse: _TypeAlias = ReadPlanItemsResponse  # noqa: Y015
+
+@_typing.final
+class ListPlanLanesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_ID_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    plan_id: _builtins.str
+    stage: _builtins.int
+    page_size: _builtins.int
+    """default 1,000, at most 10,000"""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        plan_id: _builtins.str = ...,
+        stage: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "plan_id", b"plan_id", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPlanLanesRequest: _TypeAlias = ListPlanLanesRequest  # noqa: Y015
+
+@_typing.final
+class PlanLane(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    FIRST_SEQ_FIELD_NUMBER: _builtins.int
+    lane: _builtins.str
+    count: _builtins.int
+    first_seq: _builtins.int
+    def __init__(
+        self,
+        *,
+        lane: _builtins.str = ...,
+        count: _builtins.int = ...,
+        first_seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "first_seq", b"first_seq", "lane", b"lane"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanLane: _TypeAlias = PlanLane  # noqa: Y015
+
+@_typing.final
+class ListPlanLanesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LANES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def lanes(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlanLane]: ...
+    def __init__(
+        self,
+        *,
+        lanes: _abc.Iterable[Global___PlanLane] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lanes", b"lanes", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPlanLanesResponse: _TypeAlias = ListPlanLanesResponse  # noqa: Y015
+
+@_typing.final
+class DerivePlanRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class Header(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        PLAN_ID_FIELD_NUMBER: _builtins.int
+        STAGE_FIELD_NUMBER: _builtins.int
+        NAME_FIELD_NUMBER: _builtins.int
+        REQUEST_ID_FIELD_NUMBER: _builtins.int
+        plan_id: _builtins.str
+        stage: _builtins.int
+        """the stage whose items are chosen; later stages follow as they are"""
+        name: _builtins.str
+        request_id: _builtins.str
+        def __init__(
+            self,
+            *,
+            plan_id: _builtins.str = ...,
+            stage: _builtins.int = ...,
+            name: _builtins.str = ...,
+            request_id: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "plan_id", b"plan_id", "request_id", b"request_id", "stage", b"stage"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
+    class Seqs(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        SEQS_FIELD_NUMBER: _builtins.int
+        @_builtins.property
+        def seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+        def __init__(
+            self,
+            *,
+            seqs: _abc.Iterable[_builtins.int] | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["seqs", b"seqs"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    SEQS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def header(self) -> Global___DerivePlanRequest.Header: ...
+    @_builtins.property
+    def seqs(self) -> Global___DerivePlanRequest.Seqs: ...
+    def __init__(
+        self,
+        *,
+        header: Global___DerivePlanRequest.Header | None = ...,
+        seqs: Global___DerivePlanRequest.Seqs | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "part", b"part", "seqs", b"seqs"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["header", b"header", "part", b"part", "seqs", b"seqs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "seqs"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___DerivePlanRequest: _TypeAlias = DerivePlanRequest  # noqa: Y015
 
 @_typing.final
 class ListProcessorsRequest(_message.Message):
@@ -464,11 +647,15 @@ class Processor(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     PARAMETERS_SCHEMA_FIELD_NUMBER: _builtins.int
+    PAID_FIELD_NUMBER: _builtins.int
+    REPEATABLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     description: _builtins.str
     parameters_schema: _builtins.bytes
     """JSON Schema"""
+    paid: _builtins.bool
+    repeatable: _builtins.bool
     def __init__(
         self,
         *,
@@ -476,10 +663,12 @@ class Processor(_message.Message):
         version: _builtins.str = ...,
         description: _builtins.str = ...,
         parameters_schema: _builtins.bytes = ...,
+        paid: _builtins.bool = ...,
+        repeatable: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "parameters_schema", b"parameters_schema", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "paid", b"paid", "parameters_schema", b"parameters_schema", "repeatable", b"repeatable", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

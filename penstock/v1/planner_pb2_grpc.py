@@ -65,6 +65,16 @@ class PlannerServiceStub:
                 request_serializer=penstock_dot_v1_dot_planner__pb2.ReadPlanItemsRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_planner__pb2.ReadPlanItemsResponse.FromString,
                 _registered_method=True)
+        self.ListPlanLanes = channel.unary_unary(
+                '/penstock.v1.PlannerService/ListPlanLanes',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.ListPlanLanesRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.ListPlanLanesResponse.FromString,
+                _registered_method=True)
+        self.DerivePlan = channel.stream_unary(
+                '/penstock.v1.PlannerService/DerivePlan',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.DerivePlanRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.Plan.FromString,
+                _registered_method=True)
         self.ListProcessors = channel.unary_unary(
                 '/penstock.v1.PlannerService/ListProcessors',
                 request_serializer=penstock_dot_v1_dot_planner__pb2.ListProcessorsRequest.SerializeToString,
@@ -121,6 +131,21 @@ class PlannerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPlanLanes(self, request, context):
+        """The lanes of a stage: items with the same limit keys, in order of their first seq. Bounded by page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DerivePlan(self, request_iterator, context):
+        """A new plan of some items of a plan, in its order, with its stages and settings. The first message names the plan
+        and its stage; the others carry seqs in rising order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListProcessors(self, request, context):
         """The processors that plans may name.
         """
@@ -160,6 +185,16 @@ def add_PlannerServiceServicer_to_server(servicer, server):
                     servicer.ReadPlanItems,
                     request_deserializer=penstock_dot_v1_dot_planner__pb2.ReadPlanItemsRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_planner__pb2.ReadPlanItemsResponse.SerializeToString,
+            ),
+            'ListPlanLanes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPlanLanes,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.ListPlanLanesRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.ListPlanLanesResponse.SerializeToString,
+            ),
+            'DerivePlan': grpc.stream_unary_rpc_method_handler(
+                    servicer.DerivePlan,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.DerivePlanRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.Plan.SerializeToString,
             ),
             'ListProcessors': grpc.unary_unary_rpc_method_handler(
                     servicer.ListProcessors,
@@ -330,6 +365,60 @@ class PlannerService:
             '/penstock.v1.PlannerService/ReadPlanItems',
             penstock_dot_v1_dot_planner__pb2.ReadPlanItemsRequest.SerializeToString,
             penstock_dot_v1_dot_planner__pb2.ReadPlanItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPlanLanes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PlannerService/ListPlanLanes',
+            penstock_dot_v1_dot_planner__pb2.ListPlanLanesRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.ListPlanLanesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DerivePlan(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/penstock.v1.PlannerService/DerivePlan',
+            penstock_dot_v1_dot_planner__pb2.DerivePlanRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.Plan.FromString,
             options,
             channel_credentials,
             insecure,

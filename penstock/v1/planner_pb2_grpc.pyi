@@ -51,6 +51,12 @@ class PlannerServiceStub:
     """
     ReadPlanItems: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ReadPlanItemsRequest, _planner_pb2.ReadPlanItemsResponse]
     """A window of a plan's stage in order of seq."""
+    ListPlanLanes: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ListPlanLanesRequest, _planner_pb2.ListPlanLanesResponse]
+    """The lanes of a stage: items with the same limit keys, in order of their first seq. Bounded by page."""
+    DerivePlan: _grpc.StreamUnaryMultiCallable[_planner_pb2.DerivePlanRequest, _planner_pb2.Plan]
+    """A new plan of some items of a plan, in its order, with its stages and settings. The first message names the plan
+    and its stage; the others carry seqs in rising order.
+    """
     ListProcessors: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ListProcessorsRequest, _planner_pb2.ListProcessorsResponse]
     """The processors that plans may name."""
 
@@ -77,6 +83,12 @@ class PlannerServiceAsyncStub(PlannerServiceStub):
     """
     ReadPlanItems: _aio.UnaryUnaryMultiCallable[_planner_pb2.ReadPlanItemsRequest, _planner_pb2.ReadPlanItemsResponse]  # type: ignore[assignment]
     """A window of a plan's stage in order of seq."""
+    ListPlanLanes: _aio.UnaryUnaryMultiCallable[_planner_pb2.ListPlanLanesRequest, _planner_pb2.ListPlanLanesResponse]  # type: ignore[assignment]
+    """The lanes of a stage: items with the same limit keys, in order of their first seq. Bounded by page."""
+    DerivePlan: _aio.StreamUnaryMultiCallable[_planner_pb2.DerivePlanRequest, _planner_pb2.Plan]  # type: ignore[assignment]
+    """A new plan of some items of a plan, in its order, with its stages and settings. The first message names the plan
+    and its stage; the others carry seqs in rising order.
+    """
     ListProcessors: _aio.UnaryUnaryMultiCallable[_planner_pb2.ListProcessorsRequest, _planner_pb2.ListProcessorsResponse]  # type: ignore[assignment]
     """The processors that plans may name."""
 
@@ -136,6 +148,24 @@ class PlannerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_planner_pb2.ReadPlanItemsResponse, _abc.Awaitable[_planner_pb2.ReadPlanItemsResponse]]:
         """A window of a plan's stage in order of seq."""
+
+    @_abc_1.abstractmethod
+    def ListPlanLanes(
+        self,
+        request: _planner_pb2.ListPlanLanesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_pb2.ListPlanLanesResponse, _abc.Awaitable[_planner_pb2.ListPlanLanesResponse]]:
+        """The lanes of a stage: items with the same limit keys, in order of their first seq. Bounded by page."""
+
+    @_abc_1.abstractmethod
+    def DerivePlan(
+        self,
+        request_iterator: _MaybeAsyncIterator[_planner_pb2.DerivePlanRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_pb2.Plan, _abc.Awaitable[_planner_pb2.Plan]]:
+        """A new plan of some items of a plan, in its order, with its stages and settings. The first message names the plan
+        and its stage; the others carry seqs in rising order.
+        """
 
     @_abc_1.abstractmethod
     def ListProcessors(

@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from penstock.v1 import common_pb2 as _common_pb2
 from penstock.v1 import planner_pb2 as _planner_pb2
+from penstock.v1 import rules_pb2 as _rules_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -37,6 +38,8 @@ class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.Val
     RUN_STATE_COMPLETED: _RunState.ValueType  # 6
     RUN_STATE_COMPLETED_WITH_FAILURES: _RunState.ValueType  # 7
     RUN_STATE_FAILED: _RunState.ValueType  # 8
+    RUN_STATE_WAITING: _RunState.ValueType  # 9
+    """at a gate, or at a budget: `waiting` says which"""
 
 class RunState(_RunState, metaclass=_RunStateEnumTypeWrapper): ...
 
@@ -49,6 +52,8 @@ RUN_STATE_STOPPED: RunState.ValueType  # 5
 RUN_STATE_COMPLETED: RunState.ValueType  # 6
 RUN_STATE_COMPLETED_WITH_FAILURES: RunState.ValueType  # 7
 RUN_STATE_FAILED: RunState.ValueType  # 8
+RUN_STATE_WAITING: RunState.ValueType  # 9
+"""at a gate, or at a budget: `waiting` says which"""
 Global___RunState: _TypeAlias = RunState  # noqa: Y015
 
 class _StageState:
@@ -64,6 +69,8 @@ class _StageStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StageState
     STAGE_STATE_FAILED: _StageState.ValueType  # 4
     STAGE_STATE_SKIPPED: _StageState.ValueType  # 5
     STAGE_STATE_STOPPED: _StageState.ValueType  # 6
+    STAGE_STATE_WAITING: _StageState.ValueType  # 7
+    """at its gate"""
 
 class StageState(_StageState, metaclass=_StageStateEnumTypeWrapper): ...
 
@@ -74,6 +81,8 @@ STAGE_STATE_COMPLETED: StageState.ValueType  # 3
 STAGE_STATE_FAILED: StageState.ValueType  # 4
 STAGE_STATE_SKIPPED: StageState.ValueType  # 5
 STAGE_STATE_STOPPED: StageState.ValueType  # 6
+STAGE_STATE_WAITING: StageState.ValueType  # 7
+"""at its gate"""
 Global___StageState: _TypeAlias = StageState  # noqa: Y015
 
 class _ItemState:
@@ -91,6 +100,8 @@ class _ItemStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ItemState.V
     ITEM_STATE_FAILED: _ItemState.ValueType  # 5
     ITEM_STATE_SKIPPED: _ItemState.ValueType  # 6
     ITEM_STATE_STOPPED: _ItemState.ValueType  # 7
+    ITEM_STATE_DEFERRED: _ItemState.ValueType  # 8
+    """waits for something outside, until its due time"""
 
 class ItemState(_ItemState, metaclass=_ItemStateEnumTypeWrapper): ...
 
@@ -103,7 +114,33 @@ ITEM_STATE_COMPLETED: ItemState.ValueType  # 4
 ITEM_STATE_FAILED: ItemState.ValueType  # 5
 ITEM_STATE_SKIPPED: ItemState.ValueType  # 6
 ITEM_STATE_STOPPED: ItemState.ValueType  # 7
+ITEM_STATE_DEFERRED: ItemState.ValueType  # 8
+"""waits for something outside, until its due time"""
 Global___ItemState: _TypeAlias = ItemState  # noqa: Y015
+
+class _Mode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Mode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MODE_UNSPECIFIED: _Mode.ValueType  # 0
+    MODE_WORK: _Mode.ValueType  # 1
+    MODE_HEAL: _Mode.ValueType  # 2
+    """the item failed; `context` says how"""
+    MODE_CONFIRM: _Mode.ValueType  # 3
+    """the item's work is done; `context` is the claimed result"""
+
+class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
+    """What a lease is for."""
+
+MODE_UNSPECIFIED: Mode.ValueType  # 0
+MODE_WORK: Mode.ValueType  # 1
+MODE_HEAL: Mode.ValueType  # 2
+"""the item failed; `context` says how"""
+MODE_CONFIRM: Mode.ValueType  # 3
+"""the item's work is done; `context` is the claimed result"""
+Global___Mode: _TypeAlias = Mode  # noqa: Y015
 
 class _OutcomeKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -116,6 +153,10 @@ class _OutcomeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OutcomeKi
     OUTCOME_KIND_FAILED: _OutcomeKind.ValueType  # 2
     OUTCOME_KIND_RELEASED: _OutcomeKind.ValueType  # 3
     """handed back without a result; costs no try"""
+    OUTCOME_KIND_THROTTLED: _OutcomeKind.ValueType  # 4
+    """a limit said no: `limit_key` closes until then; costs no try"""
+    OUTCOME_KIND_DEFERRED: _OutcomeKind.ValueType  # 5
+    """waits for something outside until `until_time`; costs no try"""
 
 class OutcomeKind(_OutcomeKind, metaclass=_OutcomeKindEnumTypeWrapper): ...
 
@@ -124,7 +165,48 @@ OUTCOME_KIND_COMPLETED: OutcomeKind.ValueType  # 1
 OUTCOME_KIND_FAILED: OutcomeKind.ValueType  # 2
 OUTCOME_KIND_RELEASED: OutcomeKind.ValueType  # 3
 """handed back without a result; costs no try"""
+OUTCOME_KIND_THROTTLED: OutcomeKind.ValueType  # 4
+"""a limit said no: `limit_key` closes until then; costs no try"""
+OUTCOME_KIND_DEFERRED: OutcomeKind.ValueType  # 5
+"""waits for something outside until `until_time`; costs no try"""
 Global___OutcomeKind: _TypeAlias = OutcomeKind  # noqa: Y015
+
+class _ItemVerb:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ItemVerbEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ItemVerb.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ITEM_VERB_UNSPECIFIED: _ItemVerb.ValueType  # 0
+    ITEM_VERB_RETRY: _ItemVerb.ValueType  # 1
+    """failed -> queued, with fresh tries; unknown ones only where named by seq or filter"""
+    ITEM_VERB_SKIP: _ItemVerb.ValueType  # 2
+    """queued, retry, deferred -> skipped"""
+    ITEM_VERB_RELEASE: _ItemVerb.ValueType  # 3
+    """retry, deferred -> queued: due now"""
+    ITEM_VERB_RERUN: _ItemVerb.ValueType  # 4
+    """completed, failed, skipped -> queued"""
+    ITEM_VERB_FRONT: _ItemVerb.ValueType  # 5
+    """queued, retry, deferred: ahead of all others of its stage"""
+    ITEM_VERB_ACCEPT: _ItemVerb.ValueType  # 6
+    """failed, kind unknown -> completed: a person has seen that it was done"""
+
+class ItemVerb(_ItemVerb, metaclass=_ItemVerbEnumTypeWrapper): ...
+
+ITEM_VERB_UNSPECIFIED: ItemVerb.ValueType  # 0
+ITEM_VERB_RETRY: ItemVerb.ValueType  # 1
+"""failed -> queued, with fresh tries; unknown ones only where named by seq or filter"""
+ITEM_VERB_SKIP: ItemVerb.ValueType  # 2
+"""queued, retry, deferred -> skipped"""
+ITEM_VERB_RELEASE: ItemVerb.ValueType  # 3
+"""retry, deferred -> queued: due now"""
+ITEM_VERB_RERUN: ItemVerb.ValueType  # 4
+"""completed, failed, skipped -> queued"""
+ITEM_VERB_FRONT: ItemVerb.ValueType  # 5
+"""queued, retry, deferred: ahead of all others of its stage"""
+ITEM_VERB_ACCEPT: ItemVerb.ValueType  # 6
+"""failed, kind unknown -> completed: a person has seen that it was done"""
+Global___ItemVerb: _TypeAlias = ItemVerb  # noqa: Y015
 
 @_typing.final
 class ItemCounts(_message.Message):
@@ -138,6 +220,7 @@ class ItemCounts(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     SKIPPED_FIELD_NUMBER: _builtins.int
     STOPPED_FIELD_NUMBER: _builtins.int
+    DEFERRED_FIELD_NUMBER: _builtins.int
     total: _builtins.int
     queued: _builtins.int
     running: _builtins.int
@@ -146,6 +229,7 @@ class ItemCounts(_message.Message):
     failed: _builtins.int
     skipped: _builtins.int
     stopped: _builtins.int
+    deferred: _builtins.int
     def __init__(
         self,
         *,
@@ -157,14 +241,53 @@ class ItemCounts(_message.Message):
         failed: _builtins.int = ...,
         skipped: _builtins.int = ...,
         stopped: _builtins.int = ...,
+        deferred: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "failed", b"failed", "queued", b"queued", "retry", b"retry", "running", b"running", "skipped", b"skipped", "stopped", b"stopped", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "deferred", b"deferred", "failed", b"failed", "queued", b"queued", "retry", b"retry", "running", b"running", "skipped", b"skipped", "stopped", b"stopped", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ItemCounts: _TypeAlias = ItemCounts  # noqa: Y015
+
+@_typing.final
+class Money(_message.Message):
+    """Money of a run or stage, in millionths of a dollar. spent + reserved never passes the cap, but for overruns."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BUDGET_MICROS_FIELD_NUMBER: _builtins.int
+    SPENT_MICROS_FIELD_NUMBER: _builtins.int
+    RESERVED_MICROS_FIELD_NUMBER: _builtins.int
+    OVERRUN_MICROS_FIELD_NUMBER: _builtins.int
+    UNKNOWN_MICROS_FIELD_NUMBER: _builtins.int
+    budget_micros: _builtins.int
+    """absent: no cap"""
+    spent_micros: _builtins.int
+    reserved_micros: _builtins.int
+    overrun_micros: _builtins.int
+    """of spent: what passed its own reservation"""
+    unknown_micros: _builtins.int
+    """of spent: reservations of attempts whose cost nobody told yet"""
+    def __init__(
+        self,
+        *,
+        budget_micros: _builtins.int | None = ...,
+        spent_micros: _builtins.int = ...,
+        reserved_micros: _builtins.int = ...,
+        overrun_micros: _builtins.int = ...,
+        unknown_micros: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "budget_micros", b"budget_micros"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "budget_micros", b"budget_micros", "overrun_micros", b"overrun_micros", "reserved_micros", b"reserved_micros", "spent_micros", b"spent_micros", "unknown_micros", b"unknown_micros"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__budget_micros: _TypeAlias = _typing.Literal["budget_micros"]  # noqa: Y015
+    _WhichOneofArgType__budget_micros: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_micros) -> _WhichOneofReturnType__budget_micros | None: ...
+
+Global___Money: _TypeAlias = Money  # noqa: Y015
 
 @_typing.final
 class Stage(_message.Message):
@@ -180,6 +303,11 @@ class Stage(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     PHASE_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    MAX_TRIES_FIELD_NUMBER: _builtins.int
+    MONEY_FIELD_NUMBER: _builtins.int
+    RULES_FIELD_NUMBER: _builtins.int
+    HEALED_FIELD_NUMBER: _builtins.int
     stage: _builtins.int
     processor: _builtins.str
     processor_version: _builtins.str
@@ -188,12 +316,20 @@ class Stage(_message.Message):
     progress: _builtins.float
     """The share done (0-1) and phase that its running item last reported; only for stages of a single item."""
     phase: _builtins.str
+    concurrency: _builtins.int
+    max_tries: _builtins.int
+    healed: _builtins.int
+    """completed after a heal"""
     @_builtins.property
     def counts(self) -> Global___ItemCounts: ...
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def money(self) -> Global___Money: ...
+    @_builtins.property
+    def rules(self) -> _rules_pb2.StageRules: ...
     def __init__(
         self,
         *,
@@ -207,10 +343,15 @@ class Stage(_message.Message):
         error: _builtins.str = ...,
         progress: _builtins.float = ...,
         phase: _builtins.str = ...,
+        concurrency: _builtins.int = ...,
+        max_tries: _builtins.int = ...,
+        money: Global___Money | None = ...,
+        rules: _rules_pb2.StageRules | None = ...,
+        healed: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "end_time", b"end_time", "money", b"money", "rules", b"rules", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "end_time", b"end_time", "error", b"error", "phase", b"phase", "processor", b"processor", "processor_version", b"processor_version", "progress", b"progress", "stage", b"stage", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "counts", b"counts", "end_time", b"end_time", "error", b"error", "healed", b"healed", "max_tries", b"max_tries", "money", b"money", "phase", b"phase", "processor", b"processor", "processor_version", b"processor_version", "progress", b"progress", "rules", b"rules", "stage", b"stage", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -236,6 +377,13 @@ class Run(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    MONEY_FIELD_NUMBER: _builtins.int
+    EXCLUSIVE_KEYS_FIELD_NUMBER: _builtins.int
+    ARCHIVED_FIELD_NUMBER: _builtins.int
+    CLONED_FROM_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     number: _builtins.int
     """from the database, from 1; `job_id` of the document contract"""
@@ -251,6 +399,15 @@ class Run(_message.Message):
     granularity: _builtins.str
     event_number: _builtins.int
     """of its latest event"""
+    owner: _builtins.str
+    priority: _builtins.int
+    """higher goes first among the runs of its owner"""
+    waiting: _builtins.str
+    """in state waiting: `gate NAME`, or `budget: …`"""
+    archived: _builtins.bool
+    """its items are read from the archive; commands get 409"""
+    cloned_from: _builtins.str
+    """run id"""
     @_builtins.property
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stage]: ...
     @_builtins.property
@@ -263,6 +420,10 @@ class Run(_message.Message):
     def start_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def money(self) -> Global___Money: ...
+    @_builtins.property
+    def exclusive_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -282,10 +443,17 @@ class Run(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        owner: _builtins.str = ...,
+        priority: _builtins.int = ...,
+        waiting: _builtins.str = ...,
+        money: Global___Money | None = ...,
+        exclusive_keys: _abc.Iterable[_builtins.str] | None = ...,
+        archived: _builtins.bool = ...,
+        cloned_from: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "money", b"money", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "event_number", b"event_number", "granularity", b"granularity", "kind", b"kind", "name", b"name", "number", b"number", "plan_id", b"plan_id", "quiesced", b"quiesced", "run_id", b"run_id", "source_id", b"source_id", "stages", b"stages", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "cloned_from", b"cloned_from", "counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "event_number", b"event_number", "exclusive_keys", b"exclusive_keys", "granularity", b"granularity", "kind", b"kind", "money", b"money", "name", b"name", "number", b"number", "owner", b"owner", "plan_id", b"plan_id", "priority", b"priority", "quiesced", b"quiesced", "run_id", b"run_id", "source_id", b"source_id", "stages", b"stages", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -299,11 +467,24 @@ class StartRunRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    BUDGET_MICROS_FIELD_NUMBER: _builtins.int
+    EXCLUSIVE_KEYS_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
     name: _builtins.str
     request_id: _builtins.str
     """idempotent for 24 h"""
     actor: _builtins.str
+    owner: _builtins.str
+    """whom its slots are counted for; default the actor"""
+    priority: _builtins.int
+    """-1000 to 1000"""
+    budget_micros: _builtins.int
+    @_builtins.property
+    def exclusive_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """one live run a key; 409 `exclusive_key_held` names the holder"""
+
     def __init__(
         self,
         *,
@@ -311,12 +492,18 @@ class StartRunRequest(_message.Message):
         name: _builtins.str = ...,
         request_id: _builtins.str = ...,
         actor: _builtins.str = ...,
+        owner: _builtins.str = ...,
+        priority: _builtins.int = ...,
+        budget_micros: _builtins.int | None = ...,
+        exclusive_keys: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "budget_micros", b"budget_micros"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "name", b"name", "plan_id", b"plan_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "actor", b"actor", "budget_micros", b"budget_micros", "exclusive_keys", b"exclusive_keys", "name", b"name", "owner", b"owner", "plan_id", b"plan_id", "priority", b"priority", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__budget_micros: _TypeAlias = _typing.Literal["budget_micros"]  # noqa: Y015
+    _WhichOneofArgType__budget_micros: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_micros) -> _WhichOneofReturnType__budget_micros | None: ...
 
 Global___StartRunRequest: _TypeAlias = StartRunRequest  # noqa: Y015
 
@@ -506,6 +693,13 @@ class RunItem(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     DUE_TIME_FIELD_NUMBER: _builtins.int
     SETTLE_NUMBER_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    COST_MICROS_FIELD_NUMBER: _builtins.int
+    RESERVED_MICROS_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    HEALS_FIELD_NUMBER: _builtins.int
+    HEALED_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     stage: _builtins.int
     key: _builtins.str
@@ -524,6 +718,16 @@ class RunItem(_message.Message):
     """the worker session that has or had it"""
     settle_number: _builtins.int
     """commit order within its run; 0: not settled"""
+    lane: _builtins.str
+    fingerprint: _builtins.str
+    """of its latest failure: equal for equal failures"""
+    cost_micros: _builtins.int
+    """of all its attempts"""
+    reserved_micros: _builtins.int
+    mode: Global___Mode.ValueType
+    """of its lease, or of the next one"""
+    heals: _builtins.int
+    healed: _builtins.bool
     @_builtins.property
     def result_blob(self) -> _common_pb2.BlobRef:
         """what was too large, or binary"""
@@ -554,10 +758,17 @@ class RunItem(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         due_time: _timestamp_pb2.Timestamp | None = ...,
         settle_number: _builtins.int = ...,
+        lane: _builtins.str = ...,
+        fingerprint: _builtins.str = ...,
+        cost_micros: _builtins.int = ...,
+        reserved_micros: _builtins.int = ...,
+        mode: Global___Mode.ValueType = ...,
+        heals: _builtins.int = ...,
+        healed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["due_time", b"due_time", "end_time", b"end_time", "result_blob", b"result_blob", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "due_time", b"due_time", "end_time", b"end_time", "error", b"error", "error_kind", b"error_kind", "group", b"group", "key", b"key", "payload", b"payload", "result", b"result", "result_blob", b"result_blob", "seq", b"seq", "settle_number", b"settle_number", "stage", b"stage", "start_time", b"start_time", "state", b"state", "tries", b"tries", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cost_micros", b"cost_micros", "due_time", b"due_time", "end_time", b"end_time", "error", b"error", "error_kind", b"error_kind", "fingerprint", b"fingerprint", "group", b"group", "healed", b"healed", "heals", b"heals", "key", b"key", "lane", b"lane", "mode", b"mode", "payload", b"payload", "reserved_micros", b"reserved_micros", "result", b"result", "result_blob", b"result_blob", "seq", b"seq", "settle_number", b"settle_number", "stage", b"stage", "start_time", b"start_time", "state", b"state", "tries", b"tries", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -574,12 +785,15 @@ class ListItemsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     SEQS_FIELD_NUMBER: _builtins.int
     WITH_PAYLOAD_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     stage: _builtins.int
     page_size: _builtins.int
     """default 100, at most 5,000"""
     page_token: _builtins.str
     with_payload: _builtins.bool
+    filter: _builtins.str
+    """e.g. state = failed AND fingerprint = "3f…" AND group = "Razer"; items with rows only"""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[Global___ItemState.ValueType]:
         """empty: all"""
@@ -598,10 +812,11 @@ class ListItemsRequest(_message.Message):
         page_token: _builtins.str = ...,
         seqs: _abc.Iterable[_builtins.int] | None = ...,
         with_payload: _builtins.bool = ...,
+        filter: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "run_id", b"run_id", "seqs", b"seqs", "stage", b"stage", "states", b"states", "with_payload", b"with_payload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "run_id", b"run_id", "seqs", b"seqs", "stage", b"stage", "states", b"states", "with_payload", b"with_payload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -686,10 +901,13 @@ class ListEventsRequest(_message.Message):
     AFTER_NUMBER_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     TYPES_FIELD_NUMBER: _builtins.int
+    SUBJECT_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     after_number: _builtins.int
     page_size: _builtins.int
     """default 100, at most 1,000"""
+    subject: _builtins.str
+    """exactly this one"""
     @_builtins.property
     def types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -699,10 +917,11 @@ class ListEventsRequest(_message.Message):
         after_number: _builtins.int = ...,
         page_size: _builtins.int = ...,
         types: _abc.Iterable[_builtins.str] | None = ...,
+        subject: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_number", b"after_number", "page_size", b"page_size", "run_id", b"run_id", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_number", b"after_number", "page_size", b"page_size", "run_id", b"run_id", "subject", b"subject", "types", b"types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -931,6 +1150,10 @@ class Lease(_message.Message):
     PAYLOAD_BLOB_FIELD_NUMBER: _builtins.int
     TRIES_FIELD_NUMBER: _builtins.int
     ALONE_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
+    SAVED_FIELD_NUMBER: _builtins.int
+    RESERVED_MICROS_FIELD_NUMBER: _builtins.int
+    HEALS_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     attempt: _builtins.int
     key: _builtins.str
@@ -939,6 +1162,14 @@ class Lease(_message.Message):
     tries: _builtins.int
     alone: _builtins.bool
     """lost with its worker before: run it while nothing else runs"""
+    context: _builtins.bytes
+    """JSON: of heal its failure, of confirm the claimed result"""
+    saved: _builtins.bytes
+    """what the attempt that deferred it had saved"""
+    reserved_micros: _builtins.int
+    """it may cost this much; more needs a top-up"""
+    heals: _builtins.int
+    """heals so far, this one included"""
     @_builtins.property
     def payload_blob(self) -> _common_pb2.BlobRef:
         """instead of payload above 64 kB"""
@@ -954,10 +1185,14 @@ class Lease(_message.Message):
         payload_blob: _common_pb2.BlobRef | None = ...,
         tries: _builtins.int = ...,
         alone: _builtins.bool = ...,
+        context: _builtins.bytes = ...,
+        saved: _builtins.bytes = ...,
+        reserved_micros: _builtins.int = ...,
+        heals: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["payload_blob", b"payload_blob"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "attempt", b"attempt", "group", b"group", "key", b"key", "payload", b"payload", "payload_blob", b"payload_blob", "seq", b"seq", "tries", b"tries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alone", b"alone", "attempt", b"attempt", "context", b"context", "group", b"group", "heals", b"heals", "key", b"key", "payload", b"payload", "payload_blob", b"payload_blob", "reserved_micros", b"reserved_micros", "saved", b"saved", "seq", b"seq", "tries", b"tries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -975,11 +1210,16 @@ class LeaseBatch(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     MAX_RUN_SECONDS_FIELD_NUMBER: _builtins.int
     LEASES_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    BUDGETED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     stage: _builtins.int
     processor: _builtins.str
     parameters: _builtins.bytes
     max_run_seconds: _builtins.int
+    mode: Global___Mode.ValueType
+    budgeted: _builtins.bool
+    """reserved_micros of its leases is a bound"""
     @_builtins.property
     def leases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lease]: ...
     def __init__(
@@ -991,10 +1231,12 @@ class LeaseBatch(_message.Message):
         parameters: _builtins.bytes = ...,
         max_run_seconds: _builtins.int = ...,
         leases: _abc.Iterable[Global___Lease] | None = ...,
+        mode: Global___Mode.ValueType = ...,
+        budgeted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["leases", b"leases", "max_run_seconds", b"max_run_seconds", "parameters", b"parameters", "processor", b"processor", "run_id", b"run_id", "stage", b"stage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["budgeted", b"budgeted", "leases", b"leases", "max_run_seconds", b"max_run_seconds", "mode", b"mode", "parameters", b"parameters", "processor", b"processor", "run_id", b"run_id", "stage", b"stage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1003,6 +1245,26 @@ Global___LeaseBatch: _TypeAlias = LeaseBatch  # noqa: Y015
 @_typing.final
 class Outcome(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class UsedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     SEQ_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
@@ -1013,6 +1275,13 @@ class Outcome(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     NO_TRY_FIELD_NUMBER: _builtins.int
     PERMANENT_FIELD_NUMBER: _builtins.int
+    COST_MICROS_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
+    LIMIT_KEY_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_SECONDS_FIELD_NUMBER: _builtins.int
+    UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    SAVED_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     attempt: _builtins.int
     kind: Global___OutcomeKind.ValueType
@@ -1024,8 +1293,26 @@ class Outcome(_message.Message):
     """failed for want of planner, analyzer or blob store"""
     permanent: _builtins.bool
     """trying again would not help"""
+    cost_micros: _builtins.int
+    """what the attempt cost, whatever it ended in"""
+    limit_key: _builtins.str
+    """throttled: the key that closes"""
+    retry_after_seconds: _builtins.float
+    """throttled: for so long; 0: the valve decides"""
+    saved: _builtins.bytes
+    """deferred: given to the next lease; at most 64 kB"""
+    fingerprint: _builtins.str
+    """failed: what makes failures equal; empty: made from kind and error"""
     @_builtins.property
     def result_blob(self) -> _common_pb2.BlobRef: ...
+    @_builtins.property
+    def used(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """by dimension, e.g. tokens; settles what the limits had reserved"""
+
+    @_builtins.property
+    def until_time(self) -> _timestamp_pb2.Timestamp:
+        """deferred"""
+
     def __init__(
         self,
         *,
@@ -1038,10 +1325,17 @@ class Outcome(_message.Message):
         error: _builtins.str = ...,
         no_try: _builtins.bool = ...,
         permanent: _builtins.bool = ...,
+        cost_micros: _builtins.int = ...,
+        used: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        limit_key: _builtins.str = ...,
+        retry_after_seconds: _builtins.float = ...,
+        until_time: _timestamp_pb2.Timestamp | None = ...,
+        saved: _builtins.bytes = ...,
+        fingerprint: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["result_blob", b"result_blob"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["result_blob", b"result_blob", "until_time", b"until_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "error", b"error", "error_kind", b"error_kind", "kind", b"kind", "no_try", b"no_try", "permanent", b"permanent", "result", b"result", "result_blob", b"result_blob", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cost_micros", b"cost_micros", "error", b"error", "error_kind", b"error_kind", "fingerprint", b"fingerprint", "kind", b"kind", "limit_key", b"limit_key", "no_try", b"no_try", "permanent", b"permanent", "result", b"result", "result_blob", b"result_blob", "retry_after_seconds", b"retry_after_seconds", "saved", b"saved", "seq", b"seq", "until_time", b"until_time", "used", b"used"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1328,6 +1622,64 @@ class RenewResponse(_message.Message):
 Global___RenewResponse: _TypeAlias = RenewResponse  # noqa: Y015
 
 @_typing.final
+class TopUpRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    LEASE_FIELD_NUMBER: _builtins.int
+    MICROS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    micros: _builtins.int
+    """more than is reserved now"""
+    request_id: _builtins.str
+    @_builtins.property
+    def session(self) -> Global___WorkerSession: ...
+    @_builtins.property
+    def lease(self) -> Global___LeaseId: ...
+    def __init__(
+        self,
+        *,
+        session: Global___WorkerSession | None = ...,
+        lease: Global___LeaseId | None = ...,
+        micros: _builtins.int = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lease", b"lease", "micros", b"micros", "request_id", b"request_id", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TopUpRequest: _TypeAlias = TopUpRequest  # noqa: Y015
+
+@_typing.final
+class TopUpResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GRANTED_FIELD_NUMBER: _builtins.int
+    RESERVED_MICROS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    granted: _builtins.bool
+    reserved_micros: _builtins.int
+    """of the lease, after this"""
+    reason: _builtins.str
+    """why not: item_budget, stage_budget, run_budget, heal_budget, or a report's refusal"""
+    def __init__(
+        self,
+        *,
+        granted: _builtins.bool = ...,
+        reserved_micros: _builtins.int = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["granted", b"granted", "reason", b"reason", "reserved_micros", b"reserved_micros"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TopUpResponse: _TypeAlias = TopUpResponse  # noqa: Y015
+
+@_typing.final
 class EndSessionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1361,3 +1713,1255 @@ class EndSessionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EndSessionResponse: _TypeAlias = EndSessionResponse  # noqa: Y015
+
+@_typing.final
+class GetRunSummaryRequest(_message.Message):
+    """-- seeing"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRunSummaryRequest: _TypeAlias = GetRunSummaryRequest  # noqa: Y015
+
+@_typing.final
+class RunSummary(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    THROUGHPUT_FIELD_NUMBER: _builtins.int
+    ETA_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    FAILURE_GROUPS_FIELD_NUMBER: _builtins.int
+    failure_groups: _builtins.int
+    """how many there are"""
+    @_builtins.property
+    def run(self) -> Global___Run: ...
+    @_builtins.property
+    def throughput(self) -> Global___Throughput: ...
+    @_builtins.property
+    def eta(self) -> Global___Eta: ...
+    @_builtins.property
+    def running(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunningItem]:
+        """the oldest 20"""
+
+    @_builtins.property
+    def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailureGroup]:
+        """the 20 largest, latest first among equals"""
+
+    def __init__(
+        self,
+        *,
+        run: Global___Run | None = ...,
+        throughput: Global___Throughput | None = ...,
+        eta: Global___Eta | None = ...,
+        running: _abc.Iterable[Global___RunningItem] | None = ...,
+        failures: _abc.Iterable[Global___FailureGroup] | None = ...,
+        failure_groups: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["eta", b"eta", "run", b"run", "throughput", b"throughput"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["eta", b"eta", "failure_groups", b"failure_groups", "failures", b"failures", "run", b"run", "running", b"running", "throughput", b"throughput"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunSummary: _TypeAlias = RunSummary  # noqa: Y015
+
+@_typing.final
+class Throughput(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_PER_SECOND_FIELD_NUMBER: _builtins.int
+    LAST_HOUR_FIELD_NUMBER: _builtins.int
+    items_per_second: _builtins.float
+    """over the last minute"""
+    last_hour: _builtins.int
+    """items settled in it"""
+    def __init__(
+        self,
+        *,
+        items_per_second: _builtins.float = ...,
+        last_hour: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items_per_second", b"items_per_second", "last_hour", b"last_hour"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Throughput: _TypeAlias = Throughput  # noqa: Y015
+
+@_typing.final
+class Eta(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KNOWN_FIELD_NUMBER: _builtins.int
+    EARLY_TIME_FIELD_NUMBER: _builtins.int
+    LATE_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    known: _builtins.bool
+    """false before 20 completions, and while nothing moves"""
+    reason: _builtins.str
+    """why it is not known"""
+    @_builtins.property
+    def early_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def late_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        known: _builtins.bool = ...,
+        early_time: _timestamp_pb2.Timestamp | None = ...,
+        late_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["early_time", b"early_time", "late_time", b"late_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["early_time", b"early_time", "known", b"known", "late_time", b"late_time", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Eta: _TypeAlias = Eta  # noqa: Y015
+
+@_typing.final
+class RunningItem(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    PHASE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    WORKER_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    stage: _builtins.int
+    seq: _builtins.int
+    key: _builtins.str
+    phase: _builtins.str
+    progress: _builtins.float
+    worker: _builtins.str
+    attempt: _builtins.int
+    mode: Global___Mode.ValueType
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        stage: _builtins.int = ...,
+        seq: _builtins.int = ...,
+        key: _builtins.str = ...,
+        phase: _builtins.str = ...,
+        progress: _builtins.float = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        worker: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        mode: Global___Mode.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "key", b"key", "mode", b"mode", "phase", b"phase", "progress", b"progress", "seq", b"seq", "stage", b"stage", "start_time", b"start_time", "worker", b"worker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunningItem: _TypeAlias = RunningItem  # noqa: Y015
+
+@_typing.final
+class FailureGroup(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    EXAMPLE_STAGE_FIELD_NUMBER: _builtins.int
+    EXAMPLE_SEQ_FIELD_NUMBER: _builtins.int
+    EXAMPLE_KEY_FIELD_NUMBER: _builtins.int
+    EXAMPLE_ERROR_FIELD_NUMBER: _builtins.int
+    FIRST_TIME_FIELD_NUMBER: _builtins.int
+    LAST_TIME_FIELD_NUMBER: _builtins.int
+    fingerprint: _builtins.str
+    kind: _builtins.str
+    count: _builtins.int
+    """failures seen, retried ones too"""
+    example_stage: _builtins.int
+    example_seq: _builtins.int
+    example_key: _builtins.str
+    example_error: _builtins.str
+    @_builtins.property
+    def first_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def last_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        fingerprint: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        count: _builtins.int = ...,
+        example_stage: _builtins.int = ...,
+        example_seq: _builtins.int = ...,
+        example_key: _builtins.str = ...,
+        example_error: _builtins.str = ...,
+        first_time: _timestamp_pb2.Timestamp | None = ...,
+        last_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_time", b"first_time", "last_time", b"last_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "example_error", b"example_error", "example_key", b"example_key", "example_seq", b"example_seq", "example_stage", b"example_stage", "fingerprint", b"fingerprint", "first_time", b"first_time", "kind", b"kind", "last_time", b"last_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailureGroup: _TypeAlias = FailureGroup  # noqa: Y015
+
+@_typing.final
+class ExplainRunRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRunRequest: _TypeAlias = ExplainRunRequest  # noqa: Y015
+
+@_typing.final
+class ExplainItemRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    stage: _builtins.int
+    seq: _builtins.int
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        stage: _builtins.int = ...,
+        seq: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id", "seq", b"seq", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainItemRequest: _TypeAlias = ExplainItemRequest  # noqa: Y015
+
+@_typing.final
+class Explanation(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    AHEAD_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    """the run's or item's, in words"""
+    ahead: _builtins.int
+    """items of its stage that come before it; -1: not counted"""
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
+        """what holds it, the nearest first; empty: it may start now"""
+
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        reasons: _abc.Iterable[Global___Reason] | None = ...,
+        ahead: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ahead", b"ahead", "reasons", b"reasons", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Explanation: _TypeAlias = Explanation  # noqa: Y015
+
+@_typing.final
+class Reason(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """e.g. run_paused, gate, budget, limit_closed, limit_full, back_off, deferred, stage_full, no_worker, window, order"""
+    text: _builtins.str
+    change: _builtins.str
+    """what would change that"""
+    key: _builtins.str
+    """the limit, gate or budget"""
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def until_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        text: _builtins.str = ...,
+        change: _builtins.str = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        until_time: _timestamp_pb2.Timestamp | None = ...,
+        key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time", "until_time", b"until_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "code", b"code", "key", b"key", "since_time", b"since_time", "text", b"text", "until_time", b"until_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reason: _TypeAlias = Reason  # noqa: Y015
+
+@_typing.final
+class UpdateRunRequest(_message.Message):
+    """-- operators"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    BUDGET_MICROS_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    actor: _builtins.str
+    reason: _builtins.str
+    request_id: _builtins.str
+    priority: _builtins.int
+    budget_micros: _builtins.int
+    """-1: no cap"""
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageUpdate]: ...
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        priority: _builtins.int | None = ...,
+        budget_micros: _builtins.int | None = ...,
+        stages: _abc.Iterable[Global___StageUpdate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "_priority", b"_priority", "budget_micros", b"budget_micros", "priority", b"priority"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "_priority", b"_priority", "actor", b"actor", "budget_micros", b"budget_micros", "priority", b"priority", "reason", b"reason", "request_id", b"request_id", "run_id", b"run_id", "stages", b"stages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__budget_micros: _TypeAlias = _typing.Literal["budget_micros"]  # noqa: Y015
+    _WhichOneofArgType__budget_micros: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros"]  # noqa: Y015
+    _WhichOneofReturnType__priority: _TypeAlias = _typing.Literal["priority"]  # noqa: Y015
+    _WhichOneofArgType__priority: _TypeAlias = _typing.Literal["_priority", b"_priority"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_micros) -> _WhichOneofReturnType__budget_micros | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__priority) -> _WhichOneofReturnType__priority | None: ...
+
+Global___UpdateRunRequest: _TypeAlias = UpdateRunRequest  # noqa: Y015
+
+@_typing.final
+class StageUpdate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    MAX_TRIES_FIELD_NUMBER: _builtins.int
+    BUDGET_MICROS_FIELD_NUMBER: _builtins.int
+    ITEM_BUDGET_MICROS_FIELD_NUMBER: _builtins.int
+    MAX_RUN_SECONDS_FIELD_NUMBER: _builtins.int
+    stage: _builtins.int
+    concurrency: _builtins.int
+    max_tries: _builtins.int
+    budget_micros: _builtins.int
+    """-1: no cap"""
+    item_budget_micros: _builtins.int
+    """-1: no cap"""
+    max_run_seconds: _builtins.int
+    def __init__(
+        self,
+        *,
+        stage: _builtins.int = ...,
+        concurrency: _builtins.int | None = ...,
+        max_tries: _builtins.int | None = ...,
+        budget_micros: _builtins.int | None = ...,
+        item_budget_micros: _builtins.int | None = ...,
+        max_run_seconds: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "_concurrency", b"_concurrency", "_item_budget_micros", b"_item_budget_micros", "_max_run_seconds", b"_max_run_seconds", "_max_tries", b"_max_tries", "budget_micros", b"budget_micros", "concurrency", b"concurrency", "item_budget_micros", b"item_budget_micros", "max_run_seconds", b"max_run_seconds", "max_tries", b"max_tries"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "_concurrency", b"_concurrency", "_item_budget_micros", b"_item_budget_micros", "_max_run_seconds", b"_max_run_seconds", "_max_tries", b"_max_tries", "budget_micros", b"budget_micros", "concurrency", b"concurrency", "item_budget_micros", b"item_budget_micros", "max_run_seconds", b"max_run_seconds", "max_tries", b"max_tries", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__budget_micros: _TypeAlias = _typing.Literal["budget_micros"]  # noqa: Y015
+    _WhichOneofArgType__budget_micros: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros"]  # noqa: Y015
+    _WhichOneofReturnType__concurrency: _TypeAlias = _typing.Literal["concurrency"]  # noqa: Y015
+    _WhichOneofArgType__concurrency: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency"]  # noqa: Y015
+    _WhichOneofReturnType__item_budget_micros: _TypeAlias = _typing.Literal["item_budget_micros"]  # noqa: Y015
+    _WhichOneofArgType__item_budget_micros: _TypeAlias = _typing.Literal["_item_budget_micros", b"_item_budget_micros"]  # noqa: Y015
+    _WhichOneofReturnType__max_run_seconds: _TypeAlias = _typing.Literal["max_run_seconds"]  # noqa: Y015
+    _WhichOneofArgType__max_run_seconds: _TypeAlias = _typing.Literal["_max_run_seconds", b"_max_run_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__max_tries: _TypeAlias = _typing.Literal["max_tries"]  # noqa: Y015
+    _WhichOneofArgType__max_tries: _TypeAlias = _typing.Literal["_max_tries", b"_max_tries"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__budget_micros) -> _WhichOneofReturnType__budget_micros | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__concurrency) -> _WhichOneofReturnType__concurrency | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__item_budget_micros) -> _WhichOneofReturnType__item_budget_micros | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_run_seconds) -> _WhichOneofReturnType__max_run_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_tries) -> _WhichOneofReturnType__max_tries | None: ...
+
+Global___StageUpdate: _TypeAlias = StageUpdate  # noqa: Y015
+
+@_typing.final
+class AnswerGateRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    GATE_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    gate: _builtins.str
+    answer: _rules_pb2.GateAnswer.ValueType
+    actor: _builtins.str
+    reason: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        gate: _builtins.str = ...,
+        answer: _rules_pb2.GateAnswer.ValueType = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "answer", b"answer", "gate", b"gate", "reason", b"reason", "request_id", b"request_id", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnswerGateRequest: _TypeAlias = AnswerGateRequest  # noqa: Y015
+
+@_typing.final
+class Gate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    DUE_TIME_FIELD_NUMBER: _builtins.int
+    DEFAULT_ANSWER_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    stage: _builtins.int
+    name: _builtins.str
+    default_answer: _rules_pb2.GateAnswer.ValueType
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def due_time(self) -> _timestamp_pb2.Timestamp:
+        """of its default answer; absent: waits for ever"""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        stage: _builtins.int = ...,
+        name: _builtins.str = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        due_time: _timestamp_pb2.Timestamp | None = ...,
+        default_answer: _rules_pb2.GateAnswer.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["due_time", b"due_time", "since_time", b"since_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_answer", b"default_answer", "due_time", b"due_time", "name", b"name", "run_id", b"run_id", "since_time", b"since_time", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Gate: _TypeAlias = Gate  # noqa: Y015
+
+@_typing.final
+class ListGatesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """empty: all runs"""
+    page_size: _builtins.int
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGatesRequest: _TypeAlias = ListGatesRequest  # noqa: Y015
+
+@_typing.final
+class ListGatesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def gates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gate]:
+        """that wait now"""
+
+    def __init__(
+        self,
+        *,
+        gates: _abc.Iterable[Global___Gate] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gates", b"gates", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListGatesResponse: _TypeAlias = ListGatesResponse  # noqa: Y015
+
+@_typing.final
+class ActOnItemsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    VERB_FIELD_NUMBER: _builtins.int
+    SEQS_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    stage: _builtins.int
+    verb: Global___ItemVerb.ValueType
+    filter: _builtins.str
+    """these"""
+    actor: _builtins.str
+    reason: _builtins.str
+    request_id: _builtins.str
+    validate_only: _builtins.bool
+    """answers the count and changes nothing"""
+    @_builtins.property
+    def seqs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """these, or"""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        stage: _builtins.int = ...,
+        verb: Global___ItemVerb.ValueType = ...,
+        seqs: _abc.Iterable[_builtins.int] | None = ...,
+        filter: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "filter", b"filter", "reason", b"reason", "request_id", b"request_id", "run_id", b"run_id", "seqs", b"seqs", "stage", b"stage", "validate_only", b"validate_only", "verb", b"verb"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActOnItemsRequest: _TypeAlias = ActOnItemsRequest  # noqa: Y015
+
+@_typing.final
+class ItemAction(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_ID_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    VERB_FIELD_NUMBER: _builtins.int
+    MATCHED_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    ALREADY_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    EXAMPLE_FIELD_NUMBER: _builtins.int
+    action_id: _builtins.str
+    """empty with validate_only"""
+    run_id: _builtins.str
+    stage: _builtins.int
+    verb: Global___ItemVerb.ValueType
+    matched: _builtins.int
+    """items that the filter or the seqs name, so far"""
+    changed: _builtins.int
+    already: _builtins.int
+    """it was already so"""
+    refused: _builtins.int
+    """their state does not take it"""
+    done: _builtins.bool
+    example: _builtins.str
+    """a sentence about the first refused one"""
+    def __init__(
+        self,
+        *,
+        action_id: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        stage: _builtins.int = ...,
+        verb: Global___ItemVerb.ValueType = ...,
+        matched: _builtins.int = ...,
+        changed: _builtins.int = ...,
+        already: _builtins.int = ...,
+        refused: _builtins.int = ...,
+        done: _builtins.bool = ...,
+        example: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_id", b"action_id", "already", b"already", "changed", b"changed", "done", b"done", "example", b"example", "matched", b"matched", "refused", b"refused", "run_id", b"run_id", "stage", b"stage", "verb", b"verb"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ItemAction: _TypeAlias = ItemAction  # noqa: Y015
+
+@_typing.final
+class GetItemActionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_ID_FIELD_NUMBER: _builtins.int
+    action_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        action_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_id", b"action_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetItemActionRequest: _TypeAlias = GetItemActionRequest  # noqa: Y015
+
+@_typing.final
+class CloneRunRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    UNFINISHED_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    failed: _builtins.bool
+    """failed items"""
+    unfinished: _builtins.bool
+    """not settled ones; neither: both"""
+    name: _builtins.str
+    actor: _builtins.str
+    reason: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        failed: _builtins.bool = ...,
+        unfinished: _builtins.bool = ...,
+        name: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "failed", b"failed", "name", b"name", "reason", b"reason", "request_id", b"request_id", "run_id", b"run_id", "unfinished", b"unfinished"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloneRunRequest: _TypeAlias = CloneRunRequest  # noqa: Y015
+
+@_typing.final
+class LedgerEntry(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    MICROS_FIELD_NUMBER: _builtins.int
+    RESERVED_MICROS_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """per run, from 1, without gaps"""
+    kind: _builtins.str
+    """settled, unknown, corrected"""
+    stage: _builtins.int
+    seq: _builtins.int
+    attempt: _builtins.int
+    micros: _builtins.int
+    """what this entry adds to spent; a correction may be negative"""
+    reserved_micros: _builtins.int
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        kind: _builtins.str = ...,
+        stage: _builtins.int = ...,
+        seq: _builtins.int = ...,
+        attempt: _builtins.int = ...,
+        micros: _builtins.int = ...,
+        reserved_micros: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "kind", b"kind", "micros", b"micros", "number", b"number", "reserved_micros", b"reserved_micros", "seq", b"seq", "stage", b"stage", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerEntry: _TypeAlias = LedgerEntry  # noqa: Y015
+
+@_typing.final
+class ListLedgerRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    AFTER_NUMBER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    after_number: _builtins.int
+    page_size: _builtins.int
+    """default 100, at most 1,000 batches"""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        after_number: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_number", b"after_number", "page_size", b"page_size", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLedgerRequest: _TypeAlias = ListLedgerRequest  # noqa: Y015
+
+@_typing.final
+class ListLedgerResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    NEXT_AFTER_NUMBER_FIELD_NUMBER: _builtins.int
+    next_after_number: _builtins.int
+    """0: no more"""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___LedgerEntry]: ...
+    def __init__(
+        self,
+        *,
+        entries: _abc.Iterable[Global___LedgerEntry] | None = ...,
+        next_after_number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "next_after_number", b"next_after_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLedgerResponse: _TypeAlias = ListLedgerResponse  # noqa: Y015
+
+@_typing.final
+class SetRetriesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALLOWED_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    allowed: _builtins.bool
+    actor: _builtins.str
+    reason: _builtins.str
+    request_id: _builtins.str
+    validate_only: _builtins.bool
+    """answers what is so now"""
+    def __init__(
+        self,
+        *,
+        allowed: _builtins.bool = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "allowed", b"allowed", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetRetriesRequest: _TypeAlias = SetRetriesRequest  # noqa: Y015
+
+@_typing.final
+class SetRetriesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALLOWED_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    allowed: _builtins.bool
+    changed: _builtins.bool
+    actor: _builtins.str
+    """of the last change"""
+    reason: _builtins.str
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        allowed: _builtins.bool = ...,
+        changed: _builtins.bool = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "allowed", b"allowed", "changed", b"changed", "reason", b"reason", "since_time", b"since_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetRetriesResponse: _TypeAlias = SetRetriesResponse  # noqa: Y015
+
+@_typing.final
+class Rate(_message.Message):
+    """-- limits"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIMENSION_FIELD_NUMBER: _builtins.int
+    PER_MINUTE_FIELD_NUMBER: _builtins.int
+    BURST_FIELD_NUMBER: _builtins.int
+    ESTIMATE_FIELD_NUMBER: _builtins.int
+    dimension: _builtins.str
+    """requests, or what processors report as `used`, e.g. tokens"""
+    per_minute: _builtins.float
+    burst: _builtins.float
+    """most at once; 0: a tenth of per_minute, at least 1"""
+    estimate: _builtins.float
+    """reserved for an item until there is history; requests: 1"""
+    def __init__(
+        self,
+        *,
+        dimension: _builtins.str = ...,
+        per_minute: _builtins.float = ...,
+        burst: _builtins.float = ...,
+        estimate: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["burst", b"burst", "dimension", b"dimension", "estimate", b"estimate", "per_minute", b"per_minute"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rate: _TypeAlias = Rate  # noqa: Y015
+
+@_typing.final
+class Limit(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    RATES_FIELD_NUMBER: _builtins.int
+    ADAPTIVE_FIELD_NUMBER: _builtins.int
+    COOLDOWN_SECONDS_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    CLOSED_UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    CAP_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CHANGE_TIME_FIELD_NUMBER: _builtins.int
+    HELD_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    concurrency: _builtins.int
+    """absent: unbounded"""
+    adaptive: _builtins.bool
+    """concurrency is found: slow start, one cut an episode of throttling"""
+    cooldown_seconds: _builtins.float
+    """closure after a throttle that names no time; default 30"""
+    state: _builtins.str
+    """open, closed, probing, ramping"""
+    cap: _builtins.int
+    """what the valve allows now; 0: no bound of its own"""
+    reason: _builtins.str
+    held: _builtins.int
+    """leases now"""
+    etag: _builtins.str
+    @_builtins.property
+    def rates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rate]: ...
+    @_builtins.property
+    def closed_until_time(self) -> _timestamp_pb2.Timestamp:
+        """absent while closed: until it is opened"""
+
+    @_builtins.property
+    def change_time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        concurrency: _builtins.int | None = ...,
+        rates: _abc.Iterable[Global___Rate] | None = ...,
+        adaptive: _builtins.bool = ...,
+        cooldown_seconds: _builtins.float = ...,
+        state: _builtins.str = ...,
+        closed_until_time: _timestamp_pb2.Timestamp | None = ...,
+        cap: _builtins.int = ...,
+        reason: _builtins.str = ...,
+        change_time: _timestamp_pb2.Timestamp | None = ...,
+        held: _builtins.int = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "change_time", b"change_time", "closed_until_time", b"closed_until_time", "concurrency", b"concurrency"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "adaptive", b"adaptive", "cap", b"cap", "change_time", b"change_time", "closed_until_time", b"closed_until_time", "concurrency", b"concurrency", "cooldown_seconds", b"cooldown_seconds", "etag", b"etag", "held", b"held", "key", b"key", "rates", b"rates", "reason", b"reason", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__concurrency: _TypeAlias = _typing.Literal["concurrency"]  # noqa: Y015
+    _WhichOneofArgType__concurrency: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__concurrency) -> _WhichOneofReturnType__concurrency | None: ...
+
+Global___Limit: _TypeAlias = Limit  # noqa: Y015
+
+@_typing.final
+class ListLimitsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PREFIX_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """default 100, at most 1,000"""
+    page_token: _builtins.str
+    prefix: _builtins.str
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        prefix: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "prefix", b"prefix"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLimitsRequest: _TypeAlias = ListLimitsRequest  # noqa: Y015
+
+@_typing.final
+class ListLimitsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMITS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Limit]: ...
+    def __init__(
+        self,
+        *,
+        limits: _abc.Iterable[Global___Limit] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLimitsResponse: _TypeAlias = ListLimitsResponse  # noqa: Y015
+
+@_typing.final
+class SetLimitRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LIMIT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    actor: _builtins.str
+    reason: _builtins.str
+    request_id: _builtins.str
+    @_builtins.property
+    def limit(self) -> Global___Limit:
+        """key, concurrency, rates, adaptive, cooldown_seconds"""
+
+    def __init__(
+        self,
+        *,
+        limit: Global___Limit | None = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "limit", b"limit", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetLimitRequest: _TypeAlias = SetLimitRequest  # noqa: Y015
+
+@_typing.final
+class DeleteLimitRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    actor: _builtins.str
+    reason: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "key", b"key", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteLimitRequest: _TypeAlias = DeleteLimitRequest  # noqa: Y015
+
+@_typing.final
+class DeleteLimitResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGED_FIELD_NUMBER: _builtins.int
+    changed: _builtins.bool
+    def __init__(
+        self,
+        *,
+        changed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteLimitResponse: _TypeAlias = DeleteLimitResponse  # noqa: Y015
+
+@_typing.final
+class CloseLimitRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    actor: _builtins.str
+    reason: _builtins.str
+    request_id: _builtins.str
+    @_builtins.property
+    def until_time(self) -> _timestamp_pb2.Timestamp:
+        """absent: until it is opened"""
+
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        until_time: _timestamp_pb2.Timestamp | None = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["until_time", b"until_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "key", b"key", "reason", b"reason", "request_id", b"request_id", "until_time", b"until_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CloseLimitRequest: _TypeAlias = CloseLimitRequest  # noqa: Y015
+
+@_typing.final
+class OpenLimitRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    actor: _builtins.str
+    reason: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "key", b"key", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpenLimitRequest: _TypeAlias = OpenLimitRequest  # noqa: Y015
+
+@_typing.final
+class Price(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESSOR_FIELD_NUMBER: _builtins.int
+    MICROS_FIELD_NUMBER: _builtins.int
+    LEARNED_MICROS_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    processor: _builtins.str
+    micros: _builtins.int
+    """an item, as the operator set it"""
+    learned_micros: _builtins.int
+    """p95 of what items cost; absent: too little history"""
+    samples: _builtins.int
+    def __init__(
+        self,
+        *,
+        processor: _builtins.str = ...,
+        micros: _builtins.int = ...,
+        learned_micros: _builtins.int | None = ...,
+        samples: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_learned_micros", b"_learned_micros", "learned_micros", b"learned_micros"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_learned_micros", b"_learned_micros", "learned_micros", b"learned_micros", "micros", b"micros", "processor", b"processor", "samples", b"samples"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__learned_micros: _TypeAlias = _typing.Literal["learned_micros"]  # noqa: Y015
+    _WhichOneofArgType__learned_micros: _TypeAlias = _typing.Literal["_learned_micros", b"_learned_micros"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__learned_micros) -> _WhichOneofReturnType__learned_micros | None: ...
+
+Global___Price: _TypeAlias = Price  # noqa: Y015
+
+@_typing.final
+class ListPricesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPricesRequest: _TypeAlias = ListPricesRequest  # noqa: Y015
+
+@_typing.final
+class ListPricesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def prices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Price]: ...
+    def __init__(
+        self,
+        *,
+        prices: _abc.Iterable[Global___Price] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["prices", b"prices"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPricesResponse: _TypeAlias = ListPricesResponse  # noqa: Y015
+
+@_typing.final
+class SetPriceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESSOR_FIELD_NUMBER: _builtins.int
+    MICROS_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    processor: _builtins.str
+    micros: _builtins.int
+    """-1: forget it"""
+    actor: _builtins.str
+    reason: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        processor: _builtins.str = ...,
+        micros: _builtins.int = ...,
+        actor: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "micros", b"micros", "processor", b"processor", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetPriceRequest: _TypeAlias = SetPriceRequest  # noqa: Y015

@@ -85,6 +85,61 @@ class SchedulerServiceStub:
                 request_serializer=penstock_dot_v1_dot_scheduler__pb2.ReadOutcomesRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_scheduler__pb2.ReadOutcomesResponse.FromString,
                 _registered_method=True)
+        self.GetRunSummary = channel.unary_unary(
+                '/penstock.v1.SchedulerService/GetRunSummary',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.GetRunSummaryRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.RunSummary.FromString,
+                _registered_method=True)
+        self.ExplainRun = channel.unary_unary(
+                '/penstock.v1.SchedulerService/ExplainRun',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.ExplainRunRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.Explanation.FromString,
+                _registered_method=True)
+        self.ExplainItem = channel.unary_unary(
+                '/penstock.v1.SchedulerService/ExplainItem',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.ExplainItemRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.Explanation.FromString,
+                _registered_method=True)
+        self.UpdateRun = channel.unary_unary(
+                '/penstock.v1.SchedulerService/UpdateRun',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.UpdateRunRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.RunCommandResponse.FromString,
+                _registered_method=True)
+        self.AnswerGate = channel.unary_unary(
+                '/penstock.v1.SchedulerService/AnswerGate',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.AnswerGateRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.RunCommandResponse.FromString,
+                _registered_method=True)
+        self.ListGates = channel.unary_unary(
+                '/penstock.v1.SchedulerService/ListGates',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.ListGatesRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.ListGatesResponse.FromString,
+                _registered_method=True)
+        self.ActOnItems = channel.unary_unary(
+                '/penstock.v1.SchedulerService/ActOnItems',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.ActOnItemsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.ItemAction.FromString,
+                _registered_method=True)
+        self.GetItemAction = channel.unary_unary(
+                '/penstock.v1.SchedulerService/GetItemAction',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.GetItemActionRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.ItemAction.FromString,
+                _registered_method=True)
+        self.CloneRun = channel.unary_unary(
+                '/penstock.v1.SchedulerService/CloneRun',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.CloneRunRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.Run.FromString,
+                _registered_method=True)
+        self.ListLedger = channel.unary_unary(
+                '/penstock.v1.SchedulerService/ListLedger',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.ListLedgerRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.ListLedgerResponse.FromString,
+                _registered_method=True)
+        self.SetRetries = channel.unary_unary(
+                '/penstock.v1.SchedulerService/SetRetries',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.SetRetriesRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.SetRetriesResponse.FromString,
+                _registered_method=True)
 
 
 class SchedulerServiceServicer:
@@ -160,6 +215,81 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRunSummary(self, request, context):
+        """What a person wants to see of a run, in constant time whatever its size.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainRun(self, request, context):
+        """Why a run, or an item, is not running; what would change that; since when; what is ahead of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainItem(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateRun(self, request, context):
+        """Changes a live run: priority, budgets, concurrency, tries. Any state but ended. Only what is set is changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AnswerGate(self, request, context):
+        """Approves or rejects the gate at which a stage waits; 409 when none of that name waits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListGates(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ActOnItems(self, request, context):
+        """Retry, skip, release, re-run, move to the front, accept: by seqs or by filter. validate_only answers the count.
+        Large actions go on as a resumable job after the answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetItemAction(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CloneRun(self, request, context):
+        """A new run of the unfinished or failed items alone; ended runs, archived ones too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLedger(self, request, context):
+        """Money, entry by entry, in order.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetRetries(self, request, context):
+        """Stops or allows all retries of all runs, in an incident.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SchedulerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -212,6 +342,61 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.ReadOutcomes,
                     request_deserializer=penstock_dot_v1_dot_scheduler__pb2.ReadOutcomesRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_scheduler__pb2.ReadOutcomesResponse.SerializeToString,
+            ),
+            'GetRunSummary': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRunSummary,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.GetRunSummaryRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.RunSummary.SerializeToString,
+            ),
+            'ExplainRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainRun,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.ExplainRunRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.Explanation.SerializeToString,
+            ),
+            'ExplainItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainItem,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.ExplainItemRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.Explanation.SerializeToString,
+            ),
+            'UpdateRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateRun,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.UpdateRunRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.RunCommandResponse.SerializeToString,
+            ),
+            'AnswerGate': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnswerGate,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.AnswerGateRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.RunCommandResponse.SerializeToString,
+            ),
+            'ListGates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGates,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.ListGatesRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.ListGatesResponse.SerializeToString,
+            ),
+            'ActOnItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.ActOnItems,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.ActOnItemsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.ItemAction.SerializeToString,
+            ),
+            'GetItemAction': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetItemAction,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.GetItemActionRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.ItemAction.SerializeToString,
+            ),
+            'CloneRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.CloneRun,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.CloneRunRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.Run.SerializeToString,
+            ),
+            'ListLedger': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLedger,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.ListLedgerRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.ListLedgerResponse.SerializeToString,
+            ),
+            'SetRetries': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetRetries,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.SetRetriesRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.SetRetriesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -495,6 +680,642 @@ class SchedulerService:
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def GetRunSummary(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.SchedulerService/GetRunSummary',
+            penstock_dot_v1_dot_scheduler__pb2.GetRunSummaryRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.RunSummary.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.SchedulerService/ExplainRun',
+            penstock_dot_v1_dot_scheduler__pb2.ExplainRunRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.Explanation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.SchedulerService/ExplainItem',
+            penstock_dot_v1_dot_scheduler__pb2.ExplainItemRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.Explanation.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.SchedulerService/UpdateRun',
+            penstock_dot_v1_dot_scheduler__pb2.UpdateRunRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.RunCommandResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerGate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.SchedulerService/AnswerGate',
+            penstock_dot_v1_dot_scheduler__pb2.AnswerGateRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.RunCommandResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.SchedulerService/ListGates',
+            penstock_dot_v1_dot_scheduler__pb2.ListGatesRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.ListGatesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ActOnItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.SchedulerService/ActOnItems',
+            penstock_dot_v1_dot_scheduler__pb2.ActOnItemsRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.ItemAction.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetItemAction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.SchedulerService/GetItemAction',
+            penstock_dot_v1_dot_scheduler__pb2.GetItemActionRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.ItemAction.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CloneRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.SchedulerService/CloneRun',
+            penstock_dot_v1_dot_scheduler__pb2.CloneRunRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.Run.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLedger(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.SchedulerService/ListLedger',
+            penstock_dot_v1_dot_scheduler__pb2.ListLedgerRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.ListLedgerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetRetries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.SchedulerService/SetRetries',
+            penstock_dot_v1_dot_scheduler__pb2.SetRetriesRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.SetRetriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class LimitServiceStub:
+    """Limits and prices, shared by all runs. A key is `kind:name`; one that ends with `*` is a pattern: the limit of every
+    key that begins so and has none of its own (the longest pattern wins), each key counted for itself.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ListLimits = channel.unary_unary(
+                '/penstock.v1.LimitService/ListLimits',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.ListLimitsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.ListLimitsResponse.FromString,
+                _registered_method=True)
+        self.SetLimit = channel.unary_unary(
+                '/penstock.v1.LimitService/SetLimit',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.SetLimitRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.Limit.FromString,
+                _registered_method=True)
+        self.DeleteLimit = channel.unary_unary(
+                '/penstock.v1.LimitService/DeleteLimit',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.DeleteLimitRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.DeleteLimitResponse.FromString,
+                _registered_method=True)
+        self.CloseLimit = channel.unary_unary(
+                '/penstock.v1.LimitService/CloseLimit',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.CloseLimitRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.Limit.FromString,
+                _registered_method=True)
+        self.OpenLimit = channel.unary_unary(
+                '/penstock.v1.LimitService/OpenLimit',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.OpenLimitRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.Limit.FromString,
+                _registered_method=True)
+        self.ListPrices = channel.unary_unary(
+                '/penstock.v1.LimitService/ListPrices',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.ListPricesRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.ListPricesResponse.FromString,
+                _registered_method=True)
+        self.SetPrice = channel.unary_unary(
+                '/penstock.v1.LimitService/SetPrice',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.SetPriceRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.Price.FromString,
+                _registered_method=True)
+
+
+class LimitServiceServicer:
+    """Limits and prices, shared by all runs. A key is `kind:name`; one that ends with `*` is a pattern: the limit of every
+    key that begins so and has none of its own (the longest pattern wins), each key counted for itself.
+    """
+
+    def ListLimits(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetLimit(self, request, context):
+        """Makes or replaces a limit; live at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteLimit(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CloseLimit(self, request, context):
+        """Closes a key until a time, or until it is opened; opening ends any closure and the valve's caution.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def OpenLimit(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPrices(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetPrice(self, request, context):
+        """What an item of a processor costs, as the operator knows it; learned prices take over with history.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_LimitServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ListLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLimits,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.ListLimitsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.ListLimitsResponse.SerializeToString,
+            ),
+            'SetLimit': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLimit,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.SetLimitRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.Limit.SerializeToString,
+            ),
+            'DeleteLimit': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteLimit,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.DeleteLimitRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.DeleteLimitResponse.SerializeToString,
+            ),
+            'CloseLimit': grpc.unary_unary_rpc_method_handler(
+                    servicer.CloseLimit,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.CloseLimitRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.Limit.SerializeToString,
+            ),
+            'OpenLimit': grpc.unary_unary_rpc_method_handler(
+                    servicer.OpenLimit,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.OpenLimitRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.Limit.SerializeToString,
+            ),
+            'ListPrices': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPrices,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.ListPricesRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.ListPricesResponse.SerializeToString,
+            ),
+            'SetPrice': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetPrice,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.SetPriceRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.Price.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'penstock.v1.LimitService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('penstock.v1.LimitService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class LimitService:
+    """Limits and prices, shared by all runs. A key is `kind:name`; one that ends with `*` is a pattern: the limit of every
+    key that begins so and has none of its own (the longest pattern wins), each key counted for itself.
+    """
+
+    @staticmethod
+    def ListLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.LimitService/ListLimits',
+            penstock_dot_v1_dot_scheduler__pb2.ListLimitsRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.ListLimitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLimit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.LimitService/SetLimit',
+            penstock_dot_v1_dot_scheduler__pb2.SetLimitRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.Limit.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteLimit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.LimitService/DeleteLimit',
+            penstock_dot_v1_dot_scheduler__pb2.DeleteLimitRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.DeleteLimitResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CloseLimit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.LimitService/CloseLimit',
+            penstock_dot_v1_dot_scheduler__pb2.CloseLimitRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.Limit.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def OpenLimit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.LimitService/OpenLimit',
+            penstock_dot_v1_dot_scheduler__pb2.OpenLimitRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.Limit.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPrices(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.LimitService/ListPrices',
+            penstock_dot_v1_dot_scheduler__pb2.ListPricesRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.ListPricesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetPrice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.LimitService/SetPrice',
+            penstock_dot_v1_dot_scheduler__pb2.SetPriceRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.Price.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class LeaseServiceStub:
     """Leases: the workers' face of the scheduler. Every call names its session and proves the leases that it speaks of.
@@ -525,6 +1346,11 @@ class LeaseServiceStub:
                 '/penstock.v1.LeaseService/EndSession',
                 request_serializer=penstock_dot_v1_dot_scheduler__pb2.EndSessionRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_scheduler__pb2.EndSessionResponse.FromString,
+                _registered_method=True)
+        self.TopUp = channel.unary_unary(
+                '/penstock.v1.LeaseService/TopUp',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.TopUpRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.TopUpResponse.FromString,
                 _registered_method=True)
 
 
@@ -561,6 +1387,13 @@ class LeaseServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def TopUp(self, request, context):
+        """Asks for more money for a lease that runs; granted within the caps or refused, at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LeaseServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -583,6 +1416,11 @@ def add_LeaseServiceServicer_to_server(servicer, server):
                     servicer.EndSession,
                     request_deserializer=penstock_dot_v1_dot_scheduler__pb2.EndSessionRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_scheduler__pb2.EndSessionResponse.SerializeToString,
+            ),
+            'TopUp': grpc.unary_unary_rpc_method_handler(
+                    servicer.TopUp,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.TopUpRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.TopUpResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -694,6 +1532,33 @@ class LeaseService:
             '/penstock.v1.LeaseService/EndSession',
             penstock_dot_v1_dot_scheduler__pb2.EndSessionRequest.SerializeToString,
             penstock_dot_v1_dot_scheduler__pb2.EndSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TopUp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.LeaseService/TopUp',
+            penstock_dot_v1_dot_scheduler__pb2.TopUpRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.TopUpResponse.FromString,
             options,
             channel_credentials,
             insecure,

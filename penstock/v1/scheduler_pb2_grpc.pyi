@@ -53,6 +53,27 @@ class SchedulerServiceStub:
     """A snapshot, then events after `after_number`, each with the run as it then is; ends when the run has ended."""
     ReadOutcomes: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.ReadOutcomesRequest, _scheduler_pb2.ReadOutcomesResponse]
     """Settled outcomes of a stage in commit order after a cursor."""
+    GetRunSummary: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.GetRunSummaryRequest, _scheduler_pb2.RunSummary]
+    """What a person wants to see of a run, in constant time whatever its size."""
+    ExplainRun: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRunRequest, _scheduler_pb2.Explanation]
+    """Why a run, or an item, is not running; what would change that; since when; what is ahead of it."""
+    ExplainItem: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainItemRequest, _scheduler_pb2.Explanation]
+    UpdateRun: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.UpdateRunRequest, _scheduler_pb2.RunCommandResponse]
+    """Changes a live run: priority, budgets, concurrency, tries. Any state but ended. Only what is set is changed."""
+    AnswerGate: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.AnswerGateRequest, _scheduler_pb2.RunCommandResponse]
+    """Approves or rejects the gate at which a stage waits; 409 when none of that name waits."""
+    ListGates: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListGatesRequest, _scheduler_pb2.ListGatesResponse]
+    ActOnItems: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ActOnItemsRequest, _scheduler_pb2.ItemAction]
+    """Retry, skip, release, re-run, move to the front, accept: by seqs or by filter. validate_only answers the count.
+    Large actions go on as a resumable job after the answer.
+    """
+    GetItemAction: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.GetItemActionRequest, _scheduler_pb2.ItemAction]
+    CloneRun: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.CloneRunRequest, _scheduler_pb2.Run]
+    """A new run of the unfinished or failed items alone; ended runs, archived ones too."""
+    ListLedger: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListLedgerRequest, _scheduler_pb2.ListLedgerResponse]
+    """Money, entry by entry, in order."""
+    SetRetries: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.SetRetriesRequest, _scheduler_pb2.SetRetriesResponse]
+    """Stops or allows all retries of all runs, in an incident."""
 
 @_typing.type_check_only
 class SchedulerServiceAsyncStub(SchedulerServiceStub):
@@ -79,6 +100,27 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """A snapshot, then events after `after_number`, each with the run as it then is; ends when the run has ended."""
     ReadOutcomes: _aio.UnaryStreamMultiCallable[_scheduler_pb2.ReadOutcomesRequest, _scheduler_pb2.ReadOutcomesResponse]  # type: ignore[assignment]
     """Settled outcomes of a stage in commit order after a cursor."""
+    GetRunSummary: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.GetRunSummaryRequest, _scheduler_pb2.RunSummary]  # type: ignore[assignment]
+    """What a person wants to see of a run, in constant time whatever its size."""
+    ExplainRun: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRunRequest, _scheduler_pb2.Explanation]  # type: ignore[assignment]
+    """Why a run, or an item, is not running; what would change that; since when; what is ahead of it."""
+    ExplainItem: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainItemRequest, _scheduler_pb2.Explanation]  # type: ignore[assignment]
+    UpdateRun: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.UpdateRunRequest, _scheduler_pb2.RunCommandResponse]  # type: ignore[assignment]
+    """Changes a live run: priority, budgets, concurrency, tries. Any state but ended. Only what is set is changed."""
+    AnswerGate: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.AnswerGateRequest, _scheduler_pb2.RunCommandResponse]  # type: ignore[assignment]
+    """Approves or rejects the gate at which a stage waits; 409 when none of that name waits."""
+    ListGates: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListGatesRequest, _scheduler_pb2.ListGatesResponse]  # type: ignore[assignment]
+    ActOnItems: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ActOnItemsRequest, _scheduler_pb2.ItemAction]  # type: ignore[assignment]
+    """Retry, skip, release, re-run, move to the front, accept: by seqs or by filter. validate_only answers the count.
+    Large actions go on as a resumable job after the answer.
+    """
+    GetItemAction: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.GetItemActionRequest, _scheduler_pb2.ItemAction]  # type: ignore[assignment]
+    CloneRun: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.CloneRunRequest, _scheduler_pb2.Run]  # type: ignore[assignment]
+    """A new run of the unfinished or failed items alone; ended runs, archived ones too."""
+    ListLedger: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListLedgerRequest, _scheduler_pb2.ListLedgerResponse]  # type: ignore[assignment]
+    """Money, entry by entry, in order."""
+    SetRetries: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.SetRetriesRequest, _scheduler_pb2.SetRetriesResponse]  # type: ignore[assignment]
+    """Stops or allows all retries of all runs, in an incident."""
 
 class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs: the operators' face of the scheduler."""
@@ -163,7 +205,191 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_scheduler_pb2.ReadOutcomesResponse], _abc.AsyncIterator[_scheduler_pb2.ReadOutcomesResponse]]:
         """Settled outcomes of a stage in commit order after a cursor."""
 
+    @_abc_1.abstractmethod
+    def GetRunSummary(
+        self,
+        request: _scheduler_pb2.GetRunSummaryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.RunSummary, _abc.Awaitable[_scheduler_pb2.RunSummary]]:
+        """What a person wants to see of a run, in constant time whatever its size."""
+
+    @_abc_1.abstractmethod
+    def ExplainRun(
+        self,
+        request: _scheduler_pb2.ExplainRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.Explanation, _abc.Awaitable[_scheduler_pb2.Explanation]]:
+        """Why a run, or an item, is not running; what would change that; since when; what is ahead of it."""
+
+    @_abc_1.abstractmethod
+    def ExplainItem(
+        self,
+        request: _scheduler_pb2.ExplainItemRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.Explanation, _abc.Awaitable[_scheduler_pb2.Explanation]]: ...
+
+    @_abc_1.abstractmethod
+    def UpdateRun(
+        self,
+        request: _scheduler_pb2.UpdateRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.RunCommandResponse, _abc.Awaitable[_scheduler_pb2.RunCommandResponse]]:
+        """Changes a live run: priority, budgets, concurrency, tries. Any state but ended. Only what is set is changed."""
+
+    @_abc_1.abstractmethod
+    def AnswerGate(
+        self,
+        request: _scheduler_pb2.AnswerGateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.RunCommandResponse, _abc.Awaitable[_scheduler_pb2.RunCommandResponse]]:
+        """Approves or rejects the gate at which a stage waits; 409 when none of that name waits."""
+
+    @_abc_1.abstractmethod
+    def ListGates(
+        self,
+        request: _scheduler_pb2.ListGatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ListGatesResponse, _abc.Awaitable[_scheduler_pb2.ListGatesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ActOnItems(
+        self,
+        request: _scheduler_pb2.ActOnItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ItemAction, _abc.Awaitable[_scheduler_pb2.ItemAction]]:
+        """Retry, skip, release, re-run, move to the front, accept: by seqs or by filter. validate_only answers the count.
+        Large actions go on as a resumable job after the answer.
+        """
+
+    @_abc_1.abstractmethod
+    def GetItemAction(
+        self,
+        request: _scheduler_pb2.GetItemActionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ItemAction, _abc.Awaitable[_scheduler_pb2.ItemAction]]: ...
+
+    @_abc_1.abstractmethod
+    def CloneRun(
+        self,
+        request: _scheduler_pb2.CloneRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.Run, _abc.Awaitable[_scheduler_pb2.Run]]:
+        """A new run of the unfinished or failed items alone; ended runs, archived ones too."""
+
+    @_abc_1.abstractmethod
+    def ListLedger(
+        self,
+        request: _scheduler_pb2.ListLedgerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ListLedgerResponse, _abc.Awaitable[_scheduler_pb2.ListLedgerResponse]]:
+        """Money, entry by entry, in order."""
+
+    @_abc_1.abstractmethod
+    def SetRetries(
+        self,
+        request: _scheduler_pb2.SetRetriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.SetRetriesResponse, _abc.Awaitable[_scheduler_pb2.SetRetriesResponse]]:
+        """Stops or allows all retries of all runs, in an incident."""
+
 def add_SchedulerServiceServicer_to_server(servicer: SchedulerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class LimitServiceStub:
+    """Limits and prices, shared by all runs. A key is `kind:name`; one that ends with `*` is a pattern: the limit of every
+    key that begins so and has none of its own (the longest pattern wins), each key counted for itself.
+    """
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> LimitServiceAsyncStub: ...
+    ListLimits: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListLimitsRequest, _scheduler_pb2.ListLimitsResponse]
+    SetLimit: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.SetLimitRequest, _scheduler_pb2.Limit]
+    """Makes or replaces a limit; live at once."""
+    DeleteLimit: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.DeleteLimitRequest, _scheduler_pb2.DeleteLimitResponse]
+    CloseLimit: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.CloseLimitRequest, _scheduler_pb2.Limit]
+    """Closes a key until a time, or until it is opened; opening ends any closure and the valve's caution."""
+    OpenLimit: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.OpenLimitRequest, _scheduler_pb2.Limit]
+    ListPrices: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListPricesRequest, _scheduler_pb2.ListPricesResponse]
+    SetPrice: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.SetPriceRequest, _scheduler_pb2.Price]
+    """What an item of a processor costs, as the operator knows it; learned prices take over with history."""
+
+@_typing.type_check_only
+class LimitServiceAsyncStub(LimitServiceStub):
+    """Limits and prices, shared by all runs. A key is `kind:name`; one that ends with `*` is a pattern: the limit of every
+    key that begins so and has none of its own (the longest pattern wins), each key counted for itself.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    ListLimits: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListLimitsRequest, _scheduler_pb2.ListLimitsResponse]  # type: ignore[assignment]
+    SetLimit: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.SetLimitRequest, _scheduler_pb2.Limit]  # type: ignore[assignment]
+    """Makes or replaces a limit; live at once."""
+    DeleteLimit: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.DeleteLimitRequest, _scheduler_pb2.DeleteLimitResponse]  # type: ignore[assignment]
+    CloseLimit: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.CloseLimitRequest, _scheduler_pb2.Limit]  # type: ignore[assignment]
+    """Closes a key until a time, or until it is opened; opening ends any closure and the valve's caution."""
+    OpenLimit: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.OpenLimitRequest, _scheduler_pb2.Limit]  # type: ignore[assignment]
+    ListPrices: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListPricesRequest, _scheduler_pb2.ListPricesResponse]  # type: ignore[assignment]
+    SetPrice: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.SetPriceRequest, _scheduler_pb2.Price]  # type: ignore[assignment]
+    """What an item of a processor costs, as the operator knows it; learned prices take over with history."""
+
+class LimitServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Limits and prices, shared by all runs. A key is `kind:name`; one that ends with `*` is a pattern: the limit of every
+    key that begins so and has none of its own (the longest pattern wins), each key counted for itself.
+    """
+
+    @_abc_1.abstractmethod
+    def ListLimits(
+        self,
+        request: _scheduler_pb2.ListLimitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ListLimitsResponse, _abc.Awaitable[_scheduler_pb2.ListLimitsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetLimit(
+        self,
+        request: _scheduler_pb2.SetLimitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.Limit, _abc.Awaitable[_scheduler_pb2.Limit]]:
+        """Makes or replaces a limit; live at once."""
+
+    @_abc_1.abstractmethod
+    def DeleteLimit(
+        self,
+        request: _scheduler_pb2.DeleteLimitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.DeleteLimitResponse, _abc.Awaitable[_scheduler_pb2.DeleteLimitResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CloseLimit(
+        self,
+        request: _scheduler_pb2.CloseLimitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.Limit, _abc.Awaitable[_scheduler_pb2.Limit]]:
+        """Closes a key until a time, or until it is opened; opening ends any closure and the valve's caution."""
+
+    @_abc_1.abstractmethod
+    def OpenLimit(
+        self,
+        request: _scheduler_pb2.OpenLimitRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.Limit, _abc.Awaitable[_scheduler_pb2.Limit]]: ...
+
+    @_abc_1.abstractmethod
+    def ListPrices(
+        self,
+        request: _scheduler_pb2.ListPricesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ListPricesResponse, _abc.Awaitable[_scheduler_pb2.ListPricesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SetPrice(
+        self,
+        request: _scheduler_pb2.SetPriceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.Price, _abc.Awaitable[_scheduler_pb2.Price]]:
+        """What an item of a processor costs, as the operator knows it; learned prices take over with history."""
+
+def add_LimitServiceServicer_to_server(servicer: LimitServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class LeaseServiceStub:
     """Leases: the workers' face of the scheduler. Every call names its session and proves the leases that it speaks of."""
@@ -182,6 +408,8 @@ class LeaseServiceStub:
     """Extends the leases that the worker lists, confirms them, and answers with those that it must stop."""
     EndSession: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.EndSessionRequest, _scheduler_pb2.EndSessionResponse]
     """The worker's last word: what it still held returns at once, without a try."""
+    TopUp: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.TopUpRequest, _scheduler_pb2.TopUpResponse]
+    """Asks for more money for a lease that runs; granted within the caps or refused, at once."""
 
 @_typing.type_check_only
 class LeaseServiceAsyncStub(LeaseServiceStub):
@@ -198,6 +426,8 @@ class LeaseServiceAsyncStub(LeaseServiceStub):
     """Extends the leases that the worker lists, confirms them, and answers with those that it must stop."""
     EndSession: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.EndSessionRequest, _scheduler_pb2.EndSessionResponse]  # type: ignore[assignment]
     """The worker's last word: what it still held returns at once, without a try."""
+    TopUp: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.TopUpRequest, _scheduler_pb2.TopUpResponse]  # type: ignore[assignment]
+    """Asks for more money for a lease that runs; granted within the caps or refused, at once."""
 
 class LeaseServiceServicer(metaclass=_abc_1.ABCMeta):
     """Leases: the workers' face of the scheduler. Every call names its session and proves the leases that it speaks of."""
@@ -235,5 +465,13 @@ class LeaseServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.EndSessionResponse, _abc.Awaitable[_scheduler_pb2.EndSessionResponse]]:
         """The worker's last word: what it still held returns at once, without a try."""
+
+    @_abc_1.abstractmethod
+    def TopUp(
+        self,
+        request: _scheduler_pb2.TopUpRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.TopUpResponse, _abc.Awaitable[_scheduler_pb2.TopUpResponse]]:
+        """Asks for more money for a lease that runs; granted within the caps or refused, at once."""
 
 def add_LeaseServiceServicer_to_server(servicer: LeaseServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -8,7 +8,7 @@ SQL.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import TypeVar
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "IllegalTransition",
     "ItemEvent",
     "ItemState",
+    "Mode",
     "RunEvent",
     "RunState",
     "StageEvent",
@@ -40,6 +41,7 @@ class RunState(StrEnum):
     COMPLETED = "completed"
     COMPLETED_WITH_FAILURES = "completed_with_failures"
     FAILED = "failed"
+    WAITING = "waiting"
 
 
 class RunEvent(StrEnum):
@@ -52,6 +54,10 @@ class RunEvent(StrEnum):
     COMPLETE = "complete"
     COMPLETE_WITH_FAILURES = "complete_with_failures"
     FAIL = "fail"
+    WAIT = "wait"  # at a gate, or at a budget
+    GO_ON = "go_on"
+    REJECT = "reject"
+    REOPEN = "reopen"  # retry or re-run of items of an ended run
 
 
 RUN_TABLE: Mapping[tuple[RunState, RunEvent], RunState] = {
@@ -75,9 +81,24 @@ RUN_TABLE: Mapping[tuple[RunState, RunEvent], RunState] = {
     (RunState.PAUSED, RunEvent.COMPLETE_WITH_FAILURES): RunState.COMPLETED_WITH_FAILURES,
     (RunState.RUNNING, RunEvent.FAIL): RunState.FAILED,
     (RunState.PAUSED, RunEvent.FAIL): RunState.FAILED,
+    (RunState.RUNNING, RunEvent.WAIT): RunState.WAITING,
+    (RunState.WAITING, RunEvent.GO_ON): RunState.RUNNING,
+    (RunState.WAITING, RunEvent.PAUSE): RunState.PAUSED,
+    (RunState.WAITING, RunEvent.STOP): RunState.STOPPING,
+    (RunState.WAITING, RunEvent.FORCE_STOP): RunState.STOPPED,
+    # What waited at a budget may be skipped or settled by a person, and then it is the end.
+    (RunState.WAITING, RunEvent.COMPLETE): RunState.COMPLETED,
+    (RunState.WAITING, RunEvent.COMPLETE_WITH_FAILURES): RunState.COMPLETED_WITH_FAILURES,
+    (RunState.WAITING, RunEvent.FAIL): RunState.FAILED,
+    (RunState.WAITING, RunEvent.REJECT): RunState.STOPPED,
+    (RunState.PAUSED, RunEvent.REJECT): RunState.STOPPED,
+    (RunState.COMPLETED, RunEvent.REOPEN): RunState.RUNNING,
+    (RunState.COMPLETED_WITH_FAILURES, RunEvent.REOPEN): RunState.RUNNING,
+    (RunState.FAILED, RunEvent.REOPEN): RunState.RUNNING,
+    (RunState.STOPPED, RunEvent.REOPEN): RunState.RUNNING,
 }
 
-LIVE_RUNS = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.PAUSED, RunState.STOPPING})
+LIVE_RUNS = frozenset({RunState.QUEUED, RunState.RUNNING, RunState.PAUSED, RunState.WAITING, RunState.STOPPING})
 ENDED_RUNS = frozenset(RunState) - LIVE_RUNS
 
 
@@ -88,10 +109,12 @@ class StageState(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     STOPPED = "stopped"
+    WAITING = "waiting"
 
 
 class StageEvent(StrEnum):
     BEGIN = "begin"
+    ASK = "ask"  # its gate
     COMPLETE = "complete"
     FAIL = "fail"
     SKIP = "skip"
@@ -107,7 +130,14 @@ STAGE_TABLE: Mapping[tuple[StageState, StageEvent], StageState] = {
     (StageState.PENDING, StageEvent.SKIP): StageState.SKIPPED,
     (StageState.PENDING, StageEvent.STOP): StageState.STOPPED,
     (StageState.RUNNING, StageEvent.STOP): StageState.STOPPED,
+    (StageState.PENDING, StageEvent.ASK): StageState.WAITING,
+    (StageState.WAITING, StageEvent.BEGIN): StageState.RUNNING,
+    (StageState.WAITING, StageEvent.STOP): StageState.STOPPED,
+    (StageState.WAITING, StageEvent.SKIP): StageState.SKIPPED,
     (StageState.STOPPED, StageEvent.REOPEN): StageState.RUNNING,
+    (StageState.COMPLETED, StageEvent.REOPEN): StageState.RUNNING,
+    (StageState.FAILED, StageEvent.REOPEN): StageState.RUNNING,
+    (StageState.SKIPPED, StageEvent.REOPEN_UNBEGUN): StageState.PENDING,
     (StageState.STOPPED, StageEvent.REOPEN_UNBEGUN): StageState.PENDING,
 }
 
@@ -122,6 +152,15 @@ class ItemState(StrEnum):
     FAILED = "failed"
     SKIPPED = "skipped"
     STOPPED = "stopped"
+    DEFERRED = "deferred"
+
+
+class Mode(IntEnum):
+    """What a lease is for; the numbers are the contract's."""
+
+    WORK = 1
+    HEAL = 2
+    CONFIRM = 3
 
 
 class ItemEvent(StrEnum):
@@ -132,6 +171,12 @@ class ItemEvent(StrEnum):
     RETURN = "return"
     STOP = "stop"
     REOPEN = "reopen"
+    DEFER = "defer"
+    SKIP = "skip"
+    RELEASE = "release"
+    RETRY = "retry"
+    RERUN = "rerun"
+    ACCEPT = "accept"  # a person has seen that what ended unknown was done
 
 
 ITEM_TABLE: Mapping[tuple[ItemState, ItemEvent], ItemState] = {
@@ -145,6 +190,19 @@ ITEM_TABLE: Mapping[tuple[ItemState, ItemEvent], ItemState] = {
     (ItemState.RETRY, ItemEvent.STOP): ItemState.STOPPED,
     (ItemState.RUNNING, ItemEvent.STOP): ItemState.STOPPED,
     (ItemState.STOPPED, ItemEvent.REOPEN): ItemState.QUEUED,
+    (ItemState.RUNNING, ItemEvent.DEFER): ItemState.DEFERRED,
+    (ItemState.DEFERRED, ItemEvent.GRANT): ItemState.RUNNING,
+    (ItemState.DEFERRED, ItemEvent.STOP): ItemState.STOPPED,
+    (ItemState.QUEUED, ItemEvent.SKIP): ItemState.SKIPPED,
+    (ItemState.RETRY, ItemEvent.SKIP): ItemState.SKIPPED,
+    (ItemState.DEFERRED, ItemEvent.SKIP): ItemState.SKIPPED,
+    (ItemState.RETRY, ItemEvent.RELEASE): ItemState.QUEUED,
+    (ItemState.DEFERRED, ItemEvent.RELEASE): ItemState.QUEUED,
+    (ItemState.FAILED, ItemEvent.RETRY): ItemState.QUEUED,
+    (ItemState.FAILED, ItemEvent.RERUN): ItemState.QUEUED,
+    (ItemState.COMPLETED, ItemEvent.RERUN): ItemState.QUEUED,
+    (ItemState.SKIPPED, ItemEvent.RERUN): ItemState.QUEUED,
+    (ItemState.FAILED, ItemEvent.ACCEPT): ItemState.COMPLETED,
 }
 
 STARTABLE_ITEMS = frozenset(state for state, event in ITEM_TABLE if event is ItemEvent.GRANT)

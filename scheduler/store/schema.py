@@ -8,11 +8,46 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-__all__ = ["attempts", "events", "items", "metadata", "requests", "runs", "sessions", "stages", "workers"]
+__all__ = [
+    "actions",
+    "attempts",
+    "costs",
+    "events",
+    "exclusive_keys",
+    "failures",
+    "items",
+    "lane_cursors",
+    "leaders",
+    "ledger",
+    "limit_events",
+    "limits",
+    "metadata",
+    "prices",
+    "requests",
+    "runs",
+    "sessions",
+    "stages",
+    "switches",
+    "throughput",
+    "workers",
+]
 
 metadata = sa.MetaData()
 
 _Big = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+
+def _number(name: str, default: int = 0) -> sa.Column[int]:
+    return sa.Column(name, _Big, nullable=False, default=default, server_default=str(default))
+
+
+def _text(name: str) -> sa.Column[str]:
+    return sa.Column(name, sa.Text, nullable=False, default="", server_default="")
+
+
+def _blob(name: str) -> sa.Column[bytes]:
+    return sa.Column(name, sa.LargeBinary, nullable=False, default=b"", server_default="")
+
 
 runs = sa.Table(
     "runs",
@@ -32,6 +67,22 @@ runs = sa.Table(
     sa.Column("create_ms", _Big, nullable=False),
     sa.Column("start_ms", _Big),
     sa.Column("end_ms", _Big),
+    # Whom its slots are counted for; higher priority first among the runs of one owner.
+    _text("owner"),
+    sa.Column("priority", sa.Integer, nullable=False, default=0, server_default="0"),
+    # In state waiting: for what.
+    _text("waiting"),
+    # Money in micro-dollars. No budget: no cap. `unknown` and `overrun` are parts of spent.
+    sa.Column("budget_micros", _Big),
+    _number("spent_micros"),
+    _number("reserved_micros"),
+    _number("overrun_micros"),
+    _number("unknown_micros"),
+    _number("ledger_number"),
+    _text("cloned_from"),
+    # Blob of its archive (a JSON of blobs); rows are purged after that.
+    sa.Column("archive", sa.Text),
+    sa.Column("archive_ms", _Big),
     sa.Index("runs_state", "state"),
     sqlite_autoincrement=True,
 )
@@ -56,11 +107,33 @@ stages = sa.Table(
     sa.Column("failed", _Big, nullable=False, default=0),
     sa.Column("skipped", _Big, nullable=False, default=0),
     sa.Column("stopped", _Big, nullable=False, default=0),
-    # Every seq below has been leased at least once, but for the gaps that a restart looks for.
+    # Low-water mark: every seq below has a row, but for those of lanes that have a cursor of their own.
     sa.Column("cursor", _Big, nullable=False, default=0),
     sa.Column("error", sa.Text, nullable=False, default=""),
     sa.Column("start_ms", _Big),
     sa.Column("end_ms", _Big),
+    # penstock.v1.StageRules; the caps are columns, since they change while a run goes on.
+    _blob("rules"),
+    sa.Column("paid", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
+    sa.Column("repeatable", sa.Boolean, nullable=False, default=True, server_default=sa.true()),
+    sa.Column("budget_micros", _Big),
+    sa.Column("item_budget_micros", _Big),
+    _number("spent_micros"),
+    _number("reserved_micros"),
+    _number("overrun_micros"),
+    _number("unknown_micros"),
+    _number("heal_micros"),
+    _number("deferred"),
+    _number("healed"),
+    # Histogram of what its items cost (domain/prices.py), and mean use by dimension.
+    _blob("costs"),
+    _blob("uses"),
+    # Why it will fail once nothing of it runs: nothing new of it starts.
+    _text("failing"),
+    sa.Column("gate_ms", _Big),
+    sa.Column("gate_due_ms", _Big),
+    # The lowest rank given to an item that was moved to the front.
+    _number("first_rank"),
 )
 
 items = sa.Table(
@@ -88,6 +161,24 @@ items = sa.Table(
     sa.Column("result", sa.LargeBinary),
     sa.Column("result_blob", sa.Text),
     sa.Column("result_size", _Big),
+    # Where an operator moved it; none: its seq.
+    sa.Column("rank", _Big),
+    # Its limit keys, sorted, one space between; none: it has none.
+    sa.Column("lane", sa.Text),
+    # Of its lease, or of its next one: domain.states.Mode.
+    sa.Column("mode", sa.Integer, nullable=False, default=1, server_default="1"),
+    sa.Column("heals", sa.Integer, nullable=False, default=0, server_default="0"),
+    sa.Column("healed", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
+    # Of its latest failure.
+    sa.Column("fingerprint", sa.Text),
+    # Of the attempt that runs; and what all its attempts cost, unknown ones at their reservation.
+    _number("reserved_micros"),
+    _number("cost_micros"),
+    # What its lease reserved of rates: JSON, dimension -> amount.
+    sa.Column("uses", sa.Text),
+    # For its next lease: how it failed (heal), what was claimed (confirm); what a deferred attempt saved.
+    sa.Column("context", sa.LargeBinary),
+    sa.Column("saved", sa.LargeBinary),
     sqlite_with_rowid=False,
 )
 # Queries that want these say `settle_number IS NULL` (or IS NOT NULL): that both databases can prove, bound values
@@ -109,6 +200,21 @@ sa.Index(
     sqlite_where=items.c.settle_number.is_not(None),
     postgresql_where=items.c.settle_number.is_not(None),
 )
+sa.Index(
+    "items_failed",
+    items.c.run,
+    items.c.stage,
+    items.c.fingerprint,
+    items.c.seq,
+    sqlite_where=items.c.fingerprint.is_not(None),
+    postgresql_where=items.c.fingerprint.is_not(None),
+)
+sa.Index(
+    "items_due",
+    items.c.due_ms,
+    sqlite_where=items.c.due_ms.is_not(None),
+    postgresql_where=items.c.due_ms.is_not(None),
+)
 
 # Ended attempts that a later one may follow; the latest ended attempt of a settled item is in its row.
 attempts = sa.Table(
@@ -128,6 +234,11 @@ attempts = sa.Table(
     sa.Column("refused_digest", sa.LargeBinary),
     sa.Column("error_kind", sa.Text),
     sa.Column("error", sa.Text),
+    sa.Column("mode", sa.Integer, nullable=False, default=1, server_default="1"),
+    sa.Column("fingerprint", sa.Text),
+    _number("reserved_micros"),
+    # None: nobody told yet; it stands in `spent` at its reservation.
+    sa.Column("cost_micros", _Big, default=0, server_default="0"),
 )
 
 events = sa.Table(
@@ -155,6 +266,7 @@ requests = sa.Table(
     sa.Column("run_id", sa.Text, nullable=False),
     sa.Column("changed", sa.Boolean, nullable=False),
     sa.Column("create_ms", _Big, nullable=False),
+    _blob("answer"),
     sa.Index("requests_create", "create_ms"),
 )
 
@@ -181,4 +293,155 @@ workers = sa.Table(
     sa.Column("pid", sa.Integer),
     sa.Column("pid_start", _Big),
     sa.Column("create_ms", _Big, nullable=False),
+)
+
+# Money, batch by batch: `entries` is a JSON list of [kind, seq, attempt, micros, reserved]; `micros` is their sum.
+ledger = sa.Table(
+    "ledger",
+    metadata,
+    sa.Column("run", _Big, primary_key=True, autoincrement=False),
+    sa.Column("number", _Big, primary_key=True, autoincrement=False),
+    sa.Column("time_ms", _Big, nullable=False),
+    sa.Column("stage", sa.Integer, nullable=False),
+    sa.Column("micros", _Big, nullable=False),
+    sa.Column("entries", sa.LargeBinary, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Limits that an operator declared, and keys that a valve has closed. `valve` is the JSON of domain.valve.Valve.
+limits = sa.Table(
+    "limits",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("concurrency", sa.Integer),
+    sa.Column("rates", sa.LargeBinary, nullable=False),
+    sa.Column("adaptive", sa.Boolean, nullable=False),
+    sa.Column("cooldown_ms", _Big, nullable=False),
+    sa.Column("declared", sa.Boolean, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("closed_until_ms", _Big),
+    sa.Column("valve", sa.LargeBinary, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("change_ms", _Big, nullable=False),
+    # + 1 with every change: the number of its latest event.
+    sa.Column("version", _Big, nullable=False),
+)
+
+limit_events = sa.Table(
+    "limit_events",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("number", _Big, primary_key=True, autoincrement=False),
+    sa.Column("time_ms", _Big, nullable=False),
+    sa.Column("type", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("old_state", sa.Text, nullable=False),
+    sa.Column("new_state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("data", sa.LargeBinary, nullable=False),
+)
+
+# Keys of which one live run has each. Kept with `held` false after its end, so that a reopened run takes them again.
+exclusive_keys = sa.Table(
+    "exclusive_keys",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("run", _Big, nullable=False),
+    sa.Column("held", sa.Boolean, nullable=False),
+)
+
+# Failures of a stage by fingerprint, at most 1,000 a stage; the rest counts as fingerprint `other`.
+failures = sa.Table(
+    "failures",
+    metadata,
+    sa.Column("run", _Big, primary_key=True, autoincrement=False),
+    sa.Column("stage", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("fingerprint", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("count", _Big, nullable=False),
+    sa.Column("seq", _Big, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("first_ms", _Big, nullable=False),
+    sa.Column("last_ms", _Big, nullable=False),
+)
+
+# Items settled in each minute since the epoch; 70 are kept of a run.
+throughput = sa.Table(
+    "throughput",
+    metadata,
+    sa.Column("run", _Big, primary_key=True, autoincrement=False),
+    sa.Column("minute", _Big, primary_key=True, autoincrement=False),
+    sa.Column("settled", _Big, nullable=False),
+)
+
+# What operators do to items, as jobs that survive a restart: `cursor` is the last seq that was looked at.
+actions = sa.Table(
+    "actions",
+    metadata,
+    sa.Column("action_id", sa.Text, primary_key=True),
+    sa.Column("run", _Big, nullable=False),
+    sa.Column("stage", sa.Integer, nullable=False),
+    sa.Column("verb", sa.Text, nullable=False),
+    sa.Column("seqs", sa.LargeBinary, nullable=False),
+    sa.Column("filter", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("cursor", _Big, nullable=False),
+    sa.Column("matched", _Big, nullable=False),
+    sa.Column("changed", _Big, nullable=False),
+    sa.Column("already", _Big, nullable=False),
+    sa.Column("refused", _Big, nullable=False),
+    sa.Column("example", sa.Text, nullable=False),
+    sa.Column("done", sa.Boolean, nullable=False),
+    sa.Column("create_ms", _Big, nullable=False),
+    sa.Index("actions_open", "done"),
+)
+
+# Low-water marks of lanes that are read apart from the rest of their stage.
+lane_cursors = sa.Table(
+    "lane_cursors",
+    metadata,
+    sa.Column("run", _Big, primary_key=True, autoincrement=False),
+    sa.Column("stage", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("lane", sa.Text, primary_key=True),
+    sa.Column("cursor", _Big, nullable=False),
+)
+
+# What an operator says an item of a processor costs.
+prices = sa.Table(
+    "prices",
+    metadata,
+    sa.Column("processor", sa.Text, primary_key=True),
+    sa.Column("micros", _Big, nullable=False),
+    sa.Column("change_ms", _Big, nullable=False),
+)
+
+# What items of a processor version did cost, from stages that have ended.
+costs = sa.Table(
+    "costs",
+    metadata,
+    sa.Column("processor", sa.Text, primary_key=True),
+    sa.Column("version", sa.Text, primary_key=True),
+    sa.Column("histogram", sa.LargeBinary, nullable=False),
+)
+
+switches = sa.Table(
+    "switches",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("change_ms", _Big, nullable=False),
+)
+
+# What one scheduler at a time does: `sweeps`; and `redis`, whose value is the generation of what Redis holds.
+leaders = sa.Table(
+    "leaders",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("holder", sa.Text, nullable=False),
+    sa.Column("value", sa.Text, nullable=False),
+    sa.Column("until_ms", _Big, nullable=False),
 )

@@ -49,6 +49,18 @@ class RunRow:
     create_ms: int
     start_ms: int | None
     end_ms: int | None
+    owner: str = ""
+    priority: int = 0
+    waiting: str = ""
+    budget_micros: int | None = None
+    spent_micros: int = 0
+    reserved_micros: int = 0
+    overrun_micros: int = 0
+    unknown_micros: int = 0
+    ledger_number: int = 0
+    cloned_from: str = ""
+    archive: str | None = None
+    archive_ms: int | None = None
 
 
 @dataclass
@@ -76,12 +88,64 @@ class StageRow:
     error: str
     start_ms: int | None
     end_ms: int | None
+    rules: bytes = b""
+    paid: bool = False
+    repeatable: bool = True
+    budget_micros: int | None = None
+    item_budget_micros: int | None = None
+    spent_micros: int = 0
+    reserved_micros: int = 0
+    overrun_micros: int = 0
+    unknown_micros: int = 0
+    heal_micros: int = 0
+    deferred: int = 0
+    healed: int = 0
+    costs: bytes = b""
+    uses: bytes = b""
+    failing: str = ""
+    gate_ms: int | None = None
+    gate_due_ms: int | None = None
+    first_rank: int = 0
 
 
 RUN_COLUMNS = [runs.c[f.name] for f in fields(RunRow)]
 STAGE_COLUMNS = [stages.c[f.name] for f in fields(StageRow)]
-_RUN_CHANGES = ("state", "epoch", "event_number", "settle_number", "error", "start_ms", "end_ms")
+_RUN_CHANGES = (
+    "state",
+    "epoch",
+    "event_number",
+    "settle_number",
+    "error",
+    "start_ms",
+    "end_ms",
+    "priority",
+    "waiting",
+    "budget_micros",
+    "spent_micros",
+    "reserved_micros",
+    "overrun_micros",
+    "unknown_micros",
+    "ledger_number",
+)
 _STAGE_CHANGES = (
+    "concurrency",
+    "max_tries",
+    "max_run_seconds",
+    "budget_micros",
+    "item_budget_micros",
+    "spent_micros",
+    "reserved_micros",
+    "overrun_micros",
+    "unknown_micros",
+    "heal_micros",
+    "deferred",
+    "healed",
+    "costs",
+    "uses",
+    "failing",
+    "gate_ms",
+    "gate_due_ms",
+    "first_rank",
     "state",
     "running",
     "retry",

@@ -68,11 +68,11 @@ def test_the_words_are_those_of_the_contract(states: type[StrEnum], enum: Any, p
     assert ours == set(enum.keys())
 
 
-def test_a_completed_item_takes_no_event() -> None:
-    assert not [event for state, event in ITEM_TABLE if state is ItemState.COMPLETED]
+def test_a_completed_item_takes_a_rerun_alone() -> None:
+    assert [event for state, event in ITEM_TABLE if state is ItemState.COMPLETED] == [ItemEvent.RERUN]
 
 
-def test_an_ended_run_reopens_only_from_stopped() -> None:
+def test_an_ended_run_goes_on_only_where_somebody_asks_for_it() -> None:
     assert set(RunState) == LIVE_RUNS | ENDED_RUNS
-    reopened = {state for (state, _), new in RUN_TABLE.items() if state in ENDED_RUNS and new in LIVE_RUNS}
-    assert reopened == {RunState.STOPPED}
+    reopened = {event for (state, event), new in RUN_TABLE.items() if state in ENDED_RUNS and new in LIVE_RUNS}
+    assert reopened == {RunEvent.RESUME, RunEvent.REOPEN}

@@ -1,0 +1,44 @@
+"""What a limit is where items are proposed: a bound of leases at once, rates, and a closure. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["LANE_VALVE", "OPEN", "STAGE_VALVE", "LimitState", "RateState", "lane_keys", "lane_of"]
+
+OPEN = 0
+"""`closed_until_ms` of a limit that is open."""
+
+STAGE_VALVE = "stage:{run}:{stage}"
+LANE_VALVE = "lane:{run}:{stage}:{lane}"
+"""Keys that no item names: the valves of a stage and of one of its lanes; `run` is the run's number."""
+
+
+@dataclass(frozen=True)
+class RateState:
+    """A token bucket: `per_minute` flows in, up to `burst`; an item takes `estimate` until its use is known."""
+
+    dimension: str
+    per_minute: float
+    burst: float
+    estimate: float
+
+
+@dataclass(frozen=True)
+class LimitState:
+    """A limit as Redis holds it. concurrency: the least of what was declared and what its valve allows now; None: no
+    bound. closed_until_ms: OPEN, a time, or None: until somebody opens it. A key that ends with `*` is a pattern."""
+
+    key: str
+    concurrency: int | None = None
+    rates: tuple[RateState, ...] = ()
+    closed_until_ms: int | None = OPEN
+
+
+def lane_of(keys: list[str]) -> str:
+    """The lane of an item with these limit keys."""
+    return " ".join(sorted(set(keys)))
+
+
+def lane_keys(lane: str) -> list[str]:
+    return lane.split(" ") if lane else []
