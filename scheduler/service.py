@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
-
-import grpc
 
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.paging import page_position
 from penstock.runtime.plain_text import plain_text
 from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
-from penstock.v1 import scheduler_pb2_grpc
-from scheduler.commands import Answer, Command, Commands
+from scheduler.commands import Commands
 from scheduler.domain.states import ENDED_RUNS, ItemState, RunState
 from scheduler.engine import Engine
 from scheduler.listing import ItemList
+from scheduler.operator_service import OperatorCalls
+from scheduler.run_calls import Context, page_size
 from scheduler.store import reads
 from scheduler.translate import event_message, item_message, item_states, run_message, run_states
 
 __all__ = ["SchedulerService"]
-
-Context = grpc.aio.ServicerContext[Any, Any]
 
 WATCH_COALESCE_SECONDS = 0.1
 WATCH_TICK_SECONDS = 1.0
@@ -31,30 +27,10 @@ EVENT_PAGE = 1_000
 OUTCOME_PAGE = 500
 
 
-def page_size(asked: int, default: int, most: int) -> int:
-    """The size of a page. Raises InvalidInput when negative; more than `most` is `most`."""
-    if asked < 0:
-        raise InvalidInput(f"page_size {asked} is negative; 1 to {most} are possible", code="bad_page_size")
-    return min(asked or default, most)
-
-
-class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
+class SchedulerService(OperatorCalls):
     def __init__(self, commands: Commands, engine: Engine, database: Database, items: ItemList) -> None:
-        self._commands = commands
-        self._engine = engine
-        self._database = database
+        OperatorCalls.__init__(self, engine, database, commands)
         self._items = items
-
-    async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.Run:
-        if not request.plan_id:
-            raise InvalidInput("plan_id is missing: create a plan first", code="plan_id_missing")
-        answer = await self._commands.start(
-            plan_id=plain_text(request.plan_id, "plan_id"),
-            name=plain_text(request.name, "name"),
-            actor=plain_text(request.actor, "actor") or "api",
-            request_id=plain_text(request.request_id, "request_id"),
-        )
-        return await self._run(answer.number)
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.Run:
         return await self._run(await self._find(request.run_id, request.number))
@@ -76,15 +52,6 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
         runs = await asyncio.to_thread(read)
         more = len(runs) > limit
         return pb.ListRunsResponse(runs=runs[:limit], next_page_token=str(runs[limit - 1].number) if more else "")
-
-    async def PauseRun(self, request: pb.RunCommand, context: Context) -> pb.RunCommandResponse:
-        return await self._answer(await self._commands.pause(_command(request)))
-
-    async def ResumeRun(self, request: pb.RunCommand, context: Context) -> pb.RunCommandResponse:
-        return await self._answer(await self._commands.resume(_command(request)))
-
-    async def StopRun(self, request: pb.StopRunRequest, context: Context) -> pb.RunCommandResponse:
-        return await self._answer(await self._commands.stop(_command(request), force=request.force))
 
     async def ListItems(self, request: pb.ListItemsRequest, context: Context) -> pb.ListItemsResponse:
         number = await self._find(request.run_id)
@@ -147,40 +114,10 @@ class SchedulerService(scheduler_pb2_grpc.SchedulerServiceServicer):
             after = items[-1].settle_number
             yield pb.ReadOutcomesResponse(items=items)
 
-    async def _find(self, run_id: str, number: int = 0) -> int:
-        plain_text(run_id, "run_id")
-
-        def read() -> int:
-            with self._database.read() as connection:
-                return reads.find_run(connection, run_id=run_id, number=number)
-
-        return await asyncio.to_thread(read)
-
-    async def _run(self, number: int) -> pb.Run:
-        def read() -> pb.Run:
-            with self._database.read() as connection:
-                return run_message(*reads.load_run(connection, number), self._engine.phases)
-
-        return await asyncio.to_thread(read)
-
     def _events(self, number: int, after: int, types: list[str], limit: int) -> list[pb.Event]:
         with self._database.read() as connection:
             rows = reads.list_events(connection, number, after=after, types=types, limit=limit)
             return [event_message(row) for row in rows]
-
-    async def _answer(self, answer: Answer) -> pb.RunCommandResponse:
-        return pb.RunCommandResponse(run=await self._run(answer.number), changed=answer.changed)
-
-
-def _command(request: pb.RunCommand | pb.StopRunRequest) -> Command:
-    if not request.run_id:
-        raise InvalidInput("run_id is missing", code="run_id_missing")
-    return Command(
-        plain_text(request.run_id, "run_id"),
-        plain_text(request.actor, "actor") or "api",
-        plain_text(request.reason, "reason", most=2_000),
-        plain_text(request.request_id, "request_id"),
-    )
 
 
 _ENDED = {pb.RunState.Value(f"RUN_STATE_{RunState(state).upper()}") for state in ENDED_RUNS}
