@@ -159,11 +159,11 @@ def _force_stop(unit: RunUnit, effects: Effects, command: Command) -> None:
     for stage in unit.stages:
         if stage.state != StageState.RUNNING:
             continue
-        seqs = open_rows(unit.connection, stage.run, stage.stage, ItemState.RUNNING)
-        rows = list(rows_of(unit.connection, stage.run, stage.stage, seqs).values())
+        places = open_rows(unit.connection, stage.run, stage.stage, ItemState.RUNNING)
+        rows = list(rows_of(unit.connection, stage.run, stage.stage, [seq for seq, _, _ in places]).values())
         settle(unit, stage, [_stopped(row, unit.now_ms) for row in rows])
         record_attempts(unit.connection, [_stopped_attempt(stage, row, unit.now_ms) for row in rows])
-        effects.forget.setdefault((stage.run, stage.stage), []).extend(seqs)
+        effects.forget.setdefault((stage.run, stage.stage), []).extend(row.slot for row in rows)
     unit.finish_stop(RunEvent.FORCE_STOP, actor=command.actor, reason=_by(command, "stopped by force"))
 
 

@@ -32,7 +32,7 @@ from scheduler.domain.states import ItemState, RunState
 from scheduler.proposing import Proposer
 from scheduler.ready import Ready, StageKey
 from scheduler.store import leases
-from scheduler.store.effects import Effects
+from scheduler.store.effects import Effects, Place, Slot
 from scheduler.store.endings import Endings, Refusal, Rules
 from scheduler.store.items import rows_of
 from scheduler.translate import refusal_message
@@ -153,7 +153,7 @@ class Engine:
                     ):
                         answer.revoked.append(lease)
                         continue
-                    effects.renew.setdefault((number, batch.stage), []).append(held.seq)
+                    effects.renew.setdefault((number, batch.stage), []).append(row.slot)
                     if not held.begun and state is not RunState.RUNNING:
                         answer.wanted_back.append(lease)
             leases.seen(connection, session, self.now_ms())
@@ -181,18 +181,18 @@ class Engine:
                 leases.seen(connection, session, self.now_ms())
             endings = self._endings(connection, effects)
             count = 0
-            for (run, stage), seqs in leases.session_rows(connection, session.session).items():
-                count += endings.lose(run, stage, seqs, reason=reason, handed_back=handed_back)
+            for (run, stage), slots in leases.session_rows(connection, session.session).items():
+                count += endings.lose(run, stage, slots, reason=reason, handed_back=handed_back)
             leases.end_session(connection, session.session)
             return count
 
         return await self.commits.run(work)
 
-    async def lose(self, key: StageKey, seqs: Sequence[int], reason: str) -> int:
+    async def lose(self, key: StageKey, slots: Sequence[Slot], reason: str) -> int:
         """Ends leases that ran out, and takes up again what was never granted; returns how many still ran."""
 
         def work(connection: sa.Connection, effects: Effects) -> int:
-            return self._endings(connection, effects).lose(*key, seqs, reason=reason)
+            return self._endings(connection, effects).lose(*key, slots, reason=reason)
 
         return await self.commits.run(work)
 
@@ -217,8 +217,12 @@ class Engine:
 
     async def _hand_back(self, proposals: Mapping[StageKey, leases.Offer]) -> None:
         """Makes proposals ready again that no transaction has decided about; a grant refuses those that run."""
-        seqs = {key: [proposal.seq for proposal in offered] for key, (_, offered) in proposals.items()}
-        await self._apply([Effects(forget=seqs, ready=seqs)])
+        effects = Effects()
+        for key, offer in proposals.items():
+            effects.forget[key] = [(p.seq, p.lane) for p in offer.proposals]
+            effects.ready[key] = [p.place for p in offer.proposals]
+            effects.unused((p.lane for p in offer.proposals), offer.uses)
+        await self._apply([effects])
 
     @dataclass(frozen=True)
     class _Answer:
@@ -249,8 +253,10 @@ class Engine:
             if request.max_leases and before == request.grant_number:
                 batches = leases.granted_again(connection, session.session, request.grant_number)
             if batches or generation != self._ready.generation or not self.granting:
-                for key, (_, offered) in proposals.items():
-                    leases.give_back(connection, effects, key, [p.seq for p in offered], startable=True)
+                for key, offer in proposals.items():
+                    slots = [(p.seq, p.lane) for p in offer.proposals]
+                    effects.unused((p.lane for p in offer.proposals), offer.uses)
+                    leases.give_back(connection, effects, key, slots, startable=True)
             elif proposals:
                 batches = leases.grant_batches(connection, effects, session, request.grant_number, proposals, now)
             return Engine._Answer([batch for batch in batches if batch.granted], refused)
@@ -272,25 +278,27 @@ class Engine:
 
     async def _apply(self, effects: list[Effects]) -> None:
         """Carries out what committed transactions mean for Redis, windows and watchers. Never raises."""
-        forget: dict[StageKey, list[int]] = {}
-        ready: dict[StageKey, list[int]] = {}
-        renew: dict[StageKey, list[int]] = {}
+        forget: dict[StageKey, list[Slot]] = {}
+        ready: dict[StageKey, list[Place]] = {}
+        renew: dict[StageKey, list[Slot]] = {}
         changed: set[int] = set()
         moved: set[int] = set()
         rebuild = None
         for effect in effects:
             rebuild = effect.rebuild if effect.rebuild is not None else rebuild
-            for target, source in ((forget, effect.forget), (ready, effect.ready), (renew, effect.renew)):
-                for key, seqs in source.items():
-                    target.setdefault(key, []).extend(seqs)
+            for target, source in ((forget, effect.forget), (renew, effect.renew)):
+                for key, slots in source.items():
+                    target.setdefault(key, []).extend(slots)
+            for key, places in effect.ready.items():
+                ready.setdefault(key, []).extend(places)
             changed |= effect.changed
             moved |= effect.moved
-        for key, seqs in forget.items():
+        for key, slots in forget.items():
             if key in renew:
                 # What one call of the group ends, another's renewal does not revive.
-                ended = set(seqs)
-                renew[key] = [seq for seq in renew[key] if seq not in ended]
-        ready = {key: seqs for key, seqs in ready.items() if seqs and key in self._windows.stages}
+                ended = set(slots)
+                renew[key] = [slot for slot in renew[key] if slot not in ended]
+        ready = {key: places for key, places in ready.items() if places and key in self._windows.stages}
         expiry_ms = self.now_ms() + self.term_ms
         try:
             if rebuild is not None:
@@ -299,8 +307,8 @@ class Engine:
                 await self._ready.apply(forget=forget, ready=ready, renew=renew, expiry_ms=expiry_ms)
         except Unavailable as error:
             self.redis_lost(error.message)
-        for key, seqs in ready.items():
-            self._windows.returned(key, len(seqs))
+        for key, places in ready.items():
+            self._windows.returned(key, len(places))
         if moved:
             self._moved |= moved
             self._move.set()
@@ -340,7 +348,7 @@ class Engine:
         # what is reported after it is forgotten after it.
         self._ready.generation = self._new_id("generation")
 
-        def work(connection: sa.Connection, effects: Effects) -> dict[StageKey, list[int]]:
+        def work(connection: sa.Connection, effects: Effects) -> dict[StageKey, list[Slot]]:
             effects.rebuild = leases.all_running(connection)
             return effects.rebuild
 
@@ -352,7 +360,7 @@ class Engine:
         await self._windows.reopen_all()
         metrics.REDIS_REBUILDS.inc()
         self.granting = not self._lost.is_set()
-        log.info("leases were rebuilt", leased=sum(len(seqs) for seqs in leased.values()))
+        log.info("leases were rebuilt", leased=sum(len(slots) for slots in leased.values()))
         self.wake()
 
     async def follow(self) -> None:

@@ -79,11 +79,12 @@ class Proposer:
                     await self._windows.read_missing(stage, missing)
                 except PenstockError as error:
                     log.warning("items can't be read from the plan now", run_id=stage.run_id, error=error.message)
-                    await self._hand_back({stage.key: (stage.epoch, [Proposal(seq, "", "") for seq in missing])})
+                    await self._hand_back({stage.key: Offer(stage.epoch, [Proposal(seq, "", "") for seq in missing])})
                     await asyncio.sleep(UNREADABLE_SECONDS)
                     absent = set(missing)
                     seqs = [seq for seq in seqs if seq not in absent]
             if seqs:
-                offered = [Proposal(seq, stage.items[seq].key, stage.items[seq].group) for seq in seqs]
-                proposals[stage.key] = stage.epoch, offered
+                items = [stage.items[seq] for seq in seqs]
+                offered = [Proposal(item.seq, item.key, item.group, item.lane) for item in items]
+                proposals[stage.key] = Offer(stage.epoch, offered)
         return proposals

@@ -21,11 +21,9 @@ import redis.asyncio
 import redis.exceptions
 
 from penstock.runtime.errors import InvalidInput, Unavailable
+from scheduler.store.effects import Place, Slot, StageKey
 
 __all__ = ["Lost", "Proposed", "Ready", "StageKey"]
-
-StageKey = tuple[int, int]
-"""(run number, stage)."""
 
 CALL_SECONDS = 3.0
 
@@ -101,64 +99,65 @@ class Ready:
             for (stage, _), (left, *seqs) in zip(stages, answer, strict=True)
         }
 
-    async def feed(self, stage: StageKey, seqs: Sequence[int]) -> None:
-        """Makes these seqs ready at their rank."""
-        if seqs:
+    async def feed(self, stage: StageKey, places: Sequence[Place]) -> None:
+        """Makes these items ready at their rank."""
+        if places:
             with _translated():
-                await self._apply(keys=[self._key("ready", stage)], args=["ready", 0, _ranges(seqs)])
+                await self._apply(keys=[self._key("ready", stage)], args=["ready", 0, _ranges(places)])
 
     async def apply(
         self,
         *,
-        forget: Mapping[StageKey, Sequence[int]],
-        ready: Mapping[StageKey, Sequence[int]],
-        renew: Mapping[StageKey, Sequence[int]],
+        forget: Mapping[StageKey, Sequence[Slot]],
+        ready: Mapping[StageKey, Sequence[Place]],
+        renew: Mapping[StageKey, Sequence[Slot]],
         expiry_ms: int,
     ) -> None:
         """After a commit: lets leases go, makes what returned ready again, extends what is held; in one call."""
         keys = []
         arguments: list[str | int] = []
+        changes: tuple[tuple[str, str, Mapping[StageKey, Sequence[Slot | Place]]], ...]
         changes = (("leases", "forget", forget), ("ready", "ready", ready), ("leases", "renew", renew))
         for kind, action, stages in changes:
-            for stage, seqs in stages.items():
-                if seqs:
+            for stage, slots in stages.items():
+                if slots:
                     keys.append(self._key(kind, stage))
-                    arguments += [action, expiry_ms, _ranges(seqs)]
+                    arguments += [action, expiry_ms, _ranges(slots)]
         if keys:
             with _translated():
                 await self._apply(keys=keys, args=arguments)
 
-    async def expired(self, stages: Sequence[StageKey], now_ms: int, limit: int) -> dict[StageKey, list[int]]:
-        """Seqs whose lease has run out, at most `limit` a stage."""
+    async def expired(self, stages: Sequence[StageKey], now_ms: int, limit: int) -> dict[StageKey, list[Slot]]:
+        """Leases that have run out, at most `limit` a stage."""
         pipeline = self._redis.pipeline(transaction=False)
         for stage in stages:
             pipeline.zrangebyscore(self._key("leases", stage), "-inf", now_ms, start=0, num=limit)
         with _translated():
             answers = await pipeline.execute()
-        return {stage: [int(seq) for seq in seqs] for stage, seqs in zip(stages, answers, strict=True) if seqs}
+        return {stage: [(int(seq), "") for seq in seqs] for stage, seqs in zip(stages, answers, strict=True) if seqs}
 
-    async def unknown(self, stage: StageKey, seqs: Sequence[int]) -> list[int]:
+    async def unknown(self, stage: StageKey, slots: Sequence[Slot]) -> list[Slot]:
         """Which of these have no lease here."""
-        if not seqs:
+        if not slots:
             return []
         with _translated():
-            scores = await self._redis.zmscore(self._key("leases", stage), [str(seq) for seq in seqs])
-        return [seq for seq, score in zip(seqs, scores, strict=True) if score is None]
+            scores = await self._redis.zmscore(self._key("leases", stage), [str(seq) for seq, _ in slots])
+        return [slot for slot, score in zip(slots, scores, strict=True) if score is None]
 
     async def drop(self, stage: StageKey) -> None:
         """Forgets what is ready of a stage that gives out nothing now; its leases go one by one."""
         with _translated():
             await self._redis.delete(self._key("ready", stage))
 
-    async def rebuild(self, generation: str, leased: Mapping[StageKey, Sequence[int]], expiry_ms: int) -> None:
+    async def rebuild(self, generation: str, leased: Mapping[StageKey, Sequence[Slot]], expiry_ms: int) -> None:
         """Replaces everything: empty ready sets, these leases until `expiry_ms`, and, last, the generation."""
         with _translated():
             stale = [key async for key in self._redis.scan_iter(match=f"{self._prefix}:*", count=1000)]
             pipeline = self._redis.pipeline(transaction=True)
             if stale:
                 pipeline.delete(*stale)
-            for stage, seqs in leased.items():
-                held: dict[str, float] = {str(seq): expiry_ms for seq in seqs}
+            for stage, slots in leased.items():
+                held: dict[str, float] = {str(seq): expiry_ms for seq, _ in slots}
                 if held:
                     pipeline.zadd(self._key("leases", stage), held)
             pipeline.set(f"{self._prefix}:generation", generation)
@@ -169,11 +168,11 @@ class Ready:
         await self._redis.aclose()
 
 
-def _ranges(seqs: Iterable[int]) -> str:
+def _ranges(slots: Iterable[Slot | Place]) -> str:
     """Seqs as `first-last` ranges: windows are mostly contiguous, and one short argument costs less than thousands."""
     parts: list[str] = []
     first = last = -1
-    for seq in sorted(seqs):
+    for seq in sorted(slot[0] for slot in slots):
         if seq == last + 1 and last >= 0:
             last = seq
             continue

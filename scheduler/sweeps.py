@@ -20,7 +20,7 @@ from scheduler.domain.states import ItemState
 from scheduler.engine import Engine
 from scheduler.ready import Ready, StageKey
 from scheduler.store import leases
-from scheduler.store.effects import Effects
+from scheduler.store.effects import Effects, Slot
 from scheduler.store.items import rows_of
 from scheduler.store.schema import requests, sessions
 from scheduler.windows import Windows
@@ -90,28 +90,28 @@ class Sweeps:
         if self._note_gap():
             return 0
         count = 0
-        for key, seqs in found.items():
-            lost = await self._engine.lose(key, seqs, "the lease ran out: its worker gave no sign for a whole term")
+        for key, slots in found.items():
+            lost = await self._engine.lose(key, slots, "the lease ran out: its worker gave no sign for a whole term")
             count += lost
-            log.info("leases ran out", run=key[0], stage=key[1], leases=len(seqs), lost=lost)
+            log.info("leases ran out", run=key[0], stage=key[1], leases=len(slots), lost=lost)
         metrics.SWEEP_ITEMS.labels("expired").inc(count)
         return count
 
     async def adopted(self) -> int:
         """Gives running rows that Redis does not know a lease for a term."""
         count = 0
-        for key, seqs in (await asyncio.to_thread(self._running)).items():
-            for first in range(0, len(seqs), LIMIT):
-                unknown = await self._ready.unknown(key, seqs[first : first + LIMIT])
+        for key, slots in (await asyncio.to_thread(self._running)).items():
+            for first in range(0, len(slots), LIMIT):
+                unknown = await self._ready.unknown(key, slots[first : first + LIMIT])
                 if unknown:
                     count += await self._adopt(key, unknown)
         metrics.SWEEP_ITEMS.labels("adopted").inc(count)
         return count
 
-    async def _adopt(self, key: StageKey, unknown: list[int]) -> int:
+    async def _adopt(self, key: StageKey, unknown: list[Slot]) -> int:
         def work(connection: sa.Connection, effects: Effects) -> int:
-            rows = rows_of(connection, *key, unknown)
-            effects.renew[key] = [seq for seq, row in rows.items() if row.state == ItemState.RUNNING]
+            rows = rows_of(connection, *key, [seq for seq, _ in unknown])
+            effects.renew[key] = [row.slot for row in rows.values() if row.state == ItemState.RUNNING]
             return len(effects.renew[key])
 
         return await self._engine.commits.run(work)
@@ -136,6 +136,6 @@ class Sweeps:
         with self._database.read() as connection:
             return leases.running_stages(connection)
 
-    def _running(self) -> dict[StageKey, list[int]]:
+    def _running(self) -> dict[StageKey, list[Slot]]:
         with self._database.read() as connection:
             return leases.all_running(connection)

@@ -23,6 +23,7 @@ from penstock.v1 import common_pb2
 from scheduler.domain.states import ItemState, RunState, StageState
 from scheduler.plans import Plans
 from scheduler.ready import Ready, StageKey
+from scheduler.store.effects import Place
 from scheduler.store.leases import due_rows, gaps, open_rows
 from scheduler.store.schema import runs, stages
 from scheduler.store.unit import STAGE_COLUMNS, StageRow
@@ -126,11 +127,11 @@ class Windows:
         with self._database.read() as connection:
             return [(row[0], row[1], row[2], StageRow(*row[3:])) for row in connection.execute(query)]
 
-    def _below_cursor(self, row: StageRow) -> list[int]:
+    def _below_cursor(self, row: StageRow) -> list[Place]:
         with self._database.read() as connection:
-            return gaps(connection, row.run, row.stage, row.cursor) + open_rows(
-                connection, row.run, row.stage, ItemState.QUEUED
-            )
+            lost = gaps(connection, row.run, row.stage, row.cursor)
+            queued = open_rows(connection, row.run, row.stage, ItemState.QUEUED)
+            return [(seq, "", seq) for seq in lost] + queued
 
     def took(self, stage: OpenStage, seqs: list[int], left: int) -> list[int]:
         """Notes that these were proposed and how many are ready still; answers those whose items are not here."""
@@ -193,7 +194,7 @@ class Windows:
                 if item.seq not in stage.items:
                     stage.items[item.seq] = item
                     self._bytes += len(item.payload)
-            await self._ready.feed(stage.key, [item.seq for item in window.items])
+            await self._ready.feed(stage.key, [(item.seq, item.lane, item.seq) for item in window.items])
             stage.ready += len(window.items)
             if window.items:
                 stage.after_seq = window.items[-1].seq
@@ -203,18 +204,18 @@ class Windows:
     async def feed_due(self, now_ms: int) -> int:
         """Makes items ready whose back-off is over; returns how many."""
         count = 0
-        for key, seqs in (await asyncio.to_thread(self._due, now_ms)).items():
+        for key, places in (await asyncio.to_thread(self._due, now_ms)).items():
             stage = self.stages.get(key)
-            fresh = [seq for seq in seqs if seq not in stage.fed_due] if stage else []
+            fresh = [place for place in places if place[0] not in stage.fed_due] if stage else []
             if stage and fresh:
                 await self._ready.feed(key, fresh)
-                stage.fed_due.update(fresh)
+                stage.fed_due.update(seq for seq, _, _ in fresh)
                 stage.ready += len(fresh)
                 count += len(fresh)
         if count:
             self.fed.set()
         return count
 
-    def _due(self, now_ms: int) -> dict[StageKey, list[int]]:
+    def _due(self, now_ms: int) -> dict[StageKey, list[Place]]:
         with self._database.read() as connection:
             return due_rows(connection, now_ms, DUE_LIMIT)

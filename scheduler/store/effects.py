@@ -2,20 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-__all__ = ["Effects"]
+import orjson
+
+from scheduler.domain.limits import LimitState
+
+__all__ = ["Effects", "Place", "Slot", "StageKey"]
+
+StageKey = tuple[int, int]
+"""(run number, stage)."""
+
+Slot = tuple[int, str]
+"""(seq, lane): what a lease holds."""
+
+Place = tuple[int, str, int]
+"""(seq, lane, rank): what is ready, and where in the order."""
 
 
 @dataclass
 class Effects:
-    """`forget`, `ready` and `renew` are (run, stage) -> seqs whose lease is let go, that are startable again, whose
-    lease is extended. `changed`: numbers of runs whose state, stage or counters changed; `moved`: of these, the ones
-    whose states changed. `rebuild`: all leases there are, when Redis is to be made anew from them."""
+    """`forget`, `ready` and `renew`: by stage, leases that are let go, items that are startable again, leases that are
+    extended. `used`: by lane, how much more than estimated (less: negative) was used of each dimension of its rates.
+    `limits`: what became of limits; None: the limit is gone. `changed`: numbers of runs whose state, stage or counters
+    changed; `moved`: of these, the ones whose states, caps or concurrency changed. `rebuild`: all leases there are,
+    when Redis is to be made anew from them."""
 
-    forget: dict[tuple[int, int], list[int]] = field(default_factory=dict)
-    ready: dict[tuple[int, int], list[int]] = field(default_factory=dict)
-    renew: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    forget: dict[StageKey, list[Slot]] = field(default_factory=dict)
+    ready: dict[StageKey, list[Place]] = field(default_factory=dict)
+    renew: dict[StageKey, list[Slot]] = field(default_factory=dict)
+    used: dict[str, dict[str, float]] = field(default_factory=dict)
+    limits: dict[str, LimitState | None] = field(default_factory=dict)
     changed: set[int] = field(default_factory=set)
     moved: set[int] = field(default_factory=set)
-    rebuild: dict[tuple[int, int], list[int]] | None = None
+    rebuild: dict[StageKey, list[Slot]] | None = None
+
+    def use(self, lane: str, more: Mapping[str, float]) -> None:
+        """Notes that a lease of this lane used so much more than was estimated."""
+        if lane:
+            sums = self.used.setdefault(lane, {})
+            for dimension, amount in more.items():
+                if amount:
+                    sums[dimension] = sums.get(dimension, 0.0) + amount
+
+    def unused(self, lanes: Iterable[str], uses: str) -> None:
+        """Notes that leases of these lanes used nothing of what was reserved for each (`uses`: JSON, "": nothing)."""
+        if uses:
+            nothing = {dimension: -amount for dimension, amount in orjson.loads(uses).items()}
+            for lane in lanes:
+                self.use(lane, nothing)

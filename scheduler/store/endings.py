@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler.domain.outcomes import Backoff, Ended, Ending, decide
 from scheduler.domain.states import ItemState, RunState, StageState
-from scheduler.store.effects import Effects
+from scheduler.store.effects import Effects, Slot
 from scheduler.store.items import ItemRow, Settled, record_attempts, rows_of, settle
 from scheduler.store.leases import give_back
 from scheduler.store.schema import attempts, runs
@@ -93,7 +93,7 @@ class Endings:
                 self._finish(unit)
         return refused
 
-    def lose(self, number: int, stage: int, seqs: Sequence[int], *, reason: str, handed_back: bool = False) -> int:
+    def lose(self, number: int, stage: int, slots: Sequence[Slot], *, reason: str, handed_back: bool = False) -> int:
         """Ends the running attempts of these items as lost with their worker; returns how many. What the worker
         hands back, or had not begun as far as it said, costs no try. What was proposed and never granted is ready
         again."""
@@ -101,14 +101,15 @@ class Endings:
         if unit is None:
             return 0
         row = unit.stages[stage]
+        seqs = [seq for seq, _ in slots]
         found = [r for r in rows_of(self.connection, number, stage, seqs).values() if r.state == ItemState.RUNNING]
         run_id = unit.run.run_id
         ended = [(r, _how(self.begun.has(r.session, (run_id, stage, r.seq, r.attempt)), handed_back)) for r in found]
         self._end_lost(unit, row, ended, reason)
         lost = {r.seq for r in found}
-        self.effects.forget.setdefault((number, stage), []).extend(lost)
+        self.effects.forget.setdefault((number, stage), []).extend(r.slot for r in found)
         startable = unit.run.state == RunState.RUNNING and row.state == StageState.RUNNING
-        others = [seq for seq in seqs if seq not in lost]
+        others = [slot for slot in slots if slot[0] not in lost]
         give_back(self.connection, self.effects, (number, stage), others, startable=startable)
         self._finish(unit)
         return len(found)
@@ -141,8 +142,10 @@ class Endings:
         settle(unit, stage, list(settled.values()))
         record_attempts(self.connection, kept)
         key = (unit.run.number, stage.stage)
-        self.effects.forget.setdefault(key, []).extend(settled)
-        self.effects.ready.setdefault(key, []).extend(s.seq for s in settled.values() if s.state == ItemState.QUEUED)
+        self.effects.forget.setdefault(key, []).extend(rows[seq].slot for seq in settled)
+        self.effects.ready.setdefault(key, []).extend(
+            rows[seq].place for seq, s in settled.items() if s.state == ItemState.QUEUED
+        )
         return refused
 
     def _settled(
@@ -257,6 +260,7 @@ class Endings:
     def _end_lost(self, unit: RunUnit, stage: StageRow, ended: list[tuple[ItemRow, Ended]], reason: str) -> None:
         settled = []
         kept = []
+        places = {row.seq: row.place for row, _ in ended}
         for row, how in ended:
             decision = decide(
                 Ending(
@@ -302,7 +306,7 @@ class Endings:
         settle(unit, stage, settled)
         record_attempts(self.connection, kept)
         self.effects.ready.setdefault((unit.run.number, stage.stage), []).extend(
-            s.seq for s in settled if s.state == ItemState.QUEUED
+            places[s.seq] for s in settled if s.state == ItemState.QUEUED
         )
 
     def _attempt(

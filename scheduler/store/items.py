@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from scheduler.domain.outcomes import ALONE
 from scheduler.domain.states import ItemState
+from scheduler.store.effects import Place, Slot
 from scheduler.store.schema import attempts
 from scheduler.store.unit import RunUnit, StageRow
 
@@ -37,6 +38,12 @@ class Proposal:
     seq: int
     key: str
     group: str
+    lane: str = ""
+    rank: int | None = None
+
+    @property
+    def place(self) -> Place:
+        return self.seq, self.lane, self.seq if self.rank is None else self.rank
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,17 @@ class ItemRow:
     grant_number: int
     start_ms: int | None
     digest: bytes | None
+    lane: str
+    rank: int | None
+    uses: str | None
+
+    @property
+    def slot(self) -> Slot:
+        return self.seq, self.lane
+
+    @property
+    def place(self) -> Place:
+        return self.seq, self.lane, self.seq if self.rank is None else self.rank
 
 
 @dataclass(frozen=True)
@@ -86,29 +104,31 @@ class Settled:
 _GRANT_TAIL = """
 ON CONFLICT (run, stage, seq) DO UPDATE SET was = items.state, state = 'running', attempt = items.attempt + 1,
   session = excluded.session, grant_number = excluded.grant_number, start_ms = excluded.start_ms, end_ms = NULL,
-  due_ms = NULL, error_kind = NULL, error = NULL, digest = NULL
-WHERE items.state IN ('queued', 'retry')
+  due_ms = NULL, error_kind = NULL, error = NULL, digest = NULL, uses = excluded.uses
+WHERE items.state IN ('queued', 'retry', 'deferred')
 RETURNING seq, attempt, tries, suspect, was
 """
 _GRANT_HEAD = """
-INSERT INTO items (run, stage, seq, key, grp, state, attempt, tries, suspect, session, grant_number, start_ms)
+INSERT INTO items (run, stage, seq, key, grp, state, attempt, tries, suspect, session, grant_number, start_ms, uses,
+  lane, rank)
 """
 _GRANT_SQLITE = sa.text(
     _GRANT_HEAD
-    + """SELECT :run, :stage, value ->> 0, value ->> 1, value ->> 2, 'running', 1, 0, 0, :session, :grant, :now
-FROM json_each(:rows) WHERE true"""
+    + """SELECT :run, :stage, value ->> 0, value ->> 1, value ->> 2, 'running', 1, 0, 0, :session, :grant, :now, :uses,
+  value ->> 3, value ->> 4 FROM json_each(:rows) WHERE true"""
     + _GRANT_TAIL
 )
 _GRANT_POSTGRESQL = sa.text(
     _GRANT_HEAD
-    + """SELECT :run, :stage, v.seq, v.key, v.grp, 'running', 1, 0, 0, :session, :grant, :now
-FROM unnest(CAST(:seqs AS bigint[]), CAST(:keys AS text[]), CAST(:groups AS text[])) AS v(seq, key, grp)"""
+    + """SELECT :run, :stage, v.seq, v.key, v.grp, 'running', 1, 0, 0, :session, :grant, :now, :uses, v.lane, v.rank
+FROM unnest(CAST(:seqs AS bigint[]), CAST(:keys AS text[]), CAST(:groups AS text[]), CAST(:lanes AS text[]),
+  CAST(:ranks AS bigint[])) AS v(seq, key, grp, lane, rank)"""
     + _GRANT_TAIL
 )
 
 
 def grant(
-    unit: RunUnit, stage: StageRow, proposals: Sequence[Proposal], *, session: str, grant_number: int
+    unit: RunUnit, stage: StageRow, proposals: Sequence[Proposal], *, session: str, grant_number: int, uses: str
 ) -> list[Granted]:
     """Leases what is startable; moves the stage's counters and cursor. What is not in the answer was refused."""
     common = {
@@ -117,9 +137,10 @@ def grant(
         "session": session,
         "grant": grant_number,
         "now": unit.now_ms,
+        "uses": uses or None,
     }
     if unit.connection.dialect.name == "sqlite":
-        rows = orjson.dumps([(p.seq, p.key, p.group) for p in proposals]).decode()
+        rows = orjson.dumps([(p.seq, p.key, p.group, p.lane or None, p.rank) for p in proposals]).decode()
         result = unit.connection.execute(_GRANT_SQLITE, {**common, "rows": rows})
     else:
         result = unit.connection.execute(
@@ -129,6 +150,8 @@ def grant(
                 "seqs": [p.seq for p in proposals],
                 "keys": [p.key for p in proposals],
                 "groups": [p.group for p in proposals],
+                "lanes": [p.lane or None for p in proposals],
+                "ranks": [p.rank for p in proposals],
             },
         )
     granted = []
@@ -138,16 +161,22 @@ def grant(
         highest = max(highest, seq)
         if was == ItemState.RETRY:
             stage.retry -= 1
+        elif was == ItemState.DEFERRED:
+            stage.deferred -= 1
     stage.running += len(granted)
     stage.cursor = highest + 1
     granted.sort(key=lambda g: g.seq)
     return granted
 
 
-_ROWS = "SELECT seq, state, attempt, tries, suspect, session, grant_number, start_ms, digest FROM items "
-_ROWS_SQLITE = sa.text(_ROWS + "WHERE run = :run AND stage = :stage AND seq IN (SELECT value FROM json_each(:seqs))")
+_ROW = "{0}seq, {0}state, {0}attempt, {0}tries, {0}suspect, {0}session, {0}grant_number, {0}start_ms, {0}digest, "
+_ROW += "coalesce({0}lane, ''), {0}rank, {0}uses"
+_ROWS_SQLITE = sa.text(
+    f"SELECT {_ROW.format('')} FROM items "
+    "WHERE run = :run AND stage = :stage AND seq IN (SELECT value FROM json_each(:seqs))"
+)
 _ROWS_POSTGRESQL = sa.text(
-    "SELECT i.seq, i.state, i.attempt, i.tries, i.suspect, i.session, i.grant_number, i.start_ms, i.digest "
+    f"SELECT {_ROW.format('i.')} "
     "FROM unnest(CAST(:seqs AS bigint[])) AS v(seq) CROSS JOIN LATERAL "
     "(SELECT * FROM items WHERE run = :run AND stage = :stage AND seq = v.seq OFFSET 0) AS i"
 )

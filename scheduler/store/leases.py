@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from penstock.runtime.errors import Conflict, InvalidInput
 from scheduler.domain.outcomes import ALONE
 from scheduler.domain.states import STARTABLE_ITEMS, ItemState, RunState, StageState
-from scheduler.store.effects import Effects
+from scheduler.store.effects import Effects, Place, Slot, StageKey
 from scheduler.store.items import Granted, Proposal, grant, rows_of
 from scheduler.store.schema import items, runs, sessions, stages
 from scheduler.store.unit import StageRow, lock
@@ -37,6 +37,8 @@ __all__ = [
 ]
 
 _RUNNING = sa.and_(items.c.state == ItemState.RUNNING, items.c.settle_number.is_(None))
+_LANE = sa.func.coalesce(items.c.lane, "")
+_RANK = sa.func.coalesce(items.c.rank, items.c.seq)
 # From the few open stages to their open items by index, never through all items.
 _OPEN_STAGES = stages.join(
     items,
@@ -53,8 +55,14 @@ class Session:
     worker_class: str
 
 
-Offer = tuple[int, Sequence[Proposal]]
-"""What Redis proposes of a stage, and the run's epoch in which its window was opened."""
+@dataclass(frozen=True)
+class Offer:
+    """What Redis proposes of a stage, in order of rank. epoch: of the run when the stage's window was opened; uses:
+    JSON of what was reserved for each item of the rates of its lane, by dimension ("": nothing)."""
+
+    epoch: int
+    proposals: Sequence[Proposal]
+    uses: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,7 @@ def grant_batches(
     effects: Effects,
     session: Session,
     grant_number: int,
-    proposals: Mapping[tuple[int, int], Offer],
+    proposals: Mapping[StageKey, Offer],
     now_ms: int,
 ) -> list[GrantedBatch]:
     """Grants what SQL allows of what Redis proposed. What is refused but still startable goes back at its rank.
@@ -111,21 +119,25 @@ def grant_batches(
     batches = []
     for number in sorted({run for run, _ in proposals}):
         unit = lock(connection, number, now_ms)
-        for (run, index), (epoch, wanted) in proposals.items():
+        for (run, index), offer in proposals.items():
             if run != number:
                 continue
+            wanted = offer.proposals
             granted: list[Granted] = []
             startable = False
-            if unit is not None and unit.run.state == RunState.RUNNING and unit.run.epoch == epoch:
+            if unit is not None and unit.run.state == RunState.RUNNING and unit.run.epoch == offer.epoch:
                 stage = unit.stages[index]
                 room = stage.concurrency - stage.running
                 startable = stage.state == StageState.RUNNING
                 if startable and room > 0:
-                    granted = grant(unit, stage, wanted[:room], session=session.session, grant_number=grant_number)
+                    granted = grant(
+                        unit, stage, wanted[:room], session=session.session, grant_number=grant_number, uses=offer.uses
+                    )
                     batches.append(GrantedBatch(unit.run.run_id, unit.run.plan_id, stage, granted))
             taken = {g.seq for g in granted}
-            left = [p.seq for p in wanted if p.seq not in taken]
+            left = [(p.seq, p.lane) for p in wanted if p.seq not in taken]
             if left:
+                effects.unused((lane for _, lane in left), offer.uses)
                 give_back(connection, effects, (run, index), left, startable=startable)
         if unit is not None:
             unit.flush()
@@ -134,16 +146,18 @@ def grant_batches(
 
 
 def give_back(
-    connection: sa.Connection, effects: Effects, stage: tuple[int, int], seqs: Sequence[int], *, startable: bool
+    connection: sa.Connection, effects: Effects, stage: StageKey, slots: Sequence[Slot], *, startable: bool
 ) -> None:
     """Proposals that reached no grant: one that runs keeps its lease, one that is settled is forgotten, the others are
     ready again. A run that takes nothing now is fed anew when it does."""
-    rows = rows_of(connection, *stage, seqs)
-    free = [seq for seq in seqs if seq not in rows or rows[seq].state != ItemState.RUNNING]
+    rows = rows_of(connection, *stage, [seq for seq, _ in slots])
+    free = [slot for slot in slots if slot[0] not in rows or rows[slot[0]].state != ItemState.RUNNING]
     effects.forget.setdefault(stage, []).extend(free)
     if startable:
         effects.ready.setdefault(stage, []).extend(
-            seq for seq in free if seq not in rows or rows[seq].state in STARTABLE_ITEMS
+            rows[seq].place if seq in rows else (seq, lane, seq)
+            for seq, lane in free
+            if seq not in rows or rows[seq].state in STARTABLE_ITEMS
         )
 
 
@@ -172,56 +186,60 @@ def run_of(connection: sa.Connection, run_id: str) -> tuple[int, RunState] | Non
     return None if row is None else (row[0], RunState(row[1]))
 
 
-def session_rows(connection: sa.Connection, session: str) -> dict[tuple[int, int], list[int]]:
-    """What a session holds: (run, stage) -> seqs."""
+def session_rows(connection: sa.Connection, session: str) -> dict[StageKey, list[Slot]]:
+    """What a session holds."""
     query = (
-        sa.select(items.c.run, items.c.stage, items.c.seq)
+        sa.select(items.c.run, items.c.stage, items.c.seq, _LANE)
         .select_from(_OPEN_STAGES)
         .where(_RUNNING, items.c.session == session)
     )
-    found: dict[tuple[int, int], list[int]] = {}
-    for run, stage, seq in connection.execute(query):
-        found.setdefault((run, stage), []).append(seq)
+    found: dict[StageKey, list[Slot]] = {}
+    for run, stage, seq, lane in connection.execute(query):
+        found.setdefault((run, stage), []).append((seq, lane))
     return found
 
 
-def all_running(connection: sa.Connection) -> dict[tuple[int, int], list[int]]:
-    """Everything that runs: (run, stage) -> seqs."""
-    query = sa.select(items.c.run, items.c.stage, items.c.seq).select_from(_OPEN_STAGES).where(_RUNNING)
-    found: dict[tuple[int, int], list[int]] = {}
-    for run, stage, seq in connection.execute(query):
-        found.setdefault((run, stage), []).append(seq)
+def all_running(connection: sa.Connection) -> dict[StageKey, list[Slot]]:
+    """Everything that runs."""
+    query = sa.select(items.c.run, items.c.stage, items.c.seq, _LANE).select_from(_OPEN_STAGES).where(_RUNNING)
+    found: dict[StageKey, list[Slot]] = {}
+    for run, stage, seq, lane in connection.execute(query):
+        found.setdefault((run, stage), []).append((seq, lane))
     return found
 
 
-def open_rows(connection: sa.Connection, run: int, stage: int, state: ItemState) -> list[int]:
-    """Every seq of a stage whose row is in this (unsettled) state, in order."""
+def open_rows(connection: sa.Connection, run: int, stage: int, state: ItemState) -> list[Place]:
+    """Every item of a stage whose row is in this (unsettled) state, in order of seq."""
     query = (
-        sa.select(items.c.seq)
+        sa.select(items.c.seq, _LANE, _RANK)
         .where(items.c.run == run, items.c.stage == stage, items.c.state == state, items.c.settle_number.is_(None))
         .order_by(items.c.seq)
     )
-    return list(connection.execute(query).scalars())
+    return [(seq, lane, rank) for seq, lane, rank in connection.execute(query)]
 
 
-def running_stages(connection: sa.Connection) -> list[tuple[int, int]]:
+def running_stages(connection: sa.Connection) -> list[StageKey]:
     """Every stage that runs, of paused and stopping runs too."""
     query = sa.select(stages.c.run, stages.c.stage).where(stages.c.state == StageState.RUNNING)
     return [(run, stage) for run, stage in connection.execute(query)]
 
 
-def due_rows(connection: sa.Connection, now_ms: int, limit: int) -> dict[tuple[int, int], list[int]]:
-    """Items of running runs whose back-off is over, at most `limit`: (run, stage) -> seqs."""
+def due_rows(connection: sa.Connection, now_ms: int, limit: int) -> dict[StageKey, list[Place]]:
+    """Items of running runs whose back-off is over, at most `limit`."""
     query = (
-        sa.select(items.c.run, items.c.stage, items.c.seq)
+        sa.select(items.c.run, items.c.stage, items.c.seq, _LANE, _RANK)
         .select_from(_OPEN_STAGES.join(runs, runs.c.number == stages.c.run))
         .where(runs.c.state == RunState.RUNNING)
-        .where(items.c.state == ItemState.RETRY, items.c.settle_number.is_(None), items.c.due_ms <= now_ms)
+        .where(
+            items.c.state.in_([ItemState.RETRY, ItemState.DEFERRED]),
+            items.c.settle_number.is_(None),
+            items.c.due_ms <= now_ms,
+        )
         .limit(limit)
     )
-    found: dict[tuple[int, int], list[int]] = {}
-    for run, stage, seq in connection.execute(query):
-        found.setdefault((run, stage), []).append(seq)
+    found: dict[StageKey, list[Place]] = {}
+    for run, stage, seq, lane, rank in connection.execute(query):
+        found.setdefault((run, stage), []).append((seq, lane, rank))
     return found
 
 

@@ -8,13 +8,13 @@ transaction.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 
-from scheduler.domain.outcomes import Progress, run_end, stage_end
+from scheduler.domain.outcomes import run_end, stage_end
 from scheduler.domain.states import (
     RUN_TABLE,
     STAGE_TABLE,
@@ -24,140 +24,20 @@ from scheduler.domain.states import (
     StageState,
     advance,
 )
+from scheduler.store.rows import (
+    RUN_CHANGES,
+    RUN_COLUMNS,
+    STAGE_CHANGES,
+    STAGE_COLUMNS,
+    RunRow,
+    StageRow,
+    progress_of,
+)
 from scheduler.store.schema import events, items, runs, stages
 from scheduler.store.stopping import stop_waiting
 
-__all__ = ["RunRow", "RunUnit", "StageRow", "lock", "progress_of"]
+__all__ = ["RUN_COLUMNS", "STAGE_COLUMNS", "RunRow", "RunUnit", "StageRow", "lock", "progress_of"]
 
-
-@dataclass
-class RunRow:
-    """A row of `runs`, column for column."""
-
-    number: int
-    run_id: str
-    plan_id: str
-    source_id: str
-    kind: int
-    name: str
-    granularity: str
-    state: str
-    epoch: int
-    event_number: int
-    settle_number: int
-    error: str
-    create_ms: int
-    start_ms: int | None
-    end_ms: int | None
-    owner: str = ""
-    priority: int = 0
-    waiting: str = ""
-    budget_micros: int | None = None
-    spent_micros: int = 0
-    reserved_micros: int = 0
-    overrun_micros: int = 0
-    unknown_micros: int = 0
-    ledger_number: int = 0
-    cloned_from: str = ""
-    archive: str | None = None
-    archive_ms: int | None = None
-
-
-@dataclass
-class StageRow:
-    """A row of `stages`, column for column."""
-
-    run: int
-    stage: int
-    processor: str
-    processor_version: str
-    parameters: bytes
-    concurrency: int
-    max_tries: int
-    max_run_seconds: int
-    worker_class: str
-    state: str
-    total: int
-    running: int
-    retry: int
-    completed: int
-    failed: int
-    skipped: int
-    stopped: int
-    cursor: int
-    error: str
-    start_ms: int | None
-    end_ms: int | None
-    rules: bytes = b""
-    paid: bool = False
-    repeatable: bool = True
-    budget_micros: int | None = None
-    item_budget_micros: int | None = None
-    spent_micros: int = 0
-    reserved_micros: int = 0
-    overrun_micros: int = 0
-    unknown_micros: int = 0
-    heal_micros: int = 0
-    deferred: int = 0
-    healed: int = 0
-    costs: bytes = b""
-    uses: bytes = b""
-    failing: str = ""
-    gate_ms: int | None = None
-    gate_due_ms: int | None = None
-    first_rank: int = 0
-
-
-RUN_COLUMNS = [runs.c[f.name] for f in fields(RunRow)]
-STAGE_COLUMNS = [stages.c[f.name] for f in fields(StageRow)]
-_RUN_CHANGES = (
-    "state",
-    "epoch",
-    "event_number",
-    "settle_number",
-    "error",
-    "start_ms",
-    "end_ms",
-    "priority",
-    "waiting",
-    "budget_micros",
-    "spent_micros",
-    "reserved_micros",
-    "overrun_micros",
-    "unknown_micros",
-    "ledger_number",
-)
-_STAGE_CHANGES = (
-    "concurrency",
-    "max_tries",
-    "max_run_seconds",
-    "budget_micros",
-    "item_budget_micros",
-    "spent_micros",
-    "reserved_micros",
-    "overrun_micros",
-    "unknown_micros",
-    "heal_micros",
-    "deferred",
-    "healed",
-    "costs",
-    "uses",
-    "failing",
-    "gate_ms",
-    "gate_due_ms",
-    "first_rank",
-    "state",
-    "running",
-    "retry",
-    "completed",
-    "failed",
-    "skipped",
-    "stopped",
-    "cursor",
-    "error",
-    "start_ms",
-    "end_ms",
-)
 
 _LOCK = sa.select(*RUN_COLUMNS).where(runs.c.number == sa.bindparam("n")).with_for_update()
 _STAGES = sa.select(*STAGE_COLUMNS).where(stages.c.run == sa.bindparam("n")).order_by(stages.c.stage)
@@ -168,25 +48,13 @@ _ERRORS = (
     .limit(2)
 )
 _WRITE_RUN = (
-    sa.update(runs).where(runs.c.number == sa.bindparam("n")).values({c: sa.bindparam(f"v_{c}") for c in _RUN_CHANGES})
+    sa.update(runs).where(runs.c.number == sa.bindparam("n")).values({c: sa.bindparam(f"v_{c}") for c in RUN_CHANGES})
 )
 _WRITE_STAGE = (
     sa.update(stages)
     .where(stages.c.run == sa.bindparam("n"), stages.c.stage == sa.bindparam("s"))
-    .values({c: sa.bindparam(f"v_{c}") for c in _STAGE_CHANGES})
+    .values({c: sa.bindparam(f"v_{c}") for c in STAGE_CHANGES})
 )
-
-
-def progress_of(stage: StageRow) -> Progress:
-    return Progress(
-        total=stage.total,
-        running=stage.running,
-        retry=stage.retry,
-        completed=stage.completed,
-        failed=stage.failed,
-        skipped=stage.skipped,
-        stopped=stage.stopped,
-    )
 
 
 @dataclass
@@ -203,8 +71,8 @@ class RunUnit:
     _before_stages: list[tuple[object, ...]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._before = _values(self.run, _RUN_CHANGES)
-        self._before_stages = [_values(stage, _STAGE_CHANGES) for stage in self.stages]
+        self._before = _values(self.run, RUN_CHANGES)
+        self._before_stages = [_values(stage, STAGE_CHANGES) for stage in self.stages]
 
     def emit(
         self,
@@ -313,15 +181,15 @@ class RunUnit:
 
     def flush(self) -> None:
         """Writes what changed, once, in the caller's transaction."""
-        now = _values(self.run, _RUN_CHANGES)
+        now = _values(self.run, RUN_CHANGES)
         if now != self._before:
-            changes = {f"v_{c}": v for c, v in zip(_RUN_CHANGES, now, strict=True)}
+            changes = {f"v_{c}": v for c, v in zip(RUN_CHANGES, now, strict=True)}
             self.connection.execute(_WRITE_RUN, {"n": self.run.number, **changes})
         changed = []
         for stage, before in zip(self.stages, self._before_stages, strict=True):
-            after = _values(stage, _STAGE_CHANGES)
+            after = _values(stage, STAGE_CHANGES)
             if after != before:
-                changes = {f"v_{c}": v for c, v in zip(_STAGE_CHANGES, after, strict=True)}
+                changes = {f"v_{c}": v for c, v in zip(STAGE_CHANGES, after, strict=True)}
                 changed.append({"n": stage.run, "s": stage.stage, **changes})
         if changed:
             self.connection.execute(_WRITE_STAGE, changed)
