@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -20,6 +22,7 @@ def _text(name: str) -> sa.Column[str]:
 
 
 def upgrade() -> None:
+    column: sa.Column[Any]
     for column in (
         _text("owner"),
         sa.Column("priority", sa.Integer, nullable=False, server_default="0"),

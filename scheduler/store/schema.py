@@ -8,6 +8,24 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from scheduler.store.columns import Big as _Big
+from scheduler.store.columns import blob as _blob
+from scheduler.store.columns import metadata
+from scheduler.store.columns import number as _number
+from scheduler.store.columns import text as _text
+from scheduler.store.shared import (
+    costs,
+    exclusive_keys,
+    leaders,
+    limit_events,
+    limits,
+    prices,
+    requests,
+    sessions,
+    switches,
+    workers,
+)
+
 __all__ = [
     "actions",
     "attempts",
@@ -31,23 +49,6 @@ __all__ = [
     "throughput",
     "workers",
 ]
-
-metadata = sa.MetaData()
-
-_Big = sa.BigInteger().with_variant(sa.Integer, "sqlite")
-
-
-def _number(name: str, default: int = 0) -> sa.Column[int]:
-    return sa.Column(name, _Big, nullable=False, default=default, server_default=str(default))
-
-
-def _text(name: str) -> sa.Column[str]:
-    return sa.Column(name, sa.Text, nullable=False, default="", server_default="")
-
-
-def _blob(name: str) -> sa.Column[bytes]:
-    return sa.Column(name, sa.LargeBinary, nullable=False, default=b"", server_default="")
-
 
 runs = sa.Table(
     "runs",
@@ -257,44 +258,6 @@ events = sa.Table(
     sqlite_with_rowid=False,
 )
 
-requests = sa.Table(
-    "requests",
-    metadata,
-    sa.Column("request_id", sa.Text, primary_key=True),
-    sa.Column("method", sa.Text, nullable=False),
-    sa.Column("digest", sa.LargeBinary, nullable=False),
-    sa.Column("run_id", sa.Text, nullable=False),
-    sa.Column("changed", sa.Boolean, nullable=False),
-    sa.Column("create_ms", _Big, nullable=False),
-    _blob("answer"),
-    sa.Index("requests_create", "create_ms"),
-)
-
-sessions = sa.Table(
-    "sessions",
-    metadata,
-    sa.Column("session", sa.Text, primary_key=True),
-    sa.Column("worker", sa.Text, nullable=False),
-    sa.Column("worker_class", sa.Text, nullable=False),
-    sa.Column("granted", _Big, nullable=False),
-    sa.Column("was_granted", _Big),
-    sa.Column("ended", sa.Integer, nullable=False, default=0),
-    sa.Column("seen_ms", _Big, nullable=False),
-)
-
-# Processes that the process backend started, recorded before they can take a lease.
-workers = sa.Table(
-    "workers",
-    metadata,
-    sa.Column("session", sa.Text, primary_key=True),
-    sa.Column("worker_class", sa.Text, nullable=False),
-    sa.Column("slot", sa.Integer, nullable=False),
-    sa.Column("generation", sa.Integer, nullable=False),
-    sa.Column("pid", sa.Integer),
-    sa.Column("pid_start", _Big),
-    sa.Column("create_ms", _Big, nullable=False),
-)
-
 # Money, batch by batch: `entries` is a JSON list of [kind, seq, attempt, micros, reserved]; `micros` is their sum.
 ledger = sa.Table(
     "ledger",
@@ -306,48 +269,6 @@ ledger = sa.Table(
     sa.Column("micros", _Big, nullable=False),
     sa.Column("entries", sa.LargeBinary, nullable=False),
     sqlite_with_rowid=False,
-)
-
-# Limits that an operator declared, and keys that a valve has closed. `valve` is the JSON of domain.valve.Valve.
-limits = sa.Table(
-    "limits",
-    metadata,
-    sa.Column("key", sa.Text, primary_key=True),
-    sa.Column("concurrency", sa.Integer),
-    sa.Column("rates", sa.LargeBinary, nullable=False),
-    sa.Column("adaptive", sa.Boolean, nullable=False),
-    sa.Column("cooldown_ms", _Big, nullable=False),
-    sa.Column("declared", sa.Boolean, nullable=False),
-    sa.Column("state", sa.Text, nullable=False),
-    sa.Column("closed_until_ms", _Big),
-    sa.Column("valve", sa.LargeBinary, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("change_ms", _Big, nullable=False),
-    # + 1 with every change: the number of its latest event.
-    sa.Column("version", _Big, nullable=False),
-)
-
-limit_events = sa.Table(
-    "limit_events",
-    metadata,
-    sa.Column("key", sa.Text, primary_key=True),
-    sa.Column("number", _Big, primary_key=True, autoincrement=False),
-    sa.Column("time_ms", _Big, nullable=False),
-    sa.Column("type", sa.Text, nullable=False),
-    sa.Column("actor", sa.Text, nullable=False),
-    sa.Column("old_state", sa.Text, nullable=False),
-    sa.Column("new_state", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("data", sa.LargeBinary, nullable=False),
-)
-
-# Keys of which one live run has each. Kept with `held` false after its end, so that a reopened run takes them again.
-exclusive_keys = sa.Table(
-    "exclusive_keys",
-    metadata,
-    sa.Column("key", sa.Text, primary_key=True),
-    sa.Column("run", _Big, nullable=False),
-    sa.Column("held", sa.Boolean, nullable=False),
 )
 
 # Failures of a stage by fingerprint, at most 1,000 a stage; the rest counts as fingerprint `other`.
@@ -406,42 +327,4 @@ lane_cursors = sa.Table(
     sa.Column("stage", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("lane", sa.Text, primary_key=True),
     sa.Column("cursor", _Big, nullable=False),
-)
-
-# What an operator says an item of a processor costs.
-prices = sa.Table(
-    "prices",
-    metadata,
-    sa.Column("processor", sa.Text, primary_key=True),
-    sa.Column("micros", _Big, nullable=False),
-    sa.Column("change_ms", _Big, nullable=False),
-)
-
-# What items of a processor version did cost, from stages that have ended.
-costs = sa.Table(
-    "costs",
-    metadata,
-    sa.Column("processor", sa.Text, primary_key=True),
-    sa.Column("version", sa.Text, primary_key=True),
-    sa.Column("histogram", sa.LargeBinary, nullable=False),
-)
-
-switches = sa.Table(
-    "switches",
-    metadata,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),
-    sa.Column("actor", sa.Text, nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("change_ms", _Big, nullable=False),
-)
-
-# What one scheduler at a time does: `sweeps`; and `redis`, whose value is the generation of what Redis holds.
-leaders = sa.Table(
-    "leaders",
-    metadata,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("holder", sa.Text, nullable=False),
-    sa.Column("value", sa.Text, nullable=False),
-    sa.Column("until_ms", _Big, nullable=False),
 )
