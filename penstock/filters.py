@@ -1,0 +1,392 @@
+"""Filters: the one parser of the text by which people choose items, rows and limits.
+
+A subset of AIP-160, so that what works elsewhere works here and nothing means two things:
+
+    brand = "Razer" AND (price < 50 OR NOT variant:black)
+    state in (failed, skipped) AND group is not null AND `odd name` != "x"
+
+- `=`, `!=`, `<`, `<=`, `>`, `>=`; `:` looks for a part of a text (upper and lower case of ASCII letters are the same);
+  `in (…)`; `is null`, `is not null`; NOT, AND, OR, parentheses. Keywords may be written in lower case.
+- AND and OR side by side need parentheses: AIP-160 binds OR closer, most languages AND, and a reader can't know.
+- Names that are not plain words stand in backticks, texts that are not in double or single quotes.
+- Two-valued: a field that is missing or null equals nothing, is less than nothing and holds no part, so a comparison
+  with it is false and its NOT (`!=` too) is true.
+
+Pure: no input or output. Whatever is wrong with the text is told as InvalidInput (code `bad_filter`) with the place,
+what was expected, and what would be right. `filter_sql` makes a condition of SQL of a filter that was parsed here;
+both agree on every value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import TypeVar
+
+from penstock.runtime.errors import InvalidInput
+
+__all__ = ["EVERYTHING", "And", "Compare", "Field", "Filter", "IsNull", "Kind", "Node", "Not", "Or", "Value", "folded"]
+
+MAX_CHARACTERS = 10_000
+MAX_DEPTH = 50
+_OPERATORS = ("!=", "<=", ">=", "=", "<", ">", ":")
+_TOKEN = re.compile(r"\s*(?:(!=|<=|>=|[=<>:(),])|([\"'`])|([^\s()\"'`,=<>!:]+))")
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
+_WHOLE = re.compile(r"[+-]?\d+")
+_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_KEYWORDS = frozenset({"and", "or", "not", "in", "is", "null"})
+_LARGEST = 2**63 - 1
+_FOLD = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
+
+Value = str | int | float | bool
+T = TypeVar("T", str, float)
+
+
+class Kind(StrEnum):
+    """What a field holds. TIME: milliseconds since the epoch, written as RFC 3339."""
+
+    TEXT = "text"
+    NUMBER = "number"
+    BOOLEAN = "true or false"
+    TIME = "time"
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field that a filter may name; `values`: all that a text may be, where that is known."""
+
+    kind: Kind
+    values: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class And:
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Or:
+    parts: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Not:
+    part: Node
+
+
+@dataclass(frozen=True)
+class IsNull:
+    name: str
+
+
+@dataclass(frozen=True)
+class Compare:
+    """`operator` is one of = < <= > >= : (with one value), or in."""
+
+    name: str
+    operator: str
+    values: tuple[Value, ...]
+
+
+Node = And | Or | Not | IsNull | Compare
+
+
+def folded(text: str) -> str:
+    """The text with ASCII letters in lower case, as `:` compares it; other letters stay, as in every database."""
+    return text.translate(_FOLD)
+
+
+@dataclass(frozen=True)
+class Filter:
+    """A parsed filter. `node` None: everything."""
+
+    text: str
+    node: Node | None
+
+    @classmethod
+    def parse(cls, text: str, fields: Mapping[str, Field]) -> Filter:
+        """The filter over these fields; empty text: everything. Raises InvalidInput."""
+        if len(text) > MAX_CHARACTERS:
+            raise InvalidInput(
+                f"the filter has {len(text):,} characters; at most {MAX_CHARACTERS:,} are taken", code="bad_filter"
+            )
+        return cls(text, _Parser(text, fields).filter()) if text.strip() else EVERYTHING
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All fields that it names."""
+        return frozenset(node.name for node, _ in _leaves(self.node, wanted=True))
+
+    def asks_for(self, name: str, value: Value) -> bool:
+        """Whether it names this value of the field as one that it wants (not: one that it leaves out)."""
+        return any(
+            wanted and isinstance(node, Compare) and node.name == name and value in node.values
+            for node, wanted in _leaves(self.node, wanted=True)
+        )
+
+    def matches(self, values: Mapping[str, object]) -> bool:
+        """Whether it takes these values; a field that is missing is null."""
+        names = self.names
+        return bool(self.decide({name: values.get(name) for name in names}))
+
+    def decide(self, known: Mapping[str, object]) -> bool | None:
+        """The same where only some fields are known: None when it depends on the others."""
+        return True if self.node is None else _decide(self.node, known)
+
+
+EVERYTHING = Filter("", None)
+
+
+def _leaves(node: Node | None, *, wanted: bool) -> list[tuple[IsNull | Compare, bool]]:
+    if node is None:
+        return []
+    if isinstance(node, Not):
+        return _leaves(node.part, wanted=not wanted)
+    if isinstance(node, And | Or):
+        return [leaf for part in node.parts for leaf in _leaves(part, wanted=wanted)]
+    return [(node, wanted)]
+
+
+def _decide(node: Node, known: Mapping[str, object]) -> bool | None:
+    if isinstance(node, Not):
+        answer = _decide(node.part, known)
+        return None if answer is None else not answer
+    if isinstance(node, And | Or):
+        enough = isinstance(node, Or)
+        answers = [_decide(part, known) for part in node.parts]
+        if enough in answers:
+            return enough
+        return None if None in answers else not enough
+    if node.name not in known:
+        return None
+    held = known[node.name]
+    if isinstance(node, IsNull):
+        return held is None
+    return any(_compare(held, node.operator, value) for value in node.values)
+
+
+def _compare(held: object, operator: str, value: Value) -> bool:
+    if operator == ":":
+        return isinstance(held, str) and isinstance(value, str) and folded(value) in folded(held)
+    if isinstance(held, bool) or isinstance(value, bool):
+        return held is value
+    if isinstance(held, str) and isinstance(value, str):
+        return _ordered(held, operator, value)
+    if isinstance(held, int | float) and isinstance(value, int | float):
+        return _ordered(held, operator, value)
+    return False
+
+
+def _ordered(held: T, operator: str, value: T) -> bool:
+    if operator in ("=", "in"):
+        return held == value
+    if operator in ("<", "<="):
+        return held < value or (operator == "<=" and held == value)
+    return held > value or (operator == ">=" and held == value)
+
+
+@dataclass(frozen=True)
+class _Token:
+    """`kind`: an operator or bracket itself, or text, name (in backticks), word, end. `at`: from 1."""
+
+    kind: str
+    text: str
+    at: int
+
+
+class _Parser:
+    def __init__(self, text: str, fields: Mapping[str, Field]) -> None:
+        self._text = text
+        self._fields = fields
+        self._tokens = self._read()
+        self._next = 0
+
+    def filter(self) -> Node:
+        node = self._expression(0)
+        token = self._token
+        if token.kind == ")":
+            raise self._error(token, "this closes nothing: there is no ( before it")
+        if token.kind != "end":
+            raise self._error(token, "AND, OR or the end was expected; texts with spaces stand in quotes")
+        return node
+
+    # -- tokens
+
+    def _read(self) -> list[_Token]:
+        tokens = []
+        place = 0
+        while found := _TOKEN.match(self._text, place):
+            sign, quote, word = found.groups()
+            at = found.start(found.lastindex or 0)
+            place = found.end()
+            if quote:
+                text, place = self._quoted(at)
+                tokens.append(_Token("name" if quote == "`" else "text", text, at + 1))
+            elif sign:
+                tokens.append(_Token(sign, sign, at + 1))
+            else:
+                tokens.append(_Token("word", word, at + 1))
+        if self._text[place:].strip():
+            at = place + len(self._text[place:]) - len(self._text[place:].lstrip())
+            raise self._error(_Token("sign", self._text[at], at + 1), "no filter has this sign; != is one")
+        tokens.append(_Token("end", "", len(self._text) + 1))
+        return tokens
+
+    def _quoted(self, start: int) -> tuple[str, int]:
+        """The text up to the next quote of its kind, and where it goes on; a backslash keeps what follows it."""
+        quote = self._text[start]
+        parts: list[str] = []
+        place = start + 1
+        while place < len(self._text):
+            sign = self._text[place]
+            if sign == quote:
+                return "".join(parts), place + 1
+            if sign == "\\" and place + 1 < len(self._text):
+                place += 1
+                sign = self._text[place]
+            parts.append(sign)
+            place += 1
+        raise self._error(_Token("text", self._text[start:], start + 1), f"the closing {quote} is missing")
+
+    @property
+    def _token(self) -> _Token:
+        return self._tokens[self._next]
+
+    def _take(self) -> _Token:
+        token = self._token
+        self._next += token.kind != "end"
+        return token
+
+    def _keyword(self, *words: str) -> str:
+        """Takes one of these keywords where it stands, and answers it; else the empty text."""
+        word = self._token.text.lower() if self._token.kind == "word" else ""
+        if word in words:
+            self._next += 1
+            return word
+        return ""
+
+    def _error(self, token: _Token, expected: str) -> InvalidInput:
+        near = f"near {token.text[:40]!r}" if token.kind != "end" else "at its end"
+        return InvalidInput(
+            f"the filter is wrong at character {token.at}, {near}: {expected}", code="bad_filter", at=str(token.at)
+        )
+
+    # -- grammar
+
+    def _expression(self, depth: int) -> Node:
+        if depth > MAX_DEPTH:
+            raise self._error(self._token, f"it is nested more than {MAX_DEPTH} deep")
+        parts = [self._term(depth)]
+        joined = ""
+        while True:
+            token = self._token
+            word = self._keyword("and", "or")
+            if not word:
+                break
+            if joined and word != joined:
+                raise self._error(token, "AND and OR side by side: put parentheses around what belongs together")
+            joined = word
+            parts.append(self._term(depth))
+        if len(parts) == 1:
+            return parts[0]
+        return And(tuple(parts)) if joined == "and" else Or(tuple(parts))
+
+    def _term(self, depth: int) -> Node:
+        if self._keyword("not"):
+            if depth > MAX_DEPTH:
+                raise self._error(self._token, f"it is nested more than {MAX_DEPTH} deep")
+            return Not(self._term(depth + 1))
+        if self._token.kind == "(":
+            opened = self._take()
+            node = self._expression(depth + 1)
+            if self._token.kind != ")":
+                raise self._error(self._token, f"AND, OR or the ) of the ( at character {opened.at} was expected")
+            self._take()
+            return node
+        return self._restriction()
+
+    def _restriction(self) -> Node:
+        token = self._take()
+        if token.kind == "word" and (token.text.lower() in _KEYWORDS or not _NAME.fullmatch(token.text)):
+            raise self._error(token, "a field was expected; a name that is no plain word stands in `backticks`")
+        if token.kind == "text":
+            raise self._error(token, "a field was expected; texts in quotes are values, odd names stand in `backticks`")
+        if token.kind not in ("word", "name"):
+            raise self._error(token, 'a comparison was expected, e.g. group = "Razer"')
+        name = token.text
+        field = self._fields.get(name)
+        if field is None:
+            raise self._error(token, f"there is no such field; there are: {', '.join(self._fields) or 'none'}")
+        if self._keyword("is"):
+            absent = not self._keyword("not")
+            if not self._keyword("null"):
+                raise self._error(self._token, "`is null` or `is not null` was expected")
+            return IsNull(name) if absent else Not(IsNull(name))
+        if self._keyword("in"):
+            return Compare(name, "in", self._list(name, field))
+        sign = self._take()
+        if sign.kind not in _OPERATORS:
+            raise self._error(sign, f"after {name} one of {' '.join(_OPERATORS)} in, is was expected")
+        if sign.kind == ":" and field.kind is not Kind.TEXT:
+            raise self._error(sign, f": looks for a part of a text, and {name} is a {field.kind}; take =")
+        if sign.kind in ("<", "<=", ">", ">=") and (field.kind is Kind.BOOLEAN or field.values):
+            raise self._error(sign, f"the values of {name} have no order; take = or in")
+        value = self._value(name, field, part=sign.kind == ":")
+        if sign.kind == "!=":
+            return Not(Compare(name, "=", (value,)))
+        return Compare(name, sign.kind, (value,))
+
+    def _list(self, name: str, field: Field) -> tuple[Value, ...]:
+        if self._token.kind != "(":
+            raise self._error(self._token, f"a list in parentheses was expected, e.g. {name} in (a, b)")
+        self._take()
+        values = [self._value(name, field)]
+        while self._token.kind == ",":
+            self._take()
+            values.append(self._value(name, field))
+        if self._token.kind != ")":
+            raise self._error(self._token, "a comma or ) was expected")
+        self._take()
+        return tuple(values)
+
+    def _value(self, name: str, field: Field, *, part: bool = False) -> Value:
+        token = self._take()
+        if token.kind not in ("word", "text"):
+            raise self._error(token, f"a value of {name} was expected; it is a {field.kind}")
+        if token.kind == "word" and token.text.lower() in _KEYWORDS:
+            raise self._error(token, f"a value was expected; `{name} is null` asks for what has none, texts are quoted")
+        if field.kind is Kind.NUMBER:
+            return self._number(token, name)
+        if field.kind is Kind.BOOLEAN:
+            if token.text.lower() not in ("true", "false"):
+                raise self._error(token, f"{name} is true or false")
+            return token.text.lower() == "true"
+        if field.kind is Kind.TIME:
+            return self._time(token, name)
+        if "\0" in token.text:
+            raise self._error(token, "a text has a NUL character, which no text may have")
+        if field.values and not part and token.text not in field.values:
+            raise self._error(token, f"{name} is never that; it may be {', '.join(field.values)}")
+        return token.text
+
+    def _number(self, token: _Token, name: str) -> int | float:
+        if token.kind != "word" or not _NUMBER.fullmatch(token.text):
+            raise self._error(token, f"{name} is a number, so a number was expected")
+        number = int(token.text) if _WHOLE.fullmatch(token.text) else float(token.text)
+        if not abs(number) <= _LARGEST:
+            raise self._error(token, "no number here is that large")
+        return number
+
+    def _time(self, token: _Token, name: str) -> int:
+        try:
+            moment = datetime.fromisoformat(token.text)
+        except ValueError:
+            moment = None
+        if moment is None:
+            raise self._error(token, f'{name} is a time: write it like "2026-01-31T12:00:00Z", in quotes')
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
