@@ -36,7 +36,7 @@ from scheduler.store.effects import Effects, Place, Slot
 from scheduler.store.endings import Endings, Refusal, Rules
 from scheduler.store.items import rows_of
 from scheduler.translate import refusal_message
-from scheduler.watching import Begun, Phase, Watchers
+from scheduler.watching import Begun, Phase, Phases, Watchers
 from scheduler.windows import Windows
 
 __all__ = ["Engine"]
@@ -73,7 +73,7 @@ class Engine:
         self.rules = Rules(Backoff(settings.retry_first_seconds, settings.retry_max_seconds), jitter)
         self.watchers = Watchers()
         self._begun = Begun()
-        self.phases: dict[tuple[str, int], Phase] = {}
+        self.phases = Phases()
         self.granting = False
         self.quiet_until_ms = 0
         self._lost = asyncio.Event()
@@ -162,14 +162,16 @@ class Engine:
         response = await self.commits.run(work)
         revoked = {(lease.run_id, lease.stage, lease.seq, lease.attempt) for lease in response.revoked}
         begun = set()
+        phases: dict[tuple[str, int, int], Phase] = {}
         for batch in request.held:
             for held in batch.leases:
                 lease = (batch.run_id, batch.stage, held.seq, held.attempt)
                 if held.begun:
                     begun.add(lease)
                 if lease not in revoked and (held.phase or held.progress):
-                    self.phases[batch.run_id, batch.stage] = Phase(held.progress, held.phase)
+                    phases[batch.run_id, batch.stage, held.seq] = Phase(held.progress, held.phase)
         self._begun.note(session.session, begun, self.now_ms())
+        self.phases.note(session.session, phases, self.now_ms())
         return response
 
     async def end_session(self, session: leases.Session, reason: str, *, handed_back: bool) -> int:
@@ -377,8 +379,6 @@ class Engine:
                     if error.code == "redis_unavailable":
                         self.redis_lost(error.message)
                     await asyncio.sleep(0.2)
-            running = {(stage.run_id, stage.row.stage) for stage in self._windows.stages.values()}
-            self.phases = {key: phase for key, phase in self.phases.items() if key in running}
             self.wake()
 
     async def fed(self) -> None:

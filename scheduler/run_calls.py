@@ -9,6 +9,7 @@ import asyncio
 from typing import Any
 
 import grpc
+import sqlalchemy as sa
 
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.plain_text import plain_text
@@ -51,6 +52,11 @@ class RunCalls(scheduler_pb2_grpc.SchedulerServiceServicer):
 
         def read() -> pb.Run:
             with self._database.read() as connection:
-                return run_message(*reads.load_run(connection, number), self._engine.phases)
+                return self._message(connection, number)
 
         return await asyncio.to_thread(read)
+
+    def _message(self, connection: sa.Connection, number: int) -> pb.Run:
+        run, stages = reads.load_run(connection, number)
+        keys = reads.exclusive_keys_of(connection, [number]).get(number, ())
+        return run_message(run, stages, self._engine.phases, exclusive_keys=keys)

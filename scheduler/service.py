@@ -1,135 +1,18 @@
-"""gRPC of runs: validate, call, translate."""
+"""gRPC of runs, put together: what changes them, and what shows them."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-
-from penstock.runtime.errors import InvalidInput
-from penstock.runtime.paging import page_position
-from penstock.runtime.plain_text import plain_text
 from penstock.runtime.sql import Database
-from penstock.v1 import scheduler_pb2 as pb
 from scheduler.commands import Commands
-from scheduler.domain.states import ENDED_RUNS, ItemState, RunState
 from scheduler.engine import Engine
 from scheduler.listing import ItemList
 from scheduler.operator_service import OperatorCalls
-from scheduler.run_calls import Context, page_size
-from scheduler.store import reads
-from scheduler.translate import event_message, item_message, item_states, run_message, run_states
+from scheduler.seeing_service import SeeingCalls
 
 __all__ = ["SchedulerService"]
 
-WATCH_COALESCE_SECONDS = 0.1
-WATCH_TICK_SECONDS = 1.0
-EVENT_PAGE = 1_000
-OUTCOME_PAGE = 500
 
-
-class SchedulerService(OperatorCalls):
+class SchedulerService(OperatorCalls, SeeingCalls):
     def __init__(self, commands: Commands, engine: Engine, database: Database, items: ItemList) -> None:
         OperatorCalls.__init__(self, engine, database, commands)
-        self._items = items
-
-    async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.Run:
-        return await self._run(await self._find(request.run_id, request.number))
-
-    async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
-        limit = page_size(request.page_size, 50, 1_000)
-        if request.skip < 0:
-            raise InvalidInput(f"skip {request.skip} is negative", code="bad_skip")
-        states = run_states(list(request.states))
-        before = page_position(request.page_token)
-
-        def read() -> list[pb.Run]:
-            with self._database.read() as connection:
-                found = reads.list_runs(
-                    connection, before=before, skip=request.skip, limit=limit + 1, kind=request.kind, states=states
-                )
-                return [run_message(run, stages, self._engine.phases) for run, stages in found]
-
-        runs = await asyncio.to_thread(read)
-        more = len(runs) > limit
-        return pb.ListRunsResponse(runs=runs[:limit], next_page_token=str(runs[limit - 1].number) if more else "")
-
-    async def ListItems(self, request: pb.ListItemsRequest, context: Context) -> pb.ListItemsResponse:
-        number = await self._find(request.run_id)
-        return await self._items.page(
-            number,
-            request.stage,
-            states=item_states(list(request.states)),
-            limit=page_size(request.page_size, 100, 5_000),
-            after_seq=-1 if (last := page_position(request.page_token)) is None else last,
-            seqs=list(request.seqs),
-            with_payload=request.with_payload,
-        )
-
-    async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:
-        limit = page_size(request.page_size, 100, EVENT_PAGE)
-        number = await self._find(request.run_id)
-        types = [plain_text(name, "types") for name in request.types]
-        found = await asyncio.to_thread(self._events, number, request.after_number, types, limit + 1)
-        more = len(found) > limit
-        return pb.ListEventsResponse(events=found[:limit], next_after_number=found[limit - 1].number if more else 0)
-
-    async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
-        number = await self._find(request.run_id)
-        run = await self._run(number)
-        after = run.event_number if request.from_now else request.after_number
-        last = b""
-        with self._engine.watchers.watching(number) as changed:
-            while True:
-                changed.clear()
-                run = await self._run(number)
-                events = await asyncio.to_thread(self._events, number, after, [], EVENT_PAGE)
-                if events:
-                    after = events[-1].number
-                now = run.SerializeToString(deterministic=True)
-                if events or now != last:
-                    last = now
-                    yield pb.WatchRunResponse(run=run, events=events)
-                if after >= run.event_number:
-                    if _ended(run):
-                        return
-                    # Phases live in memory: a tick shows them; commits wake at once, coalesced.
-                    await _wait(changed, WATCH_TICK_SECONDS)
-                    await asyncio.sleep(WATCH_COALESCE_SECONDS)
-
-    async def ReadOutcomes(
-        self, request: pb.ReadOutcomesRequest, context: Context
-    ) -> AsyncIterator[pb.ReadOutcomesResponse]:
-        number = await self._find(request.run_id)
-        states = item_states(list(request.states)) or [ItemState.COMPLETED, ItemState.FAILED]
-        after = request.after_settle_number
-
-        def read() -> list[pb.RunItem]:
-            with self._database.read() as connection:
-                rows = reads.outcome_rows(
-                    connection, number, request.stage, after=after, states=states, limit=OUTCOME_PAGE
-                )
-                return [item_message(request.stage, row) for row in rows]
-
-        while items := await asyncio.to_thread(read):
-            after = items[-1].settle_number
-            yield pb.ReadOutcomesResponse(items=items)
-
-    def _events(self, number: int, after: int, types: list[str], limit: int) -> list[pb.Event]:
-        with self._database.read() as connection:
-            rows = reads.list_events(connection, number, after=after, types=types, limit=limit)
-            return [event_message(row) for row in rows]
-
-
-_ENDED = {pb.RunState.Value(f"RUN_STATE_{RunState(state).upper()}") for state in ENDED_RUNS}
-
-
-def _ended(run: pb.Run) -> bool:
-    return run.state in _ENDED and run.quiesced
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
+        SeeingCalls.__init__(self, engine, database, items)

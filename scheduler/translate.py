@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 
 from penstock.runtime.clock import to_timestamp
 from penstock.runtime.errors import InvalidInput
-from penstock.v1 import common_pb2
+from penstock.v1 import common_pb2, rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler.domain.states import ENDED_RUNS, ItemState, RunState, StageState
 from scheduler.store.endings import Refusal
 from scheduler.store.unit import RunRow, StageRow, progress_of
-from scheduler.watching import Phase
+from scheduler.watching import Phases
 
 __all__ = [
     "event_message",
     "item_message",
     "item_states",
+    "ledger_messages",
     "no_row_state",
     "refusal_message",
     "run_message",
@@ -29,6 +31,7 @@ __all__ = [
 RUN_STATES = {state: pb.RunState.Value(f"RUN_STATE_{state.upper()}") for state in RunState}
 STAGE_STATES = {state: pb.StageState.Value(f"STAGE_STATE_{state.upper()}") for state in StageState}
 ITEM_STATES = {state: pb.ItemState.Value(f"ITEM_STATE_{state.upper()}") for state in ItemState}
+_COUNTS = [field.name for field in pb.ItemCounts.DESCRIPTOR.fields]
 _RUN_OF = {number: state for state, number in RUN_STATES.items()}
 _ITEM_OF = {number: state for state, number in ITEM_STATES.items()}
 
@@ -43,10 +46,21 @@ def _counts(stage: StageRow) -> pb.ItemCounts:
         failed=stage.failed,
         skipped=stage.skipped,
         stopped=stage.stopped,
+        deferred=stage.deferred,
     )
 
 
-def run_message(run: RunRow, stages: list[StageRow], phases: Mapping[tuple[str, int], Phase]) -> pb.Run:
+def _money(row: RunRow | StageRow) -> pb.Money:
+    return pb.Money(
+        budget_micros=row.budget_micros,
+        spent_micros=row.spent_micros,
+        reserved_micros=row.reserved_micros,
+        overrun_micros=row.overrun_micros,
+        unknown_micros=row.unknown_micros,
+    )
+
+
+def run_message(run: RunRow, stages: list[StageRow], phases: Phases, *, exclusive_keys: Sequence[str] = ()) -> pb.Run:
     message = pb.Run(
         run_id=run.run_id,
         number=run.number,
@@ -62,10 +76,17 @@ def run_message(run: RunRow, stages: list[StageRow], phases: Mapping[tuple[str, 
         create_time=to_timestamp(run.create_ms),
         start_time=to_timestamp(run.start_ms),
         end_time=to_timestamp(run.end_ms) if RunState(run.state) in ENDED_RUNS else None,
+        owner=run.owner,
+        priority=run.priority,
+        waiting=run.waiting,
+        money=_money(run),
+        exclusive_keys=exclusive_keys,
+        archived=run.archive is not None,
+        cloned_from=run.cloned_from,
     )
     for stage in stages:
         counts = _counts(stage)
-        phase = phases.get((run.run_id, stage.stage)) if stage.total == 1 and stage.running else None
+        phase = phases.of((run.run_id, stage.stage, 0)) if stage.total == 1 and stage.running else None
         message.stages.add(
             stage=stage.stage,
             processor=stage.processor,
@@ -77,8 +98,13 @@ def run_message(run: RunRow, stages: list[StageRow], phases: Mapping[tuple[str, 
             error=stage.error,
             progress=phase.progress if phase else 0.0,
             phase=phase.phase if phase else "",
+            concurrency=stage.concurrency,
+            max_tries=stage.max_tries,
+            money=_money(stage),
+            rules=rules_pb2.StageRules.FromString(stage.rules),
+            healed=stage.healed,
         )
-        for field in ("total", "queued", "running", "retry", "completed", "failed", "skipped", "stopped"):
+        for field in _COUNTS:
             setattr(message.counts, field, getattr(message.counts, field) + getattr(counts, field))
     return message
 
@@ -103,6 +129,13 @@ def item_message(stage: int, row: sa.Row[*tuple[Any, ...]], *, payload: bytes = 
         end_time=to_timestamp(row.end_ms),
         due_time=to_timestamp(row.due_ms),
         settle_number=row.settle_number or 0,
+        lane=row.lane or "",
+        fingerprint=row.fingerprint or "",
+        cost_micros=row.cost_micros,
+        reserved_micros=row.reserved_micros,
+        mode=row.mode,
+        heals=row.heals,
+        healed=row.healed,
     )
 
 
@@ -125,6 +158,23 @@ def event_message(row: sa.Row[*tuple[Any, ...]]) -> pb.Event:
         reason=row.reason,
         data=row.data,
     )
+
+
+def ledger_messages(row: sa.Row[*tuple[Any, ...]]) -> list[pb.LedgerEntry]:
+    """The entries of a batch; they share its number."""
+    return [
+        pb.LedgerEntry(
+            number=row.number,
+            time=to_timestamp(row.time_ms),
+            kind=kind,
+            stage=row.stage,
+            seq=seq,
+            attempt=attempt,
+            micros=micros,
+            reserved_micros=reserved,
+        )
+        for kind, seq, attempt, micros, reserved in orjson.loads(row.entries)
+    ]
 
 
 def run_states(numbers: list[int]) -> list[RunState]:

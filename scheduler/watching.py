@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
-__all__ = ["Begun", "Phase", "Watchers"]
+__all__ = ["Begun", "Phase", "Phases", "Watchers"]
 
 FORGET_MS = 3_600_000
 
 
 @dataclass(frozen=True)
 class Phase:
-    """What the running item of a stage last said of itself."""
+    """What a running item last said of itself."""
 
     progress: float
     phase: str
@@ -40,6 +40,27 @@ class Begun:
 
     def has(self, session: str, lease: Lease) -> bool:
         return session in self._said and lease in self._said[session][1]
+
+
+class Phases:
+    """What workers said of the items that they run, session by session; each word replaces the session's last."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, tuple[int, Mapping[tuple[str, int, int], Phase]]] = {}
+
+    def note(self, session: str, phases: Mapping[tuple[str, int, int], Phase], now_ms: int) -> None:
+        """`phases` are by (run id, stage, seq)."""
+        if not phases:
+            self._said.pop(session, None)
+            return
+        self._said[session] = now_ms, phases
+        for name in [name for name, said in self._said.items() if now_ms - said[0] > FORGET_MS]:
+            del self._said[name]
+
+    def of(self, item: tuple[str, int, int]) -> Phase | None:
+        """The latest word about (run id, stage, seq)."""
+        found = [(at, said[item]) for at, said in self._said.values() if item in said]
+        return max(found, key=lambda word: word[0])[1] if found else None
 
 
 class Watchers:

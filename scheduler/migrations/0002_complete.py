@@ -134,6 +134,7 @@ def upgrade() -> None:
         sa.Column("run", Big, nullable=False),
         sa.Column("held", sa.Boolean, nullable=False),
     )
+    op.create_index("exclusive_keys_run", "exclusive_keys", ["run"])
     op.create_table(
         "failures",
         sa.Column("run", Big, primary_key=True, autoincrement=False),

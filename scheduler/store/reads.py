@@ -9,12 +9,22 @@ import sqlalchemy as sa
 
 from penstock.runtime.errors import NotFound
 from scheduler.domain.states import ItemState
-from scheduler.store.schema import events, items, runs, stages
+from scheduler.store.schema import events, exclusive_keys, items, ledger, runs, stages
 from scheduler.store.unit import RUN_COLUMNS, STAGE_COLUMNS, RunRow, StageRow
 
-__all__ = ["find_run", "item_rows", "list_events", "list_runs", "load_run", "outcome_rows"]
+__all__ = [
+    "ITEM_COLUMNS",
+    "exclusive_keys_of",
+    "find_run",
+    "item_rows",
+    "ledger_rows",
+    "list_events",
+    "list_runs",
+    "load_run",
+    "outcome_rows",
+]
 
-_ITEM_COLUMNS = (
+ITEM_COLUMNS = (
     items.c.seq,
     items.c.key,
     items.c.grp,
@@ -31,6 +41,13 @@ _ITEM_COLUMNS = (
     items.c.result,
     items.c.result_blob,
     items.c.result_size,
+    items.c.lane,
+    items.c.fingerprint,
+    items.c.cost_micros,
+    items.c.reserved_micros,
+    items.c.mode,
+    items.c.heals,
+    items.c.healed,
 )
 
 
@@ -49,6 +66,15 @@ def load_run(connection: sa.Connection, number: int) -> tuple[RunRow, list[Stage
     run = RunRow(*connection.execute(sa.select(*RUN_COLUMNS).where(runs.c.number == number)).one())
     query = sa.select(*STAGE_COLUMNS).where(stages.c.run == number).order_by(stages.c.stage)
     return run, [StageRow(*row) for row in connection.execute(query)]
+
+
+def exclusive_keys_of(connection: sa.Connection, numbers: Sequence[int]) -> dict[int, list[str]]:
+    """The exclusive keys of these runs, held or not, in order."""
+    query = sa.select(exclusive_keys.c.run, exclusive_keys.c.key).where(exclusive_keys.c.run.in_(numbers))
+    found: dict[int, list[str]] = {}
+    for run, key in connection.execute(query.order_by(exclusive_keys.c.run, exclusive_keys.c.key)):
+        found.setdefault(run, []).append(key)
+    return found
 
 
 def list_runs(
@@ -87,7 +113,7 @@ def item_rows(
 ) -> Sequence[sa.Row[*tuple[Any, ...]]]:
     """Rows of a stage in order of seq, after `after_seq` and up to `up_to_seq`."""
     query = (
-        sa.select(*_ITEM_COLUMNS)
+        sa.select(*ITEM_COLUMNS)
         .where(items.c.run == number, items.c.stage == stage, items.c.seq > after_seq)
         .order_by(items.c.seq)
         .limit(limit)
@@ -106,7 +132,7 @@ def outcome_rows(
 ) -> Sequence[sa.Row[*tuple[Any, ...]]]:
     """Settled rows in commit order after a settle number."""
     query = (
-        sa.select(*_ITEM_COLUMNS)
+        sa.select(*ITEM_COLUMNS)
         .where(
             items.c.run == number,
             items.c.stage == stage,
@@ -121,8 +147,9 @@ def outcome_rows(
 
 
 def list_events(
-    connection: sa.Connection, number: int, *, after: int, types: Sequence[str], limit: int
+    connection: sa.Connection, number: int, *, after: int, types: Sequence[str], subject: str = "", limit: int
 ) -> Sequence[sa.Row[*tuple[Any, ...]]]:
+    """Events of a run with a number > `after`, in order; of these types and this subject where given."""
     query = (
         sa.select(
             events.c.number,
@@ -141,4 +168,19 @@ def list_events(
     )
     if types:
         query = query.where(events.c.type.in_(types))
+    if subject:
+        query = query.where(events.c.subject == subject)
+    return connection.execute(query).all()
+
+
+def ledger_rows(
+    connection: sa.Connection, number: int, *, after: int, limit: int
+) -> Sequence[sa.Row[*tuple[Any, ...]]]:
+    """Batches of a run's ledger with a number > `after`, in order."""
+    query = (
+        sa.select(ledger.c.number, ledger.c.time_ms, ledger.c.stage, ledger.c.entries)
+        .where(ledger.c.run == number, ledger.c.number > after)
+        .order_by(ledger.c.number)
+        .limit(limit)
+    )
     return connection.execute(query).all()
