@@ -130,11 +130,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "exclusive_keys",
+        sa.Column("run", Big, primary_key=True, autoincrement=False),
         sa.Column("key", sa.Text, primary_key=True),
-        sa.Column("run", Big, nullable=False),
         sa.Column("held", sa.Boolean, nullable=False),
     )
-    op.create_index("exclusive_keys_run", "exclusive_keys", ["run"])
+    held = sa.text("held")
+    op.create_index("exclusive_held", "exclusive_keys", ["key"], unique=True, sqlite_where=held, postgresql_where=held)
     op.create_table(
         "failures",
         sa.Column("run", Big, primary_key=True, autoincrement=False),

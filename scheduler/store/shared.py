@@ -90,13 +90,15 @@ limit_events = sa.Table(
     sa.Column("data", sa.LargeBinary, nullable=False),
 )
 
-# Keys of which one live run has each. Kept with `held` false after its end, so that a reopened run takes them again.
+# Keys of which one live run has each: at most one row of a key is held. Kept with `held` false after the run's end, so
+# that a reopened run takes them again.
 exclusive_keys = sa.Table(
     "exclusive_keys",
     metadata,
+    sa.Column("run", Big, primary_key=True, autoincrement=False),
     sa.Column("key", sa.Text, primary_key=True),
-    sa.Column("run", Big, nullable=False),
     sa.Column("held", sa.Boolean, nullable=False),
+    sa.Index("exclusive_held", "key", unique=True, sqlite_where=sa.text("held"), postgresql_where=sa.text("held")),
 )
 
 # What an operator says an item of a processor costs.
