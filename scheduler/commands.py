@@ -81,7 +81,7 @@ class Commands:
             assert unit is not None, number
             unit.emit("run.created", actor=actor, new=RunState.QUEUED, data={"plan_id": plan_id})
             unit.move_run(RunEvent.BEGIN, actor=actor)
-            unit.move_stage(unit.stages[0], StageEvent.BEGIN)
+            unit.begin_stage(unit.stages[0])
             unit.flush()
             _remember(connection, request_id, "start", digest, run_id, True, self._engine.now_ms())
             effects.changed.add(number)

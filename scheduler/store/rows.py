@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from penstock.v1.rules_pb2 import GateRules, StageRules
 from scheduler.domain.outcomes import Progress
 from scheduler.store.schema import runs, stages
 
-__all__ = ["RUN_CHANGES", "RUN_COLUMNS", "STAGE_CHANGES", "STAGE_COLUMNS", "RunRow", "StageRow", "progress_of"]
+__all__ = [
+    "RUN_CHANGES",
+    "RUN_COLUMNS",
+    "STAGE_CHANGES",
+    "STAGE_COLUMNS",
+    "RunRow",
+    "StageRow",
+    "gate_of",
+    "progress_of",
+]
 
 
 @dataclass
@@ -150,3 +160,9 @@ def progress_of(stage: StageRow) -> Progress:
         skipped=stage.skipped,
         stopped=stage.stopped,
     )
+
+
+def gate_of(stage: StageRow) -> GateRules | None:
+    """The gate that is asked before the stage begins."""
+    rules = StageRules.FromString(stage.rules)
+    return rules.gate if rules.HasField("gate") else None

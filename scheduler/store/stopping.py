@@ -11,10 +11,10 @@ __all__ = ["reopen_stopped", "stop_waiting"]
 
 
 def stop_waiting(connection: sa.Connection, run: int, stage: int) -> None:
-    """Rows of a stage that wait (queued again, or for a retry) become stopped."""
+    """Rows of a stage that wait (queued again, for a retry, or deferred) become stopped."""
     connection.execute(
         sa.update(items)
-        .where(*_open(run, stage), items.c.state.in_([ItemState.QUEUED, ItemState.RETRY]))
+        .where(*_open(run, stage), items.c.state.in_([ItemState.QUEUED, ItemState.RETRY, ItemState.DEFERRED]))
         .values(state=ItemState.STOPPED, due_ms=None)
     )
 

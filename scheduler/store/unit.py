@@ -31,6 +31,7 @@ from scheduler.store.rows import (
     STAGE_COLUMNS,
     RunRow,
     StageRow,
+    gate_of,
     progress_of,
 )
 from scheduler.store.schema import events, items, runs, stages
@@ -107,6 +108,8 @@ class RunUnit:
         old = RunState(self.run.state)
         new = advance(RUN_TABLE, old, event)
         self.run.state = new
+        if new is not RunState.WAITING:
+            self.run.waiting = ""
         if new is RunState.RUNNING:
             self.run.start_ms = self.run.start_ms or self.now_ms
             self.run.end_ms = None
@@ -131,6 +134,29 @@ class RunUnit:
         self.transitions += 1
         self.emit("stage.state", subject=f"stage:{stage.stage}", actor=actor, old=old, new=new, reason=reason)
 
+    def begin_stage(self, stage: StageRow, *, actor: str = "scheduler") -> None:
+        """Begins a pending stage, or asks its gate first; the run then waits, and a paused one once it is resumed."""
+        gate = gate_of(stage)
+        if gate is None:
+            self.move_stage(stage, StageEvent.BEGIN, actor=actor)
+            return
+        stage.gate_ms = self.now_ms
+        stage.gate_due_ms = self.now_ms + int(gate.timeout_seconds * 1000) if gate.timeout_seconds else None
+        self.move_stage(stage, StageEvent.ASK, actor=actor, reason=f"gate {gate.name}")
+        self.wait_at_gate()
+
+    def wait_at_gate(self) -> None:
+        """A running run of which one stage waits at its gate, and none runs, is waiting."""
+        waiting = [stage for stage in self.stages if stage.state == StageState.WAITING]
+        if self.run.state != RunState.RUNNING or not waiting or self._any(StageState.RUNNING):
+            return
+        gate = gate_of(waiting[0])
+        self.run.waiting = f"gate {gate.name}" if gate else "gate"
+        self.move_run(RunEvent.WAIT, reason=self.run.waiting)
+
+    def _any(self, state: StageState) -> bool:
+        return any(stage.state == state for stage in self.stages)
+
     def settle_up(self) -> None:
         """After counters changed: ends the stage that is done, begins the next or ends the run; ends a stop that is
         quiet.
@@ -152,7 +178,7 @@ class RunUnit:
             self.move_stage(stage, event, reason=reason)
             later = self.stages[index + 1 :]
             if later and not failed:
-                self.move_stage(later[0], StageEvent.BEGIN)
+                self.begin_stage(later[0])
                 return
             for other in later:
                 self.move_stage(other, StageEvent.SKIP, reason=f"stage {stage.stage} failed")
@@ -171,11 +197,11 @@ class RunUnit:
     def finish_stop(self, event: RunEvent, *, actor: str = "scheduler", reason: str) -> None:
         """Nothing runs any more: what is left is stopped, and so are its stages and the run."""
         for stage in self.stages:
-            if stage.state not in (StageState.RUNNING, StageState.PENDING):
+            if stage.state not in (StageState.RUNNING, StageState.PENDING, StageState.WAITING):
                 continue
             stop_waiting(self.connection, stage.run, stage.stage)
             stage.stopped = stage.total - stage.completed - stage.failed - stage.skipped
-            stage.retry = 0
+            stage.retry = stage.deferred = 0
             self.move_stage(stage, StageEvent.STOP, actor=actor, reason=reason)
         self.move_run(event, actor=actor, reason=reason)
 
@@ -205,6 +231,7 @@ _ENDS_RUN = frozenset(
         RunEvent.COMPLETE,
         RunEvent.COMPLETE_WITH_FAILURES,
         RunEvent.FAIL,
+        RunEvent.REJECT,
     }
 )
 
