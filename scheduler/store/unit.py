@@ -158,35 +158,38 @@ class RunUnit:
         return any(stage.state == state for stage in self.stages)
 
     def settle_up(self) -> None:
-        """After counters changed: ends the stage that is done, begins the next or ends the run; ends a stop that is
-        quiet.
+        """After counters changed: ends the stages that are done, begins the next or ends the run; ends a stop that is
+        quiet. Two stages may run at once: items of an earlier one may be retried while a later one runs.
         """
         if self.run.state == RunState.STOPPING:
             if not any(stage.running for stage in self.stages):
                 self.finish_stop(RunEvent.QUIESCED, reason=self.run.error or "stopped by an operator")
             return
-        if self.run.state not in (RunState.RUNNING, RunState.PAUSED):
+        if self.run.state not in (RunState.RUNNING, RunState.PAUSED, RunState.WAITING):
             return
-        for index, stage in enumerate(self.stages):
-            if stage.state != StageState.RUNNING:
-                continue
-            event = stage_end(progress_of(stage))
-            if event is None:
+        for stage in self.stages:
+            if stage.state == StageState.RUNNING:
+                event = stage_end(progress_of(stage))
+                if event is not None:
+                    reason = self._why_failed(stage) if event is StageEvent.FAIL else ""
+                    self.move_stage(stage, event, reason=reason)
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Where no stage runs or waits: begins the next one, or ends the run after the last."""
+        for before, stage in zip([None, *self.stages], self.stages, strict=False):
+            if stage.state in (StageState.RUNNING, StageState.WAITING):
                 return
-            failed = event is StageEvent.FAIL
-            reason = self._why_failed(stage) if failed else ""
-            self.move_stage(stage, event, reason=reason)
-            later = self.stages[index + 1 :]
-            if later and not failed:
-                self.begin_stage(later[0])
-                return
-            for other in later:
-                self.move_stage(other, StageEvent.SKIP, reason=f"stage {stage.stage} failed")
-                other.skipped = other.total
-            failures = sum(other.failed for other in self.stages)
-            why = f"stage {stage.stage} ({stage.processor}): {reason}" if failed else ""
-            self.move_run(run_end(failed, failures), reason=why)
-            return
+            if stage.state == StageState.PENDING:
+                if before is None or before.state == StageState.COMPLETED:
+                    self.begin_stage(stage)
+                    return
+                self.move_stage(stage, StageEvent.SKIP, reason=f"stage {before.stage} {before.state}")
+                stage.skipped = stage.total
+        failed = next((stage for stage in self.stages if stage.state == StageState.FAILED), None)
+        failures = sum(stage.failed for stage in self.stages)
+        why = f"stage {failed.stage} ({failed.processor}): {failed.error}" if failed else ""
+        self.move_run(run_end(failed is not None, failures), reason=why)
 
     def _why_failed(self, stage: StageRow) -> str:
         """The items' own error where it is one and the same, after what became of the stage."""
