@@ -15,17 +15,20 @@ one answer an item, in order. It is found by the entry point group `penstock.pro
 
 Its failure story: raising `ProcessorError` (or anything else) fails the item, or every item of the batch that has no
 answer; the scheduler tries it again after a back-off unless `permanent`. `ServiceUnavailable` costs no try. A worker
-may die at any instant and the item is then executed again elsewhere, so effects outside must be idempotent. When
+may die at any instant and the item is then executed again elsewhere, so effects outside must be idempotent; work that
+can't be is not `repeatable`, and ends failed, kind `unknown`, when nobody knows how it ended. When
 `context.cancelled` is set no outcome of the call will be accepted: stop; a call that goes on is cancelled after 5 s.
+Money is counted as `context.spent` and the outcomes tell it, however the item ends.
 """
 
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import importlib.metadata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -36,14 +39,19 @@ from penstock.v1 import common_pb2
 __all__ = [
     "ENTRY_POINT_GROUP",
     "INLINE_BYTES",
+    "BudgetRefused",
     "Context",
+    "Deferred",
     "Failure",
+    "Mode",
     "Outcome",
     "Parameters",
     "Processor",
     "ProcessorError",
     "Result",
     "ServiceUnavailable",
+    "Spending",
+    "Throttled",
     "WorkItem",
     "load_processor",
     "processor_names",
@@ -65,9 +73,18 @@ class Parameters(BaseModel):
 P = TypeVar("P", bound=Parameters)
 
 
+Mode = Literal["work", "heal", "confirm"]
+"""What an item was leased for: its work; healing it after a failure; confirming that its work is done."""
+
+
 @dataclass(frozen=True)
 class WorkItem:
-    """One item as the plan holds it. `payload` is its JSON object; `attempt` its fence."""
+    """One item as the plan holds it. `payload` is its JSON object; `attempt` its fence.
+
+    context: in mode heal how it failed (kind, error, …), in mode confirm the result that its work claims; saved: what
+    the attempt that deferred it had saved; reserved_micros: what it may cost, in millionths of a dollar, None: no
+    bound; heals: how often it was leased to be healed, this time included.
+    """
 
     run_id: str
     stage: int
@@ -77,38 +94,80 @@ class WorkItem:
     payload: Mapping[str, Any]
     attempt: int = 1
     tries: int = 0
+    mode: Mode = "work"
+    context: Any = None
+    saved: Any = None
+    reserved_micros: int | None = None
+    heals: int = 0
 
 
 @dataclass(frozen=True)
 class Result:
     """A completed item: `value` is JSON, kept as a blob by itself above INLINE_BYTES; `blob` is what else there is,
     stored by `context.blobs`, and then `value` has at most INLINE_BYTES.
+
+    Of every outcome: `cost_micros` is what the attempt cost, in millionths of a dollar, and `used` what it took of the
+    limits' dimensions, e.g. {"tokens": 1200}; both beside what `context.spent` was told.
     """
 
     value: Any = None
     blob: common_pb2.BlobRef | None = None
+    cost_micros: int = 0
+    used: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed item: a sentence for people, a kind (item, timeout, invalid_result, …); permanent: never tried again."""
+    """A failed item: a sentence for people, a kind (penstock.words.FAILURE_KINDS); permanent: never tried again;
+    fingerprint: what makes failures equal, empty: made from kind and message.
+    """
 
     message: str
     kind: str = "item"
     permanent: bool = False
     no_try: bool = False
+    fingerprint: str = ""
+    cost_micros: int = 0
+    used: Mapping[str, int] | None = None
 
 
-Outcome = Result | Failure
+@dataclass(frozen=True)
+class Throttled:
+    """A limit outside said no: `key`, one of the item's limit keys, closes for so long (0: as long as its own settings
+    say). The item goes back to its place and no try is counted.
+    """
+
+    key: str
+    retry_after_seconds: float = 0.0
+    message: str = ""
+    cost_micros: int = 0
+    used: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class Deferred:
+    """The item waits for something outside, until a time or for so many seconds, and holds no worker meanwhile. Its
+    next lease has `saved` (JSON, at most INLINE_BYTES). No try is counted.
+    """
+
+    until: dt.datetime | None = None
+    after_seconds: float = 0.0
+    saved: Any = None
+    cost_micros: int = 0
+    used: Mapping[str, int] | None = None
+
+
+Outcome = Result | Failure | Throttled | Deferred
 
 
 class ProcessorError(Exception):
     """Raised by a processor to fail the item at hand."""
 
-    def __init__(self, message: str, *, kind: str = "item", permanent: bool = False) -> None:
+    def __init__(self, message: str, *, kind: str = "item", permanent: bool = False, fingerprint: str = "") -> None:
         super().__init__(message)
         self.kind = kind
         self.permanent = permanent
+        self.fingerprint = fingerprint
 
 
 class ServiceUnavailable(ProcessorError):
@@ -117,13 +176,32 @@ class ServiceUnavailable(ProcessorError):
     """
 
 
+class BudgetRefused(ProcessorError):
+    """A top-up has no room under a cap. Not caught, it fails the item, kind `budget`."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, kind="budget")
+
+
+@dataclass
+class Spending:
+    """What an attempt has cost so far, and what it took of the limits' dimensions."""
+
+    micros: int = 0
+    used: dict[str, int] = field(default_factory=dict)
+
+
+async def _no_budget(item: WorkItem, micros: int) -> int:
+    return (item.reserved_micros or 0) + micros
+
+
 @dataclass
 class Context(Generic[P]):
     """What a processor is given with its items.
 
     deadline: `asyncio` loop time at which the worker gives up on the call; services: the gRPC channels `planner`,
     `scheduler` and `analyzer`, and the `extractor` that takes the text of PDF, DOCX and HTML files; cancelled: set when
-    every lease of the call was revoked.
+    every lease of the call was revoked; spending: what `spent` was told, by seq.
     """
 
     parameters: P
@@ -132,10 +210,27 @@ class Context(Generic[P]):
     services: Mapping[str, Any] = field(default_factory=dict)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
     on_progress: Callable[[float, str], None] = lambda share, phase: None
+    on_top_up: Callable[[WorkItem, int], Awaitable[int]] = _no_budget
+    spending: dict[int, Spending] = field(default_factory=dict)
 
     def progress(self, share: float, phase: str = "") -> None:
         """Tells how far it is: `share` from 0 to 1, `phase` in a word or two. Shown with the running item."""
         self.on_progress(min(1.0, max(0.0, share)), phase)  # in this order NaN is 0
+
+    def spent(self, item: WorkItem, micros: int, used: Mapping[str, int] | None = None) -> None:
+        """Notes what a call to a provider has cost, as soon as it is known: it counts however the item ends. For
+        processors that make several calls an item; a single one's cost may come with the outcome instead.
+        """
+        so_far = self.spending.setdefault(item.seq, Spending())
+        so_far.micros += micros
+        for dimension, amount in (used or {}).items():
+            so_far.used[dimension] = so_far.used.get(dimension, 0) + amount
+
+    async def top_up(self, item: WorkItem, micros: int) -> int:
+        """Reserves so many micro-dollars more for an item; answers what is then reserved in all. Raises BudgetRefused
+        when a cap has no room, at once. Where there is no budget all is granted.
+        """
+        return await self.on_top_up(item, micros)
 
 
 class Processor(Generic[P]):
@@ -148,6 +243,28 @@ class Processor(Generic[P]):
     """Most items of one call; above 1 `process_batch` is called."""
     concurrency: ClassVar[int] = 0
     """Calls at once in one worker; 0: as many as it has slots."""
+    paid: ClassVar[bool] = False
+    """Its items cost money: under a budget they start only with a known price."""
+    repeatable: ClassVar[bool] = True
+    """False: an attempt whose end nobody knows (its worker died, it hung) is not repeated. For what must not be done
+    twice: a payment, a push."""
+
+    @classmethod
+    def limit_keys(cls, payload: Mapping[str, Any], parameters: P) -> Sequence[str]:
+        """The limits that an item shares with all others that name them, e.g. `provider:anthropic` and
+        `domain:example.org`: at most 8, each `kind:name`. Pure: the planner asks once, when a plan is made.
+        """
+        return ()
+
+    @classmethod
+    def is_paid(cls, parameters: P) -> bool:
+        """Whether items with these parameters cost money."""
+        return cls.paid
+
+    @classmethod
+    def is_repeatable(cls, parameters: P) -> bool:
+        """Whether an attempt with these parameters may be repeated when nobody knows how it ended."""
+        return cls.repeatable
 
     async def process(self, item: WorkItem, context: Context[P]) -> Outcome:
         raise NotImplementedError

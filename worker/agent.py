@@ -16,15 +16,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.processor import Failure, ProcessorError
+from penstock.processor import BudgetRefused, Failure, ProcessorError, WorkItem
 from penstock.runtime.channel import calling
-from penstock.runtime.errors import Conflict, InvalidInput, PenstockError, TooLarge
+from penstock.runtime.clock import random_id
+from penstock.runtime.errors import Conflict, InvalidInput, Overloaded, PenstockError, TooLarge, Unavailable
 from penstock.runtime.logs import get_logger
 from penstock.runtime.settings import WorkerSection
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
 from worker.held import Held, HeldLease
-from worker.runner import Runner, StageWork, failed
+from worker.outcomes import failed
+from worker.runner import Runner, StageWork
 
 __all__ = ["Agent"]
 
@@ -73,6 +75,7 @@ class Agent:
         self._alone = asyncio.Lock()
         self._draining = asyncio.Event()
         self._over = asyncio.Event()
+        runner.top_up = self._top_up
 
     async def serve(self) -> None:
         """Works until drained."""
@@ -159,7 +162,15 @@ class Agent:
     def _begin(self, response: pb.AcquireResponse, answered: float) -> None:
         until = self._trusted_until(answered)
         for batch in response.batches:
-            work = StageWork(batch.run_id, batch.stage, batch.processor, batch.parameters, batch.max_run_seconds)
+            work = StageWork(
+                batch.run_id,
+                batch.stage,
+                batch.processor,
+                batch.parameters,
+                batch.max_run_seconds,
+                batch.mode,
+                batch.budgeted,
+            )
             held = [HeldLease(batch.run_id, batch.stage, lease, until) for lease in batch.leases]
             held = [lease for lease in held if self._held.add(lease)]
             if self._draining.is_set():
@@ -203,6 +214,26 @@ class Agent:
         for lease in begun:
             lease.begun = True
         return begun
+
+    async def _top_up(self, work: StageWork, item: WorkItem, micros: int) -> int:
+        """Asks for more money for an item that runs; asked again, with the same id, until there is an answer."""
+        lease = pb.LeaseId(run_id=work.run_id, stage=work.stage, seq=item.seq, attempt=item.attempt)
+        request = pb.TopUpRequest(session=self._session, lease=lease, micros=micros, request_id=random_id("top-up"))
+        failures = 0
+        while True:
+            try:
+                with calling():
+                    response = await self._stub.TopUp(request, timeout=CALL_SECONDS)
+            except (Unavailable, Overloaded) as error:
+                failures = await self._pause(failures, "top up", error)
+                continue
+            except PenstockError as error:
+                raise BudgetRefused(f"{micros:,} micro-dollars more were refused: {error.message}") from error
+            if not response.granted:
+                raise BudgetRefused(
+                    f"{micros:,} micro-dollars more than {response.reserved_micros:,} were refused: {response.reason}"
+                )
+            return response.reserved_micros
 
     async def _run_alone(self, batch: _Batch) -> None:
         """An item that may have killed its worker: everything else ends first, and the scheduler knows before it

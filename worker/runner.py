@@ -8,9 +8,10 @@ replaced, so that later calls find free ones.
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -18,15 +19,15 @@ from typing import Any, TypeVar
 import orjson
 
 from penstock.processor import (
-    INLINE_BYTES,
     Context,
     Failure,
+    Mode,
     Outcome,
     Parameters,
     Processor,
     ProcessorError,
-    Result,
     ServiceUnavailable,
+    Spending,
     WorkItem,
     load_processor,
     processor_names,
@@ -36,17 +37,13 @@ from penstock.runtime import metrics
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.errors import PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
-from penstock.v1 import common_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from worker.held import Call, HeldLease
+from worker.outcomes import MAX_WORDS_CHARACTERS, Crash, Kept, checked, large, outcome, words
 
 T = TypeVar("T")
 
-__all__ = ["Runner", "StageWork", "failed"]
-
-MAX_ERROR_CHARACTERS = 4_000
-MAX_WORDS_CHARACTERS = 100
-"""Of an error's kind and of a phase."""
+__all__ = ["Runner", "StageWork", "TopUp"]
 
 CANCEL_SECONDS = 5.0
 """For a processor that was told to stop; then its call is cancelled as at its deadline."""
@@ -56,6 +53,11 @@ ABANDON_SECONDS = 2.0
 THREAD_SECONDS = 1.0
 """Within which a thread must be free after a call hung; else the pool is replaced."""
 BLOB_THREADS = 2
+
+TopUp = Callable[["StageWork", WorkItem, int], Awaitable[int]]
+"""Reserves so much more for an item; answers what is then reserved. Raises BudgetRefused."""
+
+_MODES: Mapping[int, Mode] = {pb.MODE_HEAL: "heal", pb.MODE_CONFIRM: "confirm"}
 
 log = get_logger("runner")
 
@@ -69,6 +71,8 @@ class StageWork:
     processor: str
     parameters: bytes
     max_run_seconds: int
+    mode: int = pb.MODE_WORK
+    budgeted: bool = False
 
 
 class Runner:
@@ -77,6 +81,7 @@ class Runner:
     def __init__(self, blobs: BlobStore, services: Mapping[str, Any]) -> None:
         self._blobs = blobs
         self._services = services
+        self.top_up: TopUp | None = None
         self._processors: dict[str, Processor[Any]] = {}
         self._parameters: dict[tuple[str, bytes], Parameters] = {}
         self._gates: dict[str, asyncio.Semaphore] = {}
@@ -112,18 +117,29 @@ class Runner:
         most = self._instance(work.processor).concurrency or sys.maxsize
         async with self._gates.setdefault(work.processor, asyncio.Semaphore(most)):
             begun = begin(leases)
-            answers = await self._answers(work, begun) if begun else []
-        return list(zip(begun, await self._outcomes(begun, answers), strict=True))
+            spending: dict[int, Spending] = {}
+            answers = await self._answers(work, begun, spending) if begun else []
+        return list(zip(begun, await self._outcomes(work, begun, answers, spending), strict=True))
 
-    async def _answers(self, work: StageWork, leases: Sequence[HeldLease]) -> list[Any]:
+    async def _answers(self, work: StageWork, leases: Sequence[HeldLease], spending: dict[int, Spending]) -> list[Any]:
         """What the processor answers for each; why, when an item's payload can't be read."""
         items = await self._items(work, leases)
         ready = [(lease, item) for lease, item in zip(leases, items, strict=True) if isinstance(item, WorkItem)]
         metrics.BATCH_ITEMS.labels(work.processor).observe(len(items))
-        answers = iter(await self._call(work, *zip(*ready, strict=True)) if ready else ())
+        answers = iter(
+            await self._call(work, [lease for lease, _ in ready], [item for _, item in ready], spending)
+            if ready
+            else ()
+        )
         return [item if isinstance(item, Failure) else next(answers) for item in items]
 
-    async def _call(self, work: StageWork, leases: Sequence[HeldLease], items: Sequence[WorkItem]) -> Sequence[Any]:
+    async def _call(
+        self,
+        work: StageWork,
+        leases: Sequence[HeldLease],
+        items: Sequence[WorkItem],
+        spending: dict[int, Spending],
+    ) -> Sequence[Any]:
         """As many answers as items, whatever they are."""
         loop = asyncio.get_running_loop()
         seconds = work.max_run_seconds or 600
@@ -132,7 +148,7 @@ class Runner:
 
         def progress(share: float, phase: str) -> None:
             for lease in leases:
-                lease.progress, lease.phase = share, _words(phase, MAX_WORDS_CHARACTERS)
+                lease.progress, lease.phase = share, words(phase, MAX_WORDS_CHARACTERS)
 
         def revoked() -> None:
             cancelled.set()
@@ -148,7 +164,10 @@ class Runner:
                 services=self._services,
                 cancelled=cancelled,
                 on_progress=progress,
+                spending=spending,
             )
+            if work.budgeted and self.top_up is not None:
+                context.on_top_up = functools.partial(self.top_up, work)
             async with limit:
                 call = Call(len(leases), revoked)
                 for lease in leases:
@@ -164,17 +183,20 @@ class Runner:
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
             if isinstance(error, TimeoutError) and limit.expired():
-                failure = Failure(f"not done within {seconds} s (max_run_seconds)", kind="timeout")
+                failure: Failure = Crash(f"not done within {seconds} s (max_run_seconds)", kind="timeout")
                 await self._free_threads()
             else:
                 failure = _failure(error)
+            if isinstance(failure, Crash):
+                failure = self._ended(work, failure, "whether it took effect is not known")
             return [failure] * len(items)
         finally:
             for lease in leases:
                 lease.call = None
         told = f"{len(answers)} outcomes" if isinstance(answers, Sequence) else f"a {type(answers).__name__}"
         if not isinstance(answers, Sequence) or len(answers) != len(items):
-            return [_invalid(f"processor {work.processor} answered {told} for {len(items)} items")] * len(items)
+            problem = f"processor {work.processor} answered {told} for {len(items)} items"
+            return [Crash(problem, kind="invalid_result", permanent=True)] * len(items)
         return answers
 
     async def _abandoning(self, call: Coroutine[Any, Any, Any]) -> Any:
@@ -230,6 +252,23 @@ class Runner:
             self._parameters[key] = validate_parameters(type(instance), values)
         return self._parameters[key]
 
+    def _ended(self, work: StageWork, failure: Failure, why: str) -> Failure:
+        """The failure, or its end as unknown where what may have been done must not be done again."""
+        try:
+            instance = self._instance(work.processor)
+            if instance.is_repeatable(self._typed(work, instance)):
+                return failure
+        except Exception:  # it was never made, so it did nothing
+            return failure
+        return Crash(f"{failure.message}; {why}", kind="unknown", permanent=True)
+
+    def _is_paid(self, work: StageWork) -> bool:
+        try:
+            instance = self._instance(work.processor)
+            return instance.is_paid(self._typed(work, instance))
+        except Exception:
+            return False
+
     async def _items(self, work: StageWork, leases: Sequence[HeldLease]) -> list[WorkItem | Failure]:
         def read() -> list[WorkItem | Failure]:
             return [self._item(work, held.lease) for held in leases]
@@ -242,8 +281,12 @@ class Runner:
         try:
             payload = self._blobs.get(lease.payload_blob.sha256) if lease.HasField("payload_blob") else lease.payload
             values = orjson.loads(payload) if payload else {}
-        except (PenstockError, orjson.JSONDecodeError) as error:
+            context = orjson.loads(lease.context) if lease.context else None
+            saved = orjson.loads(lease.saved) if lease.saved else None
+        except PenstockError as error:
             return _failure(error)
+        except orjson.JSONDecodeError as error:
+            return Failure(f"its payload, context or saved state is no JSON: {error}")
         return WorkItem(
             run_id=work.run_id,
             stage=work.stage,
@@ -253,95 +296,45 @@ class Runner:
             payload=values,
             attempt=lease.attempt,
             tries=lease.tries,
+            mode=_MODES.get(work.mode, "work"),
+            context=context,
+            saved=saved,
+            reserved_micros=lease.reserved_micros if work.budgeted else None,
+            heals=lease.heals,
         )
 
-    async def _outcomes(self, leases: Sequence[HeldLease], answers: Sequence[Any]) -> list[pb.Outcome]:
-        kept = [_kept(answer) for answer in answers]
-        large = [
-            (place, one.data)
-            for place, one in enumerate(kept)
-            if isinstance(one, _Kept) and one.blob is None and len(one.data) > INLINE_BYTES
-        ]
-        if large:
+    async def _outcomes(
+        self, work: StageWork, leases: Sequence[HeldLease], answers: Sequence[Any], spending: Mapping[int, Spending]
+    ) -> list[pb.Outcome]:
+        kept = [checked(answer) for answer in answers]
+        blobs = [(place, one.data) for place, one in enumerate(kept) if isinstance(one, Kept) and large(one)]
+        if blobs:
             try:
-                refs = await self._in_thread(lambda: self._blobs.put_many([data for _, data in large]))
-                kept_large: list[_Kept | Failure] = [_Kept(b"", ref) for ref in refs]
+                refs = await self._in_thread(lambda: self._blobs.put_many([data for _, data in blobs]))
+                stored: list[Kept | Failure] = [Kept(b"", ref) for ref in refs]
             except Exception as error:
-                kept_large = [_failure(error)] * len(large)
-            for (place, _), one in zip(large, kept_large, strict=True):
+                stored = [self._ended(work, _failure(error), "it was done, and its result could not be kept")] * len(
+                    blobs
+                )
+            for (place, _), one in zip(blobs, stored, strict=True):
                 kept[place] = one
+        paid = self._is_paid(work)
         return [
-            failed(lease, one) if isinstance(one, Failure) else _completed(lease, one)
-            for lease, one in zip(leases, kept, strict=True)
+            outcome(lease, answer, one, spending.get(lease.lease.seq), paid=paid)
+            for lease, answer, one in zip(leases, answers, kept, strict=True)
         ]
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """A result as it is recorded: JSON, and a blob or None."""
-
-    data: bytes
-    blob: common_pb2.BlobRef | None
-
-
-def _kept(answer: Any) -> _Kept | Failure:
-    if isinstance(answer, Failure):
-        return answer
-    if not isinstance(answer, Result):
-        return _invalid(f"the processor answered a {type(answer).__name__}, not a Result or a Failure")
-    try:
-        data = b"" if answer.value is None else orjson.dumps(answer.value)
-    except TypeError as error:
-        return _invalid(f"its result is no JSON: {error}")
-    if answer.blob is not None and not (isinstance(answer.blob, common_pb2.BlobRef) and len(answer.blob.sha256) == 64):
-        return _invalid("its blob is no answer of context.blobs.put")
-    if answer.blob is not None and len(data) > INLINE_BYTES:
-        return _invalid(f"its result has {len(data)} bytes beside a blob; {INLINE_BYTES} are possible")
-    return _Kept(data, answer.blob)
-
-
-def _completed(held: HeldLease, kept: _Kept) -> pb.Outcome:
-    return pb.Outcome(
-        seq=held.lease.seq,
-        attempt=held.lease.attempt,
-        kind=pb.OUTCOME_KIND_COMPLETED,
-        result=kept.data,
-        result_blob=kept.blob,
-    )
-
-
-def failed(held: HeldLease, failure: Failure) -> pb.Outcome:
-    """The outcome of a lease that ended so."""
-    return pb.Outcome(
-        seq=held.lease.seq,
-        attempt=held.lease.attempt,
-        kind=pb.OUTCOME_KIND_FAILED,
-        error_kind=_words(failure.kind, MAX_WORDS_CHARACTERS),
-        error=_words(failure.message, MAX_ERROR_CHARACTERS),
-        no_try=bool(failure.no_try),
-        permanent=bool(failure.permanent),
-    )
-
-
-def _invalid(message: str) -> Failure:
-    return Failure(message, kind="invalid_result", permanent=True)
 
 
 def _failure(error: BaseException) -> Failure:
     if isinstance(error, ServiceUnavailable | Unavailable):
         return Failure(str(error), kind="unavailable", no_try=True)
     if isinstance(error, ProcessorError):
-        return Failure(str(error), kind=error.kind, permanent=error.permanent)
+        return Failure(str(error), kind=error.kind, permanent=error.permanent, fingerprint=error.fingerprint)
     if isinstance(error, PenstockError):
         return Failure(error.message)
     log.error("a processor raised", error=_told(error), exc_info=error)
-    return Failure(_told(error))
+    return Crash(_told(error))
 
 
 def _told(error: BaseException) -> str:
     return "".join(traceback.format_exception_only(error)).strip()
-
-
-def _words(text: object, most: int) -> str:
-    """What a processor said, so that a message takes it: names of files may hold half a surrogate pair."""
-    return str(text)[:most].encode("utf-8", "replace").decode()

@@ -1282,6 +1282,7 @@ class Outcome(_message.Message):
     UNTIL_TIME_FIELD_NUMBER: _builtins.int
     SAVED_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
+    COST_UNKNOWN_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     attempt: _builtins.int
     kind: Global___OutcomeKind.ValueType
@@ -1298,11 +1299,13 @@ class Outcome(_message.Message):
     limit_key: _builtins.str
     """throttled: the key that closes"""
     retry_after_seconds: _builtins.float
-    """throttled: for so long; 0: the valve decides"""
+    """throttled: for so long, 0: the valve decides. Deferred without until_time: due so long after the report."""
     saved: _builtins.bytes
     """deferred: given to the next lease; at most 64 kB"""
     fingerprint: _builtins.str
     """failed: what makes failures equal; empty: made from kind and error"""
+    cost_unknown: _builtins.bool
+    """a paid call hung or crashed: settled as unknown, at what is reserved, or cost_micros if more"""
     @_builtins.property
     def result_blob(self) -> _common_pb2.BlobRef: ...
     @_builtins.property
@@ -1332,10 +1335,11 @@ class Outcome(_message.Message):
         until_time: _timestamp_pb2.Timestamp | None = ...,
         saved: _builtins.bytes = ...,
         fingerprint: _builtins.str = ...,
+        cost_unknown: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["result_blob", b"result_blob", "until_time", b"until_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cost_micros", b"cost_micros", "error", b"error", "error_kind", b"error_kind", "fingerprint", b"fingerprint", "kind", b"kind", "limit_key", b"limit_key", "no_try", b"no_try", "permanent", b"permanent", "result", b"result", "result_blob", b"result_blob", "retry_after_seconds", b"retry_after_seconds", "saved", b"saved", "seq", b"seq", "until_time", b"until_time", "used", b"used"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cost_micros", b"cost_micros", "cost_unknown", b"cost_unknown", "error", b"error", "error_kind", b"error_kind", "fingerprint", b"fingerprint", "kind", b"kind", "limit_key", b"limit_key", "no_try", b"no_try", "permanent", b"permanent", "result", b"result", "result_blob", b"result_blob", "retry_after_seconds", b"retry_after_seconds", "saved", b"saved", "seq", b"seq", "until_time", b"until_time", "used", b"used"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1630,7 +1634,7 @@ class TopUpRequest(_message.Message):
     MICROS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     micros: _builtins.int
-    """more than is reserved now"""
+    """so much more than is reserved now"""
     request_id: _builtins.str
     @_builtins.property
     def session(self) -> Global___WorkerSession: ...

@@ -1,0 +1,210 @@
+"""What a processor answered, as the scheduler records it.
+
+Every answer becomes exactly one outcome of its lease: what can't be recorded (no JSON, too large, no answer at all)
+becomes a failure, kind `invalid_result`, and its money counts all the same. Nothing here raises.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from penstock.processor import INLINE_BYTES, Deferred, Failure, Outcome, Result, Spending, Throttled
+from penstock.v1 import common_pb2
+from penstock.v1 import scheduler_pb2 as pb
+from worker.held import HeldLease
+
+__all__ = ["MAX_WORDS_CHARACTERS", "Crash", "Kept", "checked", "failed", "large", "outcome", "words"]
+
+MAX_ERROR_CHARACTERS = 4_000
+MAX_WORDS_CHARACTERS = 100
+"""Of an error's kind, of a fingerprint and of a phase."""
+
+MAX_WAIT_SECONDS = 366 * 86_400.0
+"""A deferral or a closure may last so long; a longer one is nonsense."""
+
+_INVALID = "invalid_result"
+_OUTCOMES = (Result, Failure, Throttled, Deferred)
+_MAX_DIMENSIONS = 16
+_MAX_AMOUNT = 1 << 53
+_COMPLETED, _FAILED = pb.OUTCOME_KIND_COMPLETED, pb.OUTCOME_KIND_FAILED
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A result as it is recorded: JSON, and a blob or None."""
+
+    data: bytes
+    blob: common_pb2.BlobRef | None = None
+
+
+@dataclass(frozen=True)
+class Crash(Failure):
+    """A failure in the place of an answer: the processor hung, raised what it should not, or answered nonsense. What
+    it cost beside what `context.spent` was told nobody knows.
+    """
+
+
+def checked(answer: Any) -> Kept | Outcome:
+    """The answer if it can be recorded, else the failure that stands for it."""
+    if isinstance(answer, Result):
+        return _result(answer)
+    if isinstance(answer, Failure):
+        return answer
+    if isinstance(answer, Throttled):
+        return _waits(answer.retry_after_seconds, "retry_after_seconds") or answer
+    if isinstance(answer, Deferred):
+        return _deferred(answer)
+    return Crash(
+        f"the processor answered a {type(answer).__name__}, not a Result or a Failure", kind=_INVALID, permanent=True
+    )
+
+
+def large(kept: Kept | Outcome) -> bool:
+    """Whether a result is to be kept as a blob of its own."""
+    return isinstance(kept, Kept) and kept.blob is None and len(kept.data) > INLINE_BYTES
+
+
+def outcome(held: HeldLease, answer: Any, kept: Kept | Outcome, spent: Spending | None, *, paid: bool) -> pb.Outcome:
+    """The outcome of a lease: `kept` is what `checked` made of `answer`, `spent` what `context.spent` was told.
+
+    paid: the processor costs money, so that of a crash the cost is unknown.
+    """
+    seq, attempt = held.lease.seq, held.lease.attempt
+    if isinstance(kept, Kept):
+        made = completed(seq, attempt, kept)
+    elif isinstance(kept, Failure):
+        made = failed(held, kept)
+    elif isinstance(kept, Throttled):
+        made = pb.Outcome(
+            seq=seq,
+            attempt=attempt,
+            kind=pb.OUTCOME_KIND_THROTTLED,
+            limit_key=words(kept.key, 200),
+            retry_after_seconds=kept.retry_after_seconds,
+            error=words(kept.message, MAX_ERROR_CHARACTERS),
+        )
+    else:
+        assert isinstance(kept, Deferred), kept
+        made = pb.Outcome(
+            seq=seq,
+            attempt=attempt,
+            kind=pb.OUTCOME_KIND_DEFERRED,
+            retry_after_seconds=kept.after_seconds,
+            saved=b"" if kept.saved is None else orjson.dumps(kept.saved),
+        )
+        if kept.until is not None:
+            made.until_time.FromDatetime(kept.until)
+    told = answer if isinstance(answer, _OUTCOMES) else None
+    if spent is not None or (told is not None and (told.cost_micros or told.used)):
+        _count(made, told, spent or Spending())
+    made.cost_unknown = made.cost_unknown or (paid and isinstance(kept, Crash))
+    return made
+
+
+def completed(seq: int, attempt: int, kept: Kept) -> pb.Outcome:
+    if kept.blob is None:
+        return pb.Outcome(seq=seq, attempt=attempt, kind=_COMPLETED, result=kept.data)
+    return pb.Outcome(seq=seq, attempt=attempt, kind=_COMPLETED, result=kept.data, result_blob=kept.blob)
+
+
+def failed(held: HeldLease, failure: Failure) -> pb.Outcome:
+    """The outcome of a lease that ended so."""
+    return pb.Outcome(
+        seq=held.lease.seq,
+        attempt=held.lease.attempt,
+        kind=_FAILED,
+        error_kind=words(failure.kind, MAX_WORDS_CHARACTERS),
+        error=words(failure.message, MAX_ERROR_CHARACTERS),
+        no_try=bool(failure.no_try),
+        permanent=bool(failure.permanent),
+        fingerprint=words(failure.fingerprint, MAX_WORDS_CHARACTERS),
+    )
+
+
+def words(text: object, most: int) -> str:
+    """What a processor said, so that a message takes it: names of files may hold half a surrogate pair."""
+    return str(text)[:most].encode("utf-8", "replace").decode()
+
+
+def _result(answer: Result) -> Kept | Failure:
+    try:
+        data = b"" if answer.value is None else orjson.dumps(answer.value)
+    except TypeError as error:
+        return _invalid(f"its result is no JSON: {error}")
+    blob = answer.blob
+    if blob is None:
+        return Kept(data)
+    if not (isinstance(blob, common_pb2.BlobRef) and len(blob.sha256) == 64):
+        return _invalid("its blob is no answer of context.blobs.put")
+    if len(data) > INLINE_BYTES:
+        return _invalid(f"its result has {len(data)} bytes beside a blob; {INLINE_BYTES} are possible")
+    return Kept(data, blob)
+
+
+def _deferred(answer: Deferred) -> Deferred | Failure:
+    if (answer.until is None) == (not answer.after_seconds):
+        return _invalid("a Deferred names either `until` or `after_seconds`")
+    if answer.until is not None and not (isinstance(answer.until, dt.datetime) and answer.until.tzinfo):
+        return _invalid(f"a Deferred waits until {answer.until!r}, which is no time with a time zone")
+    try:
+        saved = 0 if answer.saved is None else len(orjson.dumps(answer.saved))
+    except TypeError as error:
+        return _invalid(f"what it saved is no JSON: {error}")
+    if saved > INLINE_BYTES:
+        return _invalid(f"it saved {saved} bytes; {INLINE_BYTES} are possible, more as a blob")
+    return _waits(answer.after_seconds, "after_seconds") or answer
+
+
+def _waits(seconds: Any, name: str) -> Failure | None:
+    right = isinstance(seconds, int | float) and math.isfinite(seconds) and 0 <= seconds <= MAX_WAIT_SECONDS
+    return None if right else _invalid(f"its {name} is {seconds!r}, it may be 0-{MAX_WAIT_SECONDS:g}")
+
+
+def _count(made: pb.Outcome, told: Outcome | None, spent: Spending) -> None:
+    """Adds what the attempt cost. An amount that is none makes the outcome a failure, its cost unknown."""
+    micros: Any = spent.micros
+    used: dict[Any, Any] = dict(spent.used)
+    if told is not None:
+        micros = _sum(micros, told.cost_micros)
+        told_used = told.used or {}
+        for dimension, amount in (told_used if isinstance(told_used, Mapping) else {"": None}).items():
+            used[dimension] = _sum(used.get(dimension, 0), amount)
+    if (
+        _amount(micros)
+        and len(used) <= _MAX_DIMENSIONS
+        and all(map(_dimension, used))
+        and all(map(_amount, used.values()))
+    ):
+        made.cost_micros = micros
+        made.used.update(used)
+        return
+    refusal = _invalid(
+        f"its cost is {told and told.cost_micros!r} micro-dollars and it used {told and told.used!r}"[:400]
+        + f"; whole numbers from 0 are possible, of at most {_MAX_DIMENSIONS} dimensions"
+    )
+    seq, attempt = made.seq, made.attempt
+    made.Clear()
+    made.seq, made.attempt, made.kind, made.cost_unknown = seq, attempt, _FAILED, True
+    made.error_kind, made.error, made.permanent = refusal.kind, words(refusal.message, MAX_ERROR_CHARACTERS), True
+
+
+def _dimension(name: Any) -> bool:
+    return isinstance(name, str) and 0 < len(name) <= MAX_WORDS_CHARACTERS and name.isprintable()
+
+
+def _sum(one: Any, other: Any) -> Any:
+    return one + other if _amount(one) and _amount(other) else None
+
+
+def _amount(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_AMOUNT
+
+
+def _invalid(message: str) -> Failure:
+    return Failure(message, kind=_INVALID, permanent=True)
