@@ -19,13 +19,12 @@ from scheduler.engine import Engine
 from scheduler.listing import ItemList
 from scheduler.run_calls import Context, RunCalls, page_size
 from scheduler.store import reads
+from scheduler.summary import run_summary
 from scheduler.translate import event_message, item_message, item_states, ledger_messages, run_message, run_states
+from scheduler.watch_hub import EVENT_PAGE, Snapshot, WatchHub
 
 __all__ = ["SeeingCalls"]
 
-WATCH_COALESCE_SECONDS = 0.1
-WATCH_TICK_SECONDS = 1.0
-EVENT_PAGE = 1_000
 OUTCOME_PAGE = 500
 LEDGER_PAGE = 1_000
 
@@ -36,6 +35,7 @@ class SeeingCalls(RunCalls):
     def __init__(self, engine: Engine, database: Database, items: ItemList) -> None:
         RunCalls.__init__(self, engine, database)
         self._items = items
+        self._hub = WatchHub(self._snapshot, engine.watchers)
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.Run:
         return await self._run(await self._find(request.run_id, request.number))
@@ -85,26 +85,18 @@ class SeeingCalls(RunCalls):
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
         number = await self._find(request.run_id)
-        run = await self._run(number)
-        after = run.event_number if request.from_now else request.after_number
-        last = b""
-        with self._engine.watchers.watching(number) as changed:
-            while True:
-                changed.clear()
-                run = await self._run(number)
-                events = await asyncio.to_thread(self._events, number, after, [], EVENT_PAGE)
-                if events:
-                    after = events[-1].number
-                now = run.SerializeToString(deterministic=True)
-                if events or now != last:
-                    last = now
-                    yield pb.WatchRunResponse(run=run, events=events)
-                if after >= run.event_number:
-                    if _ended(run):
-                        return
-                    # Phases live in memory: a tick shows them; commits wake at once, coalesced.
-                    await _wait(changed, WATCH_TICK_SECONDS)
-                    await asyncio.sleep(WATCH_COALESCE_SECONDS)
+        after = max(0, request.after_number)
+        async for answer in self._hub.watch(number, after=after, from_now=request.from_now):
+            yield answer
+
+    async def GetRunSummary(self, request: pb.GetRunSummaryRequest, context: Context) -> pb.RunSummary:
+        number = await self._find(request.run_id)
+
+        def read() -> pb.RunSummary:
+            with self._database.read() as connection:
+                return run_summary(connection, number, self._engine.phases, self._engine.now_ms())
+
+        return await asyncio.to_thread(read)
 
     async def ListLedger(self, request: pb.ListLedgerRequest, context: Context) -> pb.ListLedgerResponse:
         limit = page_size(request.page_size, 100, LEDGER_PAGE)
@@ -138,6 +130,12 @@ class SeeingCalls(RunCalls):
             after = items[-1].settle_number
             yield pb.ReadOutcomesResponse(items=items)
 
+    def _snapshot(self, number: int, after: int) -> Snapshot:
+        with self._database.read() as connection:
+            run = self._message(connection, number)
+            rows = reads.list_events(connection, number, after=after, types=[], limit=EVENT_PAGE)
+            return Snapshot(run, [event_message(row) for row in rows], run.state in _ENDED and run.quiesced)
+
     def _events(self, number: int, after: int, types: list[str], limit: int, subject: str = "") -> list[pb.Event]:
         with self._database.read() as connection:
             rows = reads.list_events(connection, number, after=after, types=types, subject=subject, limit=limit)
@@ -145,15 +143,3 @@ class SeeingCalls(RunCalls):
 
 
 _ENDED = {pb.RunState.Value(f"RUN_STATE_{RunState(state).upper()}") for state in ENDED_RUNS}
-
-
-def _ended(run: pb.Run) -> bool:
-    return run.state in _ENDED and run.quiesced
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return

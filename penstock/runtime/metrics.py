@@ -16,6 +16,7 @@ __all__ = [
     "REPORTS_REFUSED",
     "RPC_SECONDS",
     "SWEEP_ITEMS",
+    "WATCHERS",
     "WORKERS",
     "expose",
     "leave_out_schedulers",
@@ -33,6 +34,7 @@ ITEMS_SETTLED = Counter("penstock_items_settled_total", "Outcomes recorded.", ["
 REPORTS_REFUSED = Counter("penstock_reports_refused_total", "Reports refused.", ["reason"])
 SWEEP_ITEMS = Counter("penstock_sweep_items_total", "What the named sweep found.", ["sweep"])
 REDIS_REBUILDS = Counter("penstock_redis_rebuilds_total", "Times that leases were rebuilt after Redis was lost.")
+WATCHERS = Gauge("penstock_watchers", "Streams that watch a run.")
 WORKERS = Gauge("penstock_workers", "Workers that are alive.", ["worker_class"])
 BATCH_ITEMS = Histogram(
     "penstock_worker_batch_items", "Items that a processor took at once.", ["processor"], buckets=(1, 4, 16, 64, 256)
@@ -47,5 +49,5 @@ def expose(port: int) -> None:
 
 def leave_out_schedulers() -> None:
     """For a process that is no scheduler: what has no label would be shown there, as 0 for ever."""
-    for metric in (COMMIT_SECONDS, COMMIT_CALLS, REDIS_REBUILDS):
+    for metric in (COMMIT_SECONDS, COMMIT_CALLS, REDIS_REBUILDS, WATCHERS):
         REGISTRY.unregister(metric)

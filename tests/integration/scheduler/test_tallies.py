@@ -57,5 +57,5 @@ def test_settled_items_count_by_minute_and_old_minutes_are_forgotten(database: D
         note_settled(connection, 1, 0, 0)
         note_settled(connection, 2, 0, 1)
         query = sa.select(throughput.c.minute, throughput.c.settled).where(throughput.c.run == 1)
-        kept = dict(connection.execute(query).tuples().all())
+        kept = {row.minute: row.settled for row in connection.execute(query)}
     assert kept == dict.fromkeys(range(10, MINUTES + 10), 7)

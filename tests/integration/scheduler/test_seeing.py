@@ -1,0 +1,71 @@
+"""What a person sees of a run: its summary, its events by subject, its ledger."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from penstock.v1 import scheduler_pb2 as pb
+from tests.integration.scheduler.world import World, completed
+
+
+async def summary(world: World, run_id: str) -> pb.RunSummary:
+    return await world.runs.GetRunSummary(pb.GetRunSummaryRequest(run_id=run_id), timeout=10)
+
+
+async def test_a_summary_shows_what_runs_the_oldest_first_with_its_phase(world: World) -> None:
+    run_id = await world.run(60)
+    worker = world.worker()
+    first, second = await worker.leases(1), await worker.leases(30)
+    lease = first[0]
+    held = pb.HeldLease(seq=lease.seq, attempt=lease.attempt, begun=True, progress=0.5, phase="reading")
+    batch = pb.HeldBatch(run_id=run_id, stage=0, leases=[held])
+    await worker.stub.Renew(pb.RenewRequest(session=worker.session, held=[batch]), timeout=10)
+    told = await summary(world, run_id)
+    assert told.run.run_id == run_id
+    assert told.run.counts.running == 31
+    assert [item.seq for item in told.running] == list(range(20))
+    assert (told.running[0].key, told.running[0].phase, told.running[0].progress) == ("k0", "reading", 0.5)
+    assert told.running[0].attempt == 1
+    assert told.running[0].start_time.ToMilliseconds() > 0
+    assert told.running[1].phase == ""
+    assert not told.eta.known
+    assert "0 of the first 20" in told.eta.reason
+    assert await worker.report(run_id, [completed(one) for one in [*first, *second]]) == []
+
+
+async def test_a_summary_of_a_paused_run_says_that_its_end_is_not_known(world: World) -> None:
+    run_id = await world.run(5)
+    await world.runs.PauseRun(pb.RunCommand(run_id=run_id))
+    told = await summary(world, run_id)
+    assert (told.eta.known, told.eta.reason) == (False, "not known: the run is paused")
+
+
+async def test_a_summary_of_no_run_names_the_newest(world: World) -> None:
+    run_id = await world.run(1)
+    with pytest.raises(grpc.aio.AioRpcError) as told:
+        await summary(world, "run-nowhere")
+    assert told.value.code() is grpc.StatusCode.NOT_FOUND
+    assert run_id in (told.value.details() or "")
+
+
+async def test_events_are_listed_by_subject(world: World) -> None:
+    run_id = await world.run(2)
+    worker = world.worker()
+    leases = await worker.leases(2)
+    assert await worker.report(run_id, [completed(lease) for lease in leases]) == []
+    request = pb.ListEventsRequest(run_id=run_id, subject="stage:0")
+    found = (await world.runs.ListEvents(request, timeout=10)).events
+    assert [(event.type, event.new_state) for event in found] == [
+        ("stage.state", "running"),
+        ("stage.state", "completed"),
+    ]
+    request = pb.ListEventsRequest(run_id=run_id, subject="stage:0", page_size=1)
+    page = await world.runs.ListEvents(request, timeout=10)
+    assert page.next_after_number == page.events[0].number
+
+
+async def test_the_ledger_of_a_run_that_cost_nothing_is_empty(world: World) -> None:
+    run_id = await world.run(1)
+    answer = await world.runs.ListLedger(pb.ListLedgerRequest(run_id=run_id), timeout=10)
+    assert (list(answer.entries), answer.next_after_number) == ([], 0)
