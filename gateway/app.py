@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
-from gateway import api, batch, health, pages, problems
+from gateway import api, batch, health, items, limits, pages, problems, runs
 from gateway.guard import Guard
 from gateway.wiring import Parts, attach
 from penstock import __version__
@@ -32,8 +32,8 @@ def create_app(settings: Settings, client: AsyncClient, stopping: asyncio.Event)
     app = FastAPI(title="Penstock", version=__version__, docs_url=None, redoc_url=None)
     attach(app, Parts(client, settings, stopping))
     problems.install(app)
-    for router in (pages.router, batch.router, api.router, health.router):
-        app.include_router(router)
+    for router in (pages, batch, api, runs, items, limits, health):
+        app.include_router(router.router)
     app.openapi = lambda: _schema(app)  # type: ignore[method-assign]
     return Guard(app, settings.gateway.cors_origins)
 
@@ -73,7 +73,7 @@ def _schema(app: FastAPI) -> dict[str, Any]:
             names = "{" in path or (method, path) in _NAMES_OTHERS
             if names:
                 answers["404"] = {"description": "There is no such thing.", **answer}
-            if method == "post" and names:
+            if method in ("post", "put", "patch", "delete") and names:
                 answers["409"] = {
                     "description": "Its state does not allow it, or request_id was used before.",
                     **answer,

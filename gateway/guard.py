@@ -29,7 +29,7 @@ POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base
 MAX_BODY_BYTES = 4 << 20
 TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES >> 20} MiB; only uploads may be"
 UPLOADS = frozenset({"/api/batch/upload", "/api/v1/sources"})  # these are read as streams
-ALLOWED_METHODS = "GET, POST"
+ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE"
 
 _HOST = re.compile(r"(\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[^\[\]:]+))(:[0-9]{0,5})?", re.ASCII)
 

@@ -134,7 +134,7 @@ async def _texts(client: AsyncClient, run: scheduler_pb2.Run, chosen: Sequence[R
     left = MAX_TEXT_BYTES
     for at in range(0, len(chosen), READ_AT_ONCE):
         rows = {row.id - 1: row for row in chosen[at : at + READ_AT_ONCE]}
-        page = await client.runs.items_page(run.run_id, seqs=list(rows), page_size=READ_AT_ONCE)
+        page = await client.items.page(run.run_id, seqs=list(rows), page_size=READ_AT_ONCE)
         items = {item.seq: item for item in page.items}
         fitting = []
         for seq, row in rows.items():

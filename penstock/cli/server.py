@@ -93,7 +93,7 @@ def list_processors(data: DataOption = None, as_json: JsonOption = False) -> Non
     """
 
     async def work() -> None:
-        from penstock.client.views import processor_view
+        from penstock.client.plan_views import processor_view
 
         async with connected(data) as client:
             views = [processor_view(processor) for processor in await client.processors.list()]

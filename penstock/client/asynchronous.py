@@ -12,8 +12,13 @@ from penstock.client.connection import RETRY_SECONDS, Connection
 from penstock.client.discovery import Endpoints, find
 from penstock.client.documents import Documents
 from penstock.client.exports import export
+from penstock.client.gates import Gates
+from penstock.client.handle import RunHandle
+from penstock.client.items import Items
+from penstock.client.limits import Limits, Prices, Retries
 from penstock.client.resources import Collections, Plans, Processors, Sources
 from penstock.client.runs import RunRef, Runs
+from penstock.v1 import scheduler_pb2
 
 __all__ = ["AsyncClient"]
 
@@ -31,6 +36,11 @@ class AsyncClient:
     sources: Sources
     plans: Plans
     runs: Runs
+    items: Items
+    gates: Gates
+    limits: Limits
+    prices: Prices
+    retries: Retries
     processors: Processors
     collections: Collections
 
@@ -59,6 +69,11 @@ class AsyncClient:
         self.sources = Sources(self.connection)
         self.plans = Plans(self.connection)
         self.runs = Runs(self.connection)
+        self.items = Items(self.connection)
+        self.gates = Gates(self.connection)
+        self.limits = Limits(self.connection)
+        self.prices = Prices(self.connection)
+        self.retries = Retries(self.connection)
         self.processors = Processors(self.connection)
         self.collections = Collections(self.connection)
         self.documents = Documents(self.connection, sources=self.sources, plans=self.plans, runs=self.runs)
@@ -74,6 +89,11 @@ class AsyncClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+    async def run(self, run: RunRef | scheduler_pb2.Run) -> RunHandle:
+        """One run to wait for, to follow and to command: by its number, its id, or as `runs.start` answered it."""
+        found = run if isinstance(run, scheduler_pb2.Run) else await self.runs.get(run)
+        return RunHandle(found, runs=self.runs, items=self.items, gates=self.gates)
 
     async def export(self, job: RunRef, format: str) -> AsyncIterator[bytes]:  # noqa: A002
         """The export of a job (`csv` or `json`), piece by piece."""

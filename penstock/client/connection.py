@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from penstock.v1.analyzer_pb2_grpc import AnalyzerServiceAsyncStub
     from penstock.v1.planner_pb2_grpc import PlannerServiceAsyncStub
-    from penstock.v1.scheduler_pb2_grpc import SchedulerServiceAsyncStub
+    from penstock.v1.scheduler_pb2_grpc import LimitServiceAsyncStub, SchedulerServiceAsyncStub
 
 __all__ = ["RETRY_SECONDS", "Connection", "worth_another_try"]
 
@@ -79,6 +79,7 @@ class Connection:
         }
         self.planner: PlannerServiceAsyncStub = planner_pb2_grpc.PlannerServiceStub(self.channels["planner"])
         self.scheduler: SchedulerServiceAsyncStub = scheduler_pb2_grpc.SchedulerServiceStub(self.channels["scheduler"])
+        self.limits: LimitServiceAsyncStub = scheduler_pb2_grpc.LimitServiceStub(self.channels["scheduler"])
         self.analyzer: AnalyzerServiceAsyncStub = analyzer_pb2_grpc.AnalyzerServiceStub(self.channels["analyzer"])
         self._blobs: BlobStore | None = None
         _quiet()

@@ -19,6 +19,7 @@ from typing_extensions import TypedDict
 
 from penstock.client.collection_views import matrix_rows
 from penstock.client.connection import Connection
+from penstock.client.items import Items
 from penstock.client.jobs import COMPLETED, FAILED, JobStatus, document_status, job_status
 from penstock.client.resources import Collections, Plans, Sources
 from penstock.client.runs import RunRef, Runs
@@ -230,6 +231,7 @@ class Documents:
         self._sources = sources
         self._plans = plans
         self._runs = runs
+        self._items = Items(connection)
         self._collections = Collections(connection)
 
     async def analyze(
@@ -292,11 +294,11 @@ class Documents:
         if job_status(run)["status"] == COMPLETED:
             async for collected in self._collections.pages(run.run_id):
                 yield [_collected(document) for document in collected]
-            async for items in self._runs.item_pages(run.run_id, stage=DOCUMENTS_STAGE, states=SETTLED_OTHERWISE):
+            async for items in self._items.pages(run.run_id, stage=DOCUMENTS_STAGE, states=SETTLED_OTHERWISE):
                 yield [_listed(item) for item in items]
             return
         failed: list[Row] = []
-        async for items in self._runs.item_pages(run.run_id, stage=DOCUMENTS_STAGE):
+        async for items in self._items.pages(run.run_id, stage=DOCUMENTS_STAGE):
             rows = [_listed(item) for item in items]
             failed.extend(row for row in rows if row.status == FAILED)
             yield [row for row in rows if row.status != FAILED]
@@ -324,7 +326,7 @@ class Documents:
         missing = NotFound(f"job {job} has no document {document_id}", code="document_not_found")
         if not 0 <= seq < run.stages[DOCUMENTS_STAGE].counts.total:
             raise missing
-        page = await self._runs.items_page(run.run_id, stage=DOCUMENTS_STAGE, seqs=[seq], page_size=1)
+        page = await self._items.page(run.run_id, stage=DOCUMENTS_STAGE, seqs=[seq], page_size=1)
         if not page.items:
             raise missing
         item = page.items[0]

@@ -41,6 +41,7 @@ class JobStatus(TypedDict):
 _DOCUMENT_STATUS = {
     scheduler_pb2.ITEM_STATE_QUEUED: PENDING,
     scheduler_pb2.ITEM_STATE_RETRY: PENDING,
+    scheduler_pb2.ITEM_STATE_DEFERRED: PENDING,
     scheduler_pb2.ITEM_STATE_RUNNING: PROCESSING,
     scheduler_pb2.ITEM_STATE_COMPLETED: COMPLETED,
     scheduler_pb2.ITEM_STATE_FAILED: FAILED,

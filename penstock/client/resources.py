@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -13,7 +14,10 @@ from penstock.client.connection import Connection
 from penstock.client.uploads import PathLike, document_parts, item_parts, listed
 from penstock.runtime.channel import calling
 from penstock.runtime.errors import InvalidInput
-from penstock.v1 import analyzer_pb2, common_pb2, planner_pb2
+from penstock.v1 import analyzer_pb2, common_pb2, planner_pb2, rules_pb2
+
+if TYPE_CHECKING:
+    from penstock.client.rules import Rules
 
 __all__ = ["Collections", "Plans", "Processors", "Sources", "StageOptions"]
 
@@ -24,7 +28,7 @@ Part = planner_pb2.CreateSourceRequest
 
 @dataclass(frozen=True, kw_only=True)
 class StageOptions:
-    """What a stage is to do; zero and empty mean the default."""
+    """What a stage is to do; zero and empty mean the default. rules: a `penstock.client.rules.Rules`, or its JSON."""
 
     processor: str
     parameters: Mapping[str, object] | None = None
@@ -32,9 +36,10 @@ class StageOptions:
     max_tries: int = 0
     max_run_seconds: int = 0
     worker_class: str = ""
+    rules: Rules | Mapping[str, object] | None = None
 
     def message(self) -> planner_pb2.StageSpec:
-        """Raises InvalidInput for parameters that JSON can't hold."""
+        """Raises InvalidInput for parameters that JSON can't hold, and for rules of the wrong shape."""
         try:
             parameters = orjson.dumps(dict(self.parameters)) if self.parameters else b""
         except TypeError as error:
@@ -48,7 +53,17 @@ class StageOptions:
             max_tries=self.max_tries,
             max_run_seconds=self.max_run_seconds,
             worker_class=self.worker_class,
+            rules=_rules(self.rules),
         )
+
+
+def _rules(given: Rules | Mapping[str, object] | None) -> rules_pb2.StageRules | None:
+    if given is None:
+        return None
+    # Imported late: pydantic takes a while, and most stages have no rules.
+    from penstock.client.rules import stage_rules
+
+    return stage_rules(given)
 
 
 class Sources:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 
 from penstock.client.connection import Connection, worth_another_try
+from penstock.client.items import Items
 from penstock.runtime.channel import calling
 from penstock.runtime.clock import Clock, SystemClock
 from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
 from penstock.v1 import planner_pb2, scheduler_pb2
 
-__all__ = ["ENDED", "ITEM_STATES", "RUN_STATES", "Runs"]
+__all__ = ["ENDED", "RUN_STATES", "RunRef", "Runs", "StageChange"]
 
 ENDED = frozenset(
     {
@@ -30,24 +32,13 @@ RUN_STATES = {
     name.removeprefix("RUN_STATE_").lower(): scheduler_pb2.RunState.Value(name)
     for name in scheduler_pb2.RunState.keys()[1:]
 }
-ITEM_STATES = {
-    name.removeprefix("ITEM_STATE_").lower(): scheduler_pb2.ItemState.Value(name)
-    for name in scheduler_pb2.ItemState.keys()[1:]
-}
 
 FIRST_DELAY_SECONDS = 0.1
 MAX_DELAY_SECONDS = 1.0
+CLONE_SECONDS = 300.0  # the plan of what is left is written within the call
 
 RunRef = int | str
 """A run's id, or its number (`job_id` of the documents contract)."""
-
-
-def chosen_states(names: Sequence[str]) -> list[scheduler_pb2.ItemState.ValueType]:
-    """Item states by their words. Raises InvalidInput that lists the valid ones."""
-    unknown = [name for name in names if name not in ITEM_STATES]
-    if unknown:
-        raise InvalidInput(f"no item state {unknown[0]!r}: one of {', '.join(ITEM_STATES)}", code="bad_state")
-    return [ITEM_STATES[name] for name in names]
 
 
 def chosen_run_states(names: Sequence[str]) -> list[scheduler_pb2.RunState.ValueType]:
@@ -58,20 +49,64 @@ def chosen_run_states(names: Sequence[str]) -> list[scheduler_pb2.RunState.Value
     return [RUN_STATES[name] for name in names]
 
 
+@dataclass(frozen=True, kw_only=True)
+class StageChange:
+    """What changes of a stage of a live run; None stays as it is, NO_CAP takes a cap away."""
+
+    stage: int = 0
+    concurrency: int | None = None
+    max_tries: int | None = None
+    max_run_seconds: int | None = None
+    budget_micros: int | None = None
+    item_budget_micros: int | None = None
+
+    def message(self) -> scheduler_pb2.StageUpdate:
+        return scheduler_pb2.StageUpdate(
+            stage=self.stage,
+            concurrency=self.concurrency,
+            max_tries=self.max_tries,
+            max_run_seconds=self.max_run_seconds,
+            budget_micros=self.budget_micros,
+            item_budget_micros=self.item_budget_micros,
+        )
+
+
 class Runs:
     """One execution of a plan each."""
 
     def __init__(self, connection: Connection, clock: Clock | None = None) -> None:
         self._connection = connection
         self._clock = clock or SystemClock.start()
+        self._items = Items(connection)
 
-    async def start(self, plan_id: str, *, name: str = "", request_id: str = "") -> scheduler_pb2.Run:
-        """Durable when it answers. The same request_id answers the same run."""
+    async def start(
+        self,
+        plan_id: str,
+        *,
+        name: str = "",
+        owner: str = "",
+        priority: int = 0,
+        budget_micros: int | None = None,
+        exclusive_keys: Sequence[str] = (),
+        request_id: str = "",
+    ) -> scheduler_pb2.Run:
+        """Durable when it answers. The same request_id answers the same run.
+
+        owner: whom its slots are counted for; default the actor. priority: higher goes first among the owner's runs.
+        exclusive_keys: each is held by one live run; raises AlreadyExists or Conflict that names the holder.
+        """
+        request = scheduler_pb2.StartRunRequest(
+            plan_id=plan_id,
+            name=name,
+            actor=self._connection.actor,
+            owner=owner,
+            priority=priority,
+            budget_micros=budget_micros,
+            exclusive_keys=exclusive_keys,
+        )
 
         async def call(chosen: str) -> scheduler_pb2.Run:
-            request = scheduler_pb2.StartRunRequest(
-                plan_id=plan_id, name=name, request_id=chosen, actor=self._connection.actor
-            )
+            request.request_id = chosen
             return await self._connection.scheduler.StartRun(request)
 
         return await self._connection.idempotent(call, request_id)
@@ -133,65 +168,131 @@ class Runs:
             run_id=run_id, reason=reason, actor=self._connection.actor, request_id=request_id
         )
 
-    async def items_page(
+    async def update(
+        self,
+        run_id: str,
+        *,
+        priority: int | None = None,
+        budget_micros: int | None = None,
+        stages: Sequence[StageChange] = (),
+        reason: str = "",
+        request_id: str = "",
+    ) -> scheduler_pb2.RunCommandResponse:
+        """Changes a live run; what is None stays. Budgets: NO_CAP takes a cap away."""
+        request = scheduler_pb2.UpdateRunRequest(
+            run_id=run_id,
+            actor=self._connection.actor,
+            reason=reason,
+            priority=priority,
+            budget_micros=budget_micros,
+            stages=[stage.message() for stage in stages],
+        )
+
+        async def call(chosen: str) -> scheduler_pb2.RunCommandResponse:
+            request.request_id = chosen
+            return await self._connection.scheduler.UpdateRun(request)
+
+        return await self._connection.idempotent(call, request_id)
+
+    async def clone(
+        self,
+        run_id: str,
+        *,
+        failed: bool = False,
+        unfinished: bool = False,
+        name: str = "",
+        reason: str = "",
+        request_id: str = "",
+    ) -> scheduler_pb2.Run:
+        """A new run of only the failed or unfinished items of this one; neither chosen: of both."""
+        actor = self._connection.actor
+        return await self._connection.idempotent(
+            lambda chosen: self._connection.scheduler.CloneRun(
+                scheduler_pb2.CloneRunRequest(
+                    run_id=run_id,
+                    failed=failed,
+                    unfinished=unfinished,
+                    name=name,
+                    actor=actor,
+                    reason=reason,
+                    request_id=chosen,
+                ),
+                timeout=CLONE_SECONDS,
+            ),
+            request_id,
+        )
+
+    def items(
         self,
         run_id: str,
         *,
         stage: int = 0,
         states: Sequence[str] = (),
-        page_size: int = 100,
-        page_token: str = "",
-        seqs: Sequence[int] = (),
-        with_payload: bool = False,
-    ) -> scheduler_pb2.ListItemsResponse:
-        request = scheduler_pb2.ListItemsRequest(
-            run_id=run_id,
-            stage=stage,
-            states=chosen_states(states),
-            page_size=page_size,
-            page_token=page_token,
-            seqs=seqs,
-            with_payload=with_payload,
-        )
-        return await self._connection.read(lambda: self._connection.scheduler.ListItems(request))
+        filter: str = "",  # noqa: A002
+    ) -> AsyncIterator[scheduler_pb2.RunItem]:
+        """Every item of a stage in order of seq: `Items.each`."""
+        return self._items.each(run_id, stage=stage, states=states, filter=filter)
 
-    async def item_pages(
-        self, run_id: str, *, stage: int = 0, states: Sequence[str] = (), page_size: int = 5000
-    ) -> AsyncIterator[Sequence[scheduler_pb2.RunItem]]:
-        """Every item of a stage in order of seq, page by page."""
-        token = ""
+    async def summary(self, run_id: str) -> scheduler_pb2.RunSummary:
+        """Counts, throughput, ETA, what runs, failures grouped, money; in constant time."""
+        request = scheduler_pb2.GetRunSummaryRequest(run_id=run_id)
+        return await self._connection.read(lambda: self._connection.scheduler.GetRunSummary(request))
+
+    async def explain(self, run_id: str) -> scheduler_pb2.Explanation:
+        """Why it does not go on, what would change that, and since when."""
+        request = scheduler_pb2.ExplainRunRequest(run_id=run_id)
+        return await self._connection.read(lambda: self._connection.scheduler.ExplainRun(request))
+
+    async def ledger_page(
+        self, run_id: str, *, after: int = 0, page_size: int = 100
+    ) -> scheduler_pb2.ListLedgerResponse:
+        request = scheduler_pb2.ListLedgerRequest(run_id=run_id, after_number=after, page_size=page_size)
+        return await self._connection.read(lambda: self._connection.scheduler.ListLedger(request))
+
+    async def ledger(self, run_id: str, *, after: int = 0) -> AsyncIterator[scheduler_pb2.LedgerEntry]:
+        """Every entry of money in order; their micros sum up to what the run has spent."""
         while True:
-            page = await self.items_page(run_id, stage=stage, states=states, page_size=page_size, page_token=token)
-            yield page.items
-            token = page.next_page_token
-            if not token:
+            page = await self.ledger_page(run_id, after=after, page_size=1000)
+            for entry in page.entries:
+                yield entry
+            after = page.next_after_number
+            if not after:
                 return
 
-    async def items(
-        self, run_id: str, *, stage: int = 0, states: Sequence[str] = ()
-    ) -> AsyncIterator[scheduler_pb2.RunItem]:
-        """Every item of a stage in order of seq."""
-        async for page in self.item_pages(run_id, stage=stage, states=states, page_size=1000):
-            for item in page:
-                yield item
-
     async def events_page(
-        self, run_id: str, *, after: int = 0, page_size: int = 100, types: Sequence[str] = ()
+        self, run_id: str, *, after: int = 0, page_size: int = 100, types: Sequence[str] = (), subject: str = ""
     ) -> scheduler_pb2.ListEventsResponse:
-        request = scheduler_pb2.ListEventsRequest(run_id=run_id, after_number=after, page_size=page_size, types=types)
+        request = scheduler_pb2.ListEventsRequest(
+            run_id=run_id, after_number=after, page_size=page_size, types=types, subject=subject
+        )
         return await self._connection.read(lambda: self._connection.scheduler.ListEvents(request))
 
     async def events(
-        self, run_id: str, *, after: int = 0, types: Sequence[str] = ()
+        self, run_id: str, *, after: int = 0, types: Sequence[str] = (), subject: str = ""
     ) -> AsyncIterator[scheduler_pb2.Event]:
-        """What has happened so far, oldest first, after the event with number `after`."""
+        """What has happened so far, oldest first, after the event with number `after`.
+
+        subject: only of `stage:0`, `item:0/17`, …
+        """
         while True:
-            page = await self.events_page(run_id, after=after, page_size=1000, types=types)
+            page = await self.events_page(run_id, after=after, page_size=1000, types=types, subject=subject)
             for event in page.events:
                 yield event
             after = page.next_after_number
             if not after:
                 return
+
+    async def follow(self, run_id: str, *, after: int = 0) -> AsyncIterator[scheduler_pb2.Event]:
+        """Every event once and in order, past ones first, then new ones as they come; ends when the run has ended."""
+        async for answer in self.watch(run_id, after=after):
+            for event in answer.events:
+                if event.number > after + 1:  # what a coalesced stream left out
+                    async for missed in self.events(run_id, after=after):
+                        if missed.number >= event.number:
+                            break
+                        yield missed
+                yield event
+                after = event.number
 
     async def watch(
         self, run_id: str, *, after: int = 0, from_now: bool = False

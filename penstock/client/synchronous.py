@@ -6,88 +6,32 @@ cancels the call and comes up in the caller's thread. A client may be shared by 
 
 from __future__ import annotations
 
-import asyncio
 import builtins
-import contextlib
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self
 
 from penstock.client.asynchronous import AsyncClient
+from penstock.client.blocking import Loop
 from penstock.client.connection import RETRY_SECONDS
 from penstock.client.discovery import Endpoints
 from penstock.client.documents import DocumentView, Results
 from penstock.client.jobs import JobStatus
 from penstock.client.resources import StageOptions
 from penstock.client.runs import RunRef
+from penstock.client.synchronous_limits import Gates, Limits, Prices, Retries
+from penstock.client.synchronous_runs import Items, RunHandle, Runs
 from penstock.client.uploads import PathLike
 from penstock.v1 import analyzer_pb2, common_pb2, planner_pb2, scheduler_pb2
 
 __all__ = ["Client"]
 
-T = TypeVar("T")
-
-STOP_SECONDS = 2.0
-
-
-class _Loop:
-    """An event loop in a thread of its own."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="penstock-client", daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def each(self, items: AsyncIterator[T]) -> Iterator[T]:
-        async def following() -> tuple[bool, T | None]:
-            try:
-                return True, await anext(items)
-            except StopAsyncIteration:
-                return False, None
-
-        try:
-            while True:
-                more, item = self.run(following())
-                if not more:
-                    return
-                yield item  # type: ignore[misc]  # None only where T has it
-        finally:
-            close = getattr(items, "aclose", None)
-            if close is not None:
-                with contextlib.suppress(RuntimeError):  # interrupted: it is being cancelled, which closes it too
-                    self.run(close())
-
-    def stop(self) -> None:
-        async def settle() -> None:
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                await asyncio.wait(tasks, timeout=STOP_SECONDS)
-
-        # After an interrupt calls may still be on their way out: what they leave would complain at exit.
-        with contextlib.suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(settle(), self._loop).result(2 * STOP_SECONDS)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        if not self._loop.is_running():
-            self._loop.close()
-
 
 class Sources:
     """See `penstock.client.resources.Sources`."""
 
-    def __init__(self, loop: _Loop, client: AsyncClient) -> None:
+    def __init__(self, loop: Loop, client: AsyncClient) -> None:
         self._loop, self._it = loop, client.sources
 
     def documents(self, paths: Sequence[PathLike], *, zip: bool = False) -> planner_pb2.Source:  # noqa: A002
@@ -103,7 +47,7 @@ class Sources:
 class Plans:
     """See `penstock.client.resources.Plans`."""
 
-    def __init__(self, loop: _Loop, client: AsyncClient) -> None:
+    def __init__(self, loop: Loop, client: AsyncClient) -> None:
         self._loop, self._it = loop, client.plans
 
     def create(
@@ -134,50 +78,10 @@ class Plans:
         return self._loop.each(self._it.items(plan_id, stage=stage))
 
 
-class Runs:
-    """See `penstock.client.runs.Runs`."""
-
-    def __init__(self, loop: _Loop, client: AsyncClient) -> None:
-        self._loop, self._it = loop, client.runs
-
-    def start(self, plan_id: str, *, name: str = "", request_id: str = "") -> scheduler_pb2.Run:
-        return self._loop.run(self._it.start(plan_id, name=name, request_id=request_id))
-
-    def get(self, run: RunRef) -> scheduler_pb2.Run:
-        return self._loop.run(self._it.get(run))
-
-    def list(self, *, limit: int = 50, states: Sequence[str] = ()) -> builtins.list[scheduler_pb2.Run]:
-        return self._loop.run(self._it.list(limit=limit, states=states))
-
-    def pause(self, run_id: str, *, reason: str = "") -> scheduler_pb2.RunCommandResponse:
-        return self._loop.run(self._it.pause(run_id, reason=reason))
-
-    def resume(self, run_id: str, *, reason: str = "") -> scheduler_pb2.RunCommandResponse:
-        return self._loop.run(self._it.resume(run_id, reason=reason))
-
-    def stop(self, run_id: str, *, force: bool = False, reason: str = "") -> scheduler_pb2.RunCommandResponse:
-        return self._loop.run(self._it.stop(run_id, force=force, reason=reason))
-
-    def items(self, run_id: str, *, stage: int = 0, states: Sequence[str] = ()) -> Iterator[scheduler_pb2.RunItem]:
-        return self._loop.each(self._it.items(run_id, stage=stage, states=states))
-
-    def events(self, run_id: str, *, after: int = 0, types: Sequence[str] = ()) -> Iterator[scheduler_pb2.Event]:
-        return self._loop.each(self._it.events(run_id, after=after, types=types))
-
-    def watch(self, run_id: str, *, after: int = 0, from_now: bool = False) -> Iterator[scheduler_pb2.WatchRunResponse]:
-        return self._loop.each(self._it.watch(run_id, after=after, from_now=from_now))
-
-    def wait(
-        self, run_id: str, *, on_change: Callable[[scheduler_pb2.Run], None] = lambda run: None
-    ) -> scheduler_pb2.Run:
-        """`on_change` is called on the client's own thread."""
-        return self._loop.run(self._it.wait(run_id, on_change=on_change))
-
-
 class Documents:
     """See `penstock.client.documents.Documents`."""
 
-    def __init__(self, loop: _Loop, client: AsyncClient) -> None:
+    def __init__(self, loop: Loop, client: AsyncClient) -> None:
         self._loop, self._it, self._client = loop, client.documents, client
 
     def analyze(
@@ -226,7 +130,7 @@ class Documents:
 class Processors:
     """See `penstock.client.resources.Processors`."""
 
-    def __init__(self, loop: _Loop, client: AsyncClient) -> None:
+    def __init__(self, loop: Loop, client: AsyncClient) -> None:
         self._loop, self._it = loop, client.processors
 
     def list(self) -> builtins.list[planner_pb2.Processor]:
@@ -248,7 +152,7 @@ class Client:
         actor: str = "sdk",
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
-        self._loop = _Loop()
+        self._loop = Loop()
         client = AsyncClient(url=url, data=data, endpoints=endpoints, actor=actor, retry_seconds=retry_seconds)
         try:
             self._client = self._loop.run(client.open())
@@ -259,8 +163,17 @@ class Client:
         self.sources = Sources(self._loop, self._client)
         self.plans = Plans(self._loop, self._client)
         self.runs = Runs(self._loop, self._client)
+        self.items = Items(self._loop, self._client)
+        self.gates = Gates(self._loop, self._client)
+        self.limits = Limits(self._loop, self._client)
+        self.prices = Prices(self._loop, self._client)
+        self.retries = Retries(self._loop, self._client)
         self.documents = Documents(self._loop, self._client)
         self.processors = Processors(self._loop, self._client)
+
+    def run(self, run: RunRef | scheduler_pb2.Run) -> RunHandle:
+        """One run to wait for, to follow and to command: by its number, its id, or as `runs.start` answered it."""
+        return RunHandle(self._loop, self._loop.run(self._client.run(run)))
 
     def close(self) -> None:
         self._loop.run(self._client.close())

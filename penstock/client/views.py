@@ -10,32 +10,30 @@ import datetime as dt
 from typing import Any
 
 import orjson
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from typing_extensions import TypedDict
 
-from penstock.v1 import common_pb2, planner_pb2, scheduler_pb2
+from penstock.v1 import planner_pb2, scheduler_pb2
 
 __all__ = [
     "CountsView",
     "EventView",
     "ItemView",
-    "PlanItemView",
-    "PlanStageView",
-    "PlanView",
-    "ProcessorView",
+    "MoneyView",
     "RunView",
-    "SourceView",
     "StageView",
     "event_view",
     "item_state",
     "item_view",
-    "plan_item_view",
-    "plan_view",
-    "processor_view",
+    "json_value",
+    "mode_word",
+    "money_view",
+    "rules_view",
     "run_state",
     "run_view",
     "source_kind",
-    "source_view",
     "time_text",
 ]
 
@@ -49,6 +47,18 @@ class CountsView(TypedDict):
     failed: int
     skipped: int
     stopped: int
+    deferred: int
+
+
+class MoneyView(TypedDict):
+    """Millionths of a dollar. budget_micros, left_micros: None without a cap."""
+
+    budget_micros: int | None
+    left_micros: int | None
+    spent_micros: int
+    reserved_micros: int
+    overrun_micros: int
+    unknown_micros: int
 
 
 class StageView(TypedDict):
@@ -62,6 +72,11 @@ class StageView(TypedDict):
     error: str | None
     progress: float
     phase: str | None
+    concurrency: int
+    max_tries: int
+    money: MoneyView
+    rules: dict[str, Any]
+    healed: int
 
 
 class RunView(TypedDict):
@@ -81,6 +96,13 @@ class RunView(TypedDict):
     create_time: str | None
     start_time: str | None
     end_time: str | None
+    owner: str
+    priority: int
+    waiting: str | None
+    money: MoneyView
+    exclusive_keys: list[str]
+    archived: bool
+    cloned_from: str | None
 
 
 class ItemView(TypedDict):
@@ -100,6 +122,13 @@ class ItemView(TypedDict):
     start_time: str | None
     end_time: str | None
     due_time: str | None
+    lane: str | None
+    fingerprint: str | None
+    cost_micros: int
+    reserved_micros: int
+    mode: str | None
+    heals: int
+    healed: bool
 
 
 class EventView(TypedDict):
@@ -112,53 +141,6 @@ class EventView(TypedDict):
     new_state: str | None
     reason: str | None
     data: Any
-
-
-class SourceView(TypedDict):
-    source_id: str
-    kind: str
-    item_count: int
-    size_bytes: int
-    ignored_count: int
-    create_time: str | None
-
-
-class PlanStageView(TypedDict):
-    stage: int
-    processor: str
-    processor_version: str
-    parameters: Any
-    concurrency: int
-    max_tries: int
-    max_run_seconds: int
-    worker_class: str
-    item_count: int
-
-
-class PlanView(TypedDict):
-    plan_id: str
-    source_id: str
-    kind: str
-    name: str
-    stages: list[PlanStageView]
-    item_count: int
-    granularity: str | None
-    draft: bool
-    create_time: str | None
-
-
-class PlanItemView(TypedDict):
-    seq: int
-    key: str
-    group: str
-    payload: Any
-
-
-class ProcessorView(TypedDict):
-    name: str
-    version: str
-    description: str
-    parameters_schema: Any
 
 
 def time_text(value: Timestamp) -> str | None:
@@ -177,11 +159,17 @@ def item_state(value: scheduler_pb2.ItemState.ValueType) -> str:
     return scheduler_pb2.ItemState.Name(value).removeprefix("ITEM_STATE_").lower()
 
 
+def mode_word(value: scheduler_pb2.Mode.ValueType) -> str | None:
+    """`work`, `heal` or `confirm`; None for an item that nobody has leased."""
+    return scheduler_pb2.Mode.Name(value).removeprefix("MODE_").lower() if value else None
+
+
 def source_kind(value: planner_pb2.SourceKind.ValueType) -> str:
     return planner_pb2.SourceKind.Name(value).removeprefix("SOURCE_KIND_").lower()
 
 
-def _json(value: bytes) -> Any:
+def json_value(value: bytes) -> Any:
+    """Embedded JSON; None for none."""
     return orjson.loads(value) if value else None
 
 
@@ -195,7 +183,37 @@ def _counts(counts: scheduler_pb2.ItemCounts) -> CountsView:
         "failed": counts.failed,
         "skipped": counts.skipped,
         "stopped": counts.stopped,
+        "deferred": counts.deferred,
     }
+
+
+def money_view(money: scheduler_pb2.Money) -> MoneyView:
+    capped = money.HasField("budget_micros")
+    return {
+        "budget_micros": money.budget_micros if capped else None,
+        "left_micros": max(money.budget_micros - money.spent_micros - money.reserved_micros, 0) if capped else None,
+        "spent_micros": money.spent_micros,
+        "reserved_micros": money.reserved_micros,
+        "overrun_micros": money.overrun_micros,
+        "unknown_micros": money.unknown_micros,
+    }
+
+
+def rules_view(rules: Message) -> dict[str, Any]:
+    """What is set of a stage's rules, in the shape that `penstock.client.rules.Rules` takes."""
+    return {field.name: _rule(field, value) for field, value in rules.ListFields()}
+
+
+def _rule(field: FieldDescriptor, value: Any) -> Any:
+    if field.enum_type is not None:
+        return field.enum_type.values_by_number[value].name.rsplit("_", 1)[1].lower()
+    if isinstance(value, bytes):
+        return orjson.loads(value)
+    if isinstance(value, Message):
+        return rules_view(value)
+    if isinstance(value, (str, int, float)):
+        return value
+    return [rules_view(one) if isinstance(one, Message) else one for one in value]
 
 
 def _stage_view(stage: scheduler_pb2.Stage) -> StageView:
@@ -210,6 +228,11 @@ def _stage_view(stage: scheduler_pb2.Stage) -> StageView:
         "error": stage.error or None,
         "progress": round(stage.progress, 3),
         "phase": stage.phase or None,
+        "concurrency": stage.concurrency,
+        "max_tries": stage.max_tries,
+        "money": money_view(stage.money),
+        "rules": rules_view(stage.rules),
+        "healed": stage.healed,
     }
 
 
@@ -231,6 +254,13 @@ def run_view(run: scheduler_pb2.Run) -> RunView:
         "create_time": time_text(run.create_time),
         "start_time": time_text(run.start_time),
         "end_time": time_text(run.end_time),
+        "owner": run.owner,
+        "priority": run.priority,
+        "waiting": run.waiting or None,
+        "money": money_view(run.money),
+        "exclusive_keys": list(run.exclusive_keys),
+        "archived": run.archived,
+        "cloned_from": run.cloned_from or None,
     }
 
 
@@ -240,18 +270,25 @@ def item_view(item: scheduler_pb2.RunItem) -> ItemView:
         "stage": item.stage,
         "key": item.key,
         "group": item.group,
-        "payload": _json(item.payload),
+        "payload": json_value(item.payload),
         "state": item_state(item.state),
         "attempt": item.attempt,
         "tries": item.tries,
         "error_kind": item.error_kind or None,
         "error": item.error or None,
-        "result": _json(item.result),
+        "result": json_value(item.result),
         "result_blob": item.result_blob.sha256 or None,
         "worker": item.worker or None,
         "start_time": time_text(item.start_time),
         "end_time": time_text(item.end_time),
         "due_time": time_text(item.due_time),
+        "lane": item.lane or None,
+        "fingerprint": item.fingerprint or None,
+        "cost_micros": item.cost_micros,
+        "reserved_micros": item.reserved_micros,
+        "mode": mode_word(item.mode),
+        "heals": item.heals,
+        "healed": item.healed,
     }
 
 
@@ -265,56 +302,5 @@ def event_view(event: scheduler_pb2.Event) -> EventView:
         "old_state": event.old_state or None,
         "new_state": event.new_state or None,
         "reason": event.reason or None,
-        "data": _json(event.data),
-    }
-
-
-def source_view(source: planner_pb2.Source) -> SourceView:
-    return {
-        "source_id": source.source_id,
-        "kind": source_kind(source.kind),
-        "item_count": source.item_count,
-        "size_bytes": source.size_bytes,
-        "ignored_count": source.ignored_count,
-        "create_time": time_text(source.create_time),
-    }
-
-
-def plan_view(plan: planner_pb2.Plan) -> PlanView:
-    return {
-        "plan_id": plan.plan_id,
-        "source_id": plan.source_id,
-        "kind": source_kind(plan.kind),
-        "name": plan.name,
-        "stages": [
-            {
-                "stage": stage.stage,
-                "processor": stage.processor,
-                "processor_version": stage.processor_version,
-                "parameters": _json(stage.parameters),
-                "concurrency": stage.concurrency,
-                "max_tries": stage.max_tries,
-                "max_run_seconds": stage.max_run_seconds,
-                "worker_class": stage.worker_class,
-                "item_count": stage.item_count,
-            }
-            for stage in plan.stages
-        ],
-        "item_count": plan.item_count,
-        "granularity": plan.granularity or None,
-        "draft": plan.draft,
-        "create_time": time_text(plan.create_time),
-    }
-
-
-def plan_item_view(item: common_pb2.Item) -> PlanItemView:
-    return {"seq": item.seq, "key": item.key, "group": item.group, "payload": _json(item.payload)}
-
-
-def processor_view(processor: planner_pb2.Processor) -> ProcessorView:
-    return {
-        "name": processor.name,
-        "version": processor.version,
-        "description": processor.description,
-        "parameters_schema": _json(processor.parameters_schema),
+        "data": json_value(event.data),
     }

@@ -30,6 +30,7 @@ from penstock.v1 import (
     scheduler_pb2,
     scheduler_pb2_grpc,
 )
+from tests.integration.client.operating import LimitsOfOperators, Operated, OperatedScheduler
 
 TOKEN = "t0ken"
 
@@ -126,6 +127,7 @@ class State:
     uploads: list[Upload] = field(default_factory=list)
     calls: list[tuple[str, Any]] = field(default_factory=list)
     fail: dict[str, list[PenstockError]] = field(default_factory=dict)
+    operated: Operated = field(default_factory=Operated)
     watch: Callable[[scheduler_pb2.WatchRunRequest], AsyncIterator[scheduler_pb2.WatchRunResponse]] | None = None
     uploaded: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -180,6 +182,13 @@ class _Planner(planner_pb2_grpc.PlannerServiceServicer):
         self._state.asked("KeepPlan", request)
         return planner_pb2.Plan(plan_id=request.plan_id)
 
+    async def ListPlanLanes(self, request: Any, context: Any) -> planner_pb2.ListPlanLanesResponse:
+        self._state.asked("ListPlanLanes", request)
+        return planner_pb2.ListPlanLanesResponse()
+
+    def DerivePlan(self, request_iterator: Any, context: Any) -> Any:
+        raise NotImplementedError
+
     async def ReadPlanItems(self, request: Any, context: Any) -> planner_pb2.ReadPlanItemsResponse:
         self._state.asked("ReadPlanItems", request)
         return planner_pb2.ReadPlanItemsResponse(end=True)
@@ -189,7 +198,9 @@ class _Planner(planner_pb2_grpc.PlannerServiceServicer):
         return planner_pb2.ListProcessorsResponse(processors=[planner_pb2.Processor(name="noop", version="1")])
 
 
-class _Scheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
+class _Scheduler(OperatedScheduler):
+    _state: State
+
     def __init__(self, state: State) -> None:
         self._state = state
 
@@ -303,6 +314,7 @@ async def serving(folder: Path) -> AsyncIterator[Services]:
     server = grpc.aio.server(interceptors=[CallInterceptor(TOKEN)])
     planner_pb2_grpc.add_PlannerServiceServicer_to_server(_Planner(state), server)
     scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(_Scheduler(state), server)
+    scheduler_pb2_grpc.add_LimitServiceServicer_to_server(LimitsOfOperators(state), server)
     analyzer_pb2_grpc.add_AnalyzerServiceServicer_to_server(_Analyzer(state), server)
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)

@@ -130,7 +130,7 @@ async def test_events_are_read_page_by_page(services: Services, client: AsyncCli
 
 async def test_an_unknown_state_lists_the_valid_ones(client: AsyncClient) -> None:
     with pytest.raises(InvalidInput, match="queued, running, retry, completed"):
-        await client.runs.items_page("run-1", states=["done"])
+        await client.items.page("run-1", states=["done"])
 
 
 async def test_the_plain_client_answers_and_raises_the_same(services: Services) -> None:

@@ -1,0 +1,78 @@
+"""Limits and prices as plain JSON objects, in the dialect of `penstock.client.views`."""
+
+from __future__ import annotations
+
+from typing_extensions import TypedDict
+
+from penstock.client.views import time_text
+from penstock.v1 import scheduler_pb2
+
+__all__ = ["LimitView", "PriceView", "RateView", "limit_view", "price_view"]
+
+
+class RateView(TypedDict):
+    dimension: str
+    per_minute: float
+    burst: float
+    estimate: float
+
+
+class LimitView(TypedDict):
+    """concurrency: None for no bound; cap: what the valve allows now, None for no bound of its own; closed_until_time:
+    None while closed means until it is opened."""
+
+    key: str
+    concurrency: int | None
+    rates: list[RateView]
+    adaptive: bool
+    cooldown_seconds: float
+    state: str
+    closed_until_time: str | None
+    cap: int | None
+    reason: str | None
+    change_time: str | None
+    held: int
+    etag: str
+
+
+class PriceView(TypedDict):
+    """micros: None where nobody set it; learned_micros: None with too little history."""
+
+    processor: str
+    micros: int | None
+    learned_micros: int | None
+    samples: int
+
+
+def limit_view(limit: scheduler_pb2.Limit) -> LimitView:
+    return {
+        "key": limit.key,
+        "concurrency": limit.concurrency if limit.HasField("concurrency") else None,
+        "rates": [
+            {
+                "dimension": rate.dimension,
+                "per_minute": rate.per_minute,
+                "burst": rate.burst,
+                "estimate": rate.estimate,
+            }
+            for rate in limit.rates
+        ],
+        "adaptive": limit.adaptive,
+        "cooldown_seconds": limit.cooldown_seconds,
+        "state": limit.state,
+        "closed_until_time": time_text(limit.closed_until_time),
+        "cap": limit.cap or None,
+        "reason": limit.reason or None,
+        "change_time": time_text(limit.change_time),
+        "held": limit.held,
+        "etag": limit.etag,
+    }
+
+
+def price_view(price: scheduler_pb2.Price) -> PriceView:
+    return {
+        "processor": price.processor,
+        "micros": price.micros if price.micros >= 0 else None,
+        "learned_micros": price.learned_micros if price.HasField("learned_micros") else None,
+        "samples": price.samples,
+    }
