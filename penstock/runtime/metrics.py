@@ -17,6 +17,9 @@ __all__ = [
     "RPC_SECONDS",
     "SWEEP_ITEMS",
     "WATCHERS",
+    "THROTTLES",
+    "VALVES",
+    "VALVE_MOVES",
     "WORKERS",
     "expose",
     "leave_out_schedulers",
@@ -35,6 +38,9 @@ REPORTS_REFUSED = Counter("penstock_reports_refused_total", "Reports refused.", 
 SWEEP_ITEMS = Counter("penstock_sweep_items_total", "What the named sweep found.", ["sweep"])
 REDIS_REBUILDS = Counter("penstock_redis_rebuilds_total", "Times that leases were rebuilt after Redis was lost.")
 WATCHERS = Gauge("penstock_watchers", "Streams that watch a run.")
+THROTTLES = Counter("penstock_throttles_total", "Outcomes that met a limit of the outside.", ["kind"])
+VALVE_MOVES = Counter("penstock_valve_moves_total", "Changes of a valve's state, by kind of key.", ["kind", "state"])
+VALVES = Gauge("penstock_valves", "Keys whose valve is not open.", ["state"])
 WORKERS = Gauge("penstock_workers", "Workers that are alive.", ["worker_class"])
 BATCH_ITEMS = Histogram(
     "penstock_worker_batch_items", "Items that a processor took at once.", ["processor"], buckets=(1, 4, 16, 64, 256)

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["LANE_VALVE", "OPEN", "STAGE_VALVE", "LimitState", "RateState", "lane_keys", "lane_of"]
+__all__ = [
+    "LANE_VALVE",
+    "OPEN",
+    "RESERVED",
+    "STAGE_VALVE",
+    "LimitState",
+    "RateState",
+    "lane_keys",
+    "lane_of",
+    "pattern_of",
+]
 
 OPEN = 0
 """`closed_until_ms` of a limit that is open."""
@@ -12,6 +23,8 @@ OPEN = 0
 STAGE_VALVE = "stage:{run}:{stage}"
 LANE_VALVE = "lane:{run}:{stage}:{lane}"
 """Keys that no item names: the valves of a stage and of one of its lanes; `run` is the run's number."""
+RESERVED = ("stage:", "lane:")
+"""How those keys begin."""
 
 
 @dataclass(frozen=True)
@@ -42,3 +55,9 @@ def lane_of(keys: list[str]) -> str:
 
 def lane_keys(lane: str) -> list[str]:
     return lane.split(" ") if lane else []
+
+
+def pattern_of(key: str, patterns: Iterable[str]) -> str | None:
+    """Of patterns (keys that end with `*`) the longest one that takes this key."""
+    found = [pattern for pattern in patterns if key.startswith(pattern[:-1])]
+    return max(found, key=len, default=None)

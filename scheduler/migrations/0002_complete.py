@@ -111,11 +111,15 @@ def upgrade() -> None:
         sa.Column("declared", sa.Boolean, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("closed_until_ms", Big, nullable=True),
+        sa.Column("cautious", sa.Boolean, nullable=False),
         sa.Column("valve", sa.LargeBinary, nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("change_ms", Big, nullable=False),
         sa.Column("version", Big, nullable=False),
     )
+    for name in ("declared", "cautious"):
+        where = sa.text(name)
+        op.create_index(f"limits_{name}", "limits", ["key"], sqlite_where=where, postgresql_where=where)
     op.create_table(
         "limit_events",
         sa.Column("key", sa.Text, primary_key=True),

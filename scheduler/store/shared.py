@@ -69,11 +69,15 @@ limits = sa.Table(
     sa.Column("declared", sa.Boolean, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("closed_until_ms", Big),
+    # Whether what becomes of items may change its valve.
+    sa.Column("cautious", sa.Boolean, nullable=False),
     sa.Column("valve", sa.LargeBinary, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("change_ms", Big, nullable=False),
     # + 1 with every change: the number of its latest event.
     sa.Column("version", Big, nullable=False),
+    sa.Index("limits_declared", "key", sqlite_where=sa.text("declared"), postgresql_where=sa.text("declared")),
+    sa.Index("limits_cautious", "key", sqlite_where=sa.text("cautious"), postgresql_where=sa.text("cautious")),
 )
 
 limit_events = sa.Table(

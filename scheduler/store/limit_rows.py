@@ -1,0 +1,302 @@
+"""Rows of limits: what operators declared, what valves remember, and what Redis is to be told of both.
+
+A key has a row when an operator declared it, or while its valve remembers something. What a row that nobody declared
+does not say (concurrency, rates, cooldown), the longest declared pattern that takes its key says. Every change of a
+row is an event, numbered by the row's version; counts of a wave alone are none.
+
+Rows are locked in order of key, after the run's row where there is one. Nothing here talks to Redis: `Effects.limits`
+tells it after the commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from scheduler.domain.limits import OPEN, LimitState, RateState, pattern_of
+from scheduler.domain.valve import Bounds, Valve, ValveState
+from scheduler.store.effects import Effects
+from scheduler.store.schema import limit_events, limits
+
+__all__ = [
+    "COOLDOWN_MS",
+    "LimitRow",
+    "all_states",
+    "locked",
+    "patterns_of",
+    "read_rows",
+    "remove",
+    "states_under",
+    "write",
+]
+
+NEW = Valve()
+COOLDOWN_MS = 30_000
+"""The first closure of a key whose limit says nothing else."""
+LONGEST_CLOSURES = 32
+LONGEST_MS = 3_600_000
+"""Closures that nobody named a time for grow to 32 times the first, and at most to an hour."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LimitRow:
+    """A row of `limits`. pattern: of a key that nobody declared, the pattern that speaks for it; stored: whether the
+    row is there yet."""
+
+    key: str
+    concurrency: int | None = None
+    rates: tuple[RateState, ...] = ()
+    adaptive: bool = False
+    cooldown_ms: int = COOLDOWN_MS
+    declared: bool = False
+    valve: Valve = NEW
+    reason: str = ""
+    change_ms: int = 0
+    version: int = 0
+    pattern: LimitRow | None = None
+    stored: bool = True
+
+    @property
+    def settings(self) -> LimitRow:
+        """The row whose settings count."""
+        return self if self.declared or self.pattern is None else self.pattern
+
+    @property
+    def bounds(self) -> Bounds:
+        said = self.settings
+        return Bounds(
+            first_ms=said.cooldown_ms,
+            max_ms=max(said.cooldown_ms, min(said.cooldown_ms * LONGEST_CLOSURES, LONGEST_MS)),
+            concurrency=said.concurrency,
+            adaptive=said.adaptive,
+        )
+
+    @property
+    def cautious(self) -> bool:
+        """A pattern's own valve sees no items."""
+        return not self.is_pattern and self.valve.cautious(self.bounds)
+
+    @property
+    def is_pattern(self) -> bool:
+        return self.key.endswith("*")
+
+    @property
+    def needed(self) -> bool:
+        """Whether the row says something that its pattern does not."""
+        return self.declared or self.cautious or (self.bounds.adaptive and self.valve.cap is not None)
+
+    @property
+    def told(self) -> bool:
+        """Whether Redis has it: what it says is not what the key would be without it. A count of failures is not."""
+        return self.declared or self.bounds.adaptive or self.state() != replace(self, valve=NEW).state()
+
+    def state(self) -> LimitState:
+        """What Redis holds of it. Whatever its own valve says, a key is closed while its pattern is."""
+        bounds, closed = self.bounds, [self._closed_until()]
+        if not self.declared and self.pattern is not None:
+            closed.append(self.pattern._closed_until())
+        bound = [n for n in (bounds.concurrency, self.valve.concurrency(bounds)) if n is not None]
+        return LimitState(
+            key=self.key,
+            concurrency=min(bound, default=None),
+            rates=self.settings.rates,
+            closed_until_ms=None if None in closed else max(until for until in closed if until is not None),
+        )
+
+    def _closed_until(self) -> int | None:
+        return self.valve.until_ms if self.valve.state is ValveState.CLOSED else OPEN
+
+
+_COLUMNS = (
+    "key",
+    "concurrency",
+    "rates",
+    "adaptive",
+    "cooldown_ms",
+    "declared",
+    "valve",
+    "reason",
+    "change_ms",
+    "version",
+)
+_SELECT = sa.select(*(limits.c[name] for name in _COLUMNS))
+# Rows of these keys, in order.
+_ROWS = _SELECT.where(limits.c.key.in_(sa.bindparam("keys", expanding=True))).order_by(limits.c.key)
+# The same, locked until the end of the transaction.
+_LOCKED = _ROWS.with_for_update()
+# All declared patterns: few, by the index of what was declared.
+_PATTERNS = _SELECT.where(sa.text("declared"), limits.c.key.endswith("*"))
+# Every row, for a Redis that knows none.
+_ALL = _SELECT.order_by(limits.c.key)
+# Rows that nobody declared under a pattern.
+_UNDER = _SELECT.where(sa.not_(limits.c.declared)).order_by(limits.c.key)
+# The latest event of a key, for one that has no row now.
+_LATEST = sa.select(sa.func.coalesce(sa.func.max(limit_events.c.number), 0)).where(
+    limit_events.c.key == sa.bindparam("k")
+)
+# A row to lock, for a key that has none: two schedulers may both want to make it.
+_PLACE = sa.text(
+    "INSERT INTO limits (key, concurrency, rates, adaptive, cooldown_ms, declared, state, closed_until_ms, cautious,"
+    " valve, reason, change_ms, version) VALUES (:key, NULL, :rates, false, :cooldown_ms, false, 'open', 0, false,"
+    " :valve, '', :now_ms, :version) ON CONFLICT (key) DO NOTHING"
+)
+# Everything that a change may touch.
+_WRITE = (
+    sa.update(limits)
+    .where(limits.c.key == sa.bindparam("k"))
+    .values({name: sa.bindparam(f"v_{name}") for name in (*_COLUMNS[1:], "state", "closed_until_ms", "cautious")})
+)
+_DELETE = sa.delete(limits).where(limits.c.key == sa.bindparam("k"))
+_EVENT = sa.insert(limit_events)
+
+
+def read_rows(connection: sa.Connection, keys: Iterable[str]) -> dict[str, LimitRow]:
+    """The rows of these keys that have one."""
+    wanted = sorted(set(keys))
+    if not wanted:
+        return {}
+    patterns = patterns_of(connection)
+    return {row[0]: _row(row, patterns) for row in connection.execute(_ROWS, {"keys": wanted})}
+
+
+def locked(connection: sa.Connection, keys: Iterable[str], now_ms: int) -> dict[str, LimitRow]:
+    """A row of each key, under its lock; of a key that had none, an empty one that is there to be written. Keys that
+    turn out to have nothing to remember must be written or removed by the caller."""
+    wanted = sorted(set(keys))
+    patterns = patterns_of(connection)
+    found = {row[0]: _row(row, patterns) for row in connection.execute(_LOCKED, {"keys": wanted})}
+    missing = [key for key in wanted if key not in found]
+    if missing:
+        for key in missing:
+            version = connection.execute(_LATEST, {"k": key}).scalar_one()
+            connection.execute(
+                _PLACE,
+                {
+                    "key": key,
+                    "rates": b"[]",
+                    "cooldown_ms": COOLDOWN_MS,
+                    "valve": _valve_bytes(NEW),
+                    "now_ms": now_ms,
+                    "version": version,
+                },
+            )
+        for row in connection.execute(_LOCKED, {"keys": missing}):
+            found[row[0]] = replace(_row(row, patterns), stored=False)
+    return found
+
+
+def patterns_of(connection: sa.Connection) -> dict[str, LimitRow]:
+    """All declared patterns, by key."""
+    return {row[0]: _row(row, {}) for row in connection.execute(_PATTERNS)}
+
+
+def all_states(connection: sa.Connection) -> dict[str, LimitState]:
+    """What Redis must know after it was lost."""
+    patterns = patterns_of(connection)
+    rows = [_row(row, patterns) for row in connection.execute(_ALL)]
+    return {row.key: row.state() for row in rows if row.told}
+
+
+def states_under(connection: sa.Connection, pattern: str) -> dict[str, LimitState | None]:
+    """The states of rows that nobody declared and that this pattern may speak for, as they are now."""
+    patterns = patterns_of(connection)
+    prefix = pattern[:-1]
+    under = connection.execute(_UNDER.where(limits.c.key.startswith(prefix, autoescape=True)))
+    # SQLite's LIKE does not tell capitals from small letters.
+    return {row[0]: _row(row, patterns).state() for row in under if row[0].startswith(prefix)}
+
+
+def write(
+    connection: sa.Connection,
+    effects: Effects,
+    before: LimitRow,
+    after: LimitRow,
+    *,
+    now_ms: int,
+    type_: str = "",
+    actor: str = "scheduler",
+    reason: str = "",
+    data: dict[str, object] | None = None,
+) -> LimitRow:
+    """Writes what changed of a locked row, with its event when `type_` names one; a row that has nothing more to say
+    goes. Tells Redis what it must know."""
+    if type_:
+        after = replace(after, version=before.version + 1, change_ms=now_ms, reason=reason[:2000])
+        event = {
+            "key": after.key,
+            "number": after.version,
+            "time_ms": now_ms,
+            "type": type_,
+            "actor": actor,
+            "old_state": str(before.valve.state),
+            "new_state": str(after.valve.state),
+            "reason": reason[:2000],
+            "data": orjson.dumps(data or {}),
+        }
+        connection.execute(_EVENT, event)
+    if not after.needed:
+        connection.execute(_DELETE, {"k": after.key})
+        if before.told:
+            effects.limits[after.key] = None
+        return replace(after, stored=False)
+    connection.execute(_WRITE, {"k": after.key, **{f"v_{name}": value for name, value in _values(after).items()}})
+    if after.state() != before.state() or after.declared != before.declared:
+        effects.limits[after.key] = after.state()
+    return replace(after, stored=True)
+
+
+def remove(connection: sa.Connection, effects: Effects, row: LimitRow, *, now_ms: int, actor: str, reason: str) -> None:
+    """Ends a declared limit, with its event; its valve goes with it."""
+    gone = replace(row, declared=False, adaptive=False, valve=NEW, pattern=None)
+    write(connection, effects, row, gone, now_ms=now_ms, type_="limit.deleted", actor=actor, reason=reason)
+
+
+def _values(row: LimitRow) -> dict[str, object]:
+    return {
+        "concurrency": row.concurrency,
+        "rates": orjson.dumps([asdict(rate) for rate in row.rates]),
+        "adaptive": row.adaptive,
+        "cooldown_ms": row.cooldown_ms,
+        "declared": row.declared,
+        "valve": _valve_bytes(row.valve),
+        "reason": row.reason,
+        "change_ms": row.change_ms,
+        "version": row.version,
+        "state": str(row.valve.state),
+        "closed_until_ms": row.valve.until_ms,
+        "cautious": row.cautious,
+    }
+
+
+_NEW = asdict(NEW)
+
+
+def _valve_bytes(valve: Valve) -> bytes:
+    return orjson.dumps({name: value for name, value in asdict(valve).items() if value != _NEW[name]})
+
+
+def _valve(stored: bytes) -> Valve:
+    facts: dict[str, Any] = orjson.loads(stored or b"{}")
+    return Valve(**{**facts, "state": ValveState(facts.get("state", ValveState.OPEN))})
+
+
+def _row(row: Sequence[Any], patterns: dict[str, LimitRow]) -> LimitRow:
+    key, concurrency, rates, adaptive, cooldown_ms, declared, valve, reason, change_ms, version = row
+    pattern = None if declared else pattern_of(key, patterns)
+    return LimitRow(
+        key=key,
+        concurrency=concurrency,
+        rates=tuple(RateState(**rate) for rate in orjson.loads(rates)),
+        adaptive=bool(adaptive),
+        cooldown_ms=cooldown_ms,
+        declared=bool(declared),
+        valve=_valve(bytes(valve)),
+        reason=reason,
+        change_ms=change_ms,
+        version=version,
+        pattern=None if pattern is None else patterns[pattern],
+    )

@@ -1,0 +1,297 @@
+"""Valves in a transaction: what becomes of items closes and opens limits, stages and lanes.
+
+Throttled, failed and completed items are told to `Valves` under their run's lock; it reads the rows of the keys that
+are concerned, asks `domain.valve`, and writes what changed with its event. What nothing is cautious about costs
+nothing: `Caution` remembers in memory which keys a completion may move. It is a hint: a key that it misses for a
+second (another scheduler closed it) stays careful for one item longer; a key that it names in vain costs one read.
+
+May not: talk to Redis (`Effects.limits` does, after the commit), decide (the valve does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import sqlalchemy as sa
+
+from penstock.runtime import metrics
+from penstock.v1 import rules_pb2
+from scheduler.domain.limits import LANE_VALVE, RESERVED, STAGE_VALVE, lane_keys
+from scheduler.domain.states import ENDED_RUNS
+from scheduler.domain.valve import Bounds, Valve, ValveState
+from scheduler.store.effects import Effects
+from scheduler.store.limit_rows import LimitRow, locked, patterns_of, write
+from scheduler.store.rows import StageRow
+from scheduler.store.schema import limits, runs
+from scheduler.store.unit import RunUnit
+
+__all__ = ["CLOSED_SECONDS", "Caution", "Valves", "kind_of"]
+
+CLOSED_SECONDS = 30.0
+"""The first closure of a stage or lane whose rules say nothing else."""
+PASSES = frozenset({"item", "invalid_result", "unconfirmed", "refused"})
+"""Kinds of failure in which the outside did answer: to a limit they are as good as a completion."""
+
+# Keys whose valve may move by what becomes of items; by the index of these alone.
+_CAUTIOUS = sa.select(limits.c.key).where(sa.text("cautious"))
+# Closures that are over.
+_OVER = (
+    sa.select(limits.c.key)
+    .where(sa.text("cautious"), limits.c.state == ValveState.CLOSED, limits.c.closed_until_ms <= sa.bindparam("now"))
+    .order_by(limits.c.key)
+    .limit(sa.bindparam("most"))
+)
+# Closures of patterns that are over: a pattern has no valve of its own to probe with.
+_PATTERNS_OVER = (
+    sa.select(limits.c.key)
+    .where(
+        sa.text("declared"),
+        limits.c.key.endswith("*"),
+        limits.c.state == ValveState.CLOSED,
+        limits.c.closed_until_ms <= sa.bindparam("now"),
+    )
+    .order_by(limits.c.key)
+)
+# Valves of stages and lanes.
+_BREAKERS = sa.select(limits.c.key).where(
+    sa.text("cautious"), sa.or_(*(limits.c.key.startswith(word) for word in RESERVED))
+)
+# Runs that have ended.
+_ENDED = sa.select(runs.c.number).where(
+    runs.c.number.in_(sa.bindparam("numbers", expanding=True)), runs.c.state.in_(list(ENDED_RUNS))
+)
+# Valves that have nothing left to guard.
+_FORGET = sa.delete(limits).where(limits.c.key.in_(sa.bindparam("keys", expanding=True)))
+
+
+@dataclass
+class Caution:
+    """keys: whose valve a completion may move, as this process last saw; adaptive: beginnings of keys of adaptive
+    patterns; calm: of these, keys that have nothing left to grow to."""
+
+    keys: set[str] = field(default_factory=set)
+    adaptive: tuple[str, ...] = ()
+    calm: set[str] = field(default_factory=set)
+
+    @classmethod
+    def read(cls, connection: sa.Connection) -> Caution:
+        keys = set(connection.execute(_CAUTIOUS).scalars())
+        patterns = patterns_of(connection).values()
+        return cls(keys, tuple(sorted(row.key[:-1] for row in patterns if row.adaptive)))
+
+    def become(self, other: Caution) -> None:
+        """Takes over what was read afresh; what grew up to its ceiling is asked again."""
+        self.keys, self.adaptive, self.calm = other.keys, other.adaptive, set()
+
+    def concerns(self, key: str) -> bool:
+        return key in self.keys or (bool(self.adaptive) and key.startswith(self.adaptive) and key not in self.calm)
+
+    def note(self, row: LimitRow) -> None:
+        """Learns from a row that was just read or written; a transaction that is rolled back costs a read later."""
+        if row.cautious:
+            self.keys.add(row.key)
+            self.calm.discard(row.key)
+        else:
+            self.keys.discard(row.key)
+            if row.bounds.adaptive:
+                self.calm.add(row.key)
+
+    @property
+    def nothing(self) -> bool:
+        return not self.keys and not self.adaptive
+
+
+class Valves:
+    """The valves that one call of a transaction moves, at `now_ms`. Without a `caution` of the process it asks SQL
+    once which keys are cautious."""
+
+    def __init__(
+        self, connection: sa.Connection, effects: Effects, now_ms: int, caution: Caution | None = None
+    ) -> None:
+        self._connection = connection
+        self._effects = effects
+        self._now_ms = now_ms
+        self._caution = caution
+        self._rows: dict[str, LimitRow] = {}
+
+    def throttled(
+        self,
+        unit: RunUnit,
+        stage: StageRow,
+        *,
+        key: str,
+        retry_after_seconds: float,
+        seq: int,
+        begun_ms: int | None = None,
+    ) -> None:
+        """An item met a limit of the outside: its key closes. retry_after_seconds: 0 when it named no time."""
+        row = self._row(key)
+        after_ms = max(round(retry_after_seconds * 1000), 1) if retry_after_seconds > 0 else None
+        valve = row.valve.throttled(self._now_ms, row.bounds, retry_after_ms=after_ms, begun_ms=begun_ms)
+        said = f"asked to come back in {retry_after_seconds:g} s" if after_ms else "no time was named"
+        why = f"throttled ({said}), item {stage.stage}/{seq} of run {unit.run.run_id}"
+        metrics.THROTTLES.labels(kind_of(key)).inc()
+        self._moved(row, valve, why, unit=unit)
+
+    def failed(
+        self,
+        unit: RunUnit,
+        stage: StageRow,
+        *,
+        lane: str,
+        fingerprint: str,
+        count: int,
+        kind: str = "",
+        begun_ms: int | None = None,
+    ) -> None:
+        """`count` items of a lane failed in the same way. By the stage's valve rules, equal failures in a row close
+        the lane, or the stage when they are of several lanes; and no key of the lane grows while errors last."""
+        if kind in PASSES:
+            self._passed(unit, stage, {key: count for key in lane_keys(lane) if self._known().concerns(key)})
+        else:
+            for key in lane_keys(lane):
+                if self._known().concerns(key):
+                    row = self._row(key)
+                    self._moved(row, row.valve.erred(), "")
+        rules = rules_pb2.StageRules.FromString(stage.rules) if stage.rules else None
+        if rules is None or not rules.HasField("valve") or rules.valve.failures < 1:
+            return
+        first_ms = round((rules.valve.closed_seconds or CLOSED_SECONDS) * 1000)
+        bounds = Bounds(first_ms=first_ms, max_ms=max(first_ms, round(rules.valve.max_seconds * 1000)))
+        threshold, run, stage_key = rules.valve.failures, unit.run.number, self._stage_key(unit, stage)
+        why = f"{threshold} equal failures in a row (fingerprint {fingerprint})"
+
+        def fails(row: LimitRow) -> bool:
+            valve = row.valve.failed(
+                self._now_ms,
+                bounds,
+                fingerprint=fingerprint,
+                count=count,
+                threshold=threshold,
+                begun_ms=begun_ms,
+            )
+            self._moved(row, valve, why, unit=unit)
+            return valve.state is ValveState.CLOSED
+
+        if lane and fails(self._row(LANE_VALVE.format(run=run, stage=stage.stage, lane=lane))):
+            # What the lane answers for is not the stage's.
+            if self._known().concerns(stage_key):
+                row = self._row(stage_key)
+                self._moved(row, replace(row.valve, fingerprint="", failures=0), "")
+            return
+        fails(self._row(stage_key))
+
+    def completed(self, unit: RunUnit, stage: StageRow, lanes: Mapping[str, int]) -> None:
+        """So many items of these lanes went through."""
+        caution = self._known()
+        if caution.nothing or not lanes:
+            return
+        counts: dict[str, int] = {}
+        for lane, count in lanes.items():
+            own = LANE_VALVE.format(run=unit.run.number, stage=stage.stage, lane=lane)
+            for key in (own, *lane_keys(lane)):
+                if caution.concerns(key):
+                    counts[key] = counts.get(key, 0) + count
+        stage_key = self._stage_key(unit, stage)
+        if caution.concerns(stage_key):
+            counts[stage_key] = sum(lanes.values())
+        self._passed(unit, stage, counts)
+
+    def due(self, most: int = 500) -> int:
+        """Turns closures that are over into probes, and forgets the valves of runs that have ended; returns how many
+        rows changed. Redis needs no word of the former: a closed key has one slot already."""
+        over = list(self._connection.execute(_OVER, {"now": self._now_ms, "most": most}).scalars())
+        over += self._connection.execute(_PATTERNS_OVER, {"now": self._now_ms}).scalars()
+        self._read(over)
+        for key in sorted(over):
+            row = self._row(key)
+            valve = row.valve.open(row.bounds) if row.is_pattern else row.valve.at(self._now_ms)
+            self._moved(row, valve, "its closure is over")
+        return len(over) + self._swept()
+
+    # -- inside
+
+    def _known(self) -> Caution:
+        if self._caution is None:
+            self._caution = Caution.read(self._connection)
+        return self._caution
+
+    def _stage_key(self, unit: RunUnit, stage: StageRow) -> str:
+        return STAGE_VALVE.format(run=unit.run.number, stage=stage.stage)
+
+    def _read(self, keys: Iterable[str]) -> None:
+        missing = [key for key in keys if key not in self._rows]
+        if missing:
+            self._rows |= locked(self._connection, missing, self._now_ms)
+
+    def _row(self, key: str) -> LimitRow:
+        self._read([key])
+        return self._rows[key]
+
+    def _passed(self, unit: RunUnit, stage: StageRow, counts: Mapping[str, int]) -> None:
+        self._read(counts)
+        for key in sorted(counts):
+            row = self._rows[key]
+            valve = row.valve.completed(self._now_ms, row.bounds, count=counts[key], running=stage.running)
+            self._moved(row, valve, "the probe went through" if valve.state is ValveState.RAMPING else "", unit=unit)
+
+    def _moved(self, row: LimitRow, valve: Valve, why: str, *, unit: RunUnit | None = None) -> None:
+        """Writes the row with what became of its valve; says so when people or Redis should know."""
+        if valve == row.valve and row.stored:
+            self._known().note(row)
+            return
+        type_ = ""
+        if valve.state is not row.valve.state or valve.until_ms != row.valve.until_ms:
+            type_ = f"limit.{valve.state}"
+        elif valve.concurrency(row.bounds) != row.valve.concurrency(row.bounds):
+            type_ = "limit.cap"
+        now = write(
+            self._connection,
+            self._effects,
+            row,
+            replace(row, valve=valve),
+            now_ms=self._now_ms,
+            type_=type_,
+            reason=why,
+            data={"until_ms": valve.until_ms, "cap": valve.concurrency(row.bounds), "closures": valve.closures},
+        )
+        if type_ and type_ != "limit.cap":
+            metrics.VALVE_MOVES.labels(kind_of(row.key), str(valve.state)).inc()
+            if unit is not None:
+                unit.emit(
+                    type_,
+                    subject=subject_of(row.key),
+                    old=row.valve.state,
+                    new=valve.state,
+                    reason=why,
+                    data={"key": row.key, "until_ms": valve.until_ms},
+                )
+        self._rows[row.key] = now
+        if not now.stored:
+            del self._rows[row.key]  # its row is gone: whoever needs it again makes it anew
+        self._known().note(now)
+
+    def _swept(self) -> int:
+        """Valves of stages and lanes go when their run has ended."""
+        keys = list(self._connection.execute(_BREAKERS).scalars())
+        numbers = sorted({int(key.split(":")[1]) for key in keys})
+        if not numbers:
+            return 0
+        ended = set(self._connection.execute(_ENDED, {"numbers": numbers}).scalars())
+        gone = [key for key in keys if int(key.split(":")[1]) in ended]
+        if gone:
+            self._connection.execute(_FORGET, {"keys": gone})
+            self._effects.limits.update(dict.fromkeys(gone))
+        return len(gone)
+
+
+def kind_of(key: str) -> str:
+    """What stands before the colon: few, so that it may label a metric."""
+    return key.split(":", 1)[0]
+
+
+def subject_of(key: str) -> str:
+    """What an event about this key is about: the stage for the valves of stages and lanes, else the key."""
+    word, _, rest = key.partition(":")
+    return f"stage:{rest.split(':')[1]}" if word in ("stage", "lane") and ":" in rest else f"limit:{key}"
