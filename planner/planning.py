@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import orjson
 
 from penstock.processor import Processor, load_processor, validate_parameters
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput, PenstockError
+from penstock.v1 import rules_pb2
 from penstock.words import DEFAULT_GRANULARITY, GRANULARITIES
 from planner.domain.stages import (
     COLLECTION_KEY,
@@ -25,6 +27,7 @@ from planner.domain.stages import (
     with_defaults,
 )
 from planner.parquet import Parquet
+from planner.rules import filled_in, gate_problems
 from planner.sources import DOCUMENTS, keep_file
 from planner.staging import Staging
 from planner.store import PlanRow, SourceRow, StageRow, Store
@@ -89,7 +92,7 @@ class Planning:
         )
 
 
-def load(name: str) -> type[Processor[object]]:  # type: ignore[type-var]
+def load(name: str) -> type[Processor[Any]]:
     """An installed processor. Raises NotFound that lists them, InvalidInput for one that does not load."""
     try:
         return load_processor(name)
@@ -140,6 +143,7 @@ def _requested(source: SourceRow, request: PlanRequest, granularity: str) -> Seq
             max_tries=stage.max_tries or default.max_tries,
             max_run_seconds=stage.max_run_seconds or default.max_run_seconds,
             worker_class=stage.worker_class,
+            rules=stage.rules,
         )
         for stage, default in zip(request.stages, usual, strict=True)
     ]
@@ -153,14 +157,33 @@ def _settled(requested: Sequence[StageRequest]) -> list[StageSettings]:
         if ranges := range_problems(number, stage):
             problems += ranges
             codes.append("bad_stages")
+        processor, parameters = None, None
         try:
             processor = load(stage.processor)
             parameters = validate_parameters(processor, stage.parameters)
         except PenstockError as error:
             problems.append(error.message)
             codes.append(error.code)
+        message = rules_pb2.StageRules.FromString(stage.rules)
+        filled = filled_in(number, message, processor=processor, parameters=parameters, load=load)
+        if filled.problems:
+            problems += filled.problems
+            codes.append("bad_rules")
+        if processor is None or parameters is None:
             continue
-        settled.append(with_defaults(stage, version=processor.version, parameters=parameters.model_dump(mode="json")))
+        settled.append(
+            with_defaults(
+                stage,
+                version=processor.version,
+                parameters=parameters.model_dump(mode="json"),
+                rules=filled.rules,
+                paid=processor.is_paid(parameters) or filled.paid,
+                repeatable=processor.is_repeatable(parameters) and filled.repeatable,
+            )
+        )
+    if twice := gate_problems([stage.rules for stage in settled]):
+        problems += twice
+        codes.append("bad_rules")
     if problems:
         raise InvalidInput("; ".join(problems), code=codes[0])
     return settled

@@ -20,6 +20,7 @@ from planner.domain.rows import TOO_DEEP, too_deep
 from planner.domain.stages import StageRequest
 from planner.planning import Planning, PlanRequest, load
 from planner.reading import PlanReader
+from planner.rules import as_message
 from planner.sources import Part, Sources
 from planner.store import PlanRow, SourceRow, StageRow, Store
 
@@ -208,6 +209,7 @@ def _stage_request(number: int, stage: planner_pb2.StageSpec) -> StageRequest:
         max_tries=stage.max_tries,
         max_run_seconds=stage.max_run_seconds,
         worker_class=plain_text(stage.worker_class, f"stage {number}: worker_class", most=63),
+        rules=stage.rules.SerializeToString(),
     )
 
 
@@ -249,6 +251,9 @@ def _stage(number: int, row: StageRow) -> planner_pb2.PlanStage:
         max_run_seconds=settings.max_run_seconds,
         worker_class=settings.worker_class,
         item_count=row.item_count,
+        rules=as_message(settings.rules) if settings.rules else None,
+        paid=settings.paid,
+        repeatable=settings.repeatable,
     )
 
 
@@ -267,6 +272,8 @@ def _processors() -> list[planner_pb2.Processor]:
                 version=processor.version,
                 description=(processor.__doc__ or "").strip().partition("\n\n")[0].replace("\n", " "),
                 parameters_schema=orjson.dumps(processor.parameters_type.model_json_schema()),
+                paid=processor.paid,
+                repeatable=processor.repeatable,
             )
         )
     return listed

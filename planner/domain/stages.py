@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -27,7 +27,9 @@ _RANGES = {"concurrency": (1, 10_000), "max_tries": (1, 100), "max_run_seconds":
 
 @dataclass(frozen=True)
 class StageRequest:
-    """What a request says of a stage; 0 and empty mean the default. `parameters` is a JSON object."""
+    """What a request says of a stage; 0 and empty mean the default. `parameters` is a JSON object, `rules` a
+    StageRules message as bytes.
+    """
 
     processor: str
     parameters: Mapping[str, Any]
@@ -35,11 +37,14 @@ class StageRequest:
     max_tries: int = 0
     max_run_seconds: int = 0
     worker_class: str = ""
+    rules: bytes = b""
 
 
 @dataclass(frozen=True)
 class StageSettings:
-    """A stage as its plan keeps it: every default filled in."""
+    """A stage as its plan keeps it: every default filled in. `rules` is the JSON mapping of its StageRules, without
+    what is not set; `paid` and `repeatable` are what its processor says of itself.
+    """
 
     processor: str
     processor_version: str
@@ -48,6 +53,9 @@ class StageSettings:
     max_tries: int
     max_run_seconds: int
     worker_class: str
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    paid: bool = False
+    repeatable: bool = True
 
 
 def document_stages(granularity: str) -> list[StageRequest]:
@@ -68,7 +76,15 @@ def range_problems(number: int, stage: StageRequest) -> list[str]:
     return problems
 
 
-def with_defaults(stage: StageRequest, *, version: str, parameters: Mapping[str, Any]) -> StageSettings:
+def with_defaults(
+    stage: StageRequest,
+    *,
+    version: str,
+    parameters: Mapping[str, Any],
+    rules: Mapping[str, Any],
+    paid: bool,
+    repeatable: bool,
+) -> StageSettings:
     return StageSettings(
         processor=stage.processor,
         processor_version=version,
@@ -77,12 +93,24 @@ def with_defaults(stage: StageRequest, *, version: str, parameters: Mapping[str,
         max_tries=stage.max_tries or _DEFAULTS["max_tries"],
         max_run_seconds=stage.max_run_seconds or _DEFAULTS["max_run_seconds"],
         worker_class=stage.worker_class or "default",
+        rules=rules,
+        paid=paid,
+        repeatable=repeatable,
     )
 
 
-def plan_id(source_id: str, granularity: str, stages: Sequence[StageSettings]) -> str:
-    """A hash over what will run: source version, order, stages and their settings; not name, who or when."""
-    content = {
+def plan_id(
+    source_id: str,
+    granularity: str,
+    stages: Sequence[StageSettings],
+    *,
+    selection: Mapping[str, object] | None = None,
+) -> str:
+    """A hash over what will run: source version, selection, order, stages and their settings; not name, who or when.
+
+    What is not set is not hashed, so that a plan keeps its id when there is more that could be set.
+    """
+    content: dict[str, object] = {
         "format": 1,
         "source": source_id,
         "order": "source",
@@ -96,8 +124,11 @@ def plan_id(source_id: str, granularity: str, stages: Sequence[StageSettings]) -
                 s.max_tries,
                 s.max_run_seconds,
                 s.worker_class,
+                *([s.rules] if s.rules else []),
             ]
             for s in stages
         ],
     }
+    if selection is not None:
+        content["selection"] = selection
     return "plan-" + hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
