@@ -17,6 +17,7 @@ from penstock.v1 import scheduler_pb2_grpc
 from scheduler.backends.process import ProcessBackend
 from scheduler.commands import Commands
 from scheduler.engine import Engine
+from scheduler.explaining import Explainer
 from scheduler.lease_service import LeaseService
 from scheduler.listing import ItemList
 from scheduler.plans import Plans
@@ -61,7 +62,8 @@ async def build(settings: Settings) -> Service:
     metrics.expose(section.metrics_port)
 
     def register(server: grpc.aio.Server) -> None:
-        service = SchedulerService(commands, engine, database, ItemList(database, plans))
+        explainer = Explainer(database, plans, ready.held, now_ms=engine.now_ms, term_ms=engine.term_ms)
+        service = SchedulerService(commands, engine, database, ItemList(database, plans), explainer)
         scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(service, server)
         scheduler_pb2_grpc.add_LeaseServiceServicer_to_server(LeaseService(engine), server)
 

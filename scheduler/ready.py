@@ -136,6 +136,14 @@ class Ready:
             answers = await pipeline.execute()
         return {stage: [(int(seq), "") for seq in seqs] for stage, seqs in zip(stages, answers, strict=True) if seqs}
 
+    async def held(self, keys: Sequence[str]) -> dict[str, int]:
+        """Leases that each of these limit keys has out. Raises Unavailable."""
+        if not keys:
+            return {}
+        with _translated():
+            counts = await self._redis.hmget(f"{self._prefix}:slots", list(keys))
+        return {key: int(count or 0) for key, count in zip(keys, counts, strict=True)}
+
     async def unknown(self, stage: StageKey, slots: Sequence[Slot]) -> list[Slot]:
         """Which of these have no lease here."""
         if not slots:

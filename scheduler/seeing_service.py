@@ -16,6 +16,7 @@ from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler.domain.states import ENDED_RUNS, ItemState, RunState
 from scheduler.engine import Engine
+from scheduler.explaining import Explainer
 from scheduler.listing import ItemList
 from scheduler.run_calls import Context, RunCalls, page_size
 from scheduler.store import reads
@@ -32,9 +33,10 @@ LEDGER_PAGE = 1_000
 class SeeingCalls(RunCalls):
     """The methods of SchedulerService that only read."""
 
-    def __init__(self, engine: Engine, database: Database, items: ItemList) -> None:
+    def __init__(self, engine: Engine, database: Database, items: ItemList, explainer: Explainer) -> None:
         RunCalls.__init__(self, engine, database)
         self._items = items
+        self._explainer = explainer
         self._hub = WatchHub(self._snapshot, engine.watchers)
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.Run:
@@ -97,6 +99,12 @@ class SeeingCalls(RunCalls):
                 return run_summary(connection, number, self._engine.phases, self._engine.now_ms())
 
         return await asyncio.to_thread(read)
+
+    async def ExplainRun(self, request: pb.ExplainRunRequest, context: Context) -> pb.Explanation:
+        return await self._explainer.run(await self._find(request.run_id))
+
+    async def ExplainItem(self, request: pb.ExplainItemRequest, context: Context) -> pb.Explanation:
+        return await self._explainer.item(await self._find(request.run_id), request.stage, request.seq)
 
     async def ListLedger(self, request: pb.ListLedgerRequest, context: Context) -> pb.ListLedgerResponse:
         limit = page_size(request.page_size, 100, LEDGER_PAGE)

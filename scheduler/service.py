@@ -5,6 +5,7 @@ from __future__ import annotations
 from penstock.runtime.sql import Database
 from scheduler.commands import Commands
 from scheduler.engine import Engine
+from scheduler.explaining import Explainer
 from scheduler.listing import ItemList
 from scheduler.operator_service import OperatorCalls
 from scheduler.seeing_service import SeeingCalls
@@ -13,6 +14,8 @@ __all__ = ["SchedulerService"]
 
 
 class SchedulerService(OperatorCalls, SeeingCalls):
-    def __init__(self, commands: Commands, engine: Engine, database: Database, items: ItemList) -> None:
+    def __init__(
+        self, commands: Commands, engine: Engine, database: Database, items: ItemList, explainer: Explainer
+    ) -> None:
         OperatorCalls.__init__(self, engine, database, commands)
-        SeeingCalls.__init__(self, engine, database, items)
+        SeeingCalls.__init__(self, engine, database, items, explainer)

@@ -1,0 +1,218 @@
+"""What an explanation needs to know, each by a bounded read: limits of some keys, signs of workers, what is ahead.
+
+It may not walk through a run: what would take long is counted up to a bound and then said to be more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from scheduler.domain.limits import pattern_of
+from scheduler.store.limit_rows import LimitRow, patterns_of, read_rows
+from scheduler.store.schema import items, switches
+
+__all__ = [
+    "AHEAD_MOST",
+    "ItemNow",
+    "KeyLimit",
+    "LastMove",
+    "ahead_of",
+    "item_now",
+    "last_move",
+    "limits_of",
+    "next_due",
+    "other_runs",
+    "retries_stopped",
+    "worker_seen",
+]
+
+AHEAD_MOST = 100_000
+LOOKED_AT = 2_000
+
+
+@dataclass(frozen=True)
+class ItemNow:
+    """An item's row, as far as it says why it does not run."""
+
+    state: str
+    attempt: int
+    tries: int
+    session: str
+    start_ms: int | None
+    end_ms: int | None
+    due_ms: int | None
+    lane: str
+    rank: int
+    mode: int
+    suspect: int
+    error_kind: str
+    error: str
+
+
+@dataclass(frozen=True)
+class KeyLimit:
+    """What holds for `key`: its own limit, or the longest pattern that it begins with (`name`)."""
+
+    key: str
+    name: str
+    concurrency: int | None
+    rates: bool
+    state: str
+    closed_until_ms: int | None
+    reason: str
+    change_ms: int
+
+
+@dataclass(frozen=True)
+class LastMove:
+    """The run's latest change of state."""
+
+    time_ms: int
+    actor: str
+    reason: str
+
+
+def item_now(connection: sa.Connection, run: int, stage: int, seq: int) -> ItemNow | None:
+    """The item's row; None when it was never leased and nobody moved it."""
+    c = items.c
+    row = connection.execute(
+        sa.select(
+            c.state, c.attempt, c.tries, c.session, c.start_ms, c.end_ms, c.due_ms, c.lane, c.rank, c.mode, c.suspect,
+            c.error_kind, c.error,
+        ).where(c.run == run, c.stage == stage, c.seq == seq)
+    ).one_or_none()  # fmt: skip
+    if row is None:
+        return None
+    return ItemNow(
+        state=row.state,
+        attempt=row.attempt,
+        tries=row.tries,
+        session=row.session,
+        start_ms=row.start_ms,
+        end_ms=row.end_ms,
+        due_ms=row.due_ms,
+        lane=row.lane or "",
+        rank=seq if row.rank is None else row.rank,
+        mode=row.mode,
+        suspect=row.suspect,
+        error_kind=row.error_kind or "",
+        error=row.error or "",
+    )
+
+
+# The latest change of a run's state among its latest events.
+_LAST_MOVE = sa.text(f"""
+SELECT time_ms, actor, reason FROM (
+  SELECT number, time_ms, actor, reason, type, new_state FROM events WHERE run = :run
+  ORDER BY number DESC LIMIT {LOOKED_AT}
+) AS e WHERE type = 'run.state' ORDER BY number DESC LIMIT 1
+""")
+
+
+def last_move(connection: sa.Connection, run: int) -> LastMove | None:
+    """None when it was long ago."""
+    row = connection.execute(_LAST_MOVE, {"run": run}).one_or_none()
+    return None if row is None else LastMove(row.time_ms, row.actor, row.reason)
+
+
+def limits_of(connection: sa.Connection, keys: Sequence[str]) -> list[KeyLimit]:
+    """The limits that hold for these keys; a key without one is absent."""
+    rows, patterns = read_rows(connection, keys), patterns_of(connection)
+    answer = []
+    for key in keys:
+        row = rows.get(key)
+        pattern = pattern_of(key, patterns)
+        if row is None and pattern is not None:
+            row = LimitRow(key=key, pattern=patterns[pattern])
+        if row is None:
+            continue
+        now = row.state()
+        answer.append(
+            KeyLimit(
+                key=key,
+                name=key if row.declared or row.pattern is None else row.pattern.key,
+                concurrency=now.concurrency,
+                rates=bool(now.rates),
+                state=str(row.valve.state),
+                closed_until_ms=now.closed_until_ms,
+                reason=row.reason or row.settings.reason,
+                change_ms=row.change_ms or row.settings.change_ms,
+            )
+        )
+    return answer
+
+
+# When a worker of a class last gave a sign.
+_SEEN = sa.text("SELECT max(seen_ms) FROM sessions WHERE worker_class = :worker_class AND ended = 0")
+
+
+def worker_seen(connection: sa.Connection, worker_class: str) -> int | None:
+    seen = connection.execute(_SEEN, {"worker_class": worker_class}).scalar()
+    return None if seen is None else int(seen)
+
+
+def retries_stopped(connection: sa.Connection) -> tuple[str, str, int] | None:
+    """Who stopped all retries, why, and when; None when they go on."""
+    row = connection.execute(sa.select(switches).where(switches.c.name == "retries")).one_or_none()
+    return None if row is None or row.value != "off" else (row.actor, row.reason, row.change_ms)
+
+
+# The earliest end of a wait among the first waiting items of a stage, by state.
+_DUE = sa.text(f"""
+SELECT count(*), min(due_ms) FROM (
+  SELECT due_ms FROM items WHERE run = :run AND stage = :stage AND state = :state AND settle_number IS NULL
+  LIMIT {LOOKED_AT}
+) AS d
+""")
+
+
+def next_due(connection: sa.Connection, run: int, stage: int, state: str) -> int | None:
+    """When the next of a stage's waiting items is due; None when none waits for a time."""
+    found = connection.execute(_DUE, {"run": run, "stage": stage, "state": state}).one()[1]
+    return None if found is None else int(found)
+
+
+# Open rows of a stage with a lower rank that may start, up to a bound.
+_OPEN_AHEAD = sa.text("""
+SELECT count(*) FROM (
+  SELECT 1 FROM items WHERE run = :run AND stage = :stage AND state = 'queued' AND settle_number IS NULL
+  AND COALESCE(rank, seq) < :rank LIMIT :most
+) AS a
+""")
+# Rows from a stage's low-water mark on, below a seq: the others below it have none and are queued.
+_ROWS = sa.text("""
+SELECT count(*) FROM (
+  SELECT 1 FROM items WHERE run = :run AND stage = :stage AND seq >= :first AND seq < :seq LIMIT :most
+) AS r
+""")
+
+
+def ahead_of(connection: sa.Connection, run: int, stage: int, *, seq: int, rank: int, low_water: int) -> int:
+    """How many items of the stage come before this one; -1 when it would take long to count. `low_water`: every seq
+    below it has a row."""
+    values = {"run": run, "stage": stage, "rank": rank, "most": AHEAD_MOST, "first": low_water, "seq": seq}
+    open_rows = int(connection.execute(_OPEN_AHEAD, values).scalar_one())
+    place = min(seq, rank)
+    if open_rows >= AHEAD_MOST:
+        return -1
+    if place <= low_water:
+        return open_rows
+    rows = int(connection.execute(_ROWS, {**values, "seq": place}).scalar_one())
+    return -1 if rows >= AHEAD_MOST else open_rows + max(0, place - low_water) - rows
+
+
+# Runs of which something runs now, but for one; and how many leases they hold.
+_OTHERS = sa.text("""
+SELECT count(DISTINCT s.run), COALESCE(sum(s.running), 0) FROM runs AS r JOIN stages AS s ON s.run = r.number
+WHERE r.state = 'running' AND s.state = 'running' AND s.running > 0 AND s.worker_class = :worker_class
+AND r.number <> :run
+""")
+
+
+def other_runs(connection: sa.Connection, run: int, worker_class: str) -> tuple[int, int]:
+    """How many other runs hold leases of this worker class, and how many leases."""
+    row = connection.execute(_OTHERS, {"run": run, "worker_class": worker_class}).one()
+    return int(row[0]), int(row[1])

@@ -1,0 +1,87 @@
+"""ExplainRun and ExplainItem over real parts: why it is not running, and what would change that."""
+
+from __future__ import annotations
+
+import grpc
+import pytest
+
+from penstock.v1 import scheduler_pb2 as pb
+from tests.integration.scheduler.world import World, completed, failed
+
+
+async def item(world: World, run_id: str, seq: int, *, stage: int = 0) -> pb.Explanation:
+    return await world.runs.ExplainItem(pb.ExplainItemRequest(run_id=run_id, stage=stage, seq=seq), timeout=10)
+
+
+async def run(world: World, run_id: str) -> pb.Explanation:
+    return await world.runs.ExplainRun(pb.ExplainRunRequest(run_id=run_id), timeout=10)
+
+
+def codes(told: pb.Explanation) -> list[str]:
+    return [reason.code for reason in told.reasons]
+
+
+async def test_a_run_without_workers_says_so_and_one_with_them_may_start(world: World) -> None:
+    run_id = await world.run(3)
+    assert codes(await run(world, run_id)) == ["no_worker"]
+    worker = world.worker()
+    (lease,) = await worker.leases(1)
+    assert codes(await run(world, run_id)) == []
+    assert await worker.report(run_id, [completed(lease)]) == []
+
+
+async def test_an_item_behind_others_counts_them(world: World) -> None:
+    run_id = await world.run(100)
+    worker = world.worker()
+    await worker.leases(10)
+    told = await item(world, run_id, 50)
+    assert (told.state, told.ahead, codes(told)) == ("queued", 40, ["order"])
+    first = await item(world, run_id, 10)
+    assert (first.ahead, codes(first)) == (0, [])
+    running = await item(world, run_id, 3)
+    assert (running.state, codes(running)) == ("running", ["running"])
+    assert worker.session.session in running.reasons[0].text
+
+
+async def test_a_full_stage_is_named(world: World) -> None:
+    run_id = await world.run(5, concurrency=2)
+    worker = world.worker()
+    await worker.leases(2)
+    assert codes(await item(world, run_id, 2)) == ["stage_full"]
+    assert codes(await run(world, run_id)) == ["stage_full"]
+
+
+async def test_a_retry_waits_for_its_back_off_until_a_time(world: World) -> None:
+    run_id = await world.run(1, max_tries=5)
+    worker = world.worker()
+    (lease,) = await worker.leases(1)
+    await world.runs.PauseRun(pb.RunCommand(run_id=run_id, actor="ann", reason="lunch"))
+    assert await worker.report(run_id, [failed(lease)]) == []
+    told = await item(world, run_id, 0)
+    assert told.state == "retry"
+    assert codes(told) == ["back_off", "run_paused"]
+    assert told.reasons[0].until_time.ToMilliseconds() > 0
+    assert "ann" in told.reasons[1].text
+    assert told.reasons[1].since_time.ToMilliseconds() > 0
+    assert codes(await run(world, run_id)) == ["run_paused"]
+
+
+async def test_an_ended_item_says_how_it_ended(world: World) -> None:
+    run_id = await world.run(2)
+    worker = world.worker()
+    leases = await worker.leases(2)
+    assert await worker.report(run_id, [completed(leases[0]), failed(leases[1], "empty", permanent=True)]) == []
+    done, broken = await item(world, run_id, 0), await item(world, run_id, 1)
+    assert (done.state, codes(done)) == ("completed", ["completed", "run_ended"])
+    assert broken.reasons[0].code == "failed"
+    assert "empty" in broken.reasons[0].text
+    assert codes(await run(world, run_id)) == ["run_ended"]
+
+
+async def test_an_item_that_is_not_there_is_told_what_is(world: World) -> None:
+    run_id = await world.run(3)
+    for stage, seq, there in ((0, 3, "its items are 0 to 2"), (1, 0, "its stages are 0 to 0")):
+        with pytest.raises(grpc.aio.AioRpcError) as told:
+            await item(world, run_id, seq, stage=stage)
+        assert told.value.code() is grpc.StatusCode.NOT_FOUND
+        assert there in (told.value.details() or "")
