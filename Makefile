@@ -5,7 +5,7 @@ VENV := .venv/bin
 RUN := $(VENV)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo up test lint format verify stubs docs bench eval train clean
+.PHONY: help setup setup-dev demo up test simulate lint format verify stubs docs bench eval train clean
 
 help:  ## This list
 	@echo "penstock: make TARGET"
@@ -25,6 +25,9 @@ up: setup  ## Start Penstock here until Ctrl-C [ARGS="--port 9000 --data DIR"]
 
 test: setup-dev  ## All tests, on real servers [ARGS="tests/unit -k name"]
 	@$(RUN) -m tools.test $(ARGS)
+
+simulate: setup-dev  ## The scheduler under virtual time and every fault [SEEDS=2000]
+	@PYTHONHASHSEED=0 $(RUN) -m tests.simulator --seeds $(or $(SEEDS),2000) $(ARGS)
 
 lint: setup-dev  ## ruff and mypy --strict
 	@$(RUN) -m ruff check .

@@ -1,0 +1,196 @@
+"""The simulator's event loop: one thread, virtual time, processes that can die between any two steps.
+
+Time moves only when nothing is ready, to the next timer. What asyncio would give to a thread (`run_in_executor`) runs
+here, later, on the same thread. A *process* is whatever runs under `Process.context`: once it is dead, nothing of it
+runs any more; no `finally`, no handler: as after SIGKILL. A fuse lets it die after its n-th step from now, so that in
+the course of many seeds it dies at every `await`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import itertools
+import random
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+__all__ = ["Process", "VirtualLoop"]
+
+_PROCESS: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
+
+MAX_STEPS = 2_000_000
+"""Steps of one seed; one that needs more turns in circles."""
+
+
+class Process:
+    """What lives and dies together. `fuse`: steps until it dies; None: it lives on. `stalled_until`: stopped, as by
+    SIGSTOP: what happens to it waits."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.alive = True
+        self.fuse: int | None = None
+        self.stalled_until = 0.0
+        self.on_death: list[Callable[[], None]] = []
+        self.tasks: list[asyncio.Task[Any]] = []
+        self.context = contextvars.copy_context()
+        self.context.run(_PROCESS.set, self)
+
+    def die(self) -> None:
+        if self.alive:
+            self.alive = False
+            for told in self.on_death:
+                told()
+
+
+class VirtualLoop(asyncio.AbstractEventLoop):
+    """`random` draws how long what runs aside takes; `now` is in seconds, from 0."""
+
+    def __init__(self, source: random.Random) -> None:
+        self.now = 0.0
+        self.steps = 0
+        self.slow_share = 0.25
+        self._random = source
+        self._ready: deque[asyncio.Handle] = deque()
+        self._timers: list[tuple[float, int, asyncio.Handle]] = []
+        self._numbers = itertools.count()
+        self._tasks: list[asyncio.Task[Any]] = []
+        self.raised: list[dict[str, Any]] = []
+
+    # -- what asyncio asks for
+
+    def time(self) -> float:
+        return self.now
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return True
+
+    def is_closed(self) -> bool:
+        return False
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(  # type: ignore[override]
+        self, coro: Coroutine[Any, Any, Any], *, name: str | None = None, context: contextvars.Context | None = None
+    ) -> asyncio.Task[Any]:
+        task = asyncio.Task(coro, loop=self, name=name or "task", context=context)
+        task._log_destroy_pending = False  # type: ignore[attr-defined]  # a dead process leaves them behind
+        self._tasks.append(task)  # else the collector would run their `finally`, at a moment of its own choosing
+        return task
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        self._ready.append(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
+
+    def call_later(  # type: ignore[override]
+        self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self.now + delay, callback, *args, context=context)
+
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        heapq.heappush(self._timers, (when, next(self._numbers), handle))
+        return handle
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        pass
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.raised.append(context)
+
+    def run_in_executor(  # type: ignore[override]
+        self, executor: object, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """`func` runs in one go, a moment from now; its answer comes a moment later. In between its process may die:
+        before it, and nothing was done; after it, and nobody heard."""
+        future = self.create_future()
+
+        def work() -> None:
+            try:
+                result = func(*args)
+            except BaseException as error:
+                self.call_later(self.hop(), _fail, future, error)
+            else:
+                self.call_later(self.hop(), _succeed, future, result)
+
+        self.call_later(self.hop(), work)
+        return future
+
+    def hop(self) -> float:
+        """How long a message or a thread takes: mostly no time at all."""
+        draw = self._random.random()
+        if draw >= self.slow_share:
+            return 0.0
+        return draw * 0.08 if draw > 0.01 else draw * 40
+
+    # -- running
+
+    def run(self, *, until: float | None = None, done: Callable[[], bool] | None = None) -> None:
+        """Runs until a time, or until `done` says so (asked whenever time would move), or until nothing is left."""
+        running = asyncio._get_running_loop()
+        asyncio._set_running_loop(self)
+        try:
+            while self._turn(until, done):
+                pass
+        finally:
+            asyncio._set_running_loop(running)
+
+    def _turn(self, until: float | None, done: Callable[[], bool] | None) -> bool:
+        if not self._ready:
+            if done is not None and done():
+                return False
+            while self._timers and self._timers[0][2].cancelled():
+                heapq.heappop(self._timers)
+            if not self._timers or (until is not None and self._timers[0][0] > until):
+                if until is not None:
+                    self.now = max(self.now, until)
+                return False
+            when, _, first = heapq.heappop(self._timers)
+            self.now = max(self.now, when)
+            self._ready.append(first)
+            while self._timers and self._timers[0][0] <= self.now:
+                self._ready.append(heapq.heappop(self._timers)[2])
+        handle = self._ready.popleft()
+        if handle.cancelled():
+            return True
+        process = handle._context.get(_PROCESS)  # type: ignore[attr-defined]
+        if process is not None:
+            if not process.alive:
+                return True
+            if process.stalled_until > self.now:
+                heapq.heappush(self._timers, (process.stalled_until, next(self._numbers), handle))
+                return True
+            if process.fuse is not None:
+                process.fuse -= 1
+                if process.fuse < 0:
+                    process.die()
+                    return True
+        self.steps += 1
+        if self.steps > MAX_STEPS:
+            raise AssertionError(f"{MAX_STEPS:,} steps and no end: something turns in circles")
+        handle._run()
+        return True
+
+
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _succeed(future: asyncio.Future[Any], result: object) -> None:
+    if not future.done():
+        future.set_result(result)

@@ -1,0 +1,78 @@
+"""Where seeds are played: a Redis and a SQLite of one process, and what a part of the seeds came to."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import redis
+import structlog
+
+from tests.servers.redis import RedisServer
+from tests.simulator.play import Play
+from tests.simulator.sql_side import SqlWorld
+from tests.simulator.story import shortened
+
+__all__ = ["Stage", "Told", "opened", "part"]
+
+
+@dataclass
+class Told:
+    """What a part of the seeds came to."""
+
+    seeds: int = 0
+    steps: int = 0
+    grants: int = 0
+    fired: Counter[str] = field(default_factory=Counter)
+    failed: dict[int, str] = field(default_factory=dict)
+    hashes: dict[int, str] = field(default_factory=dict)
+
+
+class Stage:
+    """Where seeds are played: a Redis and a SQLite of this process."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.client = redis.Redis.from_url(url, single_connection_client=True)
+        self.sql = SqlWorld()
+        self.folder = folder
+
+    def play(self, seed: int, steps: int) -> Play:
+        return Play(seed, self.sql, self.client, self.folder, steps=steps)
+
+
+@contextmanager
+def opened() -> Iterator[Stage]:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")  # dead processes leave them
+    server = RedisServer()
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Stage(server.url, Path(folder))
+    finally:
+        server.stop()
+
+
+def part(seeds: range, steps: int, most_failures: int) -> Told:
+    told = Told()
+    with opened() as stage:
+        for seed in seeds:
+            play = stage.play(seed, steps)
+            gc.disable()
+            violation = play.run()
+            gc.enable()
+            told.seeds += 1
+            told.steps += play.taken
+            told.grants += play.model.grants
+            told.fired += play.world.counted
+            told.hashes[seed] = play.world.history
+            if violation is not None:
+                told.failed[seed] = shortened(stage.play, seed, steps, violation)
+                if len(told.failed) >= most_failures:
+                    break
+    return told

@@ -1,0 +1,224 @@
+"""What happens in a seed: 150 steps drawn at random, each an act of somebody or a fault; then all is mended.
+
+Each step has a stream of its own, so that leaving some out (to shorten a story) leaves the others as they were.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from penstock.v1 import common_pb2, planner_pb2
+from penstock.v1 import scheduler_pb2 as pb
+from tests.simulator.world import TERM_SECONDS
+
+if TYPE_CHECKING:
+    from tests.simulator.play import Play
+
+__all__ = ["FAULTS", "STEPS", "draw_plan", "take"]
+
+RUNS = "/penstock.v1.SchedulerService/"
+MAX_RUNS = 5
+
+
+def draw_plan(source: random.Random) -> tuple[planner_pb2.Plan, list[list[common_pb2.Item]]]:
+    """A plan of one or two stages, small, its items of every nature."""
+    plan = planner_pb2.Plan(name="drawn", kind=planner_pb2.SOURCE_KIND_ITEMS)
+    items: list[list[common_pb2.Item]] = []
+    for number in range(source.choice((1, 1, 2))):
+        plan.stages.add(
+            stage=number,
+            processor="noop",
+            processor_version="1",
+            parameters=b"{}",
+            concurrency=source.choice((1, 3, 8, 64)),
+            max_tries=source.choice((1, 2, 3, 5)),
+            max_run_seconds=600,
+            worker_class="default",
+        )
+        found = []
+        for seq in range(source.choice((1, 4, 12, 30, 60))):
+            nature = _nature(source)
+            found.append(common_pb2.Item(seq=seq, key=f"k{seq}", group=f"g{seq % 3}", payload=orjson.dumps(nature)))
+        items.append(found)
+    return plan, items
+
+
+def _nature(source: random.Random) -> dict[str, Any]:
+    draw = source.random()
+    if draw < 0.7:
+        return {}
+    if draw < 0.85:
+        return {"fail": source.randint(1, 3)}
+    if draw < 0.9:
+        return {"kill": source.randint(1, 2)}
+    if draw < 0.95:
+        return {"release": 1}
+    return {"permanent": 1}
+
+
+def take(play: Play, kind: str, source: random.Random) -> None:
+    """Does one step."""
+    play.world.tell("step", kind)
+    STEPS[kind][1](play, source)
+
+
+# -- operators
+
+
+def _start(play: Play, source: random.Random) -> None:
+    if len(play.model.live()) < MAX_RUNS:
+        plan_id = play.world.planner.add(*draw_plan(source))
+        request = pb.StartRunRequest(plan_id=plan_id, request_id=play.world.new_id("request"), actor="operator")
+        play.operate("StartRun", request)
+
+
+def _command(method: str, **fields: Any) -> Callable[[Play, random.Random], None]:
+    def act(play: Play, source: random.Random) -> None:
+        run_id = play.some_run(source)
+        if run_id:
+            kind = pb.StopRunRequest if method == "StopRun" else pb.RunCommand
+            request_id = play.world.new_id("request")
+            play.operate(method, kind(run_id=run_id, actor="operator", request_id=request_id, **fields))
+
+    return act
+
+
+# -- faults
+
+
+def _kill_scheduler(play: Play, source: random.Random) -> None:
+    for one in source.sample(play.world.living(), min(1, len(play.world.living()))):
+        one.process.fuse = source.randint(0, 120)
+        one.process.on_death.append(lambda: play.world.fired("scheduler_killed"))
+
+
+def _stall_scheduler(play: Play, source: random.Random) -> None:
+    for one in source.sample(play.world.living(), min(1, len(play.world.living()))):
+        play.world.fired("scheduler_stalled")
+        one.process.stalled_until = play.world.loop.now + source.choice((1.0, TERM_SECONDS, 2 * TERM_SECONDS))
+
+
+def _kill_worker(play: Play, source: random.Random) -> None:
+    worker = play.some_worker(source)
+    if worker:
+        worker.process.fuse = source.randint(0, 60)
+        worker.process.on_death.append(lambda: play.world.fired("worker_killed"))
+
+
+def _stall_worker(play: Play, source: random.Random) -> None:
+    worker = play.some_worker(source)
+    if worker:
+        play.world.fired("worker_stalled")
+        worker.process.stalled_until = play.world.loop.now + source.choice((1.0, TERM_SECONDS, 2.5 * TERM_SECONDS))
+
+
+def _end_worker(play: Play, source: random.Random) -> None:
+    worker = play.some_worker(source)
+    if worker:
+        play.world.loop.create_task(worker.end(), context=worker.process.context.copy())
+
+
+def _more(name: str) -> Callable[[Play, random.Random], None]:
+    def act(play: Play, source: random.Random) -> None:
+        worker = play.some_worker(source)
+        if worker:
+            setattr(worker, name, getattr(worker, name) + source.randint(1, 3))
+
+    return act
+
+
+def _report_again(play: Play, source: random.Random) -> None:
+    worker = play.some_worker(source)
+    if worker and worker.reported:
+        play.report_again(worker, *source.choice(worker.reported), different=source.random() < 0.4)
+
+
+def _calls(fate: str) -> Callable[[Play, random.Random], None]:
+    def act(play: Play, source: random.Random) -> None:
+        play.world.next_calls.extend([fate] * source.randint(1, 3))
+
+    return act
+
+
+def _redis_down(play: Play, source: random.Random) -> None:
+    play.world.redis.down_until = play.world.loop.now + source.choice((0.2, 1.0, 5.0))
+
+
+def _redis_flushed(play: Play, source: random.Random) -> None:
+    play.world.fired("redis_flushed")
+    play.world.redis.client.flushdb()
+
+
+def _redis_kept(play: Play, source: random.Random) -> None:
+    play.world.redis.keep()
+
+
+def _redis_rolled_back(play: Play, source: random.Random) -> None:
+    if play.world.redis.roll_back():
+        play.world.fired("redis_rolled_back")
+
+
+def _redis_reply_lost(play: Play, source: random.Random) -> None:
+    play.world.redis.lose_replies += source.randint(1, 2)
+
+
+def _sql_down(play: Play, source: random.Random) -> None:
+    play.world.sql.down_until = play.world.loop.now + source.choice((0.2, 1.0, 3.0))
+
+
+def _sql_next(fate: str) -> Callable[[Play, random.Random], None]:
+    def act(play: Play, source: random.Random) -> None:
+        play.world.sql.next_writes.extend([""] * source.randint(0, 3) + [fate])
+
+    return act
+
+
+def _planner_down(play: Play, source: random.Random) -> None:
+    play.world.planner.down_until = play.world.loop.now + source.choice((0.5, 3.0))
+
+
+def _nothing(play: Play, source: random.Random) -> None:
+    pass
+
+
+STEPS: dict[str, tuple[int, Callable[[Play, random.Random], None]]] = {
+    "wait": (30, _nothing),
+    "start": (14, _start),
+    "pause": (4, _command("PauseRun")),
+    "resume": (9, _command("ResumeRun")),
+    "stop": (2, _command("StopRun")),
+    "force_stop": (2, _command("StopRun", force=True)),
+    "scheduler_killed": (6, _kill_scheduler),
+    "scheduler_stalled": (2, _stall_scheduler),
+    "worker_killed": (4, _kill_worker),
+    "worker_stalled": (4, _stall_worker),
+    "worker_ended": (2, _end_worker),
+    "report_late": (3, _more("late")),
+    "report_never": (3, _more("never")),
+    "report_again": (5, _report_again),
+    "call_lost": (3, _calls("lost")),
+    "call_answer_lost": (5, _calls("answer_lost")),
+    "call_cut": (4, _calls("cut")),
+    "call_twice": (3, _calls("twice")),
+    "redis_down": (2, _redis_down),
+    "redis_flushed": (3, _redis_flushed),
+    "redis_kept": (3, _redis_kept),
+    "redis_rolled_back": (3, _redis_rolled_back),
+    "redis_reply_lost": (3, _redis_reply_lost),
+    "sql_down": (2, _sql_down),
+    "sql_fails": (3, _sql_next("fails")),
+    "commit_raises": (5, _sql_next("raises")),
+    "planner_down": (2, _planner_down),
+}
+FAULTS: Sequence[str] = (
+    *("scheduler_killed", "scheduler_stalled", "worker_killed", "worker_stalled", "item_kills_worker"),
+    *("report_late", "report_never", "report_again", "report_different"),
+    *("call_lost", "call_answer_lost", "call_cut", "call_twice"),
+    *("redis_down", "redis_flushed", "redis_rolled_back", "redis_reply_lost"),
+    *("sql_down", "sql_fails", "commit_raises", "planner_down"),
+)
+"""What `World.fired` counts: each must strike often in a run of many seeds."""

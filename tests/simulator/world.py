@@ -1,0 +1,293 @@
+"""A whole Penstock in one thread: schedulers as `scheduler.__main__` wires them, over simulated SQL, Redis and network.
+
+The network delivers calls to a scheduler that lives, loses requests and answers, cuts calls under way, and tells
+callers when their scheduler has died. Everything random comes from streams that the seed begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import redis
+
+import scheduler.__main__ as program
+from penstock.runtime import metrics
+from penstock.runtime.errors import PenstockError, Unavailable
+from penstock.runtime.settings import Settings
+from tests.simulator.loop import Process, VirtualLoop
+from tests.simulator.planner_side import PlannerWorld, SimPlans
+from tests.simulator.redis_side import RedisWorld, SimRedis
+from tests.simulator.sql_side import SimDatabase, SqlWorld
+
+__all__ = ["BASE_MS", "SWEEP_SECONDS", "TERM_SECONDS", "SchedulerProcess", "SimClock", "World"]
+
+BASE_MS = 1_800_000_000_000
+TERM_SECONDS = 4.0
+SWEEP_SECONDS = 1.0
+STORY_LINES = 4_000
+
+
+class SimClock:
+    """Virtual time, as one process sees it: `offset_ms` is how wrong its wall clock is."""
+
+    def __init__(self, loop: VirtualLoop, offset_ms: int = 0) -> None:
+        self._loop = loop
+        self.offset_ms = offset_ms
+
+    def now_ms(self) -> int:
+        return BASE_MS + int(self._loop.now * 1000) + self.offset_ms
+
+    def monotonic(self) -> float:
+        return self._loop.now
+
+
+class _Server:
+    """Takes the servicers of a scheduler, for calls without a socket."""
+
+    def __init__(self) -> None:
+        self.methods: dict[str, Any] = {}
+
+    def add_generic_rpc_handlers(self, handlers: object) -> None:
+        pass
+
+    def add_registered_method_handlers(self, service: str, handlers: dict[str, Any]) -> None:
+        for name, handler in handlers.items():
+            self.methods[f"/{service}/{name}"] = handler.unary_unary or handler.unary_stream
+
+
+class SchedulerProcess:
+    """One process of the scheduler, from start to death."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.process = Process(name)
+        self.serving = False
+        self.server = _Server()
+        self.service: Any = None
+        self.calls: dict[asyncio.Future[Any], None] = {}
+        self.process.on_death.append(self._died)
+
+    def start(self) -> None:
+        self.world.loop.create_task(self._main(), context=self.process.context.copy())
+
+    async def _main(self) -> None:
+        world = self.world
+        while True:
+            try:
+                with world.wiring(self):
+                    self.service = await program.build(world.settings)
+                break
+            except PenstockError as error:
+                world.tell(self.process.name, "cannot start", error.message)
+                await asyncio.sleep(0.5)
+        self.service.register(self.server)
+        for name, body in self.service.loops.items():
+            asyncio.get_running_loop().create_task(self._restarted(name, body))
+        self.serving = True
+        world.tell(self.process.name, "serves")
+
+    async def _restarted(self, name: str, body: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await body()
+            except PenstockError as error:
+                self.world.tell(self.process.name, f"loop {name} raised", error.message)
+            await asyncio.sleep(1.0)
+
+    def _died(self) -> None:
+        self.serving = False
+        self.world.tell(self.process.name, "dies")
+        for future in list(self.calls):
+            self.world.loop.call_later(self.world.loop.hop(), _lost, future)
+        self.world.scheduler_died(self)
+
+
+def _lost(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(Unavailable("the connection was lost (simulated)"))
+
+
+class World:
+    """One seed's simulation. `fired` counts the faults that really struck."""
+
+    def __init__(self, seed: int, sql: SqlWorld, client: redis.Redis, folder: Path) -> None:
+        self.seed = seed
+        self.loop: VirtualLoop = VirtualLoop(self.stream("time"))  # type: ignore[abstract]
+        self.counted: Counter[str] = Counter()
+        self.lines: deque[tuple[float, str, str, str]] = deque(maxlen=STORY_LINES)
+        self._hash = hashlib.blake2b(digest_size=16)
+        client.flushdb()
+        sql.reset()
+        self.sql = sql
+        sql.now = self.loop.time
+        sql.fired = self.fired
+        self.redis = RedisWorld(client, self.loop, self.fired)
+        self.planner = PlannerWorld(self.loop, self.fired)
+        self.net = self.stream("net")
+        self.ids = self.stream("ids")
+        self.jitter = self.stream("jitter")
+        self.restarting = True
+        self.schedulers: list[SchedulerProcess] = []
+        self.next_calls: deque[str] = deque()
+        """What becomes of the next calls: lost, answer_lost, cut, twice."""
+        self.calm = False
+        self.settings = Settings.model_validate(
+            {
+                "blobs": folder / "blobs",
+                "redis_url": "redis://simulated:1/0",
+                "planner_address": "simulated:1",
+                "scheduler": {
+                    "database_url": "sqlite:///simulated",
+                    "lease_term_seconds": TERM_SECONDS,
+                    "sweep_seconds": SWEEP_SECONDS,
+                    "retry_first_seconds": 0.5,
+                    "retry_max_seconds": 4.0,
+                    "window_items": 10,
+                },
+            }
+        )
+
+    def stream(self, name: str) -> random.Random:
+        """A source of randomness of its own."""
+        return random.Random(f"{self.seed}:{name}")
+
+    # -- telling
+
+    def tell(self, who: str, what: str, detail: object = "") -> None:
+        line = (self.loop.now, who, what, str(detail))
+        self.lines.append(line)
+        self._hash.update(repr(line).encode())
+
+    def fired(self, fault: str) -> None:
+        self.counted[fault] += 1
+        self.tell("fault", fault)
+
+    @property
+    def history(self) -> str:
+        """A hash of all that was told."""
+        return self._hash.hexdigest()
+
+    def new_id(self, prefix: str) -> str:
+        return f"{prefix}-{self.ids.getrandbits(40):010x}"
+
+    # -- schedulers
+
+    @contextlib.contextmanager
+    def wiring(self, scheduler: SchedulerProcess) -> Iterator[None]:
+        """While a scheduler is built, what it would open is simulated."""
+        loop = self.loop
+
+        class Clock(SimClock):
+            @classmethod
+            def start(cls, *_: Any, **__: Any) -> SimClock:
+                return SimClock(loop)
+
+        with (
+            mock.patch.object(program, "Database", return_value=SimDatabase(self.sql)),
+            mock.patch.object(program, "migrate"),
+            mock.patch.object(program, "Plans", return_value=SimPlans(self.planner)),
+            mock.patch.object(program, "SystemClock", Clock),
+            mock.patch.object(program, "random_id", self.new_id),
+            mock.patch.object(random, "random", self.jitter.random),
+            mock.patch.object(metrics, "expose"),
+            mock.patch("redis.asyncio.from_url", return_value=SimRedis(self.redis)),
+        ):
+            yield
+
+    def start_scheduler(self) -> SchedulerProcess:
+        scheduler = SchedulerProcess(self, f"scheduler-{len(self.schedulers) + 1}")
+        self.schedulers.append(scheduler)
+        scheduler.start()
+        return scheduler
+
+    def scheduler_died(self, scheduler: SchedulerProcess) -> None:
+        if self.restarting:
+            self.loop.call_later(self.net.choice((0.1, 0.5, 2.0)), self.start_scheduler)
+
+    def living(self) -> list[SchedulerProcess]:
+        return [one for one in self.schedulers if one.process.alive and one.serving]
+
+    # -- the network
+
+    async def call(self, who: str, method: str, request: Any, *, timeout: float = 25.0) -> Any:
+        """The answer of a scheduler that lives. Raises PenstockError, Unavailable for all that the network does."""
+        living = self.living()
+        if not living:
+            await asyncio.sleep(0.1)
+            raise Unavailable("nobody answers (simulated)")
+        scheduler = living[self.net.randrange(len(living))] if len(living) > 1 else living[0]
+        fate = self.next_calls.popleft() if self.next_calls and not self.calm else ""
+        sent = request.SerializeToString()
+        kind = type(request)
+        future = self.loop.create_future()
+        scheduler.calls[future] = None
+        tasks: list[asyncio.Task[Any]] = []
+        empty = Process("network").context
+
+        def deliver(answered: asyncio.Future[Any] | None) -> None:
+            if not scheduler.process.alive:
+                _lost(future)
+                return
+            copy = kind.FromString(sent)
+            context = scheduler.process.context.copy()
+            task = self.loop.create_task(scheduler.server.methods[method](copy, None), context=context)
+            tasks.append(task)
+            task.add_done_callback(lambda done: answer(done, answered), context=empty)
+
+        def answer(task: asyncio.Task[Any], answered: asyncio.Future[Any] | None) -> None:
+            error = None if task.cancelled() else task.exception()
+            if error is not None and not isinstance(error, PenstockError):
+                self.loop.raised.append({"message": f"{method} raised", "exception": error})
+            if answered is None:
+                return
+            if task.cancelled() or fate == "answer_lost":
+                self.loop.call_later(self.loop.hop(), _lost, answered, context=empty)
+            elif error is not None:
+                self.loop.call_later(self.loop.hop(), _raise, answered, error, context=empty)
+            else:
+                result = type(task.result()).FromString(task.result().SerializeToString())
+                self.loop.call_later(self.loop.hop(), _result, answered, result, context=empty)
+
+        if fate:
+            self.fired(f"call_{fate}")
+        if fate == "lost":
+            self.loop.call_later(self.net.random(), _lost, future, context=empty)
+        else:
+            self.loop.call_later(self.loop.hop(), deliver, future, context=empty)
+        if fate == "twice":
+            self.loop.call_later(self.net.random() * TERM_SECONDS * 1.5, deliver, None, context=empty)
+        if fate == "cut":
+            self.loop.call_later(self.net.random() * 0.05, _cut, tasks, future, context=empty)
+        try:
+            async with asyncio.timeout(timeout):
+                return await future
+        except TimeoutError:
+            for task in tasks:
+                task.cancel()
+            raise Unavailable("the deadline has passed (simulated)") from None
+        finally:
+            scheduler.calls.pop(future, None)
+
+
+def _cut(tasks: list[asyncio.Task[Any]], future: asyncio.Future[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    _lost(future)
+
+
+def _raise(future: asyncio.Future[Any], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+def _result(future: asyncio.Future[Any], result: object) -> None:
+    if not future.done():
+        future.set_result(result)
