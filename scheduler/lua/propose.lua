@@ -1,39 +1,424 @@
--- Proposes items to lease: pops the lowest ranks of each stage's ready set into its lease set, within concurrency.
--- KEYS  generation; then for each stage, in order of age: ready (seq by rank), leases (seq by expiry in ms)
--- ARGV  generation, expiry in ms, most items in all; then for each stage: its concurrency plus the leases being reported
--- Answers false when the generation is not ours (Redis was lost), else for each stage how many are ready still, and
--- then the seqs proposed.
--- The stage with the fewest leases held is served first; age decides between equals.
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
-  return false
-end
-local expiry, left = ARGV[2], tonumber(ARGV[3])
-local count = (#KEYS - 1) / 2
-local order, held, answer = {}, {}, {}
-for i = 1, count do
-  order[i] = i
-  held[i] = redis.call('ZCARD', KEYS[2 * i + 1])
-  answer[i] = {}
-end
-table.sort(order, function(a, b)
-  if held[a] ~= held[b] then return held[a] < held[b] end
-  return a < b
-end)
-for _, i in ipairs(order) do
-  local take = math.min(left, tonumber(ARGV[3 + i]) - held[i])
-  if take > 0 then
-    local popped = redis.call('ZPOPMIN', KEYS[2 * i], take)
-    local leases = {}
-    for j = 1, #popped, 2 do
-      answer[i][#answer[i] + 1] = popped[j]
-      leases[#leases + 1] = expiry
-      leases[#leases + 1] = popped[j]
-    end
-    for j = 1, #leases, 1000 do
-      redis.call('ZADD', KEYS[2 * i + 1], unpack(leases, j, math.min(j + 999, #leases)))
-    end
-    left = left - #answer[i]
+-- Proposes items to lease: the lowest ranks of each stage that no limit holds back, moved to its lease set.
+-- KEYS  meta (shared.lua names the others)
+-- ARGV  JSON: generation, seen (ops), now, expiry (ms), most, and stages, oldest first, each
+--       [name, epoch, most leases it may hold, owner, weight, priority, {dimension: mean use}]
+-- Answers false when Redis is not ours; else JSON: ops, next (ms when a key is worth a look again), again (there is more
+-- to look at now) and stages: name -> items (`seq lane` in order of rank), ranks (where they are not the seqs), left
+-- (ready still), waiting (lane -> parked, where that changed), uses; or false: not open under this epoch.
+-- Who is next, item by item: the owner with the fewest leases per weight; of its stages the highest priority, then the
+-- run with the fewest leases, then the oldest. What a limit holds back waits apart, under the key that does.
+local ask = cjson.decode(ARGV[1])
+local ops = ours(ask.generation, ask.seen)
+if not ops then return false end
+local now, left = ask.now, ask.most
+local meta = redis.call('HMGET', KEYS[1], 'since', 'valves')
+local since, valves = tonumber(meta[1]) or now, (tonumber(meta[2]) or 0) > 0
+local looks = left * 4 + 2000  -- of items at most: one call must not look at everything that limits hold back
+
+---- limits: each key's state is read once and written back once
+local states, patterns = {}, nil
+
+local function pattern_of(name)
+  if not patterns then
+    patterns = {}
+    local all = redis.call('HGETALL', prefix .. 'patterns')
+    for i = 1, #all, 2 do patterns[#patterns + 1] = {string.sub(all[i], 1, -2), all[i + 1]} end
+    table.sort(patterns, function(a, b) return #a[1] > #b[1] end)
   end
-  table.insert(answer[i], 1, redis.call('ZCARD', KEYS[2 * i]))
+  for _, pattern in ipairs(patterns) do
+    if string.sub(name, 1, #pattern[1]) == pattern[1] then return pattern[2] end
+  end
+  return nil
 end
-return answer
+
+local function load(names)
+  local fresh = {}
+  for _, name in ipairs(names) do
+    if not states[name] then
+      states[name] = {name = name, rates = {}, closed = 0}
+      fresh[#fresh + 1] = name
+    end
+  end
+  if #fresh == 0 then return end
+  local held, found, fields = fetch('slots', fresh), fetch('limits', fresh), {}
+  for _, name in ipairs(fresh) do
+    local state, text = states[name], found[name] or pattern_of(name)
+    state.held = tonumber(held[name]) or 0
+    if text then
+      local concurrency, closed, rates = string.match(text, '^(%S+) (%S+)(.*)$')
+      state.concurrency, state.closed = tonumber(concurrency), tonumber(closed)
+      if rates ~= '' then
+        for dimension, rate, burst, estimate in string.gmatch(rates, ' (%S+) (%S+) (%S+) (%S+)') do
+          local bucket = {dimension = dimension, rate = tonumber(rate), burst = tonumber(burst)}
+          bucket.estimate, bucket.field = tonumber(estimate), name .. ' ' .. dimension
+          state.rates[#state.rates + 1] = bucket
+          fields[#fields + 1] = bucket.field
+        end
+      end
+    end
+  end
+  if #fields == 0 then return end
+  local levels = fetch('buckets', fields)
+  for _, name in ipairs(fresh) do
+    for _, bucket in ipairs(states[name].rates) do
+      local level, at = 0, since  -- empty when Redis was made anew
+      if levels[bucket.field] then
+        level, at = string.match(levels[bucket.field], '^(%S+) (%S+)$')
+        level, at = tonumber(level), tonumber(at)
+      end
+      bucket.level = math.min(bucket.burst, level + math.max(now - at, 0) * bucket.rate)
+    end
+  end
+end
+
+-- What an item of the stage takes of a dimension: what such items used, else the first estimate that was met.
+local function amount(stage, bucket)
+  local found = stage.uses[bucket.dimension]
+  if not found then
+    found = bucket.estimate
+    stage.uses[bucket.dimension] = found
+  end
+  stage.metered = true
+  return found
+end
+
+-- When a key is worth a look for this stage: nil: it has room now.
+local function closed_until(stage, state)
+  if state.closed < 0 then return math.huge end
+  if state.closed > now then return state.closed end
+  if state.concurrency and state.held >= state.concurrency then return math.huge end
+  local time = nil
+  for _, bucket in ipairs(state.rates) do
+    local lacking = math.min(amount(stage, bucket), bucket.burst) - bucket.level
+    if lacking > 0 then
+      time = math.max(time or 0, bucket.rate > 0 and now + math.ceil(lacking / bucket.rate) or math.huge)
+    end
+  end
+  return time
+end
+
+local function room_of(stage, state, most)
+  if closed_until(stage, state) then return 0 end
+  local room = state.concurrency and math.min(most, state.concurrency - state.held) or most
+  for _, bucket in ipairs(state.rates) do
+    room = math.min(room, math.max(math.floor(bucket.level / math.max(amount(stage, bucket), 1e-9)), 1))
+  end
+  return room
+end
+
+---- parking
+local function add_waiting(stage, lane, by)
+  stage.waiting[lane] = (stage.waiting[lane] or 0) + by
+end
+
+-- What a blocked key has room for goes back among the ready, lowest ranks first.
+local function unpark(stage)
+  stage.blocked = redis.call('ZCARD', prefix .. 'blocked:' .. stage.name) > 0
+  if not stage.blocked then return end
+  local due = redis.call('ZRANGEBYSCORE', prefix .. 'blocked:' .. stage.name, '-inf', now, 'LIMIT', 0, 500)
+  load(due)
+  for _, name in ipairs(due) do
+    local state = states[name]
+    stage.touched[name] = state
+    local most = room_of(stage, state, math.min(left, stage.room))
+    if most > 0 then
+      local popped = redis.call('ZPOPMIN', prefix .. 'parked:' .. stage.name .. ':' .. name, most)
+      local back = {}
+      for i = 1, #popped, 2 do
+        back[i], back[i + 1] = popped[i + 1], popped[i]
+        add_waiting(stage, string.match(popped[i], ' (.*)$'), -1)
+      end
+      in_chunks('ZADD', prefix .. 'ready:' .. stage.name, back)
+    end
+  end
+end
+
+-- The lowest rank that a key holds back in a stage: nothing of a higher rank passes it, even where there is room.
+local function head(stage, name)
+  if stage.heads[name] == nil then
+    local first = redis.call('ZRANGE', prefix .. 'parked:' .. stage.name .. ':' .. name, 0, 0, 'WITHSCORES')
+    stage.heads[name] = tonumber(first[2]) or false
+  end
+  return stage.heads[name]
+end
+
+local function park(stage, state, member, rank, lane)
+  local list = stage.parked[state.name]
+  if not list then
+    list = {}
+    stage.parked[state.name] = list
+  end
+  list[#list + 1] = rank
+  list[#list + 1] = member
+  stage.touched[state.name] = state
+  add_waiting(stage, lane, 1)
+end
+
+---- stages
+local function activate(stage)
+  stage.active = true
+  if redis.call('HGET', prefix .. 'fed:' .. stage.name, 'epoch') ~= stage.epoch then
+    stage.closed, stage.room = true, 0
+    return
+  end
+  stage.room = stage.most - redis.call('ZCARD', prefix .. 'leases:' .. stage.name)
+  if stage.room <= 0 then return end
+  if valves then
+    -- The valve of the whole stage; its leases are the stage's own.
+    local name = 'stage:' .. stage.name
+    load({name})
+    states[name].held = stage.most - stage.room
+    stage.valve = states[name]
+  end
+  unpark(stage)
+end
+
+local function pop(stage, most)
+  stage.members, stage.ranks, stage.at = {}, {}, 0
+  most = math.min(most, CHUNK, looks)
+  if most <= 0 then return end
+  looks = looks - most
+  local popped = redis.call('ZPOPMIN', prefix .. 'ready:' .. stage.name, most)
+  if #popped == 0 then return end
+  for i = 1, #popped, 2 do
+    stage.members[#stage.members + 1] = popped[i]
+    stage.ranks[#stage.ranks + 1] = popped[i + 1]
+  end
+  stage.leased = leased(stage.name, stage.members)
+  local names, fresh = {}, {}
+  for i, member in ipairs(stage.members) do
+    local lane = string.match(member, ' (.*)$')
+    if not stage.lanes[lane] then
+      local keys = keys_of(lane)
+      for _, name in ipairs(keys) do names[#names + 1] = name end
+      if valves then
+        keys[#keys + 1] = 'lane:' .. stage.name .. ':' .. lane
+        names[#names + 1] = keys[#keys]
+      end
+      stage.lanes[lane] = {name = lane, keys = keys, states = {}}
+      fresh[#fresh + 1] = stage.lanes[lane]
+    end
+  end
+  load(names)
+  for _, lane in ipairs(fresh) do
+    for i, name in ipairs(lane.keys) do lane.states[i] = states[name] end
+    if valves then
+      -- The valve of a lane of this stage: its leases are counted only when somebody asks.
+      local state = states[lane.keys[#lane.keys]]
+      if state.concurrency and not state.counted then
+        state.counted, state.held = true, 0
+        for _, member in ipairs(redis.call('ZRANGE', prefix .. 'leases:' .. stage.name, 0, -1)) do
+          if string.match(member, ' (.*)$') == lane.name then state.held = state.held + 1 end
+        end
+      end
+      lane.states[#lane.states + 1] = stage.valve
+    end
+  end
+end
+
+-- The state that holds an item back; nil: none.
+local function holder(stage, lane, rank)
+  if lane.held_by then return lane.held_by end
+  for _, state in ipairs(lane.states) do
+    if closed_until(stage, state) then
+      lane.held_by = state  -- nothing gets freer within a call
+      return state
+    end
+  end
+  if stage.blocked then
+    for _, state in ipairs(lane.states) do
+      local first = head(stage, state.name)
+      if first and first < rank then return state end
+    end
+  end
+  return nil
+end
+
+-- Takes the stage's next item; false when it has none for now.
+local function take(stage, share)
+  if not stage.active then activate(stage) end
+  if stage.room <= 0 then return false end
+  while true do
+    stage.at = stage.at + 1
+    local member = stage.members[stage.at]
+    if not member then
+      pop(stage, math.min(share, stage.room))
+      if #stage.members == 0 then return false end
+    elseif not stage.leased[stage.at] then
+      local rank, lane = stage.ranks[stage.at], stage.lanes[string.match(member, ' (.*)$')]
+      local state = holder(stage, lane, tonumber(rank))
+      if not state then
+        for _, held in ipairs(lane.states) do
+          held.held, held.changed = held.held + 1, true
+          for _, bucket in ipairs(held.rates) do bucket.level = bucket.level - amount(stage, bucket) end
+        end
+        stage.room = stage.room - 1
+        stage.items[#stage.items + 1] = member
+        stage.taken[#stage.taken + 1] = ask.expiry
+        stage.taken[#stage.taken + 1] = member
+        local seq = string.match(member, '^%d+')
+        if rank ~= seq then stage.moved[seq] = tonumber(rank) end
+        return true
+      end
+      park(stage, state, member, rank, lane.name)
+    end
+  end
+end
+
+---- who is next: heaps whose root alone changes
+local function sift(heap, less)
+  local i, count = 1, #heap
+  while true do
+    local child = 2 * i
+    if child > count then return end
+    if child < count and less(heap[child + 1], heap[child]) then child = child + 1 end
+    if not less(heap[child], heap[i]) then return end
+    heap[i], heap[child] = heap[child], heap[i]
+    i = child
+  end
+end
+
+local function drop_root(heap, less)
+  heap[1] = heap[#heap]
+  heap[#heap] = nil
+  sift(heap, less)
+end
+
+local function stage_less(a, b)
+  if a.priority ~= b.priority then return a.priority > b.priority end
+  if a.run.held ~= b.run.held then return a.run.held < b.run.held end
+  return a.age < b.age
+end
+
+local function owner_less(a, b)
+  local one, other = a.held / a.weight, b.held / b.weight
+  if one ~= other then return one < other end
+  return a.age < b.age
+end
+
+local stages, owners, by_owner, runs, shares = {}, {}, {}, {}, {}
+for age, each in ipairs(ask.stages) do
+  local stage = {
+    name = each[1], epoch = each[2], most = each[3], priority = each[6], uses = each[7], age = age, room = 0, at = 0,
+    members = {}, ranks = {}, lanes = {}, heads = {}, touched = {}, parked = {}, waiting = {}, items = {}, taken = {},
+    moved = {},
+  }
+  stages[age] = stage
+  local owner = by_owner[each[4]]
+  if not owner then
+    owner = {share = 'owner:' .. each[4], weight = each[5], age = age, stages = {}}
+    by_owner[each[4]], owners[#owners + 1] = owner, owner
+    shares[#shares + 1] = owner.share
+  end
+  local run = 'run:' .. run_of(stage.name)
+  if not runs[run] then
+    runs[run] = {share = run}
+    shares[#shares + 1] = run
+  end
+  stage.run = runs[run]
+  owner.stages[#owner.stages + 1] = stage
+end
+local held = fetch('shares', shares)
+for name, run in pairs(runs) do run.held = tonumber(held[name]) or 0 end
+for _, owner in ipairs(owners) do
+  owner.held = tonumber(held[owner.share]) or 0
+  table.sort(owner.stages, stage_less)
+end
+table.sort(owners, owner_less)
+
+local open = #stages
+while left > 0 and #owners > 0 do
+  local owner = owners[1]
+  local stage = owner.stages[1]
+  if take(stage, math.ceil(left / open)) then
+    left = left - 1
+    stage.run.held, stage.run.changed = stage.run.held + 1, true
+    owner.held, owner.changed = owner.held + 1, true
+    if #owner.stages > 1 then sift(owner.stages, stage_less) end
+  else
+    open = open - 1
+    drop_root(owner.stages, stage_less)
+    if #owner.stages == 0 then drop_root(owners, owner_less) end
+  end
+  if #owners > 1 then sift(owners, owner_less) end
+end
+
+---- what became of it
+local answer = {ops = ops, again = looks <= 0 and left > 0, stages = {}}
+local function look_at(time)
+  if time < math.huge then answer.next = math.min(answer.next or time, time) end
+end
+
+local function finish(stage)
+  local back = {}
+  for i = stage.at + 1, #stage.members do
+    if not stage.leased[i] then
+      back[#back + 1] = stage.ranks[i]
+      back[#back + 1] = stage.members[i]
+    end
+  end
+  in_chunks('ZADD', prefix .. 'ready:' .. stage.name, back)
+  in_chunks('ZADD', prefix .. 'leases:' .. stage.name, stage.taken)
+  for name, list in pairs(stage.parked) do
+    in_chunks('ZADD', prefix .. 'parked:' .. stage.name .. ':' .. name, list)
+  end
+  local blocked = prefix .. 'blocked:' .. stage.name
+  for name, state in pairs(stage.touched) do
+    if redis.call('EXISTS', prefix .. 'parked:' .. stage.name .. ':' .. name) == 0 then
+      redis.call('ZREM', blocked, name)
+    else
+      local time = closed_until(stage, state) or 0
+      if redis.call('ZADD', blocked, time == math.huge and '+inf' or time, name) == 1 then
+        local waiting = redis.call('HGET', prefix .. 'parkers', name)
+        if not waiting then
+          redis.call('HSET', prefix .. 'parkers', name, stage.name)
+        elseif not string.find(' ' .. waiting .. ' ', ' ' .. stage.name .. ' ', 1, true) then
+          redis.call('HSET', prefix .. 'parkers', name, waiting .. ' ' .. stage.name)
+        end
+      end
+      if time == 0 and left > 0 and stage.room > 0 then answer.again = true end
+    end
+  end
+  local first = redis.call('ZRANGEBYSCORE', blocked, '(' .. now, '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  if first[2] then look_at(tonumber(first[2])) end
+  local told, changed = {}, false
+  for lane, by in pairs(stage.waiting) do
+    if by ~= 0 then
+      local count = redis.call('HINCRBY', prefix .. 'waiting:' .. stage.name, lane, by)
+      told[lane], changed = math.max(count, 0), true
+      if count <= 0 then redis.call('HDEL', prefix .. 'waiting:' .. stage.name, lane) end
+    end
+  end
+  answer.stages[stage.name] = {
+    items = stage.items, ranks = next(stage.moved) and stage.moved or nil, waiting = changed and told or nil,
+    left = redis.call('ZCARD', prefix .. 'ready:' .. stage.name), uses = stage.metered and stage.uses or nil,
+  }
+end
+
+for _, stage in ipairs(stages) do
+  if stage.closed then
+    answer.stages[stage.name] = false
+  elseif stage.active and stage.most > 0 then
+    finish(stage)
+  end
+end
+local counts, levels = {}, {}
+for name, state in pairs(states) do
+  if state.changed then
+    if not (valves and (string.sub(name, 1, 5) == 'lane:' or string.sub(name, 1, 6) == 'stage:')) then
+      counts[name] = state.held
+    end
+    for _, bucket in ipairs(state.rates) do
+      levels[#levels + 1] = bucket.field
+      levels[#levels + 1] = string.format('%.17g %d', bucket.level, now)
+    end
+  end
+end
+store_counts('slots', counts)
+in_chunks('HSET', prefix .. 'buckets', levels)
+local taken = {}
+for name, run in pairs(runs) do if run.changed then taken[name] = run.held end end
+for _, owner in ipairs(owners) do if owner.changed then taken[owner.share] = owner.held end end
+for _, owner in pairs(by_owner) do if owner.changed then taken[owner.share] = owner.held end end
+store_counts('shares', taken)
+return cjson.encode(answer)
