@@ -1,12 +1,12 @@
-"""Redis: what is ready, what is leased until when. It proposes; SQL decides; all of it can be rebuilt.
+"""Redis: what is ready, what is leased until when, what limits hold back. It proposes; SQL decides; all of it can be
+rebuilt.
 
-Keys, all under one hash tag:
-    PREFIX:{s}:generation          whose data this is; missing or foreign: Redis was lost
-    PREFIX:{s}:ready:RUN:STAGE     sorted set, seq by rank
-    PREFIX:{s}:leases:RUN:STAGE    sorted set, seq by expiry (ms); its size is the number of slots held
+The keys are named in `lua/shared.lua`. A member of a set is `seq lane`; its score is a rank, or an expiry in ms. Every
+script counts itself in `meta` (ops): Redis is *lost* when its generation is not ours, when its server is another, or
+when that count is lower than we saw it (it was rolled back to an old copy).
 
-Failure story: any call may raise `Unavailable`; the engine then stops granting and rebuilds. Nothing here rests on key
-expiry or on Redis's own time.
+Failure story: any call may raise `Unavailable` or `Lost`; the engine then stops granting and rebuilds. Nothing here
+rests on key expiry or on Redis's own time: now is passed in.
 """
 
 from __future__ import annotations
@@ -14,30 +14,74 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
+from typing import Any
 
+import orjson
 import redis.asyncio
 import redis.exceptions
 
 from penstock.runtime.errors import InvalidInput, Unavailable
-from scheduler.store.effects import Place, Slot, StageKey
+from scheduler.domain.limits import LimitState
+from scheduler.store.effects import Effects, Place, Slot, StageKey
 
-__all__ = ["Lost", "Proposed", "Ready", "StageKey"]
+__all__ = ["Fed", "Lost", "Proposals", "Proposed", "Ready", "StageAsk", "StageKey"]
 
 CALL_SECONDS = 3.0
+BATCH = 1_000
+MAIN = "main"
+"""The field of `fed` that tells how far a stage was fed but for the lanes that are fed apart (`lane:LANE`)."""
+
+
+@dataclass(frozen=True)
+class StageAsk:
+    """A stage that may be proposed from. most: leases it may hold; uses: what its items use, by dimension of rates."""
+
+    key: StageKey
+    epoch: int
+    most: int
+    owner: str = ""
+    weight: float = 1.0
+    priority: int = 0
+    uses: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Proposed:
-    """Seqs that were moved to a stage's lease set, and how many are ready still."""
+    """What was moved to a stage's lease set, in order of rank; how many are ready still; the lanes whose number of
+    parked items changed; and JSON of what each item took of its rates ("": nothing)."""
 
-    seqs: list[int]
+    places: list[Place]
     left: int
+    waiting: Mapping[str, int]
+    uses: str = ""
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """By stage. closed: stages that are not open in Redis under this epoch. next_ms: when something that limits hold
+    back is worth a look. again: there is more to look at now."""
+
+    stages: dict[StageKey, Proposed]
+    closed: list[StageKey]
+    next_ms: int | None
+    again: bool
+
+
+@dataclass(frozen=True)
+class Fed:
+    """How far a stage was fed, by field (the last seq); what is ready; parked items by lane. done: by this call."""
+
+    done: bool
+    epoch: int | None
+    cursors: Mapping[str, int]
+    left: int
+    waiting: Mapping[str, int]
 
 
 class Lost(Exception):
-    """Redis is not what we left it: it was restarted, flushed or replaced."""
+    """Redis is not what we left it: it was restarted, flushed, replaced, rolled back, or made anew by another."""
 
 
 @contextmanager
@@ -53,7 +97,7 @@ def _translated() -> Iterator[None]:
 
 
 class Ready:
-    """The ready and lease sets of every open stage, under one generation."""
+    """The ready and lease sets of every open stage, and the limits, under one generation."""
 
     def __init__(self, url: str, prefix: str) -> None:
         if not url:
@@ -62,79 +106,163 @@ class Ready:
                 code="settings",
             )
         self._redis = redis.asyncio.from_url(
-            url, socket_timeout=CALL_SECONDS, socket_connect_timeout=CALL_SECONDS, retry_on_timeout=False
+            url,
+            socket_timeout=CALL_SECONDS,
+            socket_connect_timeout=CALL_SECONDS,
+            retry_on_timeout=False,
+            redis_connect_func=self._connected,
         )
         self._prefix = f"{prefix}:{{s}}"
         scripts = resources.files("scheduler").joinpath("lua")
-        self._propose = self._redis.register_script(scripts.joinpath("propose.lua").read_text())
-        self._apply = self._redis.register_script(scripts.joinpath("apply.lua").read_text())
+        shared = scripts.joinpath("shared.lua").read_text()
+        self._scripts = {
+            name: self._redis.register_script(shared + scripts.joinpath(f"{name}.lua").read_text())
+            for name in ("propose", "apply", "feed")
+        }
         self.generation = ""
+        self._seen = 0
+        self._server = ""
+        self._foreign = False
+
+    async def _connected(self, connection: Any) -> None:
+        await connection.on_connect()
+        if self._server:
+            await connection.send_command("INFO", "server")
+            answer = await connection.read_response()
+            self._foreign = self._foreign or f"run_id:{self._server}" not in bytes(answer).decode()
 
     def _key(self, kind: str, stage: StageKey) -> str:
         return f"{self._prefix}:{kind}:{stage[0]}:{stage[1]}"
 
+    async def _run(self, script: str, generation: str, now_ms: int, ask: dict[str, object]) -> Any:
+        """The script's answer. Raises Lost, Unavailable."""
+        payload = orjson.dumps({**ask, "generation": generation, "seen": self._seen, "now": now_ms})
+        with _translated():
+            answer = await self._scripts[script](keys=[f"{self._prefix}:meta"], args=[payload])
+        if answer is None or self._foreign:
+            raise Lost
+        return answer
+
+    def _saw(self, ops: int) -> None:
+        self._seen = max(self._seen, ops)
+
     async def check(self) -> None:
         """Raises Unavailable unless a Redis of 6.2 or newer answers."""
+        await self._server_id()
+
+    async def _server_id(self) -> str:
         with _translated():
             information = await self._redis.info("server")
         version = str(information["redis_version"])
         if tuple(int(part) for part in version.split(".")[:2]) < (6, 2):
             raise Unavailable(f"Redis {version} is too old: 6.2 or newer is needed", code="redis_too_old")
+        return str(information["run_id"])
 
-    async def propose(
-        self, stages: Sequence[tuple[StageKey, int]], *, most: int, expiry_ms: int
-    ) -> dict[StageKey, Proposed]:
-        """Moves up to `most` ready seqs to the lease sets; `stages` with their concurrency, oldest first. Raises
-        Lost."""
-        keys = [f"{self._prefix}:generation"]
-        for stage, _ in stages:
-            keys += [self._key("ready", stage), self._key("leases", stage)]
-        arguments: list[str | int] = [self.generation, expiry_ms, most, *(limit for _, limit in stages)]
+    async def propose(self, stages: Sequence[StageAsk], *, most: int, now_ms: int, expiry_ms: int) -> Proposals:
+        """Moves up to `most` ready items to the lease sets; `stages` oldest first. Raises Lost."""
+        asks = [
+            (f"{s.key[0]}:{s.key[1]}", str(s.epoch), s.most, s.owner, s.weight, s.priority, s.uses) for s in stages
+        ]
+        answer = orjson.loads(
+            await self._run("propose", self.generation, now_ms, {"stages": asks, "most": most, "expiry": expiry_ms})
+        )
+        self._saw(answer["ops"])
+        found: dict[StageKey, Proposed] = {}
+        closed: list[StageKey] = []
+        told = answer["stages"] or {}
+        for stage in stages:
+            name = f"{stage.key[0]}:{stage.key[1]}"
+            one = told.get(name)
+            if one is False:
+                closed.append(stage.key)
+            elif one:
+                found[stage.key] = Proposed(
+                    _places(one["items"], one.get("ranks") or {}),
+                    one["left"],
+                    one.get("waiting") or {},
+                    orjson.dumps(one["uses"]).decode() if one.get("uses") else "",
+                )
+        next_ms = answer.get("next")
+        return Proposals(found, closed, None if next_ms is None else int(next_ms), answer["again"])
+
+    async def apply(self, effects: Effects, *, now_ms: int, expiry_ms: int) -> None:
+        """What a commit means: limits change, leases end, items are ready again, leases go on, rates are corrected; in
+        this order, in one call. Raises Lost."""
+        ask: dict[str, object] = {"expiry": expiry_ms}
+        if effects.limits:
+            ask["limits"] = {key: _limit_text(state) for key, state in effects.limits.items()}
+        for name, slots in (("forget", effects.forget), ("renew", effects.renew)):
+            told = {f"{run}:{stage}": _by_lane(some) for (run, stage), some in slots.items() if some}
+            if told:
+                ask[name] = told
+        ready, moved = _ready(effects.ready)
+        if ready:
+            ask["ready"] = ready
+        if moved:
+            ask["moved"] = moved
+        if effects.used:
+            ask["used"] = effects.used
+        if len(ask) > 1:
+            self._saw(await self._run("apply", self.generation, now_ms, ask))
+
+    async def set_limits(self, limits: Mapping[str, LimitState | None], *, now_ms: int) -> None:
+        """Makes limits what they are now; None: the limit is gone. Raises Lost."""
+        await self.apply(Effects(limits=dict(limits)), now_ms=now_ms, expiry_ms=now_ms)
+
+    # -- feeding
+
+    async def opened(self, stage: StageKey) -> Fed:
+        """How far a stage was fed, if it is open."""
         with _translated():
-            answer = await self._propose(keys=keys, args=arguments)
-        if answer is None:
-            raise Lost
-        return {
-            stage: Proposed([int(seq) for seq in seqs], int(left))
-            for (stage, _), (left, *seqs) in zip(stages, answer, strict=True)
-        }
+            fields = await self._redis.hgetall(self._key("fed", stage))
+        found = {name.decode(): int(value) for name, value in fields.items()}
+        return Fed(False, found.pop("epoch", None), found, 0, {})
 
-    async def feed(self, stage: StageKey, places: Sequence[Place]) -> None:
-        """Makes these items ready at their rank."""
-        if places:
-            with _translated():
-                await self._apply(keys=[self._key("ready", stage)], args=["ready", 0, _ranges(places)])
+    async def open(
+        self, stage: StageKey, epoch: int, *, owner: str, cursors: Mapping[str, int], places: Iterable[Place], now_ms: int
+    ) -> Fed:
+        """Begins a stage anew with what is startable below its cursors; `done` is false when another scheduler has
+        opened it under this epoch: then it goes on as it is. Raises Lost."""
+        ask = {"what": "open", "owner": owner, "cursors": cursors}
+        return await self._feed(stage, epoch, places, now_ms, ask)
 
-    async def apply(
-        self,
-        *,
-        forget: Mapping[StageKey, Sequence[Slot]],
-        ready: Mapping[StageKey, Sequence[Place]],
-        renew: Mapping[StageKey, Sequence[Slot]],
-        expiry_ms: int,
-    ) -> None:
-        """After a commit: lets leases go, makes what returned ready again, extends what is held; in one call."""
-        keys = []
-        arguments: list[str | int] = []
-        changes: tuple[tuple[str, str, Mapping[StageKey, Sequence[Slot | Place]]], ...]
-        changes = (("leases", "forget", forget), ("ready", "ready", ready), ("leases", "renew", renew))
-        for kind, action, stages in changes:
-            for stage, slots in stages.items():
-                if slots:
-                    keys.append(self._key(kind, stage))
-                    arguments += [action, expiry_ms, _ranges(slots)]
-        if keys:
-            with _translated():
-                await self._apply(keys=keys, args=arguments)
+    async def feed(
+        self, stage: StageKey, epoch: int, places: Iterable[Place], *, field: str, after: int, to: int, now_ms: int
+    ) -> Fed:
+        """Adds what was read of the plan after a seq, unless that was read already. Raises Lost."""
+        ask = {"what": "feed", "field": field, "from": after, "to": to}
+        return await self._feed(stage, epoch, places, now_ms, ask)
+
+    async def add(self, stage: StageKey, epoch: int, places: Iterable[Place], *, now_ms: int) -> Fed:
+        """Adds what is startable again. Raises Lost."""
+        return await self._feed(stage, epoch, places, now_ms, {"what": "add"})
+
+    async def drop(self, stage: StageKey, epoch: int, *, now_ms: int) -> None:
+        """Forgets what is ready of a stage that gives out nothing under this epoch any more; its leases go one by one.
+        Raises Lost."""
+        await self._feed(stage, epoch, (), now_ms, {"what": "drop"})
+
+    async def _feed(
+        self, stage: StageKey, epoch: int, places: Iterable[Place], now_ms: int, ask: dict[str, object]
+    ) -> Fed:
+        name = f"{stage[0]}:{stage[1]}"
+        ready, moved = _ready({stage: places})
+        ask |= {"stage": name, "epoch": epoch, "members": ready.get(name, {}), "moved": moved.get(name, {})}
+        answer = orjson.loads(await self._run("feed", self.generation, now_ms, ask))
+        self._saw(answer["ops"])
+        cursors = dict(answer["fed"] or {})
+        return Fed(answer["done"], cursors.pop("epoch", None), cursors, answer["left"], answer["waiting"] or {})
+
+    # -- what sweeps look for
 
     async def expired(self, stages: Sequence[StageKey], now_ms: int, limit: int) -> dict[StageKey, list[Slot]]:
-        """Leases that have run out, at most `limit` a stage."""
+        """Items whose lease has run out, at most `limit` a stage."""
         pipeline = self._redis.pipeline(transaction=False)
         for stage in stages:
             pipeline.zrangebyscore(self._key("leases", stage), "-inf", now_ms, start=0, num=limit)
         with _translated():
             answers = await pipeline.execute()
-        return {stage: [(int(seq), "") for seq in seqs] for stage, seqs in zip(stages, answers, strict=True) if seqs}
+        return {stage: [_slot(m) for m in members] for stage, members in zip(stages, answers, strict=True) if members}
 
     async def held(self, keys: Sequence[str]) -> dict[str, int]:
         """Leases that each of these limit keys has out. Raises Unavailable."""
@@ -149,44 +277,111 @@ class Ready:
         if not slots:
             return []
         with _translated():
-            scores = await self._redis.zmscore(self._key("leases", stage), [str(seq) for seq, _ in slots])
+            scores = await self._redis.zmscore(self._key("leases", stage), [f"{seq} {lane}" for seq, lane in slots])
         return [slot for slot, score in zip(slots, scores, strict=True) if score is None]
 
-    async def drop(self, stage: StageKey) -> None:
-        """Forgets what is ready of a stage that gives out nothing now; its leases go one by one."""
-        with _translated():
-            await self._redis.delete(self._key("ready", stage))
+    # -- after a loss
 
-    async def rebuild(self, generation: str, leased: Mapping[StageKey, Sequence[Slot]], expiry_ms: int) -> None:
-        """Replaces everything: empty ready sets, these leases until `expiry_ms`, and, last, the generation."""
+    async def rebuild(
+        self,
+        generation: str,
+        leased: Mapping[StageKey, Sequence[Slot]],
+        *,
+        owners: Mapping[int, str],
+        limits: Mapping[str, LimitState],
+        now_ms: int,
+        expiry_ms: int,
+    ) -> None:
+        """Replaces everything: no ready items, empty buckets, these leases until `expiry_ms`, and, last, the
+        generation. Whoever is in the middle of something meanwhile is told that Redis is lost."""
+        meta = f"{self._prefix}:meta"
+        building = f"building {generation}"
+        self._server = await self._server_id()
+        self._foreign = False
         with _translated():
+            await self._redis.delete(meta)
             stale = [key async for key in self._redis.scan_iter(match=f"{self._prefix}:*", count=1000)]
-            pipeline = self._redis.pipeline(transaction=True)
-            if stale:
-                pipeline.delete(*stale)
-            for stage, slots in leased.items():
-                held: dict[str, float] = {str(seq): expiry_ms for seq, _ in slots}
-                if held:
-                    pipeline.zadd(self._key("leases", stage), held)
-            pipeline.set(f"{self._prefix}:generation", generation)
-            await pipeline.execute()
+            for first in range(0, len(stale), BATCH):
+                await self._redis.delete(*stale[first : first + BATCH])
+            if owners:
+                await self._redis.hset(f"{self._prefix}:owners", mapping={str(run): who for run, who in owners.items()})
+            await self._redis.hset(meta, mapping={"generation": building, "ops": 0})
+        self._seen = 0
+        times = {"expiry": expiry_ms}
+        await self._run("apply", building, now_ms, {**times, "limits": {k: _limit_text(v) for k, v in limits.items()}})
+        for (run, stage), slots in leased.items():
+            for first in range(0, len(slots), BATCH):
+                renew = {f"{run}:{stage}": _by_lane(slots[first : first + BATCH])}
+                self._saw(await self._run("apply", building, now_ms, {**times, "renew": renew}))
+        with _translated():
+            await self._redis.hset(meta, mapping={"generation": generation, "since": now_ms, "server": self._server})
         self.generation = generation
+
+    async def adopt(self, generation: str) -> bool:
+        """Goes on with what another scheduler has built, if Redis holds this generation still."""
+        server = await self._server_id()
+        with _translated():
+            found = await self._redis.hmget(f"{self._prefix}:meta", ["generation", "server", "ops"])
+        known, built_on, ops = [value.decode() if value is not None else "" for value in found]
+        if not generation or known != generation or built_on != server:
+            return False
+        self.generation, self._server, self._foreign, self._seen = generation, server, False, int(ops or 0)
+        return True
 
     async def close(self) -> None:
         await self._redis.aclose()
 
 
-def _ranges(slots: Iterable[Slot | Place]) -> str:
-    """Seqs as `first-last` ranges: windows are mostly contiguous, and one short argument costs less than thousands."""
-    parts: list[str] = []
-    first = last = -1
-    for seq in sorted(slot[0] for slot in slots):
-        if seq == last + 1 and last >= 0:
-            last = seq
-            continue
-        if last >= 0:
-            parts.append(f"{first}-{last}")
-        first = last = seq
-    if last >= 0:
-        parts.append(f"{first}-{last}")
-    return ",".join(parts)
+def _slot(member: bytes) -> Slot:
+    seq, _, lane = member.decode().partition(" ")
+    return int(seq), lane
+
+
+def _places(members: Iterable[str], ranks: Mapping[str, int]) -> list[Place]:
+    found = []
+    for member in members:
+        text, _, lane = member.partition(" ")
+        seq = int(text)
+        found.append((seq, lane, ranks.get(text, seq) if ranks else seq))
+    return found
+
+
+def _by_lane(slots: Iterable[Slot]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for seq, lane in dict.fromkeys(slots):
+        found.setdefault(lane, []).append(seq)
+    return found
+
+
+Ranges = dict[str, dict[str, list[int]]]
+
+
+def _ready(stages: Mapping[StageKey, Iterable[Place]]) -> tuple[Ranges, Ranges]:
+    """By stage and lane: seqs whose rank is their seq, and seq, rank, seq, rank … of the others."""
+    ready: Ranges = {}
+    moved: Ranges = {}
+    for (run, stage), places in stages.items():
+        plain: dict[str, list[int]] = {}
+        others: dict[str, list[int]] = {}
+        for seq, lane, rank in places:
+            if rank == seq:
+                plain.setdefault(lane, []).append(seq)
+            else:
+                others.setdefault(lane, []).extend((seq, rank))
+        if plain:
+            ready[f"{run}:{stage}"] = plain
+        if others:
+            moved[f"{run}:{stage}"] = others
+    return ready, moved
+
+
+def _limit_text(state: LimitState | None) -> str | bool:
+    """false: it is gone; else concurrency (-: none), closed until (0: open, -1: until somebody opens it), and for each rate its dimension, what
+    flows in in a millisecond, burst and estimate."""
+    if state is None:
+        return False
+    closed = -1 if state.closed_until_ms is None else state.closed_until_ms
+    rates = "".join(
+        f" {rate.dimension} {rate.per_minute / 60_000!r} {rate.burst!r} {rate.estimate!r}" for rate in state.rates
+    )
+    return f"{'-' if state.concurrency is None else state.concurrency} {closed}{rates}"

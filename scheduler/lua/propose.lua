@@ -13,6 +13,7 @@ if not ops then return false end
 local now, left = ask.now, ask.most
 local meta = redis.call('HMGET', KEYS[1], 'since', 'valves')
 local since, valves = tonumber(meta[1]) or now, (tonumber(meta[2]) or 0) > 0
+local NEAR = 1e-6  -- levels are sums of fractions
 local looks = left * 4 + 2000  -- of items at most: one call must not look at everything that limits hold back
 
 ---- limits: each key's state is read once and written back once
@@ -90,8 +91,8 @@ local function closed_until(stage, state)
   local time = nil
   for _, bucket in ipairs(state.rates) do
     local lacking = math.min(amount(stage, bucket), bucket.burst) - bucket.level
-    if lacking > 0 then
-      time = math.max(time or 0, bucket.rate > 0 and now + math.ceil(lacking / bucket.rate) or math.huge)
+    if lacking > NEAR then
+      time = math.max(time or 0, bucket.rate > 0 and now + math.ceil(lacking / bucket.rate - NEAR) or math.huge)
     end
   end
   return time
