@@ -1,4 +1,4 @@
-"""The command line: `penstock up`, `documents`, `runs`, `processors`, `settings`, `status`.
+"""The command line: `penstock up`, `documents`, `runs`, `items`, `gates`, `budgets`, `limits`, `retries`, …
 
 It asks the server through `penstock.client` and shows what came back; no rule of the core lives here. Every command but
 `up` has `--json`. Exit codes: 0 completed, 1 failed, stopped or unreachable, 2 bad input or usage, 3 completed with

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from penstock import __version__
-from penstock.cli import documents, runs, server
+from penstock.cli import budgets, documents, gates, items, limits, retries, runs, server
 from penstock.cli.up import up
 
 __all__ = ["app", "run"]
@@ -29,6 +29,11 @@ app.command()(up)
 app.command()(server.status)
 app.add_typer(documents.app, name="documents")
 app.add_typer(runs.app, name="runs")
+app.add_typer(items.app, name="items")
+app.add_typer(gates.app, name="gates")
+app.add_typer(budgets.app, name="budgets")
+app.add_typer(limits.app, name="limits")
+app.add_typer(retries.app, name="retries")
 app.add_typer(server.processors, name="processors")
 app.command()(server.settings)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,12 +17,17 @@ if TYPE_CHECKING:
 __all__ = [
     "INTERRUPTED",
     "DataOption",
+    "FilterOption",
     "JobArgument",
     "JsonOption",
+    "ReasonOption",
     "RunArgument",
+    "StageNumberOption",
     "carry_out",
     "connected",
     "reference",
+    "seconds_of",
+    "seqs_of",
 ]
 
 INTERRUPTED = 130
@@ -35,6 +41,16 @@ DataOption = Annotated[
         show_default=False,
     ),
 ]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Kept with the event.")]
+StageNumberOption = Annotated[int, typer.Option("--stage", min=0, help="Which stage, from 0.")]
+FilterOption = Annotated[
+    str,
+    typer.Option(
+        "--filter",
+        metavar="WORDS",
+        help="As 'state = failed AND fingerprint = \"3f…\"' or 'group = \"Razer\" AND (tries > 2 OR key:sale)'.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's number or its id.", show_default=False)]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's number or its run id.", show_default=False)]
@@ -43,6 +59,38 @@ JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's numbe
 def reference(text: str) -> int | str:
     """A run's number, or its id."""
     return int(text) if text.isascii() and text.isdigit() else text
+
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)", re.ASCII)
+_SEQS = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?", re.ASCII)
+MOST_SEQS = 100_000
+
+
+def seconds_of(text: str, option: str) -> float:
+    """`90`, `90s`, `10m`, `2h` or `1d`. Raises InvalidInput."""
+    from penstock.runtime.errors import InvalidInput
+
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise InvalidInput(f"{option} {text!r}: a time as 90s, 10m, 2h or 1d is needed", code="bad_duration")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def seqs_of(texts: list[str]) -> list[int]:
+    """`4` and `7-9` as 4, 7, 8, 9. Raises InvalidInput for anything else, and past what one call takes."""
+    from penstock.runtime.errors import InvalidInput
+
+    seqs: dict[int, None] = {}
+    for text in texts:
+        found = _SEQS.fullmatch(text)
+        if found is None:
+            raise InvalidInput(f"{text!r} is no item: its number is needed, or a range as 7-9", code="bad_item")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last - first >= MOST_SEQS or len(seqs) > MOST_SEQS:
+            raise InvalidInput(f"more than {MOST_SEQS:,} items: name them by --filter", code="too_many_items")
+        seqs.update(dict.fromkeys(range(first, last + 1)))
+    return list(seqs)
 
 
 @contextlib.asynccontextmanager

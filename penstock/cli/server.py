@@ -33,7 +33,11 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
         async with connected(data) as client:
             found = client.endpoints
             problem = await asyncio.to_thread(_readiness, found.http)
-            active = None if problem else await client.runs.list(limit=100, states=["running", "queued", "paused"])
+            active = (
+                None
+                if problem
+                else await client.runs.list(limit=100, states=["running", "queued", "paused", "waiting", "stopping"])
+            )
         told: dict[str, Any] = {
             "version": __version__,
             "url": found.http,

@@ -18,12 +18,23 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-__all__ = ["Progress", "counted", "number", "percent", "print_json", "print_table", "say", "shortened", "text"]
+__all__ = [
+    "Progress",
+    "counted",
+    "duration",
+    "number",
+    "percent",
+    "print_json",
+    "print_table",
+    "say",
+    "shortened",
+    "text",
+]
 
 WIDEST_CELL = 60
 LONGEST_LAST_CELL = 600
 NARROWEST_LAST_COLUMN = 30
-_NUMBER = re.compile(r"—|-?\d+(\.\d+)?%?")
+_NUMBER = re.compile(r"—|-?\$?\d[\d,]*(\.\d+)?%?")
 PLAIN_PAUSE_SECONDS = 5.0
 
 
@@ -46,6 +57,17 @@ def number(value: float | None) -> str:
 def counted(amount: int, noun: str) -> str:
     """`1 document`, `2 documents`."""
     return f"{amount} {noun}" + ("" if amount == 1 else "s")
+
+
+def duration(seconds: float) -> str:
+    """`5 s`, `3 min`, `2.5 h`, `4 days`: as exact as it is worth."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 36 * 3600:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86400:.0f} days"
 
 
 def shortened(value: object, width: int = WIDEST_CELL) -> str:
@@ -127,6 +149,16 @@ class Progress:
             if now - self._told >= PLAIN_PAUSE_SECONDS or share >= 1:
                 print(line, file=sys.stderr, flush=True)
                 self._told, self._last = now, line
+
+    def note(self, words: str) -> None:
+        """A line that stays, above the moving one."""
+        if self._quiet:
+            return
+        if self._terminal:
+            sys.stderr.write(f"\r\x1b[2K{words}\n{self._last}")
+            sys.stderr.flush()
+        else:
+            print(words, file=sys.stderr, flush=True)
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,8 @@ import pytest
 
 from penstock.cli import show
 from penstock.cli.options import reference
-from penstock.cli.runs import EVENT_TYPES, parameters
+from penstock.cli.runs import EVENT_TYPES
+from penstock.cli.starting import parameters
 from penstock.runtime.errors import InvalidInput
 
 
