@@ -19,6 +19,8 @@ from scheduler.commands import Commands
 from scheduler.engine import Engine
 from scheduler.explaining import Explainer
 from scheduler.lease_service import LeaseService
+from scheduler.limit_service import LimitService
+from scheduler.limits import Limits
 from scheduler.listing import ItemList
 from scheduler.plans import Plans
 from scheduler.ready import Ready
@@ -47,6 +49,7 @@ async def build(settings: Settings) -> Service:
     )
     commands = Commands(engine, plans, new_id=random_id)
     sweeps = Sweeps(engine, database, windows, ready, seconds=section.sweep_seconds)
+    limits = Limits(engine, database, seconds=section.sweep_seconds)
     loops = {
         "commits": engine.commits.serve,
         "rebuild": engine.rebuild,
@@ -54,6 +57,7 @@ async def build(settings: Settings) -> Service:
         "feed": windows.serve,
         "fed": engine.fed,
         "sweeps": sweeps.serve,
+        "limits": limits.serve,
     }
     backend = None
     if section.backend == "process":
@@ -66,6 +70,8 @@ async def build(settings: Settings) -> Service:
         service = SchedulerService(commands, engine, database, ItemList(database, plans), explainer)
         scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(service, server)
         scheduler_pb2_grpc.add_LeaseServiceServicer_to_server(LeaseService(engine), server)
+        limit_service = LimitService(limits, engine, database, ready.held)
+        scheduler_pb2_grpc.add_LimitServiceServicer_to_server(limit_service, server)
 
     async def check_sql() -> None:
         await asyncio.to_thread(database.ping)
@@ -83,7 +89,7 @@ async def build(settings: Settings) -> Service:
 
     return Service(
         register=register,
-        names=["penstock.v1.SchedulerService", "penstock.v1.LeaseService"],
+        names=["penstock.v1.SchedulerService", "penstock.v1.LeaseService", "penstock.v1.LimitService"],
         checks={"sql": check_sql, "redis": ready.check},
         loops=loops,
         drain=drain,

@@ -35,6 +35,7 @@ from scheduler.store import leases
 from scheduler.store.effects import Effects, Place, Slot
 from scheduler.store.endings import Endings, Refusal, Rules
 from scheduler.store.items import rows_of
+from scheduler.store.limits import Caution
 from scheduler.translate import refusal_message
 from scheduler.watching import Begun, Phase, Phases, Watchers
 from scheduler.windows import Windows
@@ -70,7 +71,8 @@ class Engine:
         self._clock = clock
         self._new_id = new_id
         self.commits = GroupCommit(database, self._apply, queue_size=settings.commit_queue)
-        self.rules = Rules(Backoff(settings.retry_first_seconds, settings.retry_max_seconds), jitter)
+        self.caution = Caution()
+        self.rules = Rules(Backoff(settings.retry_first_seconds, settings.retry_max_seconds), jitter, self.caution)
         self.watchers = Watchers()
         self._begun = Begun()
         self.phases = Phases()
@@ -351,6 +353,7 @@ class Engine:
         self._ready.generation = self._new_id("generation")
 
         def work(connection: sa.Connection, effects: Effects) -> dict[StageKey, list[Slot]]:
+            self.caution.become(Caution.read(connection))
             effects.rebuild = leases.all_running(connection)
             return effects.rebuild
 

@@ -20,6 +20,7 @@ from scheduler.domain.states import ItemState, RunState, StageState
 from scheduler.store.effects import Effects, Slot
 from scheduler.store.items import ItemRow, Settled, record_attempts, rows_of, settle
 from scheduler.store.leases import give_back
+from scheduler.store.limits import Caution
 from scheduler.store.schema import attempts, runs
 from scheduler.store.unit import RunUnit, StageRow, lock
 from scheduler.watching import Begun
@@ -58,10 +59,12 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Rules:
-    """What endings need from settings: the back-off, and where its jitter comes from."""
+    """What endings need from settings: the back-off, and where its jitter comes from; and what the process remembers
+    of careful keys (see `store.limits`)."""
 
     backoff: Backoff
     jitter: Callable[[], float] = random.random
+    caution: Caution | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,220 @@
+"""gRPC of limits and prices: validate, call, translate; nothing is decided here."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import grpc
+import sqlalchemy as sa
+
+from penstock.runtime.errors import InvalidInput, Unavailable
+from penstock.runtime.plain_text import plain_text
+from penstock.runtime.sql import Database
+from penstock.v1 import scheduler_pb2 as pb
+from penstock.v1 import scheduler_pb2_grpc
+from scheduler.domain.limit_settings import LimitSettings
+from scheduler.domain.limits import RateState
+from scheduler.domain.valve import ValveState
+from scheduler.engine import Engine
+from scheduler.limits import Limits, etag_of
+from scheduler.run_calls import page_size
+from scheduler.store import price_table
+from scheduler.store.effects import Effects
+from scheduler.store.limit_reads import page_of
+from scheduler.store.limit_rows import LimitRow
+from scheduler.store.requests import digest_of, known_answer, remember_answer
+
+__all__ = ["LimitService"]
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Held = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
+Call = pb.SetLimitRequest | pb.DeleteLimitRequest | pb.CloseLimitRequest | pb.OpenLimitRequest | pb.SetPriceRequest
+M = TypeVar("M", pb.Limit, pb.DeleteLimitResponse, pb.Price)
+
+MAX_MICROS = 10**15
+
+
+class LimitService(scheduler_pb2_grpc.LimitServiceServicer):
+    """`held` tells how many leases hold each of some keys."""
+
+    def __init__(self, limits: Limits, engine: Engine, database: Database, held: Held) -> None:
+        self._limits = limits
+        self._engine = engine
+        self._database = database
+        self._held = held
+
+    async def ListLimits(self, request: pb.ListLimitsRequest, context: Context) -> pb.ListLimitsResponse:
+        most = page_size(request.page_size, 100, 1_000)
+        after = plain_text(request.page_token, "page_token")
+        prefix = plain_text(request.prefix, "prefix")
+
+        def read() -> list[LimitRow]:
+            with self._database.read() as connection:
+                return page_of(connection, after=after, prefix=prefix, most=most + 1)
+
+        rows = await asyncio.to_thread(read)
+        more, rows = len(rows) > most, rows[:most]
+        held = await self._leases([row.key for row in rows])
+        found = [limit_message(row, held.get(row.key, 0)) for row in rows]
+        return pb.ListLimitsResponse(limits=found, next_page_token=rows[-1].key if more else "")
+
+    async def SetLimit(self, request: pb.SetLimitRequest, context: Context) -> pb.Limit:
+        said = request.limit
+        if not said.key:
+            raise InvalidInput("the limit has no key; e.g. provider:anthropic, or domain:* for all", code="bad_limit")
+        settings = LimitSettings(
+            key=plain_text(said.key, "key"),
+            concurrency=said.concurrency if said.HasField("concurrency") else None,
+            rates=[RateState(rate.dimension, rate.per_minute, rate.burst, rate.estimate) for rate in said.rates],
+            adaptive=said.adaptive,
+            cooldown_seconds=said.cooldown_seconds,
+        )
+        etag = plain_text(said.etag, "etag")
+
+        def work(connection: sa.Connection, effects: Effects) -> pb.Limit:
+            row = self._limits.set(
+                connection, effects, settings, etag=etag, actor=_actor(request), reason=_reason(request)
+            )
+            return limit_message(row, 0)
+
+        return await self._with_held(await self._once(request, pb.Limit(), work))
+
+    async def DeleteLimit(self, request: pb.DeleteLimitRequest, context: Context) -> pb.DeleteLimitResponse:
+        key = _key(request.key)
+
+        def work(connection: sa.Connection, effects: Effects) -> pb.DeleteLimitResponse:
+            actor, reason = _actor(request), _reason(request)
+            return pb.DeleteLimitResponse(
+                changed=self._limits.delete(connection, effects, key, actor=actor, reason=reason)
+            )
+
+        return await self._once(request, pb.DeleteLimitResponse(), work)
+
+    async def CloseLimit(self, request: pb.CloseLimitRequest, context: Context) -> pb.Limit:
+        key = _key(request.key)
+        until_ms = request.until_time.ToMilliseconds() if request.HasField("until_time") else None
+
+        def work(connection: sa.Connection, effects: Effects) -> pb.Limit:
+            actor, reason = _actor(request), _reason(request)
+            return limit_message(self._limits.close(connection, effects, key, until_ms, actor=actor, reason=reason), 0)
+
+        return await self._with_held(await self._once(request, pb.Limit(), work))
+
+    async def OpenLimit(self, request: pb.OpenLimitRequest, context: Context) -> pb.Limit:
+        key = _key(request.key)
+
+        def work(connection: sa.Connection, effects: Effects) -> pb.Limit:
+            actor, reason = _actor(request), _reason(request)
+            return limit_message(self._limits.open(connection, effects, key, actor=actor, reason=reason), 0)
+
+        return await self._with_held(await self._once(request, pb.Limit(), work))
+
+    async def ListPrices(self, request: pb.ListPricesRequest, context: Context) -> pb.ListPricesResponse:
+        def read() -> list[price_table.PriceRow]:
+            with self._database.read() as connection:
+                return price_table.all_prices(connection)
+
+        return pb.ListPricesResponse(prices=[price_message(row) for row in await asyncio.to_thread(read)])
+
+    async def SetPrice(self, request: pb.SetPriceRequest, context: Context) -> pb.Price:
+        processor = plain_text(request.processor, "processor")
+        if not processor:
+            raise InvalidInput("processor is missing: whose price is it?", code="bad_price")
+        if not -1 <= request.micros <= MAX_MICROS:
+            raise InvalidInput(
+                f"micros {request.micros:,} is no price: 0 to {MAX_MICROS:,} millionths of a dollar; -1 forgets it",
+                code="bad_price",
+            )
+        _reason(request)
+
+        def work(connection: sa.Connection, effects: Effects) -> pb.Price:
+            return price_message(
+                price_table.set_price(connection, effects, processor, request.micros, self._engine.now_ms())
+            )
+
+        return await self._once(request, pb.Price(), work)
+
+    # -- inside
+
+    async def _once(self, request: Call, answer: M, work: Callable[[sa.Connection, Effects], M]) -> M:
+        """The answer of `work`, or the one that was given under the same request id."""
+        request_id = plain_text(request.request_id, "request_id")
+        _actor(request)
+        method = request.DESCRIPTOR.name
+        plain = type(request)()
+        plain.CopyFrom(request)  # type: ignore[arg-type]
+        plain.request_id = ""
+        digest = digest_of(method, plain.SerializeToString(deterministic=True))
+
+        def once(connection: sa.Connection, effects: Effects) -> bytes:
+            known = known_answer(connection, request_id, method, digest)
+            if known is not None:
+                return known
+            given = work(connection, effects).SerializeToString()
+            remember_answer(connection, request_id, method, digest, given, self._engine.now_ms())
+            return given
+
+        answer.ParseFromString(await self._engine.commits.run(once))
+        self._engine.wake()
+        return answer
+
+    async def _with_held(self, limit: pb.Limit) -> pb.Limit:
+        limit.held = (await self._leases([limit.key])).get(limit.key, 0)
+        return limit
+
+    async def _leases(self, keys: Sequence[str]) -> Mapping[str, int]:
+        """None are told while Redis is away: a limit can be seen and changed all the same."""
+        try:
+            return await self._held(keys)
+        except Unavailable:
+            return {}
+
+
+def limit_message(row: LimitRow, held: int) -> pb.Limit:
+    """A limit as people see it; of a key that nobody declared, with what its pattern says."""
+    said, state = row.settings, row.state()
+    closed = state.closed_until_ms != 0
+    limit = pb.Limit(
+        key=row.key,
+        concurrency=said.concurrency,
+        rates=[
+            pb.Rate(dimension=r.dimension, per_minute=r.per_minute, burst=r.burst, estimate=r.estimate)
+            for r in said.rates
+        ],
+        adaptive=said.adaptive,
+        cooldown_seconds=said.cooldown_ms / 1000,
+        state=ValveState.CLOSED if closed else row.valve.state,
+        cap=row.valve.concurrency(row.bounds) or 0,
+        reason=row.reason,
+        held=held,
+        etag=etag_of(row),
+    )
+    limit.change_time.FromMilliseconds(row.change_ms)
+    if closed and state.closed_until_ms is not None:
+        limit.closed_until_time.FromMilliseconds(state.closed_until_ms)
+    return limit
+
+
+def price_message(row: price_table.PriceRow) -> pb.Price:
+    return pb.Price(
+        processor=row.processor,
+        micros=-1 if row.micros is None else row.micros,
+        learned_micros=row.learned_micros,
+        samples=row.samples,
+    )
+
+
+def _key(key: str) -> str:
+    if not key:
+        raise InvalidInput("the key is missing, e.g. provider:anthropic", code="bad_limit")
+    return plain_text(key, "key")
+
+
+def _actor(request: Call) -> str:
+    return plain_text(request.actor, "actor") or "api"
+
+
+def _reason(request: Call) -> str:
+    return plain_text(request.reason, "reason", most=2_000)

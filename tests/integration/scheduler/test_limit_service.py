@@ -1,0 +1,177 @@
+"""Operators and limits: set, listed, closed and opened while everything goes on; bad input told whole."""
+
+from __future__ import annotations
+
+import time
+from typing import TypeAlias
+
+import grpc
+import pytest
+import sqlalchemy as sa
+
+from penstock.runtime.errors import AlreadyExists, Conflict, InvalidInput, NotFound, PenstockError, from_rpc_error
+from penstock.runtime.sql import Database
+from penstock.v1 import scheduler_pb2 as pb
+from penstock.v1 import scheduler_pb2_grpc
+from scheduler.store.schema import limit_events
+from tests.integration.scheduler.world import World
+
+Stub: TypeAlias = "scheduler_pb2_grpc.LimitServiceAsyncStub"
+
+
+@pytest.fixture
+def limits(world: World) -> Stub:
+    return scheduler_pb2_grpc.LimitServiceStub(world.channel())
+
+
+async def refused(call: object) -> PenstockError:
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await call  # type: ignore[misc]
+    return from_rpc_error(error.value)
+
+
+def limit(key: str, **settings: object) -> pb.SetLimitRequest:
+    return pb.SetLimitRequest(limit=pb.Limit(key=key, **settings), actor="ann", reason="because")  # type: ignore[arg-type]
+
+
+async def listed(limits: Stub, **query: object) -> list[str]:
+    keys, token = [], ""
+    while True:
+        page = await limits.ListLimits(pb.ListLimitsRequest(page_token=token, **query))  # type: ignore[arg-type]
+        keys += [one.key for one in page.limits]
+        token = page.next_page_token
+        if not token:
+            return keys
+
+
+async def test_a_limit_is_set_seen_replaced_and_deleted(limits: Stub) -> None:
+    rate = pb.Rate(dimension="tokens", per_minute=6_000)
+    made = await limits.SetLimit(limit("provider:x", concurrency=5, rates=[rate], cooldown_seconds=7))
+    assert (made.state, made.etag, made.cooldown_seconds, made.reason) == ("open", "1", 7, "because")
+    assert (made.rates[0].burst, made.rates[0].estimate) == (600, 60)
+    assert not made.HasField("closed_until_time")
+    replaced = await limits.SetLimit(limit("provider:x", concurrency=6, etag="1"))
+    assert (replaced.concurrency, list(replaced.rates), replaced.etag, replaced.cooldown_seconds) == (6, [], "2", 30)
+    error = await refused(limits.SetLimit(limit("provider:x", concurrency=7, etag="1")))
+    assert isinstance(error, Conflict)
+    assert error.code == "etag_mismatch"
+    assert await listed(limits) == ["provider:x"]
+    gone = pb.DeleteLimitRequest(key="provider:x")
+    assert (await limits.DeleteLimit(gone)).changed
+    assert not (await limits.DeleteLimit(gone)).changed
+    assert await listed(limits) == []
+
+
+async def test_everything_wrong_is_told_at_once(limits: Stub) -> None:
+    rates = [
+        pb.Rate(dimension="Requests!", per_minute=5),
+        pb.Rate(dimension="tokens", per_minute=-1),
+        pb.Rate(dimension="tokens", per_minute=60, burst=10, estimate=11),
+    ]
+    error = await refused(limits.SetLimit(limit("nokind", concurrency=0, cooldown_seconds=-3, rates=rates)))
+    assert isinstance(error, InvalidInput)
+    for part in (
+        "limit key 'nokind' is not `kind:name`",
+        "concurrency 0 is not within 1 to 1,000,000; to let nothing through, close the key",
+        "cooldown_seconds -3",
+        "rate 'tokens' is there twice",
+        "rate dimension 'Requests!'",
+        "per_minute -1 of tokens",
+        "estimate 11 of tokens is not within 0 and the burst of 10",
+    ):
+        assert part in error.message
+    assert await listed(limits) == []
+
+
+@pytest.mark.parametrize("key", ["stage:1:0", "lane:1:0:x", "a b:c", "*", "domain", "d:*x", "x" * 300 + ":y"])
+async def test_keys_that_are_none_are_refused(limits: Stub, key: str) -> None:
+    assert isinstance(await refused(limits.SetLimit(limit(key))), InvalidInput)
+
+
+async def test_keys_close_and_open(limits: Stub) -> None:
+    await limits.SetLimit(limit("domain:a", concurrency=5))
+    closed = await limits.CloseLimit(pb.CloseLimitRequest(key="domain:a", reason="down"))
+    assert (closed.state, closed.reason, closed.HasField("closed_until_time")) == ("closed", "down", False)
+    request = pb.CloseLimitRequest(key="domain:a")
+    request.until_time.FromSeconds(int(time.time()) + 3600)
+    closed = await limits.CloseLimit(request)
+    assert closed.closed_until_time == request.until_time
+    opened = await limits.OpenLimit(pb.OpenLimitRequest(key="domain:a"))
+    assert (opened.state, opened.cap, opened.HasField("closed_until_time")) == ("open", 0, False)
+    request.until_time.FromSeconds(5)
+    assert "give a later time" in (await refused(limits.CloseLimit(request))).message
+
+
+async def test_a_key_that_nobody_declared_can_be_closed_and_is_gone_when_it_is_opened(limits: Stub) -> None:
+    await limits.CloseLimit(pb.CloseLimitRequest(key="domain:a"))
+    assert await listed(limits) == ["domain:a"]
+    await limits.OpenLimit(pb.OpenLimitRequest(key="domain:a"))
+    assert await listed(limits) == []
+    await limits.SetLimit(limit("domain:b"))
+    error = await refused(limits.OpenLimit(pb.OpenLimitRequest(key="domain:a")))
+    assert isinstance(error, NotFound)
+    assert "there is: domain:b" in error.message
+
+
+async def test_a_closed_pattern_says_so_for_keys_of_its_own_and_opens_by_itself(world: World, limits: Stub) -> None:
+    await limits.SetLimit(limit("domain:*", concurrency=5))
+    await limits.CloseLimit(pb.CloseLimitRequest(key="domain:a"))
+    request = pb.CloseLimitRequest(key="domain:*")
+    request.until_time.FromMilliseconds(int(time.time() * 1000) + 300)
+    await limits.CloseLimit(request)
+    deadline = time.monotonic() + 5
+    while (await limits.ListLimits(pb.ListLimitsRequest(prefix="domain:*"))).limits[0].state != "open":
+        assert time.monotonic() < deadline
+    assert (await limits.ListLimits(pb.ListLimitsRequest(prefix="domain:a"))).limits[0].state == "closed"
+
+
+async def test_the_same_request_gets_the_same_answer(limits: Stub) -> None:
+    request = limit("provider:x", concurrency=5)
+    request.request_id = "r1"
+    first = await limits.SetLimit(request)
+    await limits.SetLimit(limit("provider:x", concurrency=9))
+    assert await limits.SetLimit(request) == first
+    assert (await limits.ListLimits(pb.ListLimitsRequest())).limits[0].concurrency == 9
+    request.limit.concurrency = 6
+    error = await refused(limits.SetLimit(request))
+    assert isinstance(error, AlreadyExists)
+    assert error.code == "request_id_reused"
+
+
+async def test_limits_are_listed_in_pages(limits: Stub) -> None:
+    keys = [f"domain:{letter}{n}" for letter in "aA" for n in range(4)] + ["domain:*", "provider:x_%"]
+    for key in keys:
+        await limits.SetLimit(limit(key))
+    assert sorted(await listed(limits, page_size=3)) == sorted(keys)
+    assert sorted(await listed(limits, page_size=3, prefix="domain:A")) == [f"domain:A{n}" for n in range(4)]
+    assert await listed(limits, prefix="provider:x_") == ["provider:x_%"]
+
+
+async def test_every_decision_is_an_event_with_actor_and_reason(world: World, limits: Stub) -> None:
+    await limits.SetLimit(limit("domain:a", concurrency=5))
+    await limits.CloseLimit(pb.CloseLimitRequest(key="domain:a", actor="bob", reason="down"))
+    await limits.OpenLimit(pb.OpenLimitRequest(key="domain:a", actor="cleo"))
+    await limits.DeleteLimit(pb.DeleteLimitRequest(key="domain:a", actor="dan"))
+    database = Database(world.settings.scheduler.database_url, "scheduler")
+    c = limit_events.c
+    with database.read() as connection:
+        query = sa.select(c.number, c.type, c.actor, c.reason, c.old_state, c.new_state).order_by(c.number)
+        told = [tuple(row) for row in connection.execute(query)]
+    database.close()
+    assert told == [
+        (1, "limit.set", "ann", "because", "open", "open"),
+        (2, "limit.closed", "bob", "down", "open", "closed"),
+        (3, "limit.open", "cleo", "", "closed", "open"),
+        (4, "limit.deleted", "dan", "", "open", "open"),
+    ]
+
+
+async def test_prices_are_set_listed_and_forgotten(limits: Stub) -> None:
+    await limits.SetPrice(pb.SetPriceRequest(processor="noop", micros=250))
+    price = await limits.SetPrice(pb.SetPriceRequest(processor="noop", micros=300))
+    assert (price.processor, price.micros, price.HasField("learned_micros"), price.samples) == ("noop", 300, False, 0)
+    assert list((await limits.ListPrices(pb.ListPricesRequest())).prices) == [price]
+    assert "is no price" in (await refused(limits.SetPrice(pb.SetPriceRequest(processor="noop", micros=-2)))).message
+    forgotten = await limits.SetPrice(pb.SetPriceRequest(processor="noop", micros=-1))
+    assert forgotten.micros == -1
+    assert not (await limits.ListPrices(pb.ListPricesRequest())).prices
