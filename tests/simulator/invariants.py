@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler.domain.states import ENDED_RUNS, ITEM_TABLE, RUN_TABLE, STARTABLE_ITEMS, ItemState, RunState
+from tests.rules import breaches
 from tests.simulator.sql_side import Change
 from tests.simulator.world import World
 
@@ -243,15 +244,10 @@ class Model:
         for key in set(found) | set(self.counts):
             if +found[key] != +self.counts[key]:
                 self.breach("rows", f"{dict(found[key])}, the model says {dict(self.counts[key])}", f"{key}")
-        for run, said in raw.execute("SELECT number, event_number FROM runs"):
-            numbers = [n for (n,) in raw.execute("SELECT number FROM events WHERE run = ? ORDER BY number", (run,))]
-            if numbers != list(range(1, said + 1)):
-                self.breach("events", f"gaps in {numbers[-20:]}, the run says {said}", str(run))
-            settled = [
-                n for (n,) in raw.execute("SELECT settle_number FROM items WHERE run = ? AND settle_number > 0", (run,))
-            ]
-            if len(set(settled)) != len(settled):
-                self.breach("settle number", "one was used twice", str(run))
+        connection = self.world.sql.connection
+        for breach in breaches(connection):
+            self.breach(breach.rule, breach.text, breach.subject)
+        connection.rollback()
         self._check_sent()
 
     def _check_sent(self) -> None:
