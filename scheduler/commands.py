@@ -1,4 +1,4 @@
-"""What operators ask for: start, pause, resume, stop. Each is one transaction, idempotent by its request id.
+"""What operators ask for of a run: start, pause, resume, stop. Each is one transaction, idempotent by its request id.
 
 A command is acknowledged after its commit: from then on it holds, whoever dies. What is already so is answered, not
 refused; what the state does not allow is refused with the state and what it allows.
@@ -6,14 +6,13 @@ refused; what the state does not allow is refused with the state and what it all
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from penstock.runtime.clock import IdSource
-from penstock.runtime.errors import AlreadyExists, Conflict, InvalidInput
-from penstock.v1 import planner_pb2
+from penstock.runtime.errors import Conflict, InvalidInput, PenstockError
 from scheduler.domain.states import (
     ENDED_RUNS,
     RUN_TABLE,
@@ -21,33 +20,58 @@ from scheduler.domain.states import (
     ItemState,
     RunEvent,
     RunState,
-    StageEvent,
     StageState,
     allowed,
 )
 from scheduler.engine import Engine
 from scheduler.plans import Plans
+from scheduler.store import exclusive
 from scheduler.store.effects import Effects
 from scheduler.store.items import ItemRow, Settled, record_attempts, rows_of, settle
 from scheduler.store.leases import open_rows
 from scheduler.store.reads import find_run
-from scheduler.store.schema import requests, runs, stages
-from scheduler.store.stopping import reopen_stopped
+from scheduler.store.reopening import has_left, refuse_archived, reopen
+from scheduler.store.requests import Request, known, remember
+from scheduler.store.starting import NewRun, insert_run
 from scheduler.store.unit import RunUnit, StageRow, lock
 
-__all__ = ["Answer", "Command", "Commands"]
+__all__ = ["MAX_BUDGET_MICROS", "Answer", "Command", "Commands", "Start", "budget_problem", "priority_problem"]
 
+MAX_PRIORITY = 1_000
+MAX_BUDGET_MICROS = 10**15
+"""A thousand million dollars: more is a slip of the pen."""
 _SETTLED = {RunEvent.PAUSE: RunState.PAUSED, RunEvent.RESUME: RunState.RUNNING}
+_WORDS = {
+    RunEvent.PAUSE: "pause",
+    RunEvent.RESUME: "resume",
+    RunEvent.STOP: "stop",
+    RunEvent.FORCE_STOP: "stop",
+}
 
 
 @dataclass(frozen=True)
 class Command:
-    """An operator's word about a run: who, why, and the id under which it is said."""
+    """An operator's word about a run: who, why, and the request by which it is said."""
 
     run_id: str
     actor: str
     reason: str
-    request_id: str
+    request: Request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a run is started with. budget_micros None: no cap."""
+
+    plan_id: str
+    name: str
+    actor: str
+    owner: str
+    priority: int = 0
+    budget_micros: int | None = None
+    exclusive_keys: Sequence[str] = ()
+    cloned_from: str = ""
+    request: Request
 
 
 @dataclass(frozen=True)
@@ -58,32 +82,75 @@ class Answer:
     changed: bool
 
 
+def priority_problem(priority: int) -> str:
+    """What is wrong with a priority; empty when all is well."""
+    if abs(priority) <= MAX_PRIORITY:
+        return ""
+    return f"priority is {priority:,}, it may be -{MAX_PRIORITY:,} to {MAX_PRIORITY:,}"
+
+
+def budget_problem(micros: int, what: str, *, least: int = 0) -> str:
+    """What is wrong with a cap in micro-dollars; empty when all is well."""
+    if least <= micros <= MAX_BUDGET_MICROS:
+        return ""
+    none = ", -1 takes it away" if least < 0 else ""
+    return f"{what} is {micros:,}, it may be 0 to {MAX_BUDGET_MICROS:,} millionths of a dollar{none}"
+
+
+def _problems(asked: Start) -> list[str]:
+    problems = [priority_problem(asked.priority)]
+    if asked.budget_micros is not None:
+        problems.append(budget_problem(asked.budget_micros, "budget_micros"))
+    try:
+        exclusive.checked(asked.exclusive_keys)
+    except PenstockError as error:
+        problems.append(error.message)
+    return [problem for problem in problems if problem]
+
+
 class Commands:
     def __init__(self, engine: Engine, plans: Plans, *, new_id: IdSource) -> None:
         self._engine = engine
         self._plans = plans
         self._new_id = new_id
 
-    async def start(self, *, plan_id: str, name: str, actor: str, request_id: str) -> Answer:
-        """Makes and begins a run of a plan. Raises NotFound for the plan, InvalidInput when it has nothing to do."""
-        plan = await self._plans.keep(plan_id)
+    async def start(self, asked: Start) -> Answer:
+        """Makes and begins a run of a plan. Raises NotFound for the plan, InvalidInput with everything that is wrong or
+        when there is nothing to do, Conflict for an exclusive key that a live run has."""
+        if problems := _problems(asked):
+            raise InvalidInput("; ".join(problems), code="bad_settings")
+        plan = await self._plans.keep(asked.plan_id)
         if not plan.stages or not plan.item_count:
-            raise InvalidInput(f"plan {plan_id} has no items: nothing to run", code="empty_plan")
-        run_id = self._new_id("run")
-        digest = _digest("start", plan_id, name)
+            raise InvalidInput(f"plan {asked.plan_id} has no items: nothing to run", code="empty_plan")
+        new = NewRun(
+            run_id=self._new_id("run"),
+            name=asked.name,
+            owner=asked.owner or asked.actor,
+            priority=asked.priority,
+            budget_micros=asked.budget_micros,
+            exclusive_keys=exclusive.checked(asked.exclusive_keys),
+            cloned_from=asked.cloned_from,
+        )
 
         def work(connection: sa.Connection, effects: Effects) -> Answer:
-            known = _known(connection, request_id, "start", digest)
-            if known is not None:
-                return known
-            number = _insert_run(connection, plan, run_id, name, self._engine.now_ms())
-            unit = lock(connection, number, self._engine.now_ms())
+            before = known(connection, asked.request)
+            if before is not None:
+                return Answer(find_run(connection, run_id=before.run_id), before.changed)
+            now_ms = self._engine.now_ms()
+            number = insert_run(connection, plan, new, now_ms)
+            exclusive.take(connection, number, new.exclusive_keys)
+            unit = lock(connection, number, now_ms)
             assert unit is not None, number
-            unit.emit("run.created", actor=actor, new=RunState.QUEUED, data={"plan_id": plan_id})
-            unit.move_run(RunEvent.BEGIN, actor=actor)
+            told = {"plan_id": asked.plan_id, "owner": new.owner, "priority": new.priority}
+            if new.budget_micros is not None:
+                told["budget_micros"] = new.budget_micros
+            if new.cloned_from:
+                told["cloned_from"] = new.cloned_from
+            unit.emit("run.created", actor=asked.actor, new=RunState.QUEUED, data=told)
+            unit.move_run(RunEvent.BEGIN, actor=asked.actor)
             unit.begin_stage(unit.stages[0])
             unit.flush()
-            _remember(connection, request_id, "start", digest, run_id, True, self._engine.now_ms())
+            remember(connection, asked.request, run_id=new.run_id, changed=True, now_ms=now_ms)
             effects.changed.add(number)
             effects.moved.add(number)
             return Answer(number, True)
@@ -100,54 +167,68 @@ class Commands:
         return await self._do(command, RunEvent.FORCE_STOP if force else RunEvent.STOP)
 
     async def _do(self, command: Command, event: RunEvent) -> Answer:
-        digest = _digest(event, command.run_id, command.reason)
+        def change(unit: RunUnit, effects: Effects) -> bool:
+            if _already(unit, event):
+                return False
+            try:
+                _carry_out(unit, effects, event, command)
+            except IllegalTransition as error:
+                raise _refused(unit, event) from error
+            return True
+
+        return await self.change(command, change)
+
+    async def change(self, command: Command, change: Callable[[RunUnit, Effects], bool]) -> Answer:
+        """Does this to the locked run, in one transaction with the note of the request; `change` answers whether it
+        changed anything. Raises NotFound, and Conflict for an archived run."""
 
         def work(connection: sa.Connection, effects: Effects) -> Answer:
-            known = _known(connection, command.request_id, event, digest)
-            if known is not None:
-                return known
+            before = known(connection, command.request)
+            if before is not None:
+                return Answer(find_run(connection, run_id=before.run_id), before.changed)
             number = find_run(connection, run_id=command.run_id)
-            unit = lock(connection, number, self._engine.now_ms())
+            now_ms = self._engine.now_ms()
+            unit = lock(connection, number, now_ms)
             assert unit is not None, number
-            changed = not _already(RunState(unit.run.state), event)
+            refuse_archived(unit)
+            changed = change(unit, effects)
             if changed:
-                try:
-                    _carry_out(unit, effects, event, command)
-                except IllegalTransition as error:
-                    raise _refused(unit, event) from error
                 unit.flush()
                 effects.changed.add(number)
                 effects.moved.add(number)
-            _remember(connection, command.request_id, event, digest, command.run_id, changed, self._engine.now_ms())
+            remember(connection, command.request, run_id=command.run_id, changed=changed, now_ms=now_ms)
             return Answer(number, changed)
 
         return await self._engine.commits.run(work)
 
 
-def _already(state: RunState, event: RunEvent) -> bool:
+def _already(unit: RunUnit, event: RunEvent) -> bool:
+    state = RunState(unit.run.state)
     if event in (RunEvent.STOP, RunEvent.FORCE_STOP):
         return state is RunState.STOPPED or (state is RunState.STOPPING and event is RunEvent.STOP)
     return _SETTLED[event] is state
 
 
 def _carry_out(unit: RunUnit, effects: Effects, event: RunEvent, command: Command) -> None:
+    state = RunState(unit.run.state)
+    if event is RunEvent.RESUME and state in ENDED_RUNS:
+        if not has_left(unit):
+            raise _nothing_left(unit)
+        again = RunEvent.RESUME if state is RunState.STOPPED else RunEvent.REOPEN
+        reopen(unit, again, actor=command.actor, reason=command.reason)
+        unit.settle_up()
+        return
     if event is not RunEvent.RESUME:
         unit.run.epoch += 1  # what was proposed before this is void, also when the run goes on at once
     if event is RunEvent.FORCE_STOP:
         _force_stop(unit, effects, command)
         return
-    reopening = unit.run.state == RunState.STOPPED
     unit.move_run(event, actor=command.actor, reason=command.reason)
     if event is RunEvent.STOP:
         unit.run.error = _by(command, "stopped")
         unit.settle_up()
-    elif reopening:
-        for stage in unit.stages:
-            if stage.state == StageState.STOPPED:
-                reopen_stopped(unit.connection, stage.run, stage.stage)
-                stage.stopped = 0
-                begun = stage.start_ms is not None
-                unit.move_stage(stage, StageEvent.REOPEN if begun else StageEvent.REOPEN_UNBEGUN, actor=command.actor)
+    elif event is RunEvent.RESUME:
+        unit.wait_at_gate()
 
 
 def _by(command: Command, what: str) -> str:
@@ -203,84 +284,27 @@ def _stopped_attempt(stage: StageRow, row: ItemRow, now_ms: int) -> dict[str, ob
     }
 
 
+def _nothing_left(unit: RunUnit) -> Conflict:
+    return Conflict(
+        f"run {unit.run.run_id} is {unit.run.state} and every item of it has ended, so there is nothing to resume; "
+        "it takes: retry or re-run of items, clone",
+        code="nothing_left",
+        state=unit.run.state,
+    )
+
+
 def _refused(unit: RunUnit, event: RunEvent) -> Conflict:
     state = RunState(unit.run.state)
-    words = {RunEvent.PAUSE: "pause", RunEvent.RESUME: "resume", RunEvent.STOP: "stop", RunEvent.FORCE_STOP: "stop"}
-    takes = [words[RunEvent(name)] for name in allowed(RUN_TABLE, state) if RunEvent(name) in words]
-    possible = f"it takes: {', '.join(dict.fromkeys(takes))}" if takes else "it has ended and takes no command"
+    takes = [_WORDS[RunEvent(name)] for name in allowed(RUN_TABLE, state) if RunEvent(name) in _WORDS]
+    if state is RunState.WAITING:
+        takes.append("an answer to its gate" if unit.run.waiting.startswith("gate") else "a higher budget")
+    elif state in ENDED_RUNS:
+        takes += ["retry or re-run of items", "clone"]
+    ended = "has ended" if state in ENDED_RUNS else f"is {state}"
+    where = f" ({unit.run.waiting})" if unit.run.waiting else ""
     return Conflict(
-        f"run {unit.run.run_id} is {state}, so it can't {words[event]}; {possible}",
+        f"run {unit.run.run_id} is {state}{where}, so it can't {_WORDS[event]}; it takes: "
+        + ", ".join(dict.fromkeys(takes) or [f"nothing, it {ended}"]),
         code="run_ended" if state in ENDED_RUNS else "illegal_state",
         state=str(state),
     )
-
-
-def _insert_run(connection: sa.Connection, plan: planner_pb2.Plan, run_id: str, name: str, now_ms: int) -> int:
-    number = connection.execute(
-        sa.insert(runs)
-        .values(
-            run_id=run_id,
-            plan_id=plan.plan_id,
-            source_id=plan.source_id,
-            kind=plan.kind,
-            name=name or plan.name,
-            granularity=plan.granularity,
-            state=RunState.QUEUED,
-            create_ms=now_ms,
-        )
-        .returning(runs.c.number)
-    ).scalar_one()
-    connection.execute(
-        sa.insert(stages),
-        [
-            {
-                "run": number,
-                "stage": stage.stage,
-                "processor": stage.processor,
-                "processor_version": stage.processor_version,
-                "parameters": stage.parameters,
-                "concurrency": stage.concurrency,
-                "max_tries": stage.max_tries,
-                "max_run_seconds": stage.max_run_seconds,
-                "worker_class": stage.worker_class,
-                "state": StageState.PENDING,
-                "total": stage.item_count,
-            }
-            for stage in plan.stages
-        ],
-    )
-    return int(number)
-
-
-def _digest(*parts: str) -> bytes:
-    return hashlib.blake2b("\0".join(parts).encode(), digest_size=16).digest()
-
-
-def _known(connection: sa.Connection, request_id: str, method: str, digest: bytes) -> Answer | None:
-    if not request_id:
-        return None
-    row = connection.execute(sa.select(requests).where(requests.c.request_id == request_id)).one_or_none()
-    if row is None:
-        return None
-    if row.method != method or row.digest != digest:
-        raise AlreadyExists(
-            f"request_id {request_id!r} was used for another request ({row.method}); take a new one",
-            code="request_id_reused",
-        )
-    return Answer(find_run(connection, run_id=row.run_id), row.changed)
-
-
-def _remember(
-    connection: sa.Connection, request_id: str, method: str, digest: bytes, run_id: str, changed: bool, now_ms: int
-) -> None:
-    if request_id:
-        connection.execute(
-            sa.insert(requests).values(
-                request_id=request_id,
-                method=method,
-                digest=digest,
-                run_id=run_id,
-                changed=changed,
-                create_ms=now_ms,
-            )
-        )

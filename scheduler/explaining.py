@@ -27,12 +27,12 @@ from scheduler.domain.reasons import (
     stage_reasons,
     wait_reasons,
 )
+from scheduler.domain.shown import left_by, shown
 from scheduler.domain.states import ENDED_STAGES, STARTABLE_ITEMS, ItemState, RunState, StageState
 from scheduler.plans import Plans
 from scheduler.store import explaining as facts
 from scheduler.store import reads
 from scheduler.store.rows import RunRow, StageRow
-from scheduler.translate import no_row_state
 
 __all__ = ["Explainer", "Held"]
 
@@ -79,7 +79,8 @@ class Explainer:
         now = self._now_ms()
         run, stages, row = await asyncio.to_thread(self._item, number, index, seq)
         stage = stages[index]
-        state = ItemState(row.state) if row is not None else no_row_state(stage)
+        within = StageState(stage.state)
+        state = shown(within, ItemState(row.state)) if row is not None else left_by(within)
         if state is ItemState.RUNNING and row is not None:
             text = f"it runs, attempt {row.attempt}, on {row.session}"
             reason = Reason(code="running", text=text, change="", since_ms=row.start_ms)

@@ -24,7 +24,7 @@ from scheduler.store import price_table
 from scheduler.store.effects import Effects
 from scheduler.store.limit_reads import page_of
 from scheduler.store.limit_rows import LimitRow
-from scheduler.store.requests import digest_of, known_answer, remember_answer
+from scheduler.store.requests import Request, digest_of, known, remember
 
 __all__ = ["LimitService"]
 
@@ -143,17 +143,14 @@ class LimitService(scheduler_pb2_grpc.LimitServiceServicer):
         request_id = plain_text(request.request_id, "request_id")
         _actor(request)
         method = request.DESCRIPTOR.name
-        plain = type(request)()
-        plain.CopyFrom(request)  # type: ignore[arg-type]
-        plain.request_id = ""
-        digest = digest_of(method, plain.SerializeToString(deterministic=True))
+        asked = Request(request_id, method, digest_of(request))
 
         def once(connection: sa.Connection, effects: Effects) -> bytes:
-            known = known_answer(connection, request_id, method, digest)
-            if known is not None:
-                return known
+            before = known(connection, asked)
+            if before is not None:
+                return before.answer
             given = work(connection, effects).SerializeToString()
-            remember_answer(connection, request_id, method, digest, given, self._engine.now_ms())
+            remember(connection, asked, run_id="", changed=True, now_ms=self._engine.now_ms(), answer=given)
             return given
 
         answer.ParseFromString(await self._engine.commits.run(once))

@@ -13,11 +13,12 @@ from penstock.runtime.errors import InvalidInput, NotFound, TooLarge
 from penstock.runtime.sql import Database
 from penstock.v1 import common_pb2
 from penstock.v1 import scheduler_pb2 as pb
-from scheduler.domain.states import ItemState
+from scheduler.domain.shown import held_as, left_by, shown
+from scheduler.domain.states import ItemState, StageState
 from scheduler.plans import Plans
 from scheduler.store import reads
 from scheduler.store.unit import RunRow, StageRow
-from scheduler.translate import ITEM_STATES, item_message, no_row_state
+from scheduler.translate import ITEM_STATES, item_message
 
 __all__ = ["ItemList"]
 
@@ -54,7 +55,7 @@ class ItemList:
             if _fitting(found) < len(found):
                 raise TooLarge(f"{len(found)} items of that size do not fit one answer; ask for fewer seqs")
             return pb.ListItemsResponse(items=found)
-        if states and no_row_state(stage) not in states:
+        if states and left_by(StageState(stage.state)) not in states:
             return await self._from_rows(run, stage, states, limit, after_seq, with_payload)
         answer: list[pb.RunItem] = []
         for _ in range(MAX_WINDOWS):
@@ -85,10 +86,11 @@ class ItemList:
     ) -> pb.ListItemsResponse:
         def read() -> list[pb.RunItem]:
             with self._database.read() as connection:
+                held = sorted(held_as(StageState(stage.state), states))
                 rows = reads.item_rows(
-                    connection, stage.run, stage.stage, after_seq=after_seq, states=states, limit=limit + 1
+                    connection, stage.run, stage.stage, after_seq=after_seq, states=held, limit=limit + 1
                 )
-                return [item_message(stage.stage, row) for row in rows]
+                return [item_message(stage.stage, row, within=stage.state) for row in rows]
 
         found = await asyncio.to_thread(read)
         if with_payload and found:
@@ -133,16 +135,16 @@ class ItemList:
                     limit=items[-1].seq - items[0].seq + 1,
                 )
             }
-        rest = no_row_state(stage)
+        rest = left_by(StageState(stage.state))
         answer = []
         for item in items:
             row = rows.get(item.seq)
-            state = rest if row is None else ItemState(row.state)
+            state = rest if row is None else shown(StageState(stage.state), ItemState(row.state))
             if states and state not in states:
                 continue
             payload = item.payload if with_payload else b""
             if row is not None:
-                answer.append(item_message(stage.stage, row, payload=payload))
+                answer.append(item_message(stage.stage, row, within=stage.state, payload=payload))
             else:
                 answer.append(
                     pb.RunItem(

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+from google.protobuf.message import Message
+
+from penstock.runtime.clock import to_timestamp
 from penstock.runtime.errors import InvalidInput
+from penstock.runtime.paging import page_position
 from penstock.runtime.plain_text import plain_text
 from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
-from scheduler.commands import Answer, Command, Commands
+from penstock.v1.rules_pb2 import GATE_ANSWER_REJECT
+from scheduler.changes import Changes, RunChanges, StageChanges
+from scheduler.commands import Answer, Command, Commands, Start
 from scheduler.engine import Engine
-from scheduler.run_calls import Context, RunCalls
+from scheduler.run_calls import Context, RunCalls, page_size
+from scheduler.store.requests import Request, digest_of
 
 __all__ = ["OperatorCalls"]
+
+_Commanding = pb.RunCommand | pb.StopRunRequest | pb.UpdateRunRequest | pb.AnswerGateRequest
+
+STAGE_BITS = 16
+STAGE_MASK = (1 << STAGE_BITS) - 1
+"""Of a page token of gates: run number, then stage."""
 
 
 class OperatorCalls(RunCalls):
@@ -19,37 +32,114 @@ class OperatorCalls(RunCalls):
     def __init__(self, engine: Engine, database: Database, commands: Commands) -> None:
         RunCalls.__init__(self, engine, database)
         self._commands = commands
+        self._changes = Changes(commands, engine, database)
 
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.Run:
         if not request.plan_id:
             raise InvalidInput("plan_id is missing: create a plan first", code="plan_id_missing")
         answer = await self._commands.start(
-            plan_id=plain_text(request.plan_id, "plan_id"),
-            name=plain_text(request.name, "name"),
-            actor=plain_text(request.actor, "actor") or "api",
-            request_id=plain_text(request.request_id, "request_id"),
+            Start(
+                plan_id=plain_text(request.plan_id, "plan_id"),
+                name=plain_text(request.name, "name"),
+                actor=plain_text(request.actor, "actor") or "api",
+                owner=plain_text(request.owner, "owner"),
+                priority=request.priority,
+                budget_micros=request.budget_micros if request.HasField("budget_micros") else None,
+                exclusive_keys=list(request.exclusive_keys),
+                request=_request(request, "start"),
+            )
         )
         return await self._run(answer.number)
 
     async def PauseRun(self, request: pb.RunCommand, context: Context) -> pb.RunCommandResponse:
-        return await self._answer(await self._commands.pause(_command(request)))
+        return await self._answer(await self._commands.pause(_command(request, "pause")))
 
     async def ResumeRun(self, request: pb.RunCommand, context: Context) -> pb.RunCommandResponse:
-        return await self._answer(await self._commands.resume(_command(request)))
+        return await self._answer(await self._commands.resume(_command(request, "resume")))
 
     async def StopRun(self, request: pb.StopRunRequest, context: Context) -> pb.RunCommandResponse:
-        return await self._answer(await self._commands.stop(_command(request), force=request.force))
+        return await self._answer(await self._commands.stop(_command(request, "stop"), force=request.force))
+
+    async def UpdateRun(self, request: pb.UpdateRunRequest, context: Context) -> pb.RunCommandResponse:
+        asked = RunChanges(
+            priority=_given(request, "priority"),
+            budget_micros=_given(request, "budget_micros"),
+            stages=[
+                StageChanges(
+                    stage=stage.stage,
+                    concurrency=_given(stage, "concurrency"),
+                    max_tries=_given(stage, "max_tries"),
+                    max_run_seconds=_given(stage, "max_run_seconds"),
+                    budget_micros=_given(stage, "budget_micros"),
+                    item_budget_micros=_given(stage, "item_budget_micros"),
+                )
+                for stage in request.stages
+            ],
+        )
+        return await self._answer(await self._changes.update(_command(request, "update"), asked))
+
+    async def AnswerGate(self, request: pb.AnswerGateRequest, context: Context) -> pb.RunCommandResponse:
+        gate = plain_text(request.gate, "gate")
+        return await self._answer(await self._changes.answer_gate(_command(request, "gate"), gate, request.answer))
+
+    async def ListGates(self, request: pb.ListGatesRequest, context: Context) -> pb.ListGatesResponse:
+        limit = page_size(request.page_size, 100, 1_000)
+        number = await self._find(request.run_id) if request.run_id else None
+        position = page_position(request.page_token)
+        after = (0, -1) if position is None else (position >> STAGE_BITS, position & STAGE_MASK)
+        found = await self._changes.waiting_gates(number, after=after, limit=limit + 1)
+        answer = pb.ListGatesResponse()
+        for one in found[:limit]:
+            answer.gates.add(
+                run_id=one.run_id,
+                stage=one.stage.stage,
+                name=one.gate.name,
+                since_time=to_timestamp(one.stage.gate_ms),
+                due_time=to_timestamp(one.stage.gate_due_ms),
+                default_answer=one.gate.default_answer or GATE_ANSWER_REJECT,
+            )
+        if len(found) > limit:
+            last = found[limit - 1].stage
+            answer.next_page_token = str(last.run << STAGE_BITS | last.stage)
+        return answer
+
+    async def SetRetries(self, request: pb.SetRetriesRequest, context: Context) -> pb.SetRetriesResponse:
+        if request.validate_only:
+            now, changed = await self._changes.retries(), False
+        else:
+            now, changed = await self._changes.set_retries(
+                request.allowed,
+                actor=plain_text(request.actor, "actor") or "api",
+                reason=plain_text(request.reason, "reason", most=2_000),
+                request=_request(request, "retries"),
+            )
+        return pb.SetRetriesResponse(
+            allowed=now.allowed,
+            changed=changed,
+            actor=now.actor,
+            reason=now.reason,
+            since_time=to_timestamp(now.change_ms),
+        )
 
     async def _answer(self, answer: Answer) -> pb.RunCommandResponse:
         return pb.RunCommandResponse(run=await self._run(answer.number), changed=answer.changed)
 
 
-def _command(request: pb.RunCommand | pb.StopRunRequest) -> Command:
-    if not request.run_id:
+def _given(message: Message, field: str) -> int | None:
+    """The field's number, None where it is not set."""
+    return getattr(message, field) if message.HasField(field) else None
+
+
+def _request(message: Message, method: str) -> Request:
+    return Request(plain_text(message.request_id, "request_id"), method, digest_of(message))  # type: ignore[attr-defined]
+
+
+def _command(asked: _Commanding, method: str) -> Command:
+    if not asked.run_id:
         raise InvalidInput("run_id is missing", code="run_id_missing")
     return Command(
-        plain_text(request.run_id, "run_id"),
-        plain_text(request.actor, "actor") or "api",
-        plain_text(request.reason, "reason", most=2_000),
-        plain_text(request.request_id, "request_id"),
+        plain_text(asked.run_id, "run_id"),
+        plain_text(asked.actor, "actor") or "api",
+        plain_text(asked.reason, "reason", most=2_000),
+        _request(asked, method),
     )

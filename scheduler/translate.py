@@ -12,9 +12,10 @@ from penstock.runtime.clock import to_timestamp
 from penstock.runtime.errors import InvalidInput
 from penstock.v1 import common_pb2, rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
+from scheduler.domain.shown import left_by, shown
 from scheduler.domain.states import ENDED_RUNS, ItemState, RunState, StageState
 from scheduler.store.endings import Refusal
-from scheduler.store.unit import RunRow, StageRow, progress_of
+from scheduler.store.rows import RunRow, StageRow, queued_of
 from scheduler.watching import Phases
 
 __all__ = [
@@ -22,7 +23,6 @@ __all__ = [
     "item_message",
     "item_states",
     "ledger_messages",
-    "no_row_state",
     "refusal_message",
     "run_message",
     "run_states",
@@ -37,9 +37,10 @@ _ITEM_OF = {number: state for state, number in ITEM_STATES.items()}
 
 
 def _counts(stage: StageRow) -> pb.ItemCounts:
-    return pb.ItemCounts(
+    """As people see them: rows that wait in a stage that has ended are what the stage says."""
+    counts = pb.ItemCounts(
         total=stage.total,
-        queued=progress_of(stage).queued,
+        queued=queued_of(stage),
         running=stage.running,
         retry=stage.retry,
         completed=stage.completed,
@@ -48,6 +49,12 @@ def _counts(stage: StageRow) -> pb.ItemCounts:
         stopped=stage.stopped,
         deferred=stage.deferred,
     )
+    left = left_by(StageState(stage.state))
+    if left is not ItemState.QUEUED:
+        waiting = counts.queued + counts.retry + counts.deferred
+        counts.queued = counts.retry = counts.deferred = 0
+        setattr(counts, left, getattr(counts, left) + waiting)
+    return counts
 
 
 def _money(row: RunRow | StageRow) -> pb.Money:
@@ -109,7 +116,10 @@ def run_message(run: RunRow, stages: list[StageRow], phases: Phases, *, exclusiv
     return message
 
 
-def item_message(stage: int, row: sa.Row[*tuple[Any, ...]], *, payload: bytes = b"") -> pb.RunItem:
+def item_message(
+    stage: int, row: sa.Row[*tuple[Any, ...]], *, within: str = StageState.RUNNING, payload: bytes = b""
+) -> pb.RunItem:
+    """`within`: the state of its stage, which speaks for rows that wait."""
     blob = common_pb2.BlobRef(sha256=row.result_blob, size_bytes=row.result_size) if row.result_blob else None
     return pb.RunItem(
         seq=row.seq,
@@ -117,7 +127,7 @@ def item_message(stage: int, row: sa.Row[*tuple[Any, ...]], *, payload: bytes = 
         key=row.key,
         group=row.grp,
         payload=payload,
-        state=ITEM_STATES[ItemState(row.state)],
+        state=ITEM_STATES[shown(StageState(within), ItemState(row.state))],
         attempt=row.attempt,
         tries=row.tries,
         error_kind=row.error_kind or "",
@@ -136,13 +146,6 @@ def item_message(stage: int, row: sa.Row[*tuple[Any, ...]], *, payload: bytes = 
         mode=row.mode,
         heals=row.heals,
         healed=row.healed,
-    )
-
-
-def no_row_state(stage: StageRow) -> ItemState:
-    """What an item without a row is: what its stage says."""
-    return {StageState.SKIPPED: ItemState.SKIPPED, StageState.STOPPED: ItemState.STOPPED}.get(
-        StageState(stage.state), ItemState.QUEUED
     )
 
 

@@ -139,6 +139,8 @@ STAGE_TABLE: Mapping[tuple[StageState, StageEvent], StageState] = {
     (StageState.FAILED, StageEvent.REOPEN): StageState.RUNNING,
     (StageState.SKIPPED, StageEvent.REOPEN_UNBEGUN): StageState.PENDING,
     (StageState.STOPPED, StageEvent.REOPEN_UNBEGUN): StageState.PENDING,
+    # What comes before it was taken up again: it asks anew.
+    (StageState.WAITING, StageEvent.REOPEN_UNBEGUN): StageState.PENDING,
 }
 
 ENDED_STAGES = frozenset({StageState.COMPLETED, StageState.FAILED, StageState.SKIPPED, StageState.STOPPED})

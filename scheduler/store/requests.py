@@ -1,59 +1,91 @@
-"""Request ids: the same call again, within 24 h, gets the same answer and changes nothing.
+"""Requests by their id: the same one, sent again within a day, changes nothing and gets the same answer.
 
-An id is kept in the transaction of what it did, with the answer's bytes; a sweep forgets it after a day.
+The note of a request is written in the transaction that carries it out, so both are there or neither is; the same id
+for another request is refused. What a refusal answers is not kept: it may be right the next time.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 import sqlalchemy as sa
+from google.protobuf.message import Message
 
-from penstock.runtime.errors import AlreadyExists
+from penstock.runtime.errors import AlreadyExists, Unavailable
 from scheduler.store.schema import requests
 
-__all__ = ["digest_of", "known_answer", "remember_answer"]
+__all__ = ["Request", "digest_of", "known", "remember"]
 
-# What was answered under this id, and to which request.
-_KNOWN = sa.select(requests.c.method, requests.c.digest, requests.c.answer).where(
-    requests.c.request_id == sa.bindparam("request_id")
+# What was answered to an id.
+_KNOWN = sa.select(
+    requests.c.method, requests.c.digest, requests.c.run_id, requests.c.changed, requests.c.answer
+).where(requests.c.request_id == sa.bindparam("id"))
+# Keeps the answer unless somebody has kept one meanwhile.
+_REMEMBER = sa.text(
+    "INSERT INTO requests (request_id, method, digest, run_id, changed, create_ms, answer)"
+    " VALUES (:id, :method, :digest, :run, :changed, :now, :answer)"
+    " ON CONFLICT (request_id) DO NOTHING RETURNING request_id"
 )
 
 
-def digest_of(method: str, request: bytes) -> bytes:
-    """What makes two requests the same; `request` without its own id."""
-    return hashlib.blake2b(method.encode() + b"\0" + request, digest_size=16).digest()
+@dataclass(frozen=True)
+class Request:
+    """What was asked. No request_id: it is not kept, and every time is the first."""
+
+    request_id: str
+    method: str
+    digest: bytes
 
 
-def known_answer(connection: sa.Connection, request_id: str, method: str, digest: bytes) -> bytes | None:
-    """The answer that was given under this id; None when there is none. Raises AlreadyExists when the id was used for
-    another request."""
-    if not request_id:
+@dataclass(frozen=True)
+class Known:
+    """What was answered: the run, whether it changed, and what else the method keeps."""
+
+    run_id: str
+    changed: bool
+    answer: bytes
+
+
+def digest_of(message: Message) -> bytes:
+    """What makes two requests the same: every field but the id itself."""
+    copy = type(message)()
+    copy.CopyFrom(message)
+    copy.ClearField("request_id")
+    return hashlib.blake2b(copy.SerializeToString(deterministic=True), digest_size=16).digest()
+
+
+def known(connection: sa.Connection, request: Request) -> Known | None:
+    """The answer to the same request, sent before. Raises AlreadyExists when the id was another request's."""
+    if not request.request_id:
         return None
-    row = connection.execute(_KNOWN, {"request_id": request_id}).one_or_none()
+    row = connection.execute(_KNOWN, {"id": request.request_id}).one_or_none()
     if row is None:
         return None
-    if row.method != method or bytes(row.digest) != digest:
+    if row.method != request.method or row.digest != request.digest:
         raise AlreadyExists(
-            f"request_id {request_id!r} was used for another request ({row.method}); take a new one",
+            f"request_id {request.request_id!r} was used for another request ({row.method}); take a new one",
             code="request_id_reused",
         )
-    return bytes(row.answer)
+    return Known(row.run_id, row.changed, row.answer)
 
 
-def remember_answer(
-    connection: sa.Connection, request_id: str, method: str, digest: bytes, answer: bytes, now_ms: int, run_id: str = ""
+def remember(
+    connection: sa.Connection, request: Request, *, run_id: str, changed: bool, now_ms: int, answer: bytes = b""
 ) -> None:
-    """Keeps an answer, if the caller gave an id."""
-    if request_id:
-        connection.execute(
-            sa.insert(requests).values(
-                request_id=request_id,
-                method=method,
-                digest=digest,
-                run_id=run_id,
-                changed=True,
-                create_ms=now_ms,
-                answer=answer,
+    """Keeps the answer, in the transaction of what it tells of. Raises Unavailable, and so undoes it, when the same
+    request is carried out by another scheduler in this moment."""
+    if request.request_id:
+        values = {
+            "id": request.request_id,
+            "method": request.method,
+            "digest": request.digest,
+            "run": run_id,
+            "changed": changed,
+            "now": now_ms,
+            "answer": answer,
+        }
+        if connection.execute(_REMEMBER, values).scalar() is None:
+            raise Unavailable(
+                f"request {request.request_id!r} is being carried out just now; ask again", code="request_busy"
             )
-        )

@@ -17,6 +17,7 @@ __all__ = [
     "StageRow",
     "gate_of",
     "progress_of",
+    "queued_of",
 ]
 
 
@@ -160,6 +161,12 @@ def progress_of(stage: StageRow) -> Progress:
         skipped=stage.skipped,
         stopped=stage.stopped,
     )
+
+
+def queued_of(stage: StageRow) -> int:
+    """Items that are queued, with a row or without."""
+    settled = stage.completed + stage.failed + stage.skipped + stage.stopped
+    return stage.total - settled - stage.running - stage.retry - stage.deferred
 
 
 def gate_of(stage: StageRow) -> GateRules | None:

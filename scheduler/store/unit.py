@@ -33,9 +33,9 @@ from scheduler.store.rows import (
     StageRow,
     gate_of,
     progress_of,
+    queued_of,
 )
 from scheduler.store.schema import events, items, runs, stages
-from scheduler.store.stopping import stop_waiting
 
 __all__ = ["RUN_COLUMNS", "STAGE_COLUMNS", "RunRow", "RunUnit", "StageRow", "lock", "progress_of"]
 
@@ -131,6 +131,11 @@ class RunUnit:
         elif new is not StageState.PENDING:
             stage.end_ms = self.now_ms
         stage.error = reason if new is StageState.FAILED else ""
+        # What the stage leaves is what it says; rows that wait stay as they are (domain/shown.py).
+        if new in (StageState.SKIPPED, StageState.FAILED):
+            stage.skipped += queued_of(stage)
+        elif new is StageState.STOPPED:
+            stage.stopped += queued_of(stage)
         self.transitions += 1
         self.emit("stage.state", subject=f"stage:{stage.stage}", actor=actor, old=old, new=new, reason=reason)
 
@@ -153,6 +158,12 @@ class RunUnit:
         gate = gate_of(waiting[0])
         self.run.waiting = f"gate {gate.name}" if gate else "gate"
         self.move_run(RunEvent.WAIT, reason=self.run.waiting)
+
+    def look_again(self) -> None:
+        """A run that waits at a budget goes on, since a cap was raised or money came free; if there is still not enough
+        it waits again, with nothing started."""
+        if self.run.state == RunState.WAITING and self.run.waiting.startswith("budget"):
+            self.move_run(RunEvent.GO_ON, reason="there may be enough now")
 
     def _any(self, state: StageState) -> bool:
         return any(stage.state == state for stage in self.stages)
@@ -185,7 +196,6 @@ class RunUnit:
                     self.begin_stage(stage)
                     return
                 self.move_stage(stage, StageEvent.SKIP, reason=f"stage {before.stage} {before.state}")
-                stage.skipped = stage.total
         failed = next((stage for stage in self.stages if stage.state == StageState.FAILED), None)
         failures = sum(stage.failed for stage in self.stages)
         why = f"stage {failed.stage} ({failed.processor}): {failed.error}" if failed else ""
@@ -202,9 +212,6 @@ class RunUnit:
         for stage in self.stages:
             if stage.state not in (StageState.RUNNING, StageState.PENDING, StageState.WAITING):
                 continue
-            stop_waiting(self.connection, stage.run, stage.stage)
-            stage.stopped = stage.total - stage.completed - stage.failed - stage.skipped
-            stage.retry = stage.deferred = 0
             self.move_stage(stage, StageEvent.STOP, actor=actor, reason=reason)
         self.move_run(event, actor=actor, reason=reason)
 

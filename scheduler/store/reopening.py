@@ -1,0 +1,90 @@
+"""Takes up an ended run again: after a stop, or because items of it are to run once more.
+
+The exclusive keys of the run are taken first (Conflict when another live run has one); then its stages go back to where
+their items are. What a stage left without a row, or waiting, is queued (or waiting) again by that alone; the only rows
+that change are those that a stop cut off while they ran, never more than ran at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import sqlalchemy as sa
+
+from penstock.runtime.errors import Conflict
+from scheduler.domain.states import ENDED_RUNS, ItemState, RunEvent, RunState, StageEvent, StageState
+from scheduler.store import exclusive
+from scheduler.store.rows import StageRow
+from scheduler.store.schema import items
+from scheduler.store.unit import RunUnit
+
+__all__ = ["has_left", "refuse_archived", "reopen"]
+
+# Rows that a stop cut off are queued again.
+_QUEUE_STOPPED = sa.text(
+    "UPDATE items SET state = 'queued', end_ms = NULL"
+    " WHERE run = :run AND stage = :stage AND state = 'stopped' AND settle_number IS NULL"
+)
+# How many items of a stage an operator skipped, one by one.
+_SKIPPED = sa.select(sa.func.count()).where(
+    items.c.run == sa.bindparam("run"),
+    items.c.stage == sa.bindparam("stage"),
+    items.c.state == ItemState.SKIPPED,
+    items.c.settle_number.is_(None),
+)
+
+
+def refuse_archived(unit: RunUnit) -> None:
+    """Raises Conflict for a run whose items are in the archive alone."""
+    if unit.run.archive is not None:
+        raise Conflict(
+            f"run {unit.run.run_id} is archived, so nothing of it changes any more; clone it to run its items again",
+            code="run_archived",
+            state=unit.run.state,
+        )
+
+
+def has_left(unit: RunUnit) -> bool:
+    """Whether a stage of this ended run left items that it could go on with."""
+    return any(_left(stage) for stage in unit.stages)
+
+
+def _left(stage: StageRow) -> bool:
+    if stage.state == StageState.STOPPED:
+        return stage.total > stage.completed + stage.failed
+    return stage.state == StageState.FAILED and stage.total > stage.completed + stage.failed
+
+
+def reopen(unit: RunUnit, event: RunEvent, *, stages: Collection[int] = (), actor: str, reason: str) -> None:
+    """Goes on with what is left, and with these stages besides; a live run has these stages reopened alone. The caller
+    settles up afterwards. Raises Conflict for an archived run, or one whose exclusive key another run has."""
+    refuse_archived(unit)
+    ended = RunState(unit.run.state) in ENDED_RUNS
+    if ended:
+        exclusive.retake(unit.connection, unit.run.number)
+        unit.run.epoch += 1
+        unit.move_run(event, actor=actor, reason=reason)
+    begun = min([*stages, *(s.stage for s in unit.stages if ended and _left(s))], default=len(unit.stages))
+    for stage in unit.stages:
+        if stage.stage in stages or (ended and _left(stage)):
+            _reopen_stage(unit, stage, actor=actor, reason=reason)
+        elif stage.stage > begun and stage.state in (StageState.SKIPPED, StageState.STOPPED, StageState.WAITING):
+            # It was skipped or asked its gate for what came before it; that is open again.
+            _reopen_stage(unit, stage, actor=actor, reason=reason)
+    at_gate = unit.run.state == RunState.WAITING and unit.run.waiting.startswith("gate ")
+    if at_gate and any(stage.state == StageState.RUNNING for stage in unit.stages):
+        unit.move_run(RunEvent.GO_ON, actor=actor, reason=reason)
+
+
+def _reopen_stage(unit: RunUnit, stage: StageRow, *, actor: str, reason: str) -> None:
+    if stage.state in (StageState.PENDING, StageState.RUNNING):
+        return
+    where = {"run": stage.run, "stage": stage.stage}
+    if stage.state == StageState.STOPPED:
+        unit.connection.execute(_QUEUE_STOPPED, where)
+    stage.stopped = 0
+    stage.skipped = unit.connection.execute(_SKIPPED, where).scalar_one()
+    stage.failing = ""
+    stage.gate_ms = stage.gate_due_ms = None
+    begun = stage.start_ms is not None
+    unit.move_stage(stage, StageEvent.REOPEN if begun else StageEvent.REOPEN_UNBEGUN, actor=actor, reason=reason)

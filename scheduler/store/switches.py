@@ -1,0 +1,114 @@
+"""Switches of the whole scheduler: whether failed items are tried again.
+
+While retries are off, what would be retried waits without a due time. When they are allowed again the switch stands at
+`waking` until every such item has a due time (chunk by chunk, with `wake`), then at `on`. Whoever decides about a
+failure reads the switch after locking the run, so none is missed: either it sees `waking`, or the waker waits for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from scheduler.domain.states import ItemState
+from scheduler.store.schema import items, stages, switches
+from scheduler.store.unit import lock
+
+__all__ = ["Switch", "held_stages", "retries", "retries_allowed", "set_retries", "wake", "woken"]
+
+RETRIES = "retries"
+ON, OFF, WAKING = "on", "off", "waking"
+
+_READ = sa.select(switches.c.value, switches.c.actor, switches.c.reason, switches.c.change_ms).where(
+    switches.c.name == RETRIES
+)
+# Sets the switch; on PostgreSQL the row is locked until the commit.
+_SET = sa.text(
+    "INSERT INTO switches (name, value, actor, reason, change_ms) VALUES ('retries', :value, :actor, :reason, :now)"
+    " ON CONFLICT (name) DO UPDATE SET value = excluded.value, actor = excluded.actor, reason = excluded.reason,"
+    " change_ms = excluded.change_ms"
+)
+# All that waits has a due time now.
+_WOKEN = sa.text("UPDATE switches SET value = 'on' WHERE name = 'retries' AND value = 'waking'")
+# A chunk of a stage's items that wait for retries to be allowed.
+_HELD = (
+    sa.select(items.c.seq)
+    .where(
+        items.c.run == sa.bindparam("run"),
+        items.c.stage == sa.bindparam("stage"),
+        items.c.state == ItemState.RETRY,
+        items.c.settle_number.is_(None),
+        items.c.due_ms.is_(None),
+        items.c.seq > sa.bindparam("after"),
+    )
+    .order_by(items.c.seq)
+    .limit(sa.bindparam("limit"))
+)
+# Makes them due.
+_WAKE = (
+    sa.update(items)
+    .where(
+        items.c.run == sa.bindparam("n"),
+        items.c.stage == sa.bindparam("s"),
+        items.c.seq == sa.bindparam("q"),
+        items.c.state == ItemState.RETRY,
+        items.c.due_ms.is_(None),
+    )
+    .values(due_ms=sa.bindparam("due"))
+)
+
+
+@dataclass(frozen=True)
+class Switch:
+    """`waking`: allowed, and not all that waited is due yet. change_ms None: never set."""
+
+    allowed: bool = True
+    waking: bool = False
+    actor: str = ""
+    reason: str = ""
+    change_ms: int | None = None
+
+
+def retries(connection: sa.Connection) -> Switch:
+    row = connection.execute(_READ).one_or_none()
+    if row is None:
+        return Switch()
+    return Switch(row.value != OFF, row.value == WAKING, row.actor, row.reason, row.change_ms)
+
+
+def retries_allowed(connection: sa.Connection) -> bool:
+    """Whether a failure may be tried again. Read it after locking the run of the failure."""
+    return retries(connection).allowed
+
+
+def set_retries(connection: sa.Connection, allowed: bool, *, actor: str, reason: str, now_ms: int) -> bool:
+    """Whether this changed anything."""
+    if retries(connection).allowed == allowed:
+        return False
+    value = WAKING if allowed else OFF
+    connection.execute(_SET, {"value": value, "actor": actor, "reason": reason, "now": now_ms})
+    return True
+
+
+def held_stages(connection: sa.Connection) -> list[tuple[int, int]]:
+    """Every stage with items that are to be retried, of whatever run."""
+    query = sa.select(stages.c.run, stages.c.stage).where(stages.c.retry > 0).order_by(stages.c.run, stages.c.stage)
+    return [(run, stage) for run, stage in connection.execute(query)]
+
+
+def wake(connection: sa.Connection, run: int, stage: int, *, after: int, now_ms: int, limit: int) -> int:
+    """Makes a chunk of a stage's held items due, while retries are allowed; returns the last seq, or -1 after the
+    last chunk."""
+    unit = lock(connection, run, now_ms)
+    if unit is None or not retries_allowed(connection):
+        return -1
+    seqs = connection.execute(_HELD, {"run": run, "stage": stage, "after": after, "limit": limit}).scalars().all()
+    if seqs:
+        connection.execute(_WAKE, [{"n": run, "s": stage, "q": seq, "due": now_ms} for seq in seqs])
+    return seqs[-1] if len(seqs) == limit else -1
+
+
+def woken(connection: sa.Connection) -> None:
+    """Notes that nothing waits any more for retries to be allowed."""
+    connection.execute(_WOKEN)
