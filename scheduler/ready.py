@@ -160,9 +160,7 @@ class Ready:
 
     async def propose(self, stages: Sequence[StageAsk], *, most: int, now_ms: int, expiry_ms: int) -> Proposals:
         """Moves up to `most` ready items to the lease sets; `stages` oldest first. Raises Lost."""
-        asks = [
-            (f"{s.key[0]}:{s.key[1]}", str(s.epoch), s.most, s.owner, s.weight, s.priority, s.uses) for s in stages
-        ]
+        asks = [(f"{s.key[0]}:{s.key[1]}", str(s.epoch), s.most, s.owner, s.weight, s.priority, s.uses) for s in stages]
         answer = orjson.loads(
             await self._run("propose", self.generation, now_ms, {"stages": asks, "most": most, "expiry": expiry_ms})
         )
@@ -219,7 +217,14 @@ class Ready:
         return Fed(False, found.pop("epoch", None), found, 0, {})
 
     async def open(
-        self, stage: StageKey, epoch: int, *, owner: str, cursors: Mapping[str, int], places: Iterable[Place], now_ms: int
+        self,
+        stage: StageKey,
+        epoch: int,
+        *,
+        owner: str,
+        cursors: Mapping[str, int],
+        places: Iterable[Place],
+        now_ms: int,
     ) -> Fed:
         """Begins a stage anew with what is startable below its cursors; `done` is false when another scheduler has
         opened it under this epoch: then it goes on as it is. Raises Lost."""

@@ -78,9 +78,7 @@ def _counters(connection: sa.Connection, by_run: dict[int, list[_Row]]) -> Itera
         yield Breach("settled", f"{row[0]}/{row[1]}/{row[2]}", f"{row.state} with settle number {row.settle_number}")
 
 
-def _states(
-    found: list[_Row], by_run: dict[int, list[_Row]]
-) -> Iterator[Breach]:
+def _states(found: list[_Row], by_run: dict[int, list[_Row]]) -> Iterator[Breach]:
     for run in found:
         states = [stage.state for stage in by_run[run.number]]
         if run.state in ENDED_RUNS:

@@ -92,7 +92,9 @@ class RedisWorld:
             if run in owners:
                 shares[f"owner:{owners[run]}"] += len(members)
             assert not set(members) & set(self.raw.zrange(f"test:{{s}}:ready:{stage}", 0, -1))
-        assert {k: int(v) for k, v in self.raw.hgetall("test:{s}:slots").items()} == {k: v for k, v in slots.items() if v}
+        assert {k: int(v) for k, v in self.raw.hgetall("test:{s}:slots").items()} == {
+            k: v for k, v in slots.items() if v
+        }
         assert {k: int(v) for k, v in self.raw.hgetall("test:{s}:shares").items()} == {
             k: v for k, v in shares.items() if v
         }

@@ -21,7 +21,7 @@ Stub: TypeAlias = "scheduler_pb2_grpc.LimitServiceAsyncStub"
 
 @pytest.fixture
 def limits(world: World) -> Stub:
-    return scheduler_pb2_grpc.LimitServiceStub(world.channel())
+    return world.limits
 
 
 async def refused(call: object) -> PenstockError:

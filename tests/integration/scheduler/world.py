@@ -26,7 +26,7 @@ from scheduler.domain.states import ItemState
 from scheduler.store.schema import events, items, runs, stages
 from tests.servers.inprocess import Served, serve
 
-__all__ = ["TERM_SECONDS", "HandWorker", "World", "completed", "failed"]
+__all__ = ["TERM_SECONDS", "HandWorker", "World", "completed", "failed", "throttled"]
 
 TERM_SECONDS = 1.0
 _IDS = itertools.count(1)
@@ -50,6 +50,16 @@ def failed(lease: pb.Lease, error: str = "it broke", *, permanent: bool = False,
         error=error,
         permanent=permanent,
         no_try=no_try,
+    )
+
+
+def throttled(lease: pb.Lease, key: str, retry_after_seconds: float = 0.0) -> pb.Outcome:
+    return pb.Outcome(
+        seq=lease.seq,
+        attempt=lease.attempt,
+        kind=pb.OUTCOME_KIND_THROTTLED,
+        limit_key=key,
+        retry_after_seconds=retry_after_seconds,
     )
 
 
@@ -155,6 +165,10 @@ class World:
     def runs(self) -> scheduler_pb2_grpc.SchedulerServiceAsyncStub:
         return scheduler_pb2_grpc.SchedulerServiceStub(self.channel())
 
+    @property
+    def limits(self) -> scheduler_pb2_grpc.LimitServiceAsyncStub:
+        return scheduler_pb2_grpc.LimitServiceStub(self.channel())
+
     def worker(self, name: str = "hand") -> HandWorker:
         session = pb.WorkerSession(
             session=f"session-{name}-{next(_IDS)}", worker=name, worker_class="default", processors={"noop": "1"}
@@ -162,12 +176,22 @@ class World:
         return HandWorker(scheduler_pb2_grpc.LeaseServiceStub(self.channel()), session)
 
     async def plan(
-        self, count: int, *, processor: str = "noop", parameters: object = None, padding: int = 0, **settings: Any
+        self,
+        count: int,
+        *,
+        processor: str = "noop",
+        parameters: object = None,
+        padding: int = 0,
+        payload: Callable[[int], dict[str, object]] = lambda i: {},
+        **settings: Any,
     ) -> str:
-        """The id of a plan of `count` items, each with so many bytes besides; `settings` are those of its stage."""
+        """The id of a plan of `count` items, each with so many bytes besides, and what `payload` says of it (for
+        `noop`: its limits, cost …); `settings` are those of its stage."""
         stub = planner_pb2_grpc.PlannerServiceStub(self.channel(self.planner.address))
         extra = {"x": "x" * padding} if padding else {}
-        lines = b"".join(orjson.dumps({"key": f"k{i}", "payload": {"i": i} | extra}) + b"\n" for i in range(count))
+        lines = b"".join(
+            orjson.dumps({"key": f"k{i}", "payload": {"i": i} | extra | payload(i)}) + b"\n" for i in range(count)
+        )
 
         async def parts() -> AsyncIterator[plans.CreateSourceRequest]:
             header = plans.CreateSourceRequest.Header(kind=plans.SOURCE_KIND_ITEMS)
