@@ -21,15 +21,19 @@ from penstock.runtime.errors import Conflict, InvalidInput, NotFound, PenstockEr
 from penstock.runtime.logs import get_logger
 from penstock.runtime.sql import Database
 from scheduler.domain.limit_settings import LimitSettings, key_problem, problems, rate_of
-from scheduler.domain.limits import RESERVED
+from scheduler.domain.limits import RESERVED, LimitState
 from scheduler.domain.valve import MAX_CLOSED_MS, ValveState
 from scheduler.engine import Engine
+from scheduler.ready import Ready, limit_text
 from scheduler.store.effects import Effects
 from scheduler.store.limit_reads import closures_due, count_valves, nearby
-from scheduler.store.limit_rows import COOLDOWN_MS, LimitRow, locked, read_rows, remove, states_under, write
+from scheduler.store.limit_rows import COOLDOWN_MS, LimitRow, all_states, locked, read_rows, remove, states_under, write
 from scheduler.store.limits import Caution, Valves
 
 __all__ = ["Limits"]
+
+COMPARE_MS = 10_000
+"""Between two comparisons of what Redis knows with what SQL says."""
 
 log = get_logger("limits")
 
@@ -37,10 +41,12 @@ log = get_logger("limits")
 class Limits:
     """Commands of operators, and the loop; `seconds` lie between two looks."""
 
-    def __init__(self, engine: Engine, database: Database, *, seconds: float) -> None:
+    def __init__(self, engine: Engine, database: Database, ready: Ready, *, seconds: float) -> None:
         self._engine = engine
         self._database = database
+        self._ready = ready
         self._seconds = seconds
+        self._compared_ms = 0
 
     # -- within a transaction; the service keeps request ids around them
 
@@ -144,6 +150,9 @@ class Limits:
         self._engine.caution.become(caution)
         for state in (ValveState.CLOSED, ValveState.PROBING, ValveState.RAMPING):
             metrics.VALVES.labels(str(state)).set(counts.get(state, 0))
+        if now_ms - self._compared_ms >= COMPARE_MS and self._engine.granting:
+            self._compared_ms = now_ms
+            await self.compare()
         if not due:
             return 0
 
@@ -153,6 +162,23 @@ class Limits:
         count = await self._engine.commits.run(work)
         metrics.SWEEP_ITEMS.labels("valves").inc(count)
         self._engine.wake()
+        return count
+
+    async def compare(self) -> int:
+        """Tells Redis where it knows other limits than SQL; returns how many. So it was when a scheduler died between a
+        commit and its word to Redis and another took Redis over, or when two told theirs in the wrong order."""
+        texts = await self._ready.limit_texts()
+
+        def work(connection: sa.Connection, effects: Effects) -> int:
+            # In the writer's queue: what is committed after this is told after this.
+            states: dict[str, LimitState | None] = {**all_states(connection)}
+            states |= {key: None for key in texts if key not in states}
+            effects.limits.update({k: v for k, v in states.items() if (limit_text(v) or None) != texts.get(k)})
+            return len(effects.limits)
+
+        count = await self._engine.commits.run(work)
+        if count:
+            log.info("Redis was told of limits that it knew otherwise", limits=count)
         return count
 
     def _read(self, now_ms: int) -> tuple[bool, Caution, dict[str, int]]:

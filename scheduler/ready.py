@@ -26,7 +26,7 @@ from penstock.runtime.errors import InvalidInput, Unavailable
 from scheduler.domain.limits import LimitState
 from scheduler.store.effects import Effects, Place, Slot, StageKey
 
-__all__ = ["Fed", "Lost", "Proposals", "Proposed", "Ready", "StageAsk", "StageKey"]
+__all__ = ["Fed", "Lost", "Proposals", "Proposed", "Ready", "StageAsk", "StageKey", "limit_text"]
 
 CALL_SECONDS = 3.0
 BATCH = 1_000
@@ -188,7 +188,7 @@ class Ready:
         this order, in one call. Raises Lost."""
         ask: dict[str, object] = {"expiry": expiry_ms}
         if effects.limits:
-            ask["limits"] = {key: _limit_text(state) for key, state in effects.limits.items()}
+            ask["limits"] = {key: limit_text(state) for key, state in effects.limits.items()}
         for name, slots in (("forget", effects.forget), ("renew", effects.renew)):
             told = {f"{run}:{stage}": _by_lane(some) for (run, stage), some in slots.items() if some}
             if told:
@@ -206,6 +206,12 @@ class Ready:
     async def set_limits(self, limits: Mapping[str, LimitState | None], *, now_ms: int) -> None:
         """Makes limits what they are now; None: the limit is gone. Raises Lost."""
         await self.apply(Effects(limits=dict(limits)), now_ms=now_ms, expiry_ms=now_ms)
+
+    async def limit_texts(self) -> dict[str, str]:
+        """Every limit that is known here, as `limit_text` tells it."""
+        with _translated():
+            found = [await self._redis.hgetall(f"{self._prefix}:{name}") for name in ("limits", "patterns")]
+        return {key.decode(): text.decode() for one in found for key, text in one.items()}
 
     # -- feeding
 
@@ -313,7 +319,7 @@ class Ready:
             await self._redis.hset(meta, mapping={"generation": building, "ops": 0})
         self._seen = 0
         times = {"expiry": expiry_ms}
-        await self._run("apply", building, now_ms, {**times, "limits": {k: _limit_text(v) for k, v in limits.items()}})
+        await self._run("apply", building, now_ms, {**times, "limits": {k: limit_text(v) for k, v in limits.items()}})
         for (run, stage), slots in leased.items():
             for first in range(0, len(slots), BATCH):
                 renew = {f"{run}:{stage}": _by_lane(slots[first : first + BATCH])}
@@ -380,9 +386,9 @@ def _ready(stages: Mapping[StageKey, Iterable[Place]]) -> tuple[Ranges, Ranges]:
     return ready, moved
 
 
-def _limit_text(state: LimitState | None) -> str | bool:
-    """false: it is gone; else concurrency (-: none), closed until (0: open, -1: until somebody opens it), and for each rate its dimension, what
-    flows in in a millisecond, burst and estimate."""
+def limit_text(state: LimitState | None) -> str | bool:
+    """false: it is gone; else concurrency (-: none), closed until (0: open, -1: until somebody opens it), and for
+    each rate its dimension, what flows in in a millisecond, burst and estimate."""
     if state is None:
         return False
     closed = -1 if state.closed_until_ms is None else state.closed_until_ms

@@ -318,7 +318,7 @@ async def test_whatever_happens_counts_are_true_order_holds_and_nothing_is_lost(
             until = randomness.choice([0, world.now + 200, None])
             await world.limits(limit(randomness.choice(keys[:3]), randomness.choice([1, 3]), closed=until))
         if step == 300:
-            await world.limits({key: None for key in keys[:3]})
+            await world.limits(dict.fromkeys(keys[:3]))
         if done[A] == done[B] == 60:
             break
     assert done == {A: 60, B: 60}
