@@ -14,6 +14,7 @@ from penstock.runtime.program import Service, main
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database, migrate
 from penstock.v1 import planner_pb2_grpc
+from planner.deriving import Deriving
 from planner.parquet import Parquet
 from planner.planning import Planning
 from planner.reading import PlanReader
@@ -50,6 +51,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
             store=store, blobs=blobs, parquet=parquet, staging=staging, limits=section.uploads, clock=clock
         ),
         planning=Planning(store=store, parquet=parquet, staging=staging, draft_hours=section.draft_hours, clock=clock),
+        deriving=Deriving(store=store, parquet=parquet, staging=staging, clock=clock),
         reader=reader,
         store=store,
         clock=clock,

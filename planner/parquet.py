@@ -1,6 +1,8 @@
 """Snapshots and plans as Parquet files, written and read by DuckDB.
 
-A snapshot has the columns key, group, payload (JSON text) in the source's order; a plan has stage and seq before them.
+A snapshot has the columns key, group, payload (JSON text) in the source's order; a plan has stage and seq before them,
+and, when any of its items has limit keys, lane and size (bytes of the payload) after them. Rows of a plan stand in the
+order of stage and seq: what a window leaves out is skipped by row groups, or by those two narrow columns.
 DuckDB is loaded on first use (a planner that only waits stays small), has one thread and bounded memory, and may open
 files in the blob folder alone (it compares resolved paths, so those are what it is given). Cursors are made per call,
 so calls from several threads are safe.
@@ -11,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,10 +24,13 @@ from planner.domain.rows import MAX_PAYLOAD_BYTES
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["BLOCK_ROWS", "ItemTuple", "Parquet"]
+__all__ = ["BLOCK_ROWS", "ItemTuple", "LaneFilter", "LaterItem", "Parquet"]
 
-ItemTuple = tuple[int, str, str, bytes]
-"""seq, key, group, payload."""
+ItemTuple = tuple[int, str, str, bytes, str]
+"""seq, key, group, payload, lane."""
+
+LaterItem = tuple[int, int, str, str, str, str]
+"""stage, seq, key, group, payload, lane: an item of a later stage."""
 
 BLOCK_ROWS = 10_240
 """Rows of a row group, and of a block that is read at once: a multiple of DuckDB's vector of 2,048."""
@@ -36,6 +42,27 @@ _ROWS = (
     "columns={key: 'VARCHAR', \"group\": 'VARCHAR', payload: 'VARCHAR'}, "
     f"maximum_object_size={4 * MAX_PAYLOAD_BYTES})"
 )
+
+
+_LINES = "auto_detect = false, header = false, quote = '', escape = '', delim = '\x1f', strict_mode = false"
+"""Of read_csv: each line is one value as it stands."""
+
+_BLOCK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class LaneFilter:
+    """Items of these lanes alone, or of all but these."""
+
+    lanes: tuple[str, ...]
+    without: bool = False
+
+    def sql(self, values: dict[str, object]) -> str:
+        """The condition; its parameters are put into `values`."""
+        names = {f"lane{place}": lane for place, lane in enumerate(self.lanes)}
+        values.update(names)
+        listed = ", ".join(f"${name}" for name in names)
+        return f"lane {'NOT IN' if self.without else 'IN'} ({listed})"
 
 
 class Parquet:
@@ -53,26 +80,117 @@ class Parquet:
                 {"rows": str(rows.resolve())},
             )
 
-    def write_plan(self, snapshot: Path, place: Path, later: Sequence[tuple[int, int, str, str, str]]) -> None:
-        """Stage 0 is the snapshot in its order; `later` are the later stages' (stage, seq, key, group, payload)."""
-        values = "".join(
+    def payloads(self, snapshot: Path) -> Iterator[list[tuple[str, str]]]:
+        """(key, payload) of every row of a snapshot, in order, many at a time."""
+        with self._cursor() as cursor:
+            rows = cursor.execute(
+                "SELECT key, payload FROM read_parquet($snapshot)", {"snapshot": str(snapshot.resolve())}
+            )
+            while some := rows.fetchmany(BLOCK_ROWS):
+                yield some
+
+    def write_plan(self, snapshot: Path, place: Path, later: Sequence[LaterItem], *, lanes: Path | None = None) -> None:
+        """Stage 0 is the snapshot in its order; `later` are the later stages' items.
+
+        lanes: a file with a line `=LANE` for each row of the snapshot; None: no item has limit keys.
+        """
+        values = {"snapshot": str(snapshot.resolve())}
+        columns, first = "", "read_parquet($snapshot, file_row_number = true)"
+        if lanes is not None:
+            # Two readers of one thread go row by row together: nothing is held, whatever the sizes.
+            columns = ", substr(line, 2) AS lane, strlen(payload)::INTEGER AS size"
+            first += f" POSITIONAL JOIN read_csv($lanes, columns = {{line: 'VARCHAR'}}, {_LINES})"
+            values["lanes"] = str(lanes.resolve())
+        rest = "".join(
             f" UNION ALL SELECT {stage}, {seq}, {_text(key)}, {_text(group)}, {_text(payload)}"
-            for stage, seq, key, group, payload in later
+            + (f", {_text(lane)}, {len(payload.encode())}" if lanes is not None else "")
+            for stage, seq, key, group, payload, lane in later
         )
         with self._cursor() as cursor:
             cursor.execute(
-                'COPY (SELECT 0::INTEGER AS stage, file_row_number AS seq, key, "group", payload '
-                f"FROM read_parquet($snapshot, file_row_number = true){values}) TO {_text(place.resolve())} ({_WRITE})",
-                {"snapshot": str(snapshot.resolve())},
+                f'COPY (SELECT 0::INTEGER AS stage, file_row_number AS seq, key, "group", payload{columns} '
+                f"FROM {first}{rest}) TO {_text(place.resolve())} ({_WRITE})",
+                values,
             )
 
-    def read_items(self, plan: Path, *, stage: int, first: int, end: int) -> list[ItemTuple]:
-        """Items of a stage with first <= seq < end, in order."""
+    def derive_plan(self, plan: Path, place: Path, *, stage: int, seqs: Path, laned: bool) -> None:
+        """A plan of some items of a plan's stage, and of the stages after it. `seqs`: a line each, rising."""
+        lane = ", lane, size" if laned else ""
+        with self._cursor() as cursor:
+            cursor.execute(
+                f'COPY (SELECT 0::INTEGER AS stage, chosen.place AS seq, key, "group", payload{lane} '
+                "FROM (SELECT row_number() OVER () - 1 AS place, seq "
+                f"FROM read_csv($seqs, columns = {{seq: 'BIGINT'}}, {_LINES})) AS chosen "
+                "JOIN read_parquet($plan) AS items ON items.seq = chosen.seq AND items.stage = $stage "
+                f'UNION ALL SELECT stage - $stage, seq, key, "group", payload{lane} '
+                "FROM read_parquet($plan) WHERE stage > $stage ORDER BY 1, 2) "
+                f"TO {_text(place.resolve())} ({_WRITE})",
+                {"plan": str(plan.resolve()), "seqs": str(seqs.resolve()), "stage": stage},
+            )
+
+    def blocks(self, plan: Path, *, stage: int) -> list[int]:
+        """The first seq of each block of a stage: at most BLOCK_ROWS rows and about _BLOCK_BYTES of payload."""
+        with self._cursor() as cursor:
+            rows = cursor.execute(
+                "SELECT min(seq) FROM (SELECT seq, (sum(strlen(payload)) OVER (ORDER BY seq) - strlen(payload)) "
+                f"// {_BLOCK_BYTES} AS part FROM read_parquet($plan) WHERE stage = $stage) "
+                f"GROUP BY seq // {BLOCK_ROWS}, part ORDER BY 1",
+                {"plan": str(plan.resolve()), "stage": stage},
+            ).fetchall()
+        return [row[0] for row in rows]
+
+    def write_lanes(self, plan: Path, place: Path) -> dict[int, int]:
+        """The lane table of a plan with lanes: stage, lane, count, first_seq. Answers how many each stage has."""
+        with self._cursor() as cursor:
+            cursor.execute(
+                "COPY (SELECT stage, lane, count(*) AS count, min(seq) AS first_seq FROM read_parquet($plan) "
+                f"GROUP BY ALL ORDER BY stage, first_seq) TO {_text(place.resolve())} ({_WRITE})",
+                {"plan": str(plan.resolve())},
+            )
+            rows = cursor.execute(
+                "SELECT stage, count(*) FROM read_parquet($lanes) GROUP BY stage", {"lanes": str(place.resolve())}
+            ).fetchall()
+        return dict(rows)
+
+    def read_lanes(self, lanes: Path, *, stage: int, after: int, limit: int) -> list[tuple[str, int, int]]:
+        """(lane, count, first seq) of a stage's lanes with a first seq > `after`, in its order."""
         with self._cursor() as cursor:
             return cursor.execute(
-                'SELECT seq, key, "group", encode(payload) FROM read_parquet($plan) '
+                "SELECT lane, count, first_seq FROM read_parquet($lanes) "
+                f"WHERE stage = $stage AND first_seq > $after ORDER BY first_seq LIMIT {limit}",
+                {"lanes": str(lanes.resolve()), "stage": stage, "after": after},
+            ).fetchall()
+
+    def read_items(self, plan: Path, *, stage: int, first: int, end: int, laned: bool = False) -> list[ItemTuple]:
+        """Items of a stage with first <= seq < end, in order."""
+        lane = "lane" if laned else "''"
+        with self._cursor() as cursor:
+            return cursor.execute(
+                f'SELECT seq, key, "group", encode(payload), {lane} FROM read_parquet($plan) '
                 "WHERE stage = $stage AND seq >= $first AND seq < $end ORDER BY seq",
                 {"plan": str(plan.resolve()), "stage": stage, "first": first, "end": end},
+            ).fetchall()
+
+    def find_items(
+        self, plan: Path, *, stage: int, first: int, end: int, lanes: LaneFilter, limit: int
+    ) -> list[tuple[int, int]]:
+        """(seq, size) of the first of a stage's items with first <= seq < end that the filter takes, in order."""
+        values: dict[str, object] = {"plan": str(plan.resolve()), "stage": stage, "first": first, "end": end}
+        with self._cursor() as cursor:
+            return cursor.execute(
+                "SELECT seq, size FROM read_parquet($plan) WHERE stage = $stage AND seq >= $first AND seq < $end "
+                f"AND {lanes.sql(values)} ORDER BY seq LIMIT {limit}",
+                values,
+            ).fetchall()
+
+    def read_filtered(self, plan: Path, *, stage: int, first: int, end: int, lanes: LaneFilter) -> list[ItemTuple]:
+        """Items of a stage with first <= seq < end that the filter takes, in order."""
+        values: dict[str, object] = {"plan": str(plan.resolve()), "stage": stage, "first": first, "end": end}
+        with self._cursor() as cursor:
+            return cursor.execute(
+                'SELECT seq, key, "group", encode(payload), lane FROM read_parquet($plan) '
+                f"WHERE stage = $stage AND seq >= $first AND seq < $end AND {lanes.sql(values)} ORDER BY seq",
+                values,
             ).fetchall()
 
     def has_duplicates(self, snapshot: Path) -> bool:

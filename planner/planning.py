@@ -1,13 +1,14 @@
 """CreatePlan after the wire: stages checked and filled in, items written to their file, the row kept.
 
-A plan is a row and one Parquet file of all its items. Both are made once: the same request again finds the row by its
-id.
+A plan is a row and one Parquet file of all its items; where items have limit keys, a second one of its lanes. All is
+made once: the same request again finds the row by its id.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -26,10 +27,11 @@ from planner.domain.stages import (
     range_problems,
     with_defaults,
 )
-from planner.parquet import Parquet
+from planner.lanes import Lanes, names_limits
+from planner.parquet import LaterItem, Parquet
 from planner.rules import filled_in, gate_problems
 from planner.sources import DOCUMENTS, keep_file
-from planner.staging import Staging
+from planner.staging import Staging, Upload
 from planner.store import PlanRow, SourceRow, StageRow, Store
 
 __all__ = ["PlanRequest", "Planning", "load"]
@@ -57,26 +59,33 @@ class Planning:
         """Raises InvalidInput with everything that is wrong, NotFound for the source, Unavailable."""
         source = self._store.source(request.source_id)
         granularity = _granularity(source, request)
-        stages = _settled(_requested(source, request, granularity))
+        chosen = _settled(_requested(source, request, granularity))
         now_ms = self._clock.now_ms()
-        identity = plan_id(source.source_id, granularity, stages)
+        identity = plan_id(source.source_id, granularity, [stage.settings for stage in chosen])
         row = self._store.find_plan(identity, now_ms=now_ms)
         if row is None:
-            row = self._written(identity, source, granularity, stages)
+            row = self._written(identity, source, granularity, chosen)
         wanted = replace(row, name=request.name, expire_ms=now_ms + self._draft_ms if request.draft else None)
         kept = self._store.keep_plan(wanted, request_id=request.request_id, now_ms=now_ms)
         # The name is no part of the plan: who asked by one is answered by it.
         return replace(kept, name=request.name or kept.name)
 
-    def _written(self, identity: str, source: SourceRow, granularity: str, stages: Sequence[StageSettings]) -> PlanRow:
-        later: list[tuple[int, int, str, str, str]] = []
-        rows = [StageRow(stages[0], source.item_count, source.blocks)]
+    def _written(self, identity: str, source: SourceRow, granularity: str, stages: Sequence[_Stage]) -> PlanRow:
+        later: list[LaterItem] = []
+        rows = [StageRow(stages[0].settings, source.item_count, source.blocks)]
         for number, stage in enumerate(stages[1:], 1):
-            later.append((number, 0, COLLECTION_KEY, "", orjson.dumps({"documents_stage": number - 1}).decode()))
-            rows.append(StageRow(stage, 1, (0,)))
+            payload = {"documents_stage": number - 1}
+            lane = stage.lanes.of(COLLECTION_KEY, payload) if stage.lanes else ""
+            later.append((number, 0, COLLECTION_KEY, "", orjson.dumps(payload).decode(), lane))
+            rows.append(StageRow(stage.settings, 1, (0,)))
         with self._staging.upload() as upload:
-            place = upload.path("plan")
-            self._parquet.write_plan(upload.blobs.path(source.snapshot_sha256), place, later)
+            place, snapshot = upload.path("plan"), upload.blobs.path(source.snapshot_sha256)
+            lanes = self._lanes(upload, snapshot, stages[0], source.item_count, any(item[5] for item in later))
+            self._parquet.write_plan(snapshot, place, later, lanes=lanes)
+            table = ""
+            if lanes is not None:
+                self._parquet.write_lanes(place, upload.path("table"))
+                table = keep_file(upload, "table").sha256
             items = keep_file(upload, "plan")
         return PlanRow(
             plan_id=identity,
@@ -89,7 +98,26 @@ class Planning:
             items_bytes=items.size_bytes,
             create_ms=self._clock.now_ms(),
             expire_ms=None,
+            lanes_sha256=table,
         )
+
+    def _lanes(self, upload: Upload, snapshot: Path, stage: _Stage, count: int, others: bool) -> Path | None:
+        """The file of the first stage's lanes; None when no item of the plan has limit keys."""
+        place = upload.path("lanes")
+        if stage.lanes is not None and stage.lanes.write(self._parquet, snapshot, place):
+            return place
+        if not others:
+            return None
+        place.write_bytes(b"=\n" * count)
+        return place
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A stage as it is kept, and who names the limits of its items: None when nobody does."""
+
+    settings: StageSettings
+    lanes: Lanes | None
 
 
 def load(name: str) -> type[Processor[Any]]:
@@ -149,7 +177,7 @@ def _requested(source: SourceRow, request: PlanRequest, granularity: str) -> Seq
     ]
 
 
-def _settled(requested: Sequence[StageRequest]) -> list[StageSettings]:
+def _settled(requested: Sequence[StageRequest]) -> list[_Stage]:
     problems: list[str] = []
     codes: list[str] = []
     settled = []
@@ -171,17 +199,16 @@ def _settled(requested: Sequence[StageRequest]) -> list[StageSettings]:
             codes.append("bad_rules")
         if processor is None or parameters is None:
             continue
-        settled.append(
-            with_defaults(
-                stage,
-                version=processor.version,
-                parameters=parameters.model_dump(mode="json"),
-                rules=filled.rules,
-                paid=processor.is_paid(parameters) or filled.paid,
-                repeatable=processor.is_repeatable(parameters) and filled.repeatable,
-            )
+        settings = with_defaults(
+            stage,
+            version=processor.version,
+            parameters=parameters.model_dump(mode="json"),
+            rules=filled.rules,
+            paid=processor.is_paid(parameters) or filled.paid,
+            repeatable=processor.is_repeatable(parameters) and filled.repeatable,
         )
-    if twice := gate_problems([stage.rules for stage in settled]):
+        settled.append(_Stage(settings, Lanes(processor, parameters) if names_limits(processor) else None))
+    if twice := gate_problems([stage.settings.rules for stage in settled]):
         problems += twice
         codes.append("bad_rules")
     if problems:

@@ -1,7 +1,8 @@
 """ReadPlanItems: windows of a plan, from blocks that are kept decoded in bounded memory.
 
 A block is cut when the source is made (planner.spool). Blocks and plans never change, so they are cached without
-further thought; the least recently read go first. Two readers of the same block share one load.
+further thought; the least recently read go first. Two readers of the same block share one load. A reader of some lanes
+has a block of its own, read ahead of it: what it leaves out is never decoded.
 """
 
 from __future__ import annotations
@@ -9,14 +10,14 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput, NotFound
 from penstock.v1 import common_pb2
-from planner.parquet import Parquet
+from planner.parquet import ItemTuple, LaneFilter, Parquet
 from planner.store import PlanRow, StageRow, Store
 
 __all__ = ["MAX_LIMIT", "PlanReader", "Window"]
@@ -29,23 +30,37 @@ ANSWER_BYTES = 16 << 20
 _CACHE_BYTES = 48 << 20
 _ITEM_BYTES = 400  # what an item takes in memory beside its payload
 _CACHED_PLANS = 256
+MAX_LANES = 10_000
+"""Lanes that one window may take or leave out."""
+
+_AHEAD_ITEMS = 8_192
+_AHEAD_BYTES = 8 << 20
+_FIRST_SPAN = 1 << 17  # seqs that are searched first for items of some lanes; doubles
 _PLAN_SECONDS = 60.0  # a draft may end: its row is read again after this
 
 
 @dataclass(frozen=True)
 class Window:
+    """last: all up to this seq was looked at, lanes left out included; -1: nothing was."""
+
     items: Sequence[common_pb2.Item]
     end: bool
+    last: int = -1
 
 
 @dataclass(frozen=True)
 class _Block:
+    """Items in order. Of some lanes: all of theirs with `after` < seq <= `last`, whose seqs are `seqs`."""
+
     items: list[common_pb2.Item]
     weight: int
+    after: int = -1
+    last: int = -1
+    seqs: Sequence[int] = ()
 
 
-_BlockKey = tuple[str, int, int]
-"""Hash of the items file, stage, number of the block."""
+_BlockKey = tuple[str, int, int | LaneFilter]
+"""Hash of the items file, stage, number of the block or the lanes that it has."""
 
 
 class PlanReader:
@@ -56,18 +71,34 @@ class PlanReader:
         self._clock = clock
         self._plans: OrderedDict[str, tuple[float, PlanRow]] = OrderedDict()
         self._blocks: OrderedDict[_BlockKey, _Block] = OrderedDict()
-        self._loading: dict[_BlockKey, asyncio.Task[_Block]] = {}
+        self._loading: dict[tuple[_BlockKey, int], asyncio.Task[_Block]] = {}
         self._weight = 0
 
-    async def window(self, plan_id: str, *, stage: int, after_seq: int, limit: int) -> Window:
-        """Up to `limit` items after `after_seq`, fewer where their payloads are large."""
+    async def window(
+        self,
+        plan_id: str,
+        *,
+        stage: int,
+        after_seq: int,
+        limit: int,
+        only: Sequence[str] = (),
+        without: Sequence[str] = (),
+    ) -> Window:
+        """Up to `limit` items after `after_seq`, fewer where their payloads are large: of all lanes, or of some."""
         if limit < 0 or limit > MAX_LIMIT:
             raise InvalidInput(f"limit is {limit}, it may be 1-{MAX_LIMIT:,} (0: {DEFAULT_LIMIT:,})", code="bad_limit")
         if after_seq < -1:
             raise InvalidInput(f"after_seq is {after_seq}, it may be -1 (the start) or more", code="bad_seq")
+        lanes = _lane_filter(only, without)
         plan, row = await self._stage(plan_id, stage)
+        limit = limit or DEFAULT_LIMIT
+        if lanes is not None and plan.laned:
+            return await self._filtered(plan, row, stage, after_seq, limit, lanes)
+        if lanes is not None and ("" in lanes.lanes) == lanes.without:
+            # No item has keys, and those without keys are not asked for.
+            return Window((), end=True, last=row.item_count - 1)
         first, size, items = after_seq + 1, 0, list[common_pb2.Item]()
-        end = min(first + (limit or DEFAULT_LIMIT), row.item_count)
+        end = min(first + limit, row.item_count)
         while first < end:
             number = bisect_right(row.blocks, first) - 1
             start = row.blocks[number]
@@ -82,7 +113,25 @@ class PlanReader:
                 size += sum(len(item.payload) for item in part)
                 items += part
             first += len(part)
-        return Window(items, end=after_seq + 1 + len(items) >= row.item_count)
+        last = after_seq + len(items)
+        return Window(items, end=last + 1 >= row.item_count, last=min(last, row.item_count - 1))
+
+    async def _filtered(
+        self, plan: PlanRow, row: StageRow, stage: int, after: int, limit: int, lanes: LaneFilter
+    ) -> Window:
+        items, size = list[common_pb2.Item](), 0
+        while after < row.item_count - 1 and len(items) < limit and size <= ANSWER_BYTES:
+            block = await self._ahead(plan, row, stage, after, limit, lanes)
+            first = bisect_right(block.seqs, after)
+            whole = block.items[first : first + limit - len(items)]
+            part, size = _bounded(whole, size)
+            items += part
+            if len(part) < len(whole) or first + len(part) < len(block.items):
+                after = part[-1].seq if part else after
+                break
+            after = block.last
+        last = min(after, row.item_count - 1)
+        return Window(items, end=last == row.item_count - 1, last=last)
 
     async def exactly(self, plan_id: str, *, stage: int, seqs: Sequence[int]) -> Window:
         """These items, in this order; the first of them, at least one, where their payloads are large.
@@ -108,6 +157,14 @@ class PlanReader:
                 break
             items.append(item)
         return Window(items, end=bool(items) and items[-1].seq == row.item_count - 1)
+
+    async def lanes(self, plan_id: str, *, stage: int, after: int, limit: int) -> Sequence[tuple[str, int, int]]:
+        """(lane, count, first seq) of a stage's lanes in the order of their first seqs, from after a seq on."""
+        plan, row = await self._stage(plan_id, stage)
+        if not plan.laned:
+            return [("", row.item_count, 0)] if row.item_count and after < 0 else []
+        file = self._blobs.path(plan.lanes_sha256)
+        return await asyncio.to_thread(self._parquet.read_lanes, file, stage=stage, after=after, limit=limit)
 
     def forget(self) -> None:
         """Plans are read anew (drafts were swept)."""
@@ -138,19 +195,35 @@ class PlanReader:
         if block is not None:
             self._blocks.move_to_end(key)
             return block
-        task = self._loading.get(key)
+        first = row.blocks[number]
+        end = row.blocks[number + 1] if number + 1 < len(row.blocks) else row.item_count
+        return await self._shared(key, first, lambda: self._decoded(plan, stage, first, end))
+
+    async def _ahead(
+        self, plan: PlanRow, row: StageRow, stage: int, after: int, limit: int, lanes: LaneFilter
+    ) -> _Block:
+        """The lanes' block in which what comes after a seq begins."""
+        key = (plan.items_sha256, stage, lanes)
+        block = self._blocks.get(key)
+        if block is not None and block.after <= after < block.last:
+            self._blocks.move_to_end(key)
+            return block
+        count = min(max(4 * limit, DEFAULT_LIMIT), _AHEAD_ITEMS)
+        return await self._shared(key, after, lambda: self._found(plan, row, stage, after, count, lanes))
+
+    async def _shared(self, key: _BlockKey, first: int, load: Callable[[], _Block]) -> _Block:
+        task = self._loading.get((key, first))
         if task is None:
-            task = asyncio.create_task(self._load(key, row))
-            self._loading[key] = task
-            task.add_done_callback(lambda _: self._loading.pop(key, None))
+            task = asyncio.create_task(self._load(key, load))
+            self._loading[key, first] = task
+            task.add_done_callback(lambda _: self._loading.pop((key, first), None))
         # One caller that gives up must not take the load from the others.
         return await asyncio.shield(task)
 
-    async def _load(self, key: _BlockKey, row: StageRow) -> _Block:
-        sha256, stage, number = key
-        first = row.blocks[number]
-        end = row.blocks[number + 1] if number + 1 < len(row.blocks) else row.item_count
-        block = await asyncio.to_thread(self._decoded, sha256, stage, first, end)
+    async def _load(self, key: _BlockKey, load: Callable[[], _Block]) -> _Block:
+        block = await asyncio.to_thread(load)
+        if (old := self._blocks.pop(key, None)) is not None:
+            self._weight -= old.weight
         self._blocks[key] = block
         self._weight += block.weight
         while self._weight > _CACHE_BYTES and len(self._blocks) > 1:
@@ -158,13 +231,64 @@ class PlanReader:
             self._weight -= gone.weight
         return block
 
-    def _decoded(self, sha256: str, stage: int, first: int, end: int) -> _Block:
-        make = common_pb2.Item
-        rows = self._parquet.read_items(self._blobs.path(sha256), stage=stage, first=first, end=end)
-        items = [make(seq=seq, key=key, group=group, payload=payload) for seq, key, group, payload in rows]
+    def _decoded(self, plan: PlanRow, stage: int, first: int, end: int) -> _Block:
+        file = self._blobs.path(plan.items_sha256)
+        items = _items(self._parquet.read_items(file, stage=stage, first=first, end=end, laned=plan.laned))
         if len(items) != end - first:
-            raise NotFound(f"the plan's file {sha256} has lost items of stage {stage}", code="plan_damaged")
-        return _Block(items, sum(len(item.payload) for item in items) + _ITEM_BYTES * len(items))
+            raise NotFound(f"the plan's file {plan.items_sha256} has lost items of stage {stage}", code="plan_damaged")
+        return _Block(items, _weight(items))
+
+    def _found(self, plan: PlanRow, row: StageRow, stage: int, after: int, count: int, lanes: LaneFilter) -> _Block:
+        """Up to `count` items of the lanes after a seq. First their seqs and sizes, which costs little however many
+        others stand between them, then they themselves.
+        """
+        file = self._blobs.path(plan.items_sha256)
+        found: list[int] = []
+        first, span, size = after + 1, _FIRST_SPAN, 0
+        last = row.item_count - 1
+        while first < row.item_count:
+            end = min(first + span, row.item_count)
+            for seq, item_bytes in self._parquet.find_items(
+                file, stage=stage, first=first, end=end, lanes=lanes, limit=count - len(found)
+            ):
+                size += item_bytes
+                if found and size > _AHEAD_BYTES:
+                    break
+                found.append(seq)
+            if len(found) == count or size > _AHEAD_BYTES:
+                last = found[-1]
+                break
+            first, span = end, span * 2
+        items = []
+        if found:
+            items = _items(
+                self._parquet.read_filtered(file, stage=stage, first=found[0], end=found[-1] + 1, lanes=lanes)
+            )
+        if len(items) != len(found):
+            raise NotFound(f"the plan's file {plan.items_sha256} has lost items of stage {stage}", code="plan_damaged")
+        return _Block(items, _weight(items), after, last, found)
+
+
+def _lane_filter(only: Sequence[str], without: Sequence[str]) -> LaneFilter | None:
+    """Raises InvalidInput."""
+    if only and without:
+        raise InvalidInput("a window takes only_lanes or without_lanes, not both", code="bad_lanes")
+    if len(only) + len(without) > MAX_LANES:
+        raise InvalidInput(
+            f"{len(only) + len(without):,} lanes are named, at most {MAX_LANES:,} are taken", code="bad_lanes"
+        )
+    if only:
+        return LaneFilter(tuple(sorted(set(only))))
+    return LaneFilter(tuple(sorted(set(without))), without=True) if without else None
+
+
+def _items(rows: Sequence[ItemTuple]) -> list[common_pb2.Item]:
+    make = common_pb2.Item
+    return [make(seq=seq, key=key, group=group, payload=data, lane=lane) for seq, key, group, data, lane in rows]
+
+
+def _weight(items: Sequence[common_pb2.Item]) -> int:
+    return sum(len(item.payload) for item in items) + _ITEM_BYTES * len(items)
 
 
 def _bounded(items: Sequence[common_pb2.Item], size: int) -> tuple[list[common_pb2.Item], int]:

@@ -14,8 +14,10 @@ from penstock.processor import processor_names
 from penstock.runtime.clock import Clock, to_timestamp
 from penstock.runtime.errors import InvalidInput, Overloaded, PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
+from penstock.runtime.paging import page_position
 from penstock.runtime.plain_text import plain_text
 from penstock.v1 import common_pb2, planner_pb2, planner_pb2_grpc
+from planner.deriving import Deriving
 from planner.domain.rows import TOO_DEEP, too_deep
 from planner.domain.stages import StageRequest
 from planner.planning import Planning, PlanRequest, load
@@ -27,6 +29,8 @@ from planner.store import PlanRow, SourceRow, StageRow, Store
 __all__ = ["PlannerService"]
 
 MAX_CHUNK_BYTES = 1 << 20
+MAX_SEQS = 100_000
+LANES_PAGE, MAX_LANES_PAGE = 1_000, 10_000
 IDLE_SECONDS = 120.0
 """An upload that sends nothing for so long is given up."""
 
@@ -44,8 +48,18 @@ log = get_logger("planner")
 
 
 class PlannerService(planner_pb2_grpc.PlannerServiceServicer):
-    def __init__(self, *, sources: Sources, planning: Planning, reader: PlanReader, store: Store, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        sources: Sources,
+        planning: Planning,
+        deriving: Deriving,
+        reader: PlanReader,
+        store: Store,
+        clock: Clock,
+    ) -> None:
         self._sources = sources
+        self._deriving = deriving
         self._planning = planning
         self._reader = reader
         self._store = store
@@ -118,9 +132,52 @@ class PlannerService(planner_pb2_grpc.PlannerServiceServicer):
             window = await self._reader.exactly(plan_id, stage=request.stage, seqs=request.seqs)
         else:
             window = await self._reader.window(
-                plan_id, stage=request.stage, after_seq=request.after_seq, limit=request.limit
+                plan_id,
+                stage=request.stage,
+                after_seq=request.after_seq,
+                limit=request.limit,
+                only=request.only_lanes,
+                without=request.without_lanes,
             )
-        return planner_pb2.ReadPlanItemsResponse(items=window.items, end=window.end)
+        return planner_pb2.ReadPlanItemsResponse(items=window.items, end=window.end, last_seq=window.last)
+
+    async def ListPlanLanes(
+        self, request: planner_pb2.ListPlanLanesRequest, context: Context
+    ) -> planner_pb2.ListPlanLanesResponse:
+        plan_id = plain_text(request.plan_id, "plan_id")
+        limit = request.page_size or LANES_PAGE
+        if not 1 <= limit <= MAX_LANES_PAGE:
+            raise InvalidInput(
+                f"page_size is {limit}, it may be 1-{MAX_LANES_PAGE:,} (0: {LANES_PAGE:,})", code="bad_page_size"
+            )
+        # A token is the first seq of the next page's first lane; no two lanes have the same.
+        position = page_position(request.page_token) or 0
+        found = await self._reader.lanes(plan_id, stage=request.stage, after=position - 1, limit=limit + 1)
+        lanes = [planner_pb2.PlanLane(lane=lane, count=count, first_seq=first) for lane, count, first in found[:limit]]
+        token = str(found[limit][2]) if len(found) > limit else ""
+        return planner_pb2.ListPlanLanesResponse(lanes=lanes, next_page_token=token)
+
+    async def DerivePlan(
+        self, request_iterator: AsyncIterator[planner_pb2.DerivePlanRequest], context: Context
+    ) -> planner_pb2.Plan:
+        parts = aiter(request_iterator)
+        first = await _next(parts)
+        if first is None or first.WhichOneof("part") != "header":
+            raise InvalidInput("a derived plan begins with a header message", code="bad_stream")
+        plan_id = plain_text(first.header.plan_id, "plan_id")
+        name, request_id = plain_text(first.header.name, "name"), plain_text(first.header.request_id, "request_id")
+        async with self._turn():
+            with self._deriving.staging.upload() as folder:
+                derivation = await _in_thread(lambda: self._deriving.begin(folder, plan_id, first.header.stage))
+                while (part := await _next(parts)) is not None:
+                    if part.WhichOneof("part") != "seqs" or len(part.seqs.seqs) > MAX_SEQS:
+                        raise InvalidInput(
+                            f"after the header come seqs, at most {MAX_SEQS:,} a message", code="bad_stream"
+                        )
+                    await _in_thread(lambda seqs=part.seqs.seqs: derivation.feed(seqs))  # type: ignore[misc]
+                row = await _in_thread(lambda: derivation.finish(name=name, request_id=request_id))
+        log.info("a plan was derived", plan=row.plan_id, of=plan_id, items=row.stages[0].item_count)
+        return _plan(row)
 
     async def ListProcessors(
         self, request: planner_pb2.ListProcessorsRequest, context: Context
@@ -128,12 +185,17 @@ class PlannerService(planner_pb2_grpc.PlannerServiceServicer):
         return planner_pb2.ListProcessorsResponse(processors=await asyncio.to_thread(_processors))
 
 
-async def _header(parts: AsyncIterator[planner_pb2.CreateSourceRequest]) -> planner_pb2.CreateSourceRequest.Header:
+async def _next(parts: AsyncIterator[T]) -> T | None:
+    """The next message; None at the end. Raises Unavailable when none comes."""
     try:
         async with asyncio.timeout(IDLE_SECONDS):
-            part = await anext(aiter(parts), None)
+            return await anext(parts, None)
     except TimeoutError:
         raise _idle() from None
+
+
+async def _header(parts: AsyncIterator[planner_pb2.CreateSourceRequest]) -> planner_pb2.CreateSourceRequest.Header:
+    part = await _next(aiter(parts))
     if part is None or part.WhichOneof("part") != "header":
         raise InvalidInput("an upload begins with a header message", code="bad_stream")
     return part.header

@@ -51,6 +51,7 @@ plans = sa.Table(
     sa.Column("items_bytes", sa.BigInteger, nullable=False),
     sa.Column("create_ms", sa.BigInteger, nullable=False),
     sa.Column("expire_ms", sa.BigInteger, nullable=True),  # a draft's end; NULL: kept
+    sa.Column("lanes_sha256", sa.Text, nullable=False, server_default=""),  # table of lanes; empty: no item has keys
     sa.Index("plans_expire", "expire_ms"),
 )
 
@@ -99,6 +100,12 @@ class PlanRow:
     items_bytes: int
     create_ms: int
     expire_ms: int | None
+    lanes_sha256: str = ""
+
+    @property
+    def laned(self) -> bool:
+        """Whether any of its items has limit keys."""
+        return bool(self.lanes_sha256)
 
     @property
     def draft(self) -> bool:
@@ -145,11 +152,11 @@ class Store:
         with self._database.read() as connection:
             return _found(connection.execute(_select_plan(plan_id, now_ms)).mappings().first(), plan_id)
 
-    def keep_plan(self, row: PlanRow, *, request_id: str, now_ms: int) -> PlanRow:
+    def keep_plan(self, row: PlanRow, *, request_id: str, now_ms: int, method: str = "CreatePlan") -> PlanRow:
         """Keeps the plan, or the draft. A draft of it becomes kept, or lasts anew; a kept one stays so."""
         values = {**row.__dict__, "stages": orjson.dumps([_stage_values(s) for s in row.stages]).decode()}
         with self._database.write() as connection:
-            self._remember(connection, "CreatePlan", request_id, row.plan_id, now_ms)
+            self._remember(connection, method, request_id, row.plan_id, now_ms)
             insert = self._insert(plans).values(values)
             connection.execute(
                 insert.on_conflict_do_update(

@@ -26,9 +26,9 @@ COUNT = 3 * BLOCK_ROWS + 7
 class CountingParquet(Parquet):
     loads = 0
 
-    def read_items(self, plan: Path, *, stage: int, first: int, end: int) -> list[ItemTuple]:
+    def read_items(self, plan: Path, *, stage: int, first: int, end: int, laned: bool = False) -> list[ItemTuple]:
         self.loads += 1
-        return super().read_items(plan, stage=stage, first=first, end=end)
+        return super().read_items(plan, stage=stage, first=first, end=end, laned=laned)
 
 
 @pytest.fixture
