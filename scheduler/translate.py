@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
@@ -27,6 +28,9 @@ __all__ = [
     "run_message",
     "run_states",
 ]
+
+AnyRow = sa.Row[*tuple[Any, ...]] | SimpleNamespace
+"""A row of SQL, or of an archive."""
 
 RUN_STATES = {state: pb.RunState.Value(f"RUN_STATE_{state.upper()}") for state in RunState}
 STAGE_STATES = {state: pb.StageState.Value(f"STAGE_STATE_{state.upper()}") for state in StageState}
@@ -116,9 +120,7 @@ def run_message(run: RunRow, stages: list[StageRow], phases: Phases, *, exclusiv
     return message
 
 
-def item_message(
-    stage: int, row: sa.Row[*tuple[Any, ...]], *, within: str = StageState.RUNNING, payload: bytes = b""
-) -> pb.RunItem:
+def item_message(stage: int, row: AnyRow, *, within: str = StageState.RUNNING, payload: bytes = b"") -> pb.RunItem:
     """`within`: the state of its stage, which speaks for rows that wait."""
     blob = common_pb2.BlobRef(sha256=row.result_blob, size_bytes=row.result_size) if row.result_blob else None
     return pb.RunItem(
@@ -149,7 +151,7 @@ def item_message(
     )
 
 
-def event_message(row: sa.Row[*tuple[Any, ...]]) -> pb.Event:
+def event_message(row: AnyRow) -> pb.Event:
     return pb.Event(
         number=row.number,
         time=to_timestamp(row.time_ms),
@@ -163,7 +165,7 @@ def event_message(row: sa.Row[*tuple[Any, ...]]) -> pb.Event:
     )
 
 
-def ledger_messages(row: sa.Row[*tuple[Any, ...]]) -> list[pb.LedgerEntry]:
+def ledger_messages(row: AnyRow) -> list[pb.LedgerEntry]:
     """The entries of a batch; they share its number."""
     return [
         pb.LedgerEntry(

@@ -15,6 +15,7 @@ __all__ = [
     "REDIS_REBUILDS",
     "REPORTS_REFUSED",
     "RPC_SECONDS",
+    "RUNS_ARCHIVED",
     "SWEEP_ITEMS",
     "THROTTLES",
     "VALVES",
@@ -37,6 +38,7 @@ ITEMS_SETTLED = Counter("penstock_items_settled_total", "Outcomes recorded.", ["
 REPORTS_REFUSED = Counter("penstock_reports_refused_total", "Reports refused.", ["reason"])
 SWEEP_ITEMS = Counter("penstock_sweep_items_total", "What the named sweep found.", ["sweep"])
 REDIS_REBUILDS = Counter("penstock_redis_rebuilds_total", "Times that leases were rebuilt after Redis was lost.")
+RUNS_ARCHIVED = Counter("penstock_runs_archived_total", "Runs whose rows went into an archive.")
 WATCHERS = Gauge("penstock_watchers", "Streams that watch a run.")
 THROTTLES = Counter("penstock_throttles_total", "Outcomes that met a limit of the outside.", ["kind"])
 VALVE_MOVES = Counter("penstock_valve_moves_total", "Changes of a valve's state, by kind of key.", ["kind", "state"])
@@ -55,5 +57,5 @@ def expose(port: int) -> None:
 
 def leave_out_schedulers() -> None:
     """For a process that is no scheduler: what has no label would be shown there, as 0 for ever."""
-    for metric in (COMMIT_SECONDS, COMMIT_CALLS, REDIS_REBUILDS, WATCHERS):
+    for metric in (COMMIT_SECONDS, COMMIT_CALLS, REDIS_REBUILDS, WATCHERS, RUNS_ARCHIVED):
         REGISTRY.unregister(metric)

@@ -93,6 +93,12 @@ class SchedulerSection(ServerSection):
     retry_first_seconds: Seconds = Field(1.0, description="Back-off after the first failed try; doubles, with jitter.")
     retry_max_seconds: Seconds = Field(300.0, description="Longest back-off.")
     sweep_seconds: Seconds = Field(1.0, description="Time between sweeps.")
+    archive_hours: float = Field(
+        168.0, ge=0, le=876_000, description="An ended run's rows move into its archive after so long."
+    )
+    event_hours: float = Field(
+        2160.0, ge=0, le=876_000, description="Events of an archived run are listed from SQL for so long."
+    )
     commit_queue: int = Field(1_000, ge=10, description="Calls waiting for a shared transaction; more are refused.")
     backend: Literal["none", "process"] = Field("none", description="Who starts workers: nobody, or local processes.")
     workers: int = Field(2, ge=1, le=256, description="Most workers that the process backend starts.")

@@ -1,0 +1,224 @@
+"""Runs that ended long ago leave SQL: written as Parquet, marked, and purged in small bites.
+
+    due ──written, part by part──▶ kept (its index is a blob) ──marked under the run's lock──▶ purged, bite by bite
+
+Each step can be done again: a scheduler that dies leaves files that nobody names, or rows that the next one purges.
+Two schedulers that archive the same run write the same bytes, and one of them sets the mark. Nothing here is in a
+hurry: reads are chunks in a thread, every write is a short call of the shared writer, and one run goes at a time.
+
+Events stay for their own time after that; then the archive alone has them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstock.runtime import metrics
+from penstock.runtime.errors import Overloaded, Unavailable
+from penstock.runtime.logs import get_logger
+from penstock.runtime.sql import Database
+from scheduler.archive_file import ArchiveFiles, Index, Part
+from scheduler.commit import GroupCommit
+from scheduler.store import archive as store
+from scheduler.store.effects import Effects
+from scheduler.store.reads import load_run
+
+__all__ = ["Archiving"]
+
+PART_ROWS = 100_000
+PART_BYTES = 128 << 20
+CHUNK = 2_000
+PURGE_ROWS = 1_000
+"""In one transaction: others wait for it."""
+PURGES = 50
+"""Bites between two looks for what else is due."""
+HOUR_MS = 3_600_000
+
+log = get_logger("archiving")
+
+Chunk = list[dict[str, Any]]
+
+
+class Archiving:
+    """`leads` says whether this scheduler sweeps; two that both do are harmless."""
+
+    def __init__(
+        self,
+        database: Database,
+        commits: GroupCommit,
+        files: ArchiveFiles,
+        *,
+        now_ms: Callable[[], int],
+        archive_hours: float,
+        event_hours: float,
+        seconds: float,
+        leads: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._database = database
+        self._commits = commits
+        self._files = files
+        self._now_ms = now_ms
+        self._archive_ms = int(archive_hours * HOUR_MS)
+        self._event_ms = int(event_hours * HOUR_MS)
+        self._seconds = seconds
+        self._leads = leads
+        self._unpurged: list[int] | None = None
+
+    async def serve(self) -> None:
+        """Archives, purges, forgets, `seconds` apart; runs until cancelled."""
+        pause = self._seconds
+        while True:
+            await asyncio.sleep(pause)
+            more = False
+            if self._leads():
+                try:
+                    more = await self.turn()
+                except (Unavailable, Overloaded) as error:
+                    log.warning("nothing can be archived now", error=error.message)
+            pause = self._seconds / 100 if more else self._seconds
+
+    async def turn(self) -> bool:
+        """One bounded step of each kind; whether there is more to do at once."""
+        archived = await self.archive()
+        purged = await self.purge()
+        return archived or purged or await self.forget() > 0
+
+    async def archive(self) -> bool:
+        """Archives the run that ended first, if one is due; whether there was one."""
+        due = await asyncio.to_thread(self._due)
+        if due is None:
+            return False
+        index = await asyncio.to_thread(self._write, due)
+        archive = await asyncio.to_thread(self._files.keep, index, due.run_id)
+        now = self._now_ms()
+
+        def work(connection: sa.Connection, effects: Effects) -> bool:
+            marked = store.mark(connection, due, archive, now)
+            if marked:
+                effects.changed.add(due.number)
+            return marked
+
+        if await self._commits.run(work):
+            rows = sum(part.rows for part in index.parts["items"])
+            metrics.RUNS_ARCHIVED.inc()
+            log.info("a run was archived", run=due.run_id, items=rows)
+            self._unpurged = [*(self._unpurged or []), due.number]
+        return True
+
+    async def purge(self) -> bool:
+        """Removes some rows of archived runs; whether some may be left."""
+        if self._unpurged is None:
+            self._unpurged = await asyncio.to_thread(self._find_unpurged)
+        if not self._unpurged:
+            return False
+        number = self._unpurged[0]
+
+        def work(connection: sa.Connection, effects: Effects) -> int:
+            return store.purge(connection, number, PURGE_ROWS)
+
+        for _ in range(PURGES):
+            count = await self._commits.run(work)
+            metrics.SWEEP_ITEMS.labels("purged").inc(count)
+            if count < PURGE_ROWS:
+                self._unpurged = [other for other in self._unpurged if other != number]
+                break
+        return bool(self._unpurged)
+
+    async def forget(self) -> int:
+        """Removes events whose time is over; how many."""
+        before = self._now_ms() - self._event_ms
+
+        def work(connection: sa.Connection, effects: Effects) -> int:
+            return store.forget_events(connection, before, PURGE_ROWS)
+
+        if not await asyncio.to_thread(self._events_to_forget, before):
+            return 0
+        count = await self._commits.run(work)
+        metrics.SWEEP_ITEMS.labels("events").inc(count)
+        return count
+
+    def _due(self) -> store.Due | None:
+        with self._database.read() as connection:
+            found = store.due_runs(connection, self._now_ms() - self._archive_ms, 1)
+        return found[0] if found else None
+
+    def _find_unpurged(self) -> list[int]:
+        with self._database.read() as connection:
+            return store.unpurged(connection, PART_ROWS)
+
+    def _events_to_forget(self, before_ms: int) -> bool:
+        with self._database.read() as connection:
+            return store.old_events(connection, before_ms) is not None
+
+    def _write(self, due: store.Due) -> Index:
+        with self._database.read() as connection:
+            _, stages = load_run(connection, due.number)
+        parts: dict[str, list[Part]] = {"items": [], "attempts": [], "events": [], "ledger": []}
+        for stage in range(len(stages)):
+            parts["items"] += self._parts("items", stage, self._items(due.number, stage), "seq")
+            parts["attempts"] += self._parts("attempts", stage, self._attempts(due.number, stage), "seq")
+        parts["events"] += self._parts("events", 0, self._numbered(store.event_chunk, due.number), "number")
+        parts["ledger"] += self._parts("ledger", 0, self._numbered(store.ledger_chunk, due.number), "number")
+        return Index(parts)
+
+    def _parts(self, table: str, stage: int, chunks: Iterator[Chunk], place: str) -> Iterator[Part]:
+        """Parts of bounded size. Chunks are read as they are written: no part is in memory whole."""
+        first = next(chunks, None)
+        while first is not None:
+            taken = _Taken(first, chunks)
+            part = self._files.write(table, stage, first[0][place], 0, taken.rows())
+            yield Part(part.sha256, stage, first[0][place], taken.last[place], part.rows)
+            first = taken.next
+
+    def _items(self, number: int, stage: int) -> Iterator[Chunk]:
+        after = -1
+        while True:
+            with self._database.read() as connection:
+                chunk = store.item_chunk(connection, number, stage, after=after, most=CHUNK)
+            if not chunk:
+                return
+            after = chunk[-1]["seq"]
+            yield chunk
+
+    def _attempts(self, number: int, stage: int) -> Iterator[Chunk]:
+        after = -1, 0
+        while True:
+            with self._database.read() as connection:
+                chunk = store.attempt_chunk(connection, number, stage, after=after, most=CHUNK)
+            if not chunk:
+                return
+            after = chunk[-1]["seq"], chunk[-1]["attempt"]
+            yield chunk
+
+    def _numbered(self, read: Callable[..., Chunk], number: int) -> Iterator[Chunk]:
+        after = 0
+        while True:
+            with self._database.read() as connection:
+                chunk = read(connection, number, after=after, most=CHUNK)
+            if not chunk:
+                return
+            after = chunk[-1]["number"]
+            yield chunk
+
+
+class _Taken:
+    """The chunks of one part: rows until there are enough of them; `next` is the chunk that begins the next part."""
+
+    def __init__(self, first: Chunk, chunks: Iterator[Chunk]) -> None:
+        self._chunks = chunks
+        self.next: Chunk | None = first
+        self.last: dict[str, Any] = first[-1]
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        count = size = 0
+        while self.next is not None and count < PART_ROWS and size < PART_BYTES:
+            for row in self.next:
+                size += sum(len(value) for value in row.values() if isinstance(value, str))
+                yield row
+            count += len(self.next)
+            self.last = self.next[-1]
+            self.next = next(self._chunks, None)

@@ -1,0 +1,227 @@
+"""Runs on their way out of SQL: which are due, their rows chunk by chunk, the mark that they are archived, the purge.
+
+A run's rows are read in chunks without a lock; what is marked is only what did not change meanwhile: any change of an
+ended run (a reopening, a late report) is an event, so the run's event number, seen before the first chunk, must still
+be its event number when the mark is set under the lock. From that mark on the rows are read from the archive, and no
+command takes the run; its rows go in bounded chunks, again and again until none is left, whoever dies in between.
+
+Runs, stages, events (for their time), failures and the last hour's throughput stay: they are the summary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstock.runtime.errors import Conflict
+from scheduler.domain.states import ENDED_RUNS
+from scheduler.store.rows import RunRow
+from scheduler.store.schema import actions, attempts, events, items, lane_cursors, ledger, runs
+from scheduler.store.unit import lock
+
+__all__ = [
+    "Due",
+    "attempt_chunk",
+    "due_runs",
+    "event_chunk",
+    "forget_events",
+    "item_chunk",
+    "ledger_chunk",
+    "mark",
+    "old_events",
+    "purge",
+    "refuse_archived",
+    "unpurged",
+]
+
+_ENDED = sorted(str(state) for state in ENDED_RUNS)
+
+
+@dataclass(frozen=True)
+class Due:
+    """A run that is to be archived, as it was when it was chosen."""
+
+    number: int
+    run_id: str
+    event_number: int
+
+
+def refuse_archived(run: RunRow) -> None:
+    """Raises Conflict for a command on an archived run."""
+    if run.archive is not None:
+        raise Conflict(
+            f"run {run.run_id} is archived: its items can be read, and a clone of it can run", code="run_archived"
+        )
+
+
+# Ended long enough ago and not archived, the oldest end first.
+_DUE = (
+    sa.select(runs.c.number, runs.c.run_id, runs.c.event_number)
+    .where(
+        runs.c.archive.is_(None), runs.c.end_ms.is_not(None), runs.c.end_ms <= sa.bindparam("before"),
+        runs.c.state.in_(_ENDED),
+    )
+    .order_by(runs.c.end_ms, runs.c.number)
+    .limit(sa.bindparam("most"))
+)  # fmt: skip
+
+
+def due_runs(connection: sa.Connection, before_ms: int, most: int) -> list[Due]:
+    """Runs that ended before `before_ms` and are not archived."""
+    return [Due(*row) for row in connection.execute(_DUE, {"before": before_ms, "most": most})]
+
+
+# The next rows of a run in order of (stage, seq), as the archive has them.
+_ITEMS = (
+    sa.select(
+        items.c.stage, items.c.seq, items.c.key, items.c.grp.label("group"), items.c.lane, items.c.state,
+        items.c.attempt, items.c.tries, items.c.session.label("worker"), items.c.start_ms, items.c.end_ms,
+        items.c.due_ms, items.c.settle_number, items.c.error_kind, items.c.error, items.c.fingerprint, items.c.result,
+        items.c.result_blob, items.c.result_size, items.c.cost_micros, items.c.reserved_micros, items.c.rank,
+        items.c.mode, items.c.heals, items.c.healed,
+    )
+    .where(items.c.run == sa.bindparam("n"), items.c.stage == sa.bindparam("s"), items.c.seq > sa.bindparam("after"))
+    .order_by(items.c.seq)
+    .limit(sa.bindparam("most"))
+)  # fmt: skip
+_ATTEMPTS = (
+    sa.select(
+        attempts.c.stage, attempts.c.seq, attempts.c.attempt, attempts.c.ended, attempts.c.session.label("worker"),
+        attempts.c.start_ms, attempts.c.end_ms, attempts.c.error_kind, attempts.c.error, attempts.c.fingerprint,
+        attempts.c.mode, attempts.c.reserved_micros, attempts.c.cost_micros,
+    )
+    .where(
+        attempts.c.run == sa.bindparam("n"), attempts.c.stage == sa.bindparam("s"),
+        sa.tuple_(attempts.c.seq, attempts.c.attempt) > sa.tuple_(sa.bindparam("after"), sa.bindparam("attempt")),
+    )
+    .order_by(attempts.c.seq, attempts.c.attempt)
+    .limit(sa.bindparam("most"))
+)  # fmt: skip
+_EVENTS = (
+    sa.select(
+        events.c.number, events.c.time_ms, events.c.type, events.c.subject, events.c.actor, events.c.old_state,
+        events.c.new_state, events.c.reason, events.c.data,
+    )
+    .where(events.c.run == sa.bindparam("n"), events.c.number > sa.bindparam("after"))
+    .order_by(events.c.number)
+    .limit(sa.bindparam("most"))
+)  # fmt: skip
+_LEDGER = (
+    sa.select(ledger.c.number, ledger.c.time_ms, ledger.c.stage, ledger.c.entries)
+    .where(ledger.c.run == sa.bindparam("n"), ledger.c.number > sa.bindparam("after"))
+    .order_by(ledger.c.number)
+    .limit(sa.bindparam("most"))
+)
+
+
+def item_chunk(connection: sa.Connection, number: int, stage: int, *, after: int, most: int) -> list[dict[str, Any]]:
+    """The next items of a stage after seq `after`, as the archive has them."""
+    found = connection.execute(_ITEMS, {"n": number, "s": stage, "after": after, "most": most})
+    return [{**row, "result": _json(row["result"])} for row in _dicts(found)]
+
+
+def attempt_chunk(
+    connection: sa.Connection, number: int, stage: int, *, after: tuple[int, int], most: int
+) -> list[dict[str, Any]]:
+    """The next attempts of a stage after (seq, attempt)."""
+    values = {"n": number, "s": stage, "after": after[0], "attempt": after[1], "most": most}
+    return _dicts(connection.execute(_ATTEMPTS, values))
+
+
+def event_chunk(connection: sa.Connection, number: int, *, after: int, most: int) -> list[dict[str, Any]]:
+    found = connection.execute(_EVENTS, {"n": number, "after": after, "most": most})
+    return [{**row, "data": _json(row["data"])} for row in _dicts(found)]
+
+
+def ledger_chunk(connection: sa.Connection, number: int, *, after: int, most: int) -> list[dict[str, Any]]:
+    found = connection.execute(_LEDGER, {"n": number, "after": after, "most": most})
+    return [{**row, "entries": _json(row["entries"])} for row in _dicts(found)]
+
+
+def _dicts(found: sa.CursorResult[Any]) -> list[dict[str, Any]]:
+    names = [str(name) for name in found.keys()]  # noqa: SIM118  # SQLAlchemy's own kind of text is no JSON key
+    return [dict(zip(names, row, strict=True)) for row in found]
+
+
+def _json(data: bytes | None) -> str | None:
+    """JSON of ours is UTF-8; what is not is kept readable."""
+    return None if data is None else data.decode(errors="replace")
+
+
+def mark(connection: sa.Connection, due: Due, archive: str, now_ms: int) -> bool:
+    """Sets the mark under the run's lock, unless the run has changed since it was chosen. No event tells of it: the
+    archive has all of them."""
+    unit = lock(connection, due.number, now_ms)
+    if unit is None or unit.run.archive is not None or unit.run.event_number != due.event_number:
+        return False
+    if unit.run.state not in ENDED_RUNS:
+        return False
+    connection.execute(sa.update(runs).where(runs.c.number == due.number).values(archive=archive, archive_ms=now_ms))
+    return True
+
+
+# Archived runs of which rows are left; through the few archived runs by key, each a look at one row.
+_UNPURGED = sa.text("""
+SELECT number FROM runs AS r WHERE archive IS NOT NULL AND (
+  EXISTS (SELECT 1 FROM items WHERE run = r.number) OR EXISTS (SELECT 1 FROM attempts WHERE run = r.number)
+  OR EXISTS (SELECT 1 FROM ledger WHERE run = r.number))
+ORDER BY number LIMIT :most
+""")
+
+
+def unpurged(connection: sa.Connection, most: int) -> list[int]:
+    """Archived runs that still have rows."""
+    return list(connection.execute(_UNPURGED, {"most": most}).scalars())
+
+
+_KEYS = {
+    "items": ("stage", "seq"),
+    "attempts": ("stage", "seq", "attempt"),
+    "ledger": ("number",),
+}
+_SMALL = (lane_cursors, actions)
+
+
+def purge(connection: sa.Connection, number: int, most: int) -> int:
+    """Removes at most `most` rows of an archived run; 0 when none is left."""
+    run = connection.execute(sa.select(runs.c.archive).where(runs.c.number == number)).scalar()
+    if run is None:
+        return 0
+    for table in _SMALL:
+        connection.execute(sa.delete(table).where(table.c.run == number))
+    count = 0
+    for name, key in _KEYS.items():
+        if count < most:
+            count += _purge(connection, name, key, number, most - count)
+    return count
+
+
+def _purge(connection: sa.Connection, table: str, key: Sequence[str], number: int, most: int) -> int:
+    # The first rows by primary key: no table is ever walked.
+    columns = ", ".join(key)
+    first = f"SELECT {columns} FROM {table} WHERE run = :run ORDER BY run, {columns} LIMIT :most"
+    result = connection.execute(
+        sa.text(f"DELETE FROM {table} WHERE run = :run AND ({columns}) IN ({first})"), {"run": number, "most": most}
+    )
+    return result.rowcount
+
+
+# Archived runs that have events of before their time; the oldest archives first.
+_OLD_EVENTS = sa.text("""
+SELECT number FROM runs AS r WHERE archive IS NOT NULL AND archive_ms <= :before
+AND EXISTS (SELECT 1 FROM events WHERE run = r.number) ORDER BY archive_ms LIMIT 1
+""")
+
+
+def old_events(connection: sa.Connection, before_ms: int) -> int | None:
+    """A run that was archived before `before_ms` and still has events."""
+    return connection.execute(_OLD_EVENTS, {"before": before_ms}).scalar()
+
+
+def forget_events(connection: sa.Connection, before_ms: int, most: int) -> int:
+    """Removes events of such a run, at most `most`; its archive has them."""
+    number = old_events(connection, before_ms)
+    return 0 if number is None else _purge(connection, "events", ("number",), number, most)
