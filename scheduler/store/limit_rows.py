@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from penstock.runtime.errors import Unavailable
 from scheduler.domain.limits import OPEN, LimitState, RateState, pattern_of
 from scheduler.domain.valve import Bounds, Valve, ValveState
 from scheduler.store.effects import Effects
@@ -37,6 +38,8 @@ __all__ = [
 NEW = Valve()
 COOLDOWN_MS = 30_000
 """The first closure of a key whose limit says nothing else."""
+LOOKS = 5
+"""Another scheduler may remove a row between our making it and our locking it; this many times we try."""
 LONGEST_CLOSURES = 32
 LONGEST_MS = 3_600_000
 """Closures that nobody named a time for grow to 32 times the first, and at most to an hour."""
@@ -166,27 +169,30 @@ def read_rows(connection: sa.Connection, keys: Iterable[str]) -> dict[str, Limit
 def locked(connection: sa.Connection, keys: Iterable[str], now_ms: int) -> dict[str, LimitRow]:
     """A row of each key, under its lock; of a key that had none, an empty one that is there to be written. Keys that
     turn out to have nothing to remember must be written or removed by the caller."""
-    wanted = sorted(set(keys))
+    missing = sorted(set(keys))
     patterns = patterns_of(connection)
-    found = {row[0]: _row(row, patterns) for row in connection.execute(_LOCKED, {"keys": wanted})}
-    missing = [key for key in wanted if key not in found]
-    if missing:
+    found = {row[0]: _row(row, patterns) for row in connection.execute(_LOCKED, {"keys": missing})}
+    for _ in range(LOOKS):
+        missing = [key for key in missing if key not in found]
+        if not missing:
+            return found
         for key in missing:
-            version = connection.execute(_LATEST, {"k": key}).scalar_one()
-            connection.execute(
-                _PLACE,
-                {
-                    "key": key,
-                    "rates": b"[]",
-                    "cooldown_ms": COOLDOWN_MS,
-                    "valve": _valve_bytes(NEW),
-                    "now_ms": now_ms,
-                    "version": version,
-                },
-            )
+            _place(connection, key, now_ms)
         for row in connection.execute(_LOCKED, {"keys": missing}):
             found[row[0]] = replace(_row(row, patterns), stored=False)
-    return found
+    raise Unavailable(f"limit {missing[0]} changes just now; try again", code="limit_busy")
+
+
+def _place(connection: sa.Connection, key: str, now_ms: int) -> None:
+    values = {
+        "key": key,
+        "rates": b"[]",
+        "cooldown_ms": COOLDOWN_MS,
+        "valve": _valve_bytes(NEW),
+        "now_ms": now_ms,
+        "version": connection.execute(_LATEST, {"k": key}).scalar_one(),
+    }
+    connection.execute(_PLACE, values)
 
 
 def patterns_of(connection: sa.Connection) -> dict[str, LimitRow]:

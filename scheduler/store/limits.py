@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 import sqlalchemy as sa
 
@@ -154,12 +155,10 @@ class Valves:
                 if self._known().concerns(key):
                     row = self._row(key)
                     self._moved(row, row.valve.erred(), "")
-        rules = rules_pb2.StageRules.FromString(stage.rules) if stage.rules else None
-        if rules is None or not rules.HasField("valve") or rules.valve.failures < 1:
+        threshold, bounds = _breaker(stage.rules)
+        if threshold < 1:
             return
-        first_ms = round((rules.valve.closed_seconds or CLOSED_SECONDS) * 1000)
-        bounds = Bounds(first_ms=first_ms, max_ms=max(first_ms, round(rules.valve.max_seconds * 1000)))
-        threshold, run, stage_key = rules.valve.failures, unit.run.number, self._stage_key(unit, stage)
+        run, stage_key = unit.run.number, self._stage_key(unit, stage)
         why = f"{threshold} equal failures in a row (fingerprint {fingerprint})"
 
         def fails(row: LimitRow) -> bool:
@@ -284,6 +283,14 @@ class Valves:
             self._connection.execute(_FORGET, {"keys": gone})
             self._effects.limits.update(dict.fromkeys(gone))
         return len(gone)
+
+
+@lru_cache(maxsize=1_024)
+def _breaker(rules: bytes) -> tuple[int, Bounds]:
+    """How many equal failures in a row close a stage with these rules (0: none do), and for how long."""
+    valve = rules_pb2.StageRules.FromString(rules).valve if rules else rules_pb2.ValveRules()
+    first_ms = round((valve.closed_seconds or CLOSED_SECONDS) * 1000)
+    return valve.failures, Bounds(first_ms=first_ms, max_ms=max(first_ms, round(valve.max_seconds * 1000)))
 
 
 def kind_of(key: str) -> str:
