@@ -28,7 +28,7 @@ import datetime as dt
 import importlib.metadata
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -77,8 +77,7 @@ Mode = Literal["work", "heal", "confirm"]
 """What an item was leased for: its work; healing it after a failure; confirming that its work is done."""
 
 
-@dataclass(frozen=True)
-class WorkItem:
+class WorkItem(NamedTuple):
     """One item as the plan holds it. `payload` is its JSON object; `attempt` its fence.
 
     context: in mode heal how it failed (kind, error, …), in mode confirm the result that its work claims; saved: what

@@ -24,22 +24,21 @@ class Call:
     revoked: Callable[[], None]
 
 
-@dataclass(eq=False)
 class HeldLease:
-    """One lease. `trusted_until` is monotonic; `call` is what executes it now."""
+    """One lease. `trusted_until` is monotonic; `call` is what executes it now. Its key is asked for often."""
 
-    run_id: str
-    stage: int
-    lease: pb.Lease
-    trusted_until: float
-    begun: bool = False
-    progress: float = 0.0
-    phase: str = ""
-    call: Call | None = None
+    __slots__ = ("begun", "call", "key", "lease", "phase", "progress", "run_id", "stage", "trusted_until")
 
-    @property
-    def key(self) -> LeaseKey:
-        return self.run_id, self.stage, self.lease.seq, self.lease.attempt
+    def __init__(self, run_id: str, stage: int, lease: pb.Lease, trusted_until: float) -> None:
+        self.run_id = run_id
+        self.stage = stage
+        self.lease = lease
+        self.trusted_until = trusted_until
+        self.key: LeaseKey = (run_id, stage, lease.seq, lease.attempt)
+        self.begun = False
+        self.progress = 0.0
+        self.phase = ""
+        self.call: Call | None = None
 
 
 class Held:
@@ -56,10 +55,7 @@ class Held:
 
     def add(self, lease: HeldLease) -> bool:
         """Takes a lease in; False when it is held already (an answer that came twice)."""
-        if lease.key in self._leases:
-            return False
-        self._leases[lease.key] = lease
-        return True
+        return self._leases.setdefault(lease.key, lease) is lease
 
     def drop(self, keys: Iterable[LeaseKey]) -> None:
         for key in keys:

@@ -19,7 +19,7 @@ from penstock.v1 import common_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from worker.held import HeldLease
 
-__all__ = ["MAX_WORDS_CHARACTERS", "Crash", "Kept", "checked", "failed", "large", "outcome", "words"]
+__all__ = ["MAX_WORDS_CHARACTERS", "Crash", "Kept", "checked", "failed", "large", "outcome", "plain", "words"]
 
 MAX_ERROR_CHARACTERS = 4_000
 MAX_WORDS_CHARACTERS = 100
@@ -68,6 +68,23 @@ def checked(answer: Any) -> Kept | Outcome:
 def large(kept: Kept | Outcome) -> bool:
     """Whether a result is to be kept as a blob of its own."""
     return isinstance(kept, Kept) and kept.blob is None and len(kept.data) > INLINE_BYTES
+
+
+def plain(held: HeldLease, answer: Any) -> pb.Outcome | None:
+    """The outcome of a result without value and blob, which most are where there are many; None for all others."""
+    if answer.__class__ is not Result or answer.value is not None or answer.blob is not None:
+        return None
+    lease, cost, used = held.lease, answer.cost_micros, answer.used
+    if cost.__class__ is not int or not 0 <= cost <= _MAX_AMOUNT:
+        return None
+    made = pb.Outcome(seq=lease.seq, attempt=lease.attempt, kind=_COMPLETED, cost_micros=cost)
+    if used:
+        if used.__class__ is not dict or not _uses(used):
+            return None
+        told = made.used
+        for dimension, amount in used.items():
+            told[dimension] = amount
+    return made
 
 
 def outcome(held: HeldLease, answer: Any, kept: Kept | Outcome, spent: Spending | None, *, paid: bool) -> pb.Outcome:
@@ -175,12 +192,7 @@ def _count(made: pb.Outcome, told: Outcome | None, spent: Spending) -> None:
         told_used = told.used or {}
         for dimension, amount in (told_used if isinstance(told_used, Mapping) else {"": None}).items():
             used[dimension] = _sum(used.get(dimension, 0), amount)
-    if (
-        _amount(micros)
-        and len(used) <= _MAX_DIMENSIONS
-        and all(map(_dimension, used))
-        and all(map(_amount, used.values()))
-    ):
+    if _amount(micros) and _uses(used):
         made.cost_micros = micros
         made.used.update(used)
         return
@@ -194,8 +206,14 @@ def _count(made: pb.Outcome, told: Outcome | None, spent: Spending) -> None:
     made.error_kind, made.error, made.permanent = refusal.kind, words(refusal.message, MAX_ERROR_CHARACTERS), True
 
 
-def _dimension(name: Any) -> bool:
-    return isinstance(name, str) and 0 < len(name) <= MAX_WORDS_CHARACTERS and name.isprintable()
+def _uses(used: dict[Any, Any]) -> bool:
+    """Whether these are {dimension: amount}."""
+    for name, amount in used.items():
+        if name.__class__ is not str or not 0 < len(name) <= MAX_WORDS_CHARACTERS or not name.isprintable():
+            return False
+        if amount.__class__ is not int or not 0 <= amount <= _MAX_AMOUNT:
+            return False
+    return len(used) <= _MAX_DIMENSIONS
 
 
 def _sum(one: Any, other: Any) -> Any:

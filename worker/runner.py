@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import orjson
 
@@ -39,7 +39,7 @@ from penstock.runtime.errors import PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
 from penstock.v1 import scheduler_pb2 as pb
 from worker.held import Call, HeldLease
-from worker.outcomes import MAX_WORDS_CHARACTERS, Crash, Kept, checked, large, outcome, words
+from worker.outcomes import MAX_WORDS_CHARACTERS, Crash, Kept, checked, large, outcome, plain, words
 
 T = TypeVar("T")
 
@@ -58,6 +58,8 @@ TopUp = Callable[["StageWork", WorkItem, int], Awaitable[int]]
 """Reserves so much more for an item; answers what is then reserved. Raises BudgetRefused."""
 
 _MODES: Mapping[int, Mode] = {pb.MODE_HEAL: "heal", pb.MODE_CONFIRM: "confirm"}
+
+_loads = orjson.loads
 
 log = get_logger("runner")
 
@@ -279,33 +281,38 @@ class Runner:
 
     def _item(self, work: StageWork, lease: pb.Lease) -> WorkItem | Failure:
         try:
-            payload = self._blobs.get(lease.payload_blob.sha256) if lease.HasField("payload_blob") else lease.payload
-            values = orjson.loads(payload) if payload else {}
-            context = orjson.loads(lease.context) if lease.context else None
-            saved = orjson.loads(lease.saved) if lease.saved else None
+            payload = lease.payload or (
+                self._blobs.get(lease.payload_blob.sha256) if lease.HasField("payload_blob") else b"{}"
+            )
+            values = _loads(payload)
+            context = _loads(lease.context) if lease.context else None
+            saved = _loads(lease.saved) if lease.saved else None
         except PenstockError as error:
             return _failure(error)
         except orjson.JSONDecodeError as error:
             return Failure(f"its payload, context or saved state is no JSON: {error}")
         return WorkItem(
-            run_id=work.run_id,
-            stage=work.stage,
-            seq=lease.seq,
-            key=lease.key,
-            group=lease.group,
-            payload=values,
-            attempt=lease.attempt,
-            tries=lease.tries,
-            mode=_MODES.get(work.mode, "work"),
-            context=context,
-            saved=saved,
-            reserved_micros=lease.reserved_micros if work.budgeted else None,
-            heals=lease.heals,
+            work.run_id,
+            work.stage,
+            lease.seq,
+            lease.key,
+            lease.group,
+            values,
+            lease.attempt,
+            lease.tries,
+            _MODES.get(work.mode, "work"),
+            context,
+            saved,
+            lease.reserved_micros if work.budgeted else None,
+            lease.heals,
         )
 
     async def _outcomes(
         self, work: StageWork, leases: Sequence[HeldLease], answers: Sequence[Any], spending: Mapping[int, Spending]
     ) -> list[pb.Outcome]:
+        quick = [None if spending else plain(lease, answer) for lease, answer in zip(leases, answers, strict=True)]
+        if all(quick):
+            return cast("list[pb.Outcome]", quick)
         kept = [checked(answer) for answer in answers]
         blobs = [(place, one.data) for place, one in enumerate(kept) if isinstance(one, Kept) and large(one)]
         if blobs:
@@ -313,9 +320,8 @@ class Runner:
                 refs = await self._in_thread(lambda: self._blobs.put_many([data for _, data in blobs]))
                 stored: list[Kept | Failure] = [Kept(b"", ref) for ref in refs]
             except Exception as error:
-                stored = [self._ended(work, _failure(error), "it was done, and its result could not be kept")] * len(
-                    blobs
-                )
+                done = "it was done, and its result could not be kept"
+                stored = [self._ended(work, _failure(error), done)] * len(blobs)
             for (place, _), one in zip(blobs, stored, strict=True):
                 kept[place] = one
         paid = self._is_paid(work)
