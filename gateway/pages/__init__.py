@@ -55,6 +55,11 @@ async def script(request: Request) -> Response:
     return _file(request, "app.js")
 
 
+@router.get("/operating.js")
+async def operating(request: Request) -> Response:
+    return _file(request, "operating.js")
+
+
 @router.get("/icon.svg")
 async def icon(request: Request) -> Response:
     return _file(request, "icon.svg")

@@ -44,12 +44,16 @@ function told(run) {
   const noun = (run.kind === "documents" ? "document" : "item") + (counts.total === 1 ? "" : "s");
   let text = `${number(counts.completed)} of ${number(counts.total)} ${noun}`;
   if (counts.failed) text += ` · ${number(counts.failed)} failed`;
+  const waiting = waitingTold(run);
+  if (waiting) text += ` · ${waiting}`;
   if (run.state === "running" && second && second.state === "running") {
     text += ` · ${second.phase || "collection"} ${Math.round(second.progress * 100)} %`;
   }
   if (run.state === "paused" && !run.quiesced) text += " · finishing what runs";
   const began = Date.parse(run.start_time);
   if (began && run.end_time && ENDED.has(run.state)) text += ` · ${duration((Date.parse(run.end_time) - began) / 1000)}`;
+  const money = moneyTold(run.money);
+  if (money) text += ` · ${money}`;
   return text;
 }
 
@@ -106,9 +110,10 @@ async function command(run, name) {
 
 function actions(run) {
   const made = [];
-  if (["queued", "running"].includes(run.state)) made.push(button("Pause", () => command(run, "pause")));
+  made.push(...gateActions(run), ...budgetActions(run), ...retryActions(run));
+  if (["queued", "running", "waiting"].includes(run.state)) made.push(button("Pause", () => command(run, "pause")));
   if (["paused", "stopped"].includes(run.state)) made.push(button("Resume", () => command(run, "resume")));
-  if (["queued", "running", "paused"].includes(run.state)) {
+  if (["queued", "running", "paused", "waiting"].includes(run.state)) {
     made.push(button("Stop", () => command(run, "stop")));
   }
   if (run.kind === "documents" && ENDED.has(run.state)) {
@@ -126,19 +131,24 @@ function show(run) {
     known = { run: null, element };
     runs.set(run.run_id, known);
     find(".failed", element).addEventListener("toggle", () => reasons(known));
+    find(".why", element).addEventListener("toggle", () => explain(known));
   }
   const { element } = known;
   const before = known.run;
   known.run = run;
   if (before && JSON.stringify(before) === JSON.stringify(run)) return;
-  const looks = { completed_with_failures: "warned", stopping: "paused" }[run.state] || run.state;
+  const looks = { completed_with_failures: "warned", stopping: "paused", waiting: "paused" }[run.state] || run.state;
   element.className = `run ${looks}`;
   find(".number", element).textContent = run.number;
   find(".name", element).textContent = run.name || (run.kind === "documents" ? "Documents" : run.stages[0]?.processor || "Items");
   find(".state", element).textContent = WORDS[run.state] || run.state;
   find(".when", element).textContent = when(run.create_time);
   find(".when", element).title = run.create_time;
-  find(".counts", element).textContent = told(run);
+  count(known);
+  const holds = heldTold(run);
+  find(".holds", element).textContent = holds;
+  find(".holds", element).hidden = !holds;
+  find(".why", element).hidden = !asksWhy(run);
   const percent = Math.floor(share(run) * 100);
   const bar = find(".bar", element);
   bar.firstElementChild.style.width = `${percent}%`;
@@ -151,7 +161,13 @@ function show(run) {
   find(".failed", element).hidden = !failed;
   find(".failed summary", element).textContent = `Why ${number(failed)} failed`;
   // Buttons are made anew only when they change, so that a click or the focus is not lost between two updates.
-  if (!before || before.state !== run.state) find(".actions", element).replaceChildren(...actions(run));
+  const offers = (one) => JSON.stringify([one.state, one.waiting, one.money.budget_micros, one.stages.findIndex(({ counts }) => counts.failed)]);
+  if (!before || offers(before) !== offers(run)) find(".actions", element).replaceChildren(...actions(run));
+}
+
+function count(known) {
+  const speed = speedTold(known.summary);
+  find(".counts", known.element).textContent = told(known.run) + (speed && known.run.state === "running" ? ` · ${speed}` : "");
 }
 
 async function reasons(known) {

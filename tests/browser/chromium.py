@@ -5,6 +5,7 @@ Tests that need it are skipped, by name, where there is no Chromium.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import select
@@ -136,6 +137,10 @@ class Chromium:
     def until(self, script: str, *, seconds: float = 15.0) -> Any:
         """Asks until the expression is true."""
         return _until(lambda: self.run(script), script, seconds)
+
+    def picture(self, path: Path) -> None:
+        """The page as it looks, as a PNG: for people."""
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
 
     def choose(self, selector: str, *files: Path) -> None:
         """Puts files into a file field, as a person's choice."""

@@ -1,0 +1,200 @@
+"use strict";
+
+// What holds runs back, and what a person does about it: gates, caps, closed limits, stopped retries, failed items.
+// Loaded before app.js, whose names (ask, find, tell, show, …) it uses once everything is there.
+const LOOK_MS = 6000;
+
+function dollars(micros) {
+  const amount = Math.abs(micros) / 1e6;
+  const text = amount.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: amount < 1 ? 6 : 4 });
+  return `${micros < 0 ? "-" : ""}$${text}`;
+}
+
+function moneyTold(money) {
+  if (money.budget_micros === null && !money.spent_micros && !money.reserved_micros) return "";
+  const cap = money.budget_micros === null ? "" : ` of ${dollars(money.budget_micros)}`;
+  const reserved = money.reserved_micros ? ` and ${dollars(money.reserved_micros)} reserved` : "";
+  return `${dollars(money.spent_micros)} spent${reserved}${cap}`;
+}
+
+// What items of the stages that run wait for, where it is not their turn alone.
+function waitingTold(run) {
+  const live = run.stages.filter((stage) => stage.state === "running");
+  const sum = (name) => live.reduce((total, stage) => total + stage.counts[name], 0);
+  const parts = [];
+  if (sum("retry")) parts.push(`${number(sum("retry"))} to be tried again`);
+  if (sum("deferred")) parts.push(`${number(sum("deferred"))} deferred`);
+  return parts.join(" · ");
+}
+
+function left(eta) {
+  const seconds = (time) => Math.max((Date.parse(time) - Date.now()) / 1000, 0);
+  const [soon, late] = [duration(seconds(eta.early_time)), duration(seconds(eta.late_time))];
+  return soon === late ? `${soon} left` : `${soon} to ${late} left`;
+}
+
+function speedTold(summary) {
+  if (!summary || summary.run.state !== "running") return "";
+  const parts = [];
+  const rate = summary.throughput.items_per_second;
+  if (rate >= 0.05) parts.push(`${rate.toLocaleString("en", { maximumSignificantDigits: 3 })} a second`);
+  else if (summary.throughput.last_hour) parts.push(`${number(summary.throughput.last_hour)} in the last hour`);
+  if (summary.eta.known) parts.push(left(summary.eta));
+  return parts.join(" · ");
+}
+
+function heldTold(run) {
+  if (run.state !== "waiting") return "";
+  const gate = /^gate (.*)$/s.exec(run.waiting || "");
+  return gate ? `Waits for your answer at the gate “${gate[1]}”` : `Waits: ${run.waiting || "for something"}`;
+}
+
+// ---- commands
+
+async function change(what, path, method, body) {
+  try {
+    const answer = await ask(path, {
+      method,
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+    });
+    if (answer.run) show(answer.run);
+    return answer;
+  } catch (error) {
+    tell(`${what}: ${error.message}`);
+    return null;
+  } finally {
+    look();
+  }
+}
+
+function gateActions(run) {
+  const [, gate] = /^gate (.*)$/s.exec(run.waiting || "") || [];
+  if (!gate) return [];
+  const path = `/api/v1/runs/${run.run_id}/gates/${encodeURIComponent(gate)}`;
+  const answer = (word) => change(`gate ${gate} of run ${run.number}`, `${path}/${word}`, "POST", {});
+  const approve = button("Approve", () => answer("approve"));
+  approve.className = "button main";
+  return [approve, button("Reject", () => answer("reject"))];
+}
+
+function budgetActions(run) {
+  if (run.state !== "waiting" || !(run.waiting || "").startsWith("budget")) return [];
+  const form = document.createElement("form");
+  form.className = "cap";
+  const field = document.createElement("input");
+  Object.assign(field, { type: "number", step: "any", min: "0", required: true });
+  field.setAttribute("aria-label", `Cap of run ${run.number} in dollars`);
+  const cap = run.money.budget_micros;
+  field.value = cap === null ? "" : (cap * 2) / 1e6;
+  const raise = button("Raise the cap to $", () => {});
+  raise.type = "submit";
+  form.append(raise, field);
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const micros = Math.round(Number(field.value) * 1e6);
+    change(`cap of run ${run.number}`, `/api/v1/runs/${run.run_id}`, "PATCH", { budget_micros: micros });
+  });
+  return [form];
+}
+
+function retryActions(run) {
+  const stage = run.stages.findIndex(({ counts }) => counts.failed);
+  if (stage < 0 || run.archived || run.state === "stopping") return [];
+  return [button("Retry failed", () => retryFailed(run, stage))];
+}
+
+async function retryFailed(run, stage) {
+  const path = `/api/v1/runs/${run.run_id}/actions`;
+  const body = { verb: "retry", stage, filter: "state = failed" };
+  const told = await change(`retry of run ${run.number}`, path, "POST", { ...body, validate_only: true });
+  if (!told) return;
+  const many = `${number(told.matched)} item${told.matched === 1 ? "" : "s"}`;
+  if (!told.matched) return tell(`Run ${run.number}: nothing that failed can be tried again without being named.`);
+  if (confirm(`Try ${many} of run ${run.number} again?`)) await change(`retry of run ${run.number}`, path, "POST", body);
+}
+
+// ---- why
+
+async function explain(known) {
+  const box = find(".why", known.element);
+  if (box.hidden || !box.open) return;
+  try {
+    const told = await ask(`/api/v1/runs/${known.run.run_id}/explain`);
+    const lines = told.reasons.map((reason) => {
+      const made = document.createElement("li");
+      made.textContent = reason.text + (reason.until_time ? ` (until ${when(reason.until_time)})` : "");
+      if (reason.change) {
+        const small = document.createElement("span");
+        small.className = "change";
+        small.textContent = reason.change;
+        made.append(small);
+      }
+      return made;
+    });
+    if (!lines.length) {
+      lines.push(document.createElement("li"));
+      lines[0].textContent = "Nothing holds it: items start as workers ask for them.";
+    }
+    find("ul", box).replaceChildren(...lines);
+  } catch (error) {
+    tell(error.message);
+  }
+}
+
+// Asked of a run that lives while nothing of it runs.
+function asksWhy(run) {
+  return !ENDED.has(run.state) && run.state !== "stopping" && run.counts.running === 0;
+}
+
+// ---- what all runs share
+
+function limitTold(limit) {
+  const until = limit.closed_until_time ? ` until ${when(limit.closed_until_time)}` : " until it is opened";
+  const words = { closed: `closed${until}`, probing: "one is trying it again", ramping: `opening slowly, ${limit.cap} at once` };
+  return (words[limit.state] || limit.state) + (limit.reason ? ` · ${limit.reason}` : "");
+}
+
+function limitLine(limit) {
+  const line = find("#limit").content.firstElementChild.cloneNode(true);
+  line.classList.add(limit.state);
+  find(".key", line).textContent = limit.key;
+  find(".told", line).textContent = limitTold(limit);
+  find(".actions", line).append(
+    button("Open", () => change(limit.key, `/api/v1/limits/${encodeURIComponent(limit.key)}/open`, "POST", {})),
+  );
+  return line;
+}
+
+async function shared() {
+  const [limits, retries] = await Promise.all([ask("/api/v1/limits?page_size=1000"), ask("/api/v1/retries")]);
+  const held = limits.limits.filter((limit) => limit.state && limit.state !== "open");
+  const text = JSON.stringify(held);
+  if (find("#limits").dataset.told !== text) {
+    find("#limits").dataset.told = text;
+    find("#limits").replaceChildren(...held.slice(0, 50).map(limitLine));
+    find("#limits-more").textContent = held.length > 50 ? `… and ${number(held.length - 50)} more` : "";
+  }
+  find("#held").hidden = !held.length;
+  const why = [retries.actor && `by ${retries.actor}`, retries.reason].filter(Boolean).join(": ");
+  find("#retries span").textContent = `Retries are stopped${why && ` ${why}`}. What failed waits.`;
+  find("#retries").hidden = retries.allowed;
+}
+
+let looking = null;
+async function look() {
+  clearTimeout(looking);
+  const active = [...runs.values()].filter(({ run }) => streams.has(run.run_id));
+  const summaries = active.map(async (known) => {
+    known.summary = await ask(`/api/v1/runs/${known.run.run_id}/summary`);
+    count(known);
+  });
+  const open = [...runs.values()].map(explain);
+  await Promise.allSettled([shared(), ...summaries, ...open]);
+  clearTimeout(looking);
+  looking = setTimeout(look, LOOK_MS);
+}
+addEventListener("load", () => {
+  find("#retries button").addEventListener("click", () => change("retries", "/api/v1/retries", "PUT", { allowed: true }));
+  look();
+});
