@@ -49,7 +49,7 @@ async def build(settings: Settings) -> Service:
     )
     commands = Commands(engine, plans, new_id=random_id)
     sweeps = Sweeps(engine, database, windows, ready, seconds=section.sweep_seconds)
-    limits = Limits(engine, database, ready, seconds=section.sweep_seconds)
+    limits = Limits(engine, database, ready, seconds=section.sweep_seconds, event_hours=section.event_hours)
     loops = {
         "commits": engine.commits.serve,
         "rebuild": engine.rebuild,

@@ -27,13 +27,24 @@ from scheduler.engine import Engine
 from scheduler.ready import Ready, limit_text
 from scheduler.store.effects import Effects
 from scheduler.store.limit_reads import closures_due, count_valves, nearby
-from scheduler.store.limit_rows import COOLDOWN_MS, LimitRow, all_states, locked, read_rows, remove, states_under, write
+from scheduler.store.limit_rows import (
+    COOLDOWN_MS,
+    LimitRow,
+    all_states,
+    forget_events,
+    locked,
+    read_rows,
+    remove,
+    states_under,
+    write,
+)
 from scheduler.store.limits import Caution, Valves
 
 __all__ = ["Limits"]
 
 COMPARE_MS = 10_000
 """Between two comparisons of what Redis knows with what SQL says."""
+FORGET_EVENTS = 1_000
 
 log = get_logger("limits")
 
@@ -41,11 +52,14 @@ log = get_logger("limits")
 class Limits:
     """Commands of operators, and the loop; `seconds` lie between two looks."""
 
-    def __init__(self, engine: Engine, database: Database, ready: Ready, *, seconds: float) -> None:
+    def __init__(
+        self, engine: Engine, database: Database, ready: Ready, *, seconds: float, event_hours: float = 2_160.0
+    ) -> None:
         self._engine = engine
         self._database = database
         self._ready = ready
         self._seconds = seconds
+        self._event_ms = int(event_hours * 3_600_000)
         self._compared_ms = 0
 
     # -- within a transaction; the service keeps request ids around them
@@ -153,6 +167,7 @@ class Limits:
         if now_ms - self._compared_ms >= COMPARE_MS and self._engine.granting:
             self._compared_ms = now_ms
             await self.compare()
+            await self.forget()
         if not due:
             return 0
 
@@ -180,6 +195,15 @@ class Limits:
         if count:
             log.info("Redis was told of limits that it knew otherwise", limits=count)
         return count
+
+    async def forget(self) -> int:
+        """Deletes events of limits that are older than they are kept; returns how many."""
+        before_ms = self._engine.now_ms() - self._event_ms
+
+        def work(connection: sa.Connection, effects: Effects) -> int:
+            return forget_events(connection, before_ms, FORGET_EVENTS)
+
+        return await self._engine.commits.run(work)
 
     def _read(self, now_ms: int) -> tuple[bool, Caution, dict[str, int]]:
         with self._database.read() as connection:

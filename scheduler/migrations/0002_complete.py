@@ -132,6 +132,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text, nullable=False),
         sa.Column("data", sa.LargeBinary, nullable=False),
     )
+    op.create_index("limit_events_time", "limit_events", ["time_ms"])
     op.create_table(
         "exclusive_keys",
         sa.Column("run", Big, primary_key=True, autoincrement=False),

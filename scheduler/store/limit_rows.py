@@ -27,6 +27,7 @@ __all__ = [
     "COOLDOWN_MS",
     "LimitRow",
     "all_states",
+    "forget_events",
     "locked",
     "patterns_of",
     "read_rows",
@@ -155,6 +156,15 @@ _WRITE = (
 )
 _DELETE = sa.delete(limits).where(limits.c.key == sa.bindparam("k"))
 _EVENT = sa.insert(limit_events)
+# The oldest events.
+_OLD = (
+    sa.select(limit_events.c.key, limit_events.c.number)
+    .where(limit_events.c.time_ms < sa.bindparam("before"))
+    .limit(sa.bindparam("most"))
+)
+_FORGET_EVENT = sa.delete(limit_events).where(
+    limit_events.c.key == sa.bindparam("k"), limit_events.c.number == sa.bindparam("n")
+)
 
 
 def read_rows(connection: sa.Connection, keys: Iterable[str]) -> dict[str, LimitRow]:
@@ -253,6 +263,14 @@ def write(
     if after.state() != before.state() or after.declared != before.declared:
         effects.limits[after.key] = after.state()
     return replace(after, stored=True)
+
+
+def forget_events(connection: sa.Connection, before_ms: int, most: int) -> int:
+    """Deletes events that are older; at most so many, returns how many. A key's latest number is in its row."""
+    old = connection.execute(_OLD, {"before": before_ms, "most": most}).all()
+    if old:
+        connection.execute(_FORGET_EVENT, [{"k": key, "n": number} for key, number in old])
+    return len(old)
 
 
 def remove(connection: sa.Connection, effects: Effects, row: LimitRow, *, now_ms: int, actor: str, reason: str) -> None:

@@ -92,6 +92,7 @@ limit_events = sa.Table(
     sa.Column("new_state", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("data", sa.LargeBinary, nullable=False),
+    sa.Index("limit_events_time", "time_ms"),
 )
 
 # Keys of which one live run has each: at most one row of a key is held. Kept with `held` false after the run's end, so

@@ -13,7 +13,7 @@ from penstock.runtime.sql import Database, migrate
 from penstock.v1 import rules_pb2
 from scheduler.domain.limits import OPEN, LimitState
 from scheduler.store.effects import Effects
-from scheduler.store.limit_rows import all_states, locked, patterns_of, write
+from scheduler.store.limit_rows import all_states, forget_events, locked, patterns_of, write
 from scheduler.store.limits import Caution, Valves
 from scheduler.store.schema import limit_events, limits, runs, stages
 from scheduler.store.unit import RunUnit, lock
@@ -250,6 +250,16 @@ def test_completions_cost_nothing_while_nothing_is_cautious(turn: Turn) -> None:
         valves.completed(unit, unit.stages[0], {"domain:a": 100})
         sa.event.remove(engine, "before_cursor_execute", note)
     assert statements == []
+
+
+def test_old_events_are_forgotten_and_numbers_go_on(turn: Turn) -> None:
+    turn.declare("domain:a", concurrency=5)
+    turn.throttled(10_000, "domain:a", 1)
+    with turn.database.write() as connection:
+        assert forget_events(connection, 10_000, 50) == 1
+        assert forget_events(connection, 10_000, 50) == 0
+    turn.completed(11_000, "domain:a")
+    assert [number for number, *_ in turn.events("domain:a")] == [2, 3]
 
 
 def test_patterns_are_few_and_found_by_their_ending(turn: Turn) -> None:
