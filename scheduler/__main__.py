@@ -14,10 +14,14 @@ from penstock.runtime.program import Service, main
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database, migrate
 from penstock.v1 import scheduler_pb2_grpc
+from scheduler.archive_file import ArchiveFiles
+from scheduler.archives import Archives
+from scheduler.archiving import Archiving
 from scheduler.backends.process import ProcessBackend
 from scheduler.commands import Commands
 from scheduler.engine import Engine
 from scheduler.explaining import Explainer
+from scheduler.item_rows import ItemRows
 from scheduler.lease_service import LeaseService
 from scheduler.limit_service import LimitService
 from scheduler.limits import Limits
@@ -37,12 +41,13 @@ async def build(settings: Settings) -> Service:
     ready = Ready(settings.redis_url, settings.redis_prefix)
     plans = Plans(settings.planner_address, settings.token())
     windows = Windows(database, plans, ready, items=section.window_items, byte_limit=section.window_bytes)
+    blobs = BlobStore(settings.blob_folder())
     engine = Engine(
         section,
         database,
         windows,
         ready,
-        BlobStore(settings.blob_folder()),
+        blobs,
         clock=clock,
         new_id=random_id,
         jitter=random.random,
@@ -50,6 +55,16 @@ async def build(settings: Settings) -> Service:
     commands = Commands(engine, plans, new_id=random_id)
     sweeps = Sweeps(engine, database, windows, ready, seconds=section.sweep_seconds)
     limits = Limits(engine, database, ready, seconds=section.sweep_seconds, event_hours=section.event_hours)
+    files = ArchiveFiles(blobs)
+    archiving = Archiving(
+        database,
+        engine.commits,
+        files,
+        now_ms=engine.now_ms,
+        archive_hours=section.archive_hours,
+        event_hours=section.event_hours,
+        seconds=10 * section.sweep_seconds,
+    )
     loops = {
         "commits": engine.commits.serve,
         "rebuild": engine.rebuild,
@@ -58,6 +73,7 @@ async def build(settings: Settings) -> Service:
         "fed": engine.fed,
         "sweeps": sweeps.serve,
         "limits": limits.serve,
+        "archiving": archiving.serve,
     }
     backend = None
     if section.backend == "process":
@@ -67,7 +83,8 @@ async def build(settings: Settings) -> Service:
 
     def register(server: grpc.aio.Server) -> None:
         explainer = Explainer(database, plans, ready.held, now_ms=engine.now_ms, term_ms=engine.term_ms)
-        service = SchedulerService(commands, engine, database, ItemList(database, plans), explainer)
+        rows = ItemRows(database, Archives(files))
+        service = SchedulerService(commands, engine, database, ItemList(database, plans, rows), rows, explainer)
         scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(service, server)
         scheduler_pb2_grpc.add_LeaseServiceServicer_to_server(LeaseService(engine), server)
         limit_service = LimitService(limits, engine, database, ready.held)
@@ -85,6 +102,7 @@ async def build(settings: Settings) -> Service:
         engine.commits.close()
         await plans.close()
         await ready.close()
+        files.close()
         database.close()
 
     return Service(

@@ -1,7 +1,8 @@
 """Items of a run as a person sees them: rows where there are any, the plan elsewhere.
 
 An item that was never leased has no row; its state is what its stage says. A page merges a window of the plan with the
-rows of the same seqs; a page that asks for states that only rows can have is read from SQL alone.
+rows of the same seqs. A page that asks for states reads rows by state, and the plan only from where rows may be
+missing: so it takes no longer in a run of a million. Where what is asked for is rare a page may be short, with a token.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from penstock.v1 import common_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler.domain.shown import held_as, left_by, shown
 from scheduler.domain.states import ItemState, StageState
+from scheduler.item_rows import ItemRows
 from scheduler.plans import Plans
 from scheduler.store import reads
 from scheduler.store.unit import RunRow, StageRow
@@ -29,8 +31,9 @@ MAX_WINDOWS = 50  # of plan items looked through for one page; the page is then 
 
 
 class ItemList:
-    def __init__(self, database: Database, plans: Plans) -> None:
+    def __init__(self, database: Database, plans: Plans, rows: ItemRows) -> None:
         self._database = database
+        self._rows = rows
         self._plans = plans
 
     async def page(
@@ -51,17 +54,25 @@ class ItemList:
                 raise InvalidInput(f"{len(seqs)} seqs; at most {MAX_SEQS} at once", code="too_many_seqs")
             wanted = sorted({seq for seq in seqs if 0 <= seq < stage.total})
             plan_items = await self._plans.items(run.plan_id, index, wanted) if wanted else []
-            found = await asyncio.to_thread(self._merged, number, stage, plan_items, states, with_payload, wanted)
+            found = await asyncio.to_thread(self._merged, run, stage, plan_items, states, with_payload, wanted)
             if _fitting(found) < len(found):
                 raise TooLarge(f"{len(found)} items of that size do not fit one answer; ask for fewer seqs")
             return pb.ListItemsResponse(items=found)
-        if states and left_by(StageState(stage.state)) not in states:
-            return await self._from_rows(run, stage, states, limit, after_seq, with_payload)
+        left = left_by(StageState(stage.state))
         answer: list[pb.RunItem] = []
+        if states:
+            # What has a row is found by state; what has none lies above the mark below which every seq has one.
+            mark = stage.total if left not in states else await asyncio.to_thread(self._low_water, run, stage)
+            answer, after_seq = await self._from_rows(
+                run, stage, states, limit=limit, after_seq=after_seq, up_to_seq=mark - 1, with_payload=with_payload
+            )
+            if len(answer) >= limit or after_seq < mark - 1 or mark >= stage.total:
+                token = str(after_seq) if after_seq < stage.total - 1 else ""
+                return pb.ListItemsResponse(items=answer, next_page_token=token)
         for _ in range(MAX_WINDOWS):
             size = max(limit - len(answer), WINDOW if states else 1)
             window = await self._plans.window(run.plan_id, index, after_seq, size)
-            answer += await asyncio.to_thread(self._merged, number, stage, window.items, states, with_payload)
+            answer += await asyncio.to_thread(self._merged, run, stage, window.items, states, with_payload)
             if window.items:
                 after_seq = window.items[-1].seq
             fit = _fitting(answer)
@@ -80,27 +91,34 @@ class ItemList:
         run: RunRow,
         stage: StageRow,
         states: Sequence[ItemState],
+        *,
         limit: int,
         after_seq: int,
+        up_to_seq: int,
         with_payload: bool,
-    ) -> pb.ListItemsResponse:
-        def read() -> list[pb.RunItem]:
-            with self._database.read() as connection:
-                held = sorted(held_as(StageState(stage.state), states))
-                rows = reads.item_rows(
-                    connection, stage.run, stage.stage, after_seq=after_seq, states=held, limit=limit + 1
-                )
-                return [item_message(stage.stage, row, within=stage.state) for row in rows]
+    ) -> tuple[list[pb.RunItem], int]:
+        """Items of rows in these states, at most `limit` and what fits an answer, and up to which seq that is all."""
+        if up_to_seq <= after_seq:
+            return [], after_seq
+        held = sorted(held_as(StageState(stage.state), states))
 
-        found = await asyncio.to_thread(read)
+        def read() -> tuple[list[pb.RunItem], int]:
+            rows, looked = self._rows.in_states(
+                run, stage.stage, held, after_seq=after_seq, up_to_seq=up_to_seq, limit=limit
+            )
+            return [item_message(stage.stage, row, within=stage.state) for row in rows], looked
+
+        found, looked = await asyncio.to_thread(read)
         if with_payload and found:
             items = await self._plans.items(run.plan_id, stage.stage, [item.seq for item in found])
             for message, item in zip(found, items, strict=True):
                 message.payload = item.payload
-        fit = min(limit, _fitting(found))
-        more = len(found) > fit
-        found = found[:fit]
-        return pb.ListItemsResponse(items=found, next_page_token=str(found[-1].seq) if more else "")
+        fit = _fitting(found)
+        return (found, looked) if fit == len(found) else (found[:fit], found[fit - 1].seq)
+
+    def _low_water(self, run: RunRow, stage: StageRow) -> int:
+        with self._database.read() as connection:
+            return reads.low_water(connection, run.number, stage.stage)
 
     def _stage(self, number: int, index: int) -> tuple[RunRow, StageRow]:
         with self._database.read() as connection:
@@ -113,7 +131,7 @@ class ItemList:
 
     def _merged(
         self,
-        number: int,
+        run: RunRow,
         stage: StageRow,
         items: Sequence[common_pb2.Item],
         states: Sequence[ItemState],
@@ -122,19 +140,9 @@ class ItemList:
     ) -> list[pb.RunItem]:
         if not items:
             return []
-        with self._database.read() as connection:
-            rows = {
-                row.seq: row
-                for row in reads.item_rows(
-                    connection,
-                    number,
-                    stage.stage,
-                    after_seq=items[0].seq - 1,
-                    up_to_seq=items[-1].seq,
-                    seqs=seqs,
-                    limit=items[-1].seq - items[0].seq + 1,
-                )
-            }
+        first, last = items[0].seq, items[-1].seq
+        found = self._rows.between(run, stage.stage, after_seq=first - 1, up_to_seq=last, seqs=seqs)
+        rows = {row.seq: row for row in found}
         rest = left_by(StageState(stage.state))
         answer = []
         for item in items:
@@ -154,6 +162,7 @@ class ItemList:
                         group=item.group,
                         payload=payload,
                         state=ITEM_STATES[state],
+                        lane=item.lane,
                     )
                 )
         return answer

@@ -7,7 +7,7 @@ stream ends so: whoever reads comes back with the last number that it saw.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.paging import page_position
@@ -17,11 +17,20 @@ from penstock.v1 import scheduler_pb2 as pb
 from scheduler.domain.states import ENDED_RUNS, ItemState, RunState
 from scheduler.engine import Engine
 from scheduler.explaining import Explainer
+from scheduler.item_rows import ItemRows
 from scheduler.listing import ItemList
 from scheduler.run_calls import Context, RunCalls, page_size
 from scheduler.store import reads
 from scheduler.summary import run_summary
-from scheduler.translate import event_message, item_message, item_states, ledger_messages, run_message, run_states
+from scheduler.translate import (
+    AnyRow,
+    event_message,
+    item_message,
+    item_states,
+    ledger_messages,
+    run_message,
+    run_states,
+)
 from scheduler.watch_hub import EVENT_PAGE, Snapshot, WatchHub
 
 __all__ = ["SeeingCalls"]
@@ -33,9 +42,12 @@ LEDGER_PAGE = 1_000
 class SeeingCalls(RunCalls):
     """The methods of SchedulerService that only read."""
 
-    def __init__(self, engine: Engine, database: Database, items: ItemList, explainer: Explainer) -> None:
+    def __init__(
+        self, engine: Engine, database: Database, items: ItemList, rows: ItemRows, explainer: Explainer
+    ) -> None:
         RunCalls.__init__(self, engine, database)
         self._items = items
+        self._rows = rows
         self._explainer = explainer
         self._hub = WatchHub(self._snapshot, engine.watchers)
 
@@ -111,8 +123,7 @@ class SeeingCalls(RunCalls):
         number = await self._find(request.run_id)
 
         def read() -> pb.ListLedgerResponse:
-            with self._database.read() as connection:
-                rows = reads.ledger_rows(connection, number, after=request.after_number, limit=limit + 1)
+            rows = self._rows.ledger(number, after=request.after_number, limit=limit + 1)
             answer = pb.ListLedgerResponse(next_after_number=rows[limit - 1].number if len(rows) > limit else 0)
             for row in rows[:limit]:
                 answer.entries.extend(ledger_messages(row))
@@ -128,11 +139,8 @@ class SeeingCalls(RunCalls):
         after = request.after_settle_number
 
         def read() -> list[pb.RunItem]:
-            with self._database.read() as connection:
-                rows = reads.outcome_rows(
-                    connection, number, request.stage, after=after, states=states, limit=OUTCOME_PAGE
-                )
-                return [item_message(request.stage, row) for row in rows]
+            rows = self._rows.outcomes(number, request.stage, after=after, states=states, limit=OUTCOME_PAGE)
+            return [item_message(request.stage, row) for row in rows]
 
         while items := await asyncio.to_thread(read):
             after = items[-1].settle_number
@@ -141,13 +149,14 @@ class SeeingCalls(RunCalls):
     def _snapshot(self, number: int, after: int) -> Snapshot:
         with self._database.read() as connection:
             run = self._message(connection, number)
-            rows = reads.list_events(connection, number, after=after, types=[], limit=EVENT_PAGE)
-            return Snapshot(run, [event_message(row) for row in rows], run.state in _ENDED and run.quiesced)
+            rows: Sequence[AnyRow] = reads.list_events(connection, number, after=after, types=[], limit=EVENT_PAGE)
+        if run.archived and not rows:
+            rows = self._rows.events(number, after=after, limit=EVENT_PAGE)
+        return Snapshot(run, [event_message(row) for row in rows], run.state in _ENDED and run.quiesced)
 
     def _events(self, number: int, after: int, types: list[str], limit: int, subject: str = "") -> list[pb.Event]:
-        with self._database.read() as connection:
-            rows = reads.list_events(connection, number, after=after, types=types, subject=subject, limit=limit)
-            return [event_message(row) for row in rows]
+        rows = self._rows.events(number, after=after, types=types, subject=subject, limit=limit)
+        return [event_message(row) for row in rows]
 
 
 _ENDED = {pb.RunState.Value(f"RUN_STATE_{RunState(state).upper()}") for state in ENDED_RUNS}

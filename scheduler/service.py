@@ -6,6 +6,7 @@ from penstock.runtime.sql import Database
 from scheduler.commands import Commands
 from scheduler.engine import Engine
 from scheduler.explaining import Explainer
+from scheduler.item_rows import ItemRows
 from scheduler.listing import ItemList
 from scheduler.operator_service import OperatorCalls
 from scheduler.seeing_service import SeeingCalls
@@ -15,7 +16,13 @@ __all__ = ["SchedulerService"]
 
 class SchedulerService(OperatorCalls, SeeingCalls):
     def __init__(
-        self, commands: Commands, engine: Engine, database: Database, items: ItemList, explainer: Explainer
+        self,
+        commands: Commands,
+        engine: Engine,
+        database: Database,
+        items: ItemList,
+        rows: ItemRows,
+        explainer: Explainer,
     ) -> None:
         OperatorCalls.__init__(self, engine, database, commands)
-        SeeingCalls.__init__(self, engine, database, items, explainer)
+        SeeingCalls.__init__(self, engine, database, items, rows, explainer)

@@ -81,6 +81,16 @@ def upgrade() -> None:
         sqlite_where=failed,
         postgresql_where=failed,
     )
+    not_completed = sa.text("settle_number IS NOT NULL AND state <> 'completed'")
+    op.create_index(
+        "items_not_completed",
+        "items",
+        ["run", "stage", "state", "seq"],
+        sqlite_where=not_completed,
+        postgresql_where=not_completed,
+    )
+    unarchived = sa.text("archive IS NULL AND end_ms IS NOT NULL")
+    op.create_index("runs_unarchived", "runs", ["end_ms"], sqlite_where=unarchived, postgresql_where=unarchived)
     due = sa.text("due_ms IS NOT NULL")
     op.create_index("items_due", "items", ["due_ms"], sqlite_where=due, postgresql_where=due)
     for column in (

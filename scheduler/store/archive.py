@@ -16,10 +16,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.runtime.errors import Conflict
 from scheduler.domain.states import ENDED_RUNS
-from scheduler.store.rows import RunRow
-from scheduler.store.schema import actions, attempts, events, items, lane_cursors, ledger, runs
+from scheduler.store.schema import actions, attempts, events, items, ledger, runs
 from scheduler.store.unit import lock
 
 __all__ = [
@@ -33,7 +31,6 @@ __all__ = [
     "mark",
     "old_events",
     "purge",
-    "refuse_archived",
     "unpurged",
 ]
 
@@ -47,14 +44,6 @@ class Due:
     number: int
     run_id: str
     event_number: int
-
-
-def refuse_archived(run: RunRow) -> None:
-    """Raises Conflict for a command on an archived run."""
-    if run.archive is not None:
-        raise Conflict(
-            f"run {run.run_id} is archived: its items can be read, and a clone of it can run", code="run_archived"
-        )
 
 
 # Ended long enough ago and not archived, the oldest end first.
@@ -182,7 +171,6 @@ _KEYS = {
     "attempts": ("stage", "seq", "attempt"),
     "ledger": ("number",),
 }
-_SMALL = (lane_cursors, actions)
 
 
 def purge(connection: sa.Connection, number: int, most: int) -> int:
@@ -190,8 +178,7 @@ def purge(connection: sa.Connection, number: int, most: int) -> int:
     run = connection.execute(sa.select(runs.c.archive).where(runs.c.number == number)).scalar()
     if run is None:
         return 0
-    for table in _SMALL:
-        connection.execute(sa.delete(table).where(table.c.run == number))
+    connection.execute(sa.delete(actions).where(actions.c.run == number))
     count = 0
     for name, key in _KEYS.items():
         if count < most:

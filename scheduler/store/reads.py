@@ -9,19 +9,23 @@ import sqlalchemy as sa
 
 from penstock.runtime.errors import NotFound
 from scheduler.domain.states import ItemState
-from scheduler.store.schema import events, exclusive_keys, items, ledger, runs, stages
+from scheduler.store.schema import events, exclusive_keys, items, lane_cursors, ledger, runs, stages
 from scheduler.store.unit import RUN_COLUMNS, STAGE_COLUMNS, RunRow, StageRow
 
 __all__ = [
     "ITEM_COLUMNS",
+    "archive_of",
     "exclusive_keys_of",
     "find_run",
+    "has_event",
     "item_rows",
     "ledger_rows",
     "list_events",
     "list_runs",
     "load_run",
+    "low_water",
     "outcome_rows",
+    "rows_in_states",
 ]
 
 ITEM_COLUMNS = (
@@ -125,6 +129,68 @@ def item_rows(
     if seqs:
         query = query.where(items.c.seq.in_(seqs))
     return connection.execute(query).all()
+
+
+COMPLETED_ROWS = 5_000
+"""Rows looked through for completed items in one page: most are; where few are, pages are short."""
+
+
+def rows_in_states(
+    connection: sa.Connection,
+    number: int,
+    stage: int,
+    states: Sequence[ItemState],
+    *,
+    after_seq: int,
+    up_to_seq: int,
+    limit: int,
+) -> tuple[Sequence[sa.Row[*tuple[Any, ...]]], int]:
+    """At most `limit` rows in these states with after_seq < seq <= up_to_seq, in order of seq, and up to which seq all
+    of them were looked at. Each state is read by an index of its own order, so what is rare is found as fast as what
+    is not; completed items have none, since an index of them would cost each of them twice."""
+    end = up_to_seq
+    if ItemState.COMPLETED in states:
+        end = min(end, after_seq + max(COMPLETED_ROWS, limit))
+    common = (items.c.run == number, items.c.stage == stage, items.c.seq > after_seq, items.c.seq <= end)
+    found: list[sa.Row[*tuple[Any, ...]]] = []
+    for state in states:
+        ways: tuple[tuple[sa.ColumnElement[bool], ...], ...] = (
+            (items.c.settle_number.is_(None), items.c.state == state),
+            (items.c.settle_number.is_not(None), sa.text("state <> 'completed'"), items.c.state == state),
+        )  # type: ignore[assignment]
+        if state == ItemState.COMPLETED:
+            ways = ((items.c.state == state,),)
+        for way in ways:
+            query = sa.select(*ITEM_COLUMNS).where(*common, *way).order_by(items.c.seq).limit(limit)
+            found += connection.execute(query).all()
+    found.sort(key=lambda row: row.seq)
+    if len(found) >= limit:
+        found = found[:limit]
+        return found, found[-1].seq
+    return found, end
+
+
+def archive_of(connection: sa.Connection, number: int) -> str | None:
+    """The hash of a run's archive; None while its rows are in SQL."""
+    found: str | None = connection.execute(sa.select(runs.c.archive).where(runs.c.number == number)).scalar()
+    return found
+
+
+def low_water(connection: sa.Connection, number: int, stage: int) -> int:
+    """Every seq of the stage below this has a row."""
+    cursor = connection.execute(
+        sa.select(stages.c.cursor).where(stages.c.run == number, stages.c.stage == stage)
+    ).scalar_one()
+    lanes = connection.execute(
+        sa.select(sa.func.min(lane_cursors.c.cursor)).where(lane_cursors.c.run == number, lane_cursors.c.stage == stage)
+    ).scalar()
+    return int(cursor) if lanes is None else min(int(cursor), int(lanes))
+
+
+def has_event(connection: sa.Connection, number: int, event: int) -> bool:
+    """Whether SQL keeps this event."""
+    query = sa.select(events.c.number).where(events.c.run == number, events.c.number == event)
+    return connection.execute(query).scalar() is not None
 
 
 def outcome_rows(

@@ -85,6 +85,12 @@ runs = sa.Table(
     sa.Column("archive", sa.Text),
     sa.Column("archive_ms", _Big),
     sa.Index("runs_state", "state"),
+    sa.Index(
+        "runs_unarchived",
+        "end_ms",
+        sqlite_where=sa.text("archive IS NULL AND end_ms IS NOT NULL"),
+        postgresql_where=sa.text("archive IS NULL AND end_ms IS NOT NULL"),
+    ),
     sqlite_autoincrement=True,
 )
 
@@ -200,6 +206,17 @@ sa.Index(
     items.c.settle_number,
     sqlite_where=items.c.settle_number.is_not(None),
     postgresql_where=items.c.settle_number.is_not(None),
+)
+# Few are: those that a person wants to see.
+_ENDED_BADLY = sa.and_(items.c.settle_number.is_not(None), sa.text("state <> 'completed'"))
+sa.Index(
+    "items_not_completed",
+    items.c.run,
+    items.c.stage,
+    items.c.state,
+    items.c.seq,
+    sqlite_where=_ENDED_BADLY,
+    postgresql_where=_ENDED_BADLY,
 )
 sa.Index(
     "items_failed",

@@ -21,8 +21,9 @@ from scheduler.archiving import HOUR_MS, Archiving
 from scheduler.commit import GroupCommit
 from scheduler.domain.states import ItemState
 from scheduler.store import reads
-from scheduler.store.archive import Due, refuse_archived
+from scheduler.store.archive import Due
 from scheduler.store.effects import Effects
+from scheduler.store.reopening import refuse_archived
 from scheduler.store.schema import attempts, events, failures, items, ledger, runs, stages
 from scheduler.store.unit import lock
 from scheduler.translate import event_message, item_message, ledger_messages
@@ -266,8 +267,9 @@ async def test_events_stay_for_their_time_and_then_the_archive_has_them(shelf: S
 async def test_commands_on_an_archived_run_are_refused(shelf: Shelf) -> None:
     fill(shelf.database)
     await all_turns(shelf.archiving())
-    with shelf.database.read() as connection:
-        run, _ = reads.load_run(connection, 1)
-    with pytest.raises(Conflict) as told:
-        refuse_archived(run)
+    with shelf.database.write() as connection:
+        unit = lock(connection, 1, NOW)
+        assert unit is not None
+        with pytest.raises(Conflict) as told:
+            refuse_archived(unit)
     assert told.value.code == "run_archived"
