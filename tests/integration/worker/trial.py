@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,20 @@ from typing import Any, ClassVar, cast
 
 from pydantic import Field
 
-from penstock.processor import Context, Failure, Outcome, Parameters, Processor, ProcessorError, Result, WorkItem
+from penstock.processor import (
+    Context,
+    Deferred,
+    Failure,
+    Outcome,
+    Parameters,
+    Processor,
+    ProcessorError,
+    Result,
+    Throttled,
+    WorkItem,
+)
 
-__all__ = ["BatchedProcessor", "GatedProcessor", "TrialProcessor", "install"]
+__all__ = ["SPENT", "BatchedProcessor", "GatedProcessor", "SpendingProcessor", "TrialProcessor", "install"]
 
 
 class Ending(BaseException):
@@ -165,6 +177,53 @@ class UnboundedProcessor(TrialProcessor):
     batch_size = 0
 
 
+class SpendingProcessor(Processor[TrialParameters]):
+    """Costs money, must not be repeated, and ends in every way that there is."""
+
+    name = "spending"
+    version = "1"
+    parameters_type = TrialParameters
+    paid = True
+    repeatable = False
+
+    async def process(self, item: WorkItem, context: Context[TrialParameters]) -> Outcome:
+        mode = context.parameters.mode
+        if mode == "seen":
+            return Result([item.mode, item.context, item.saved, item.reserved_micros, item.heals])
+        if mode == "top_up":
+            return Result(await context.top_up(item, 100))
+        if mode in SPENT:
+            return SPENT[mode]
+        context.spent(item, 3, {"tokens": 1})
+        context.spent(item, 2, {"tokens": 1, "images": 4})
+        if mode == "told":
+            return Failure("no", fingerprint="no luck", cost_micros=2, used={"tokens": 1})
+        if mode == "raised":
+            raise ProcessorError("no", kind="provider", fingerprint="no luck")
+        if mode == "crash":
+            raise RuntimeError("a defect")
+        await asyncio.sleep(3600)
+        raise AssertionError("it was cancelled")
+
+
+SPENT: dict[str, Outcome] = {
+    "plain": Result(cost_micros=7, used={"tokens": 9}),
+    "free": Result({"a": 1}),
+    "throttled": Throttled("provider:x", 2.5, "slow down", cost_micros=1),
+    "until": Deferred(until=dt.datetime(2030, 1, 2, tzinfo=dt.UTC), saved={"batch": 7}, used={"tokens": 1}),
+    "after": Deferred(after_seconds=30.0),
+    "neither": Deferred(saved=1, cost_micros=4),
+    "no_zone": Deferred(until=dt.datetime(2030, 1, 2)),
+    "for_ever": Throttled("provider:x", float("inf")),
+    "saves_too_much": Deferred(after_seconds=1, saved="x" * 100_000),
+    "negative": Result(cost_micros=-1),
+    "no_number": Result(cost_micros="7"),  # type: ignore[arg-type]
+    "no_dimension": Result(used={"": 1}),
+    "half": Failure("no", used={"tokens": 0.5}),  # type: ignore[dict-item]
+    "large": Result("x" * 100_000, cost_micros=7),
+}
+
+
 def install(folder: Path) -> None:
     """Writes a distribution into `folder` that names the processors of this module."""
     information = folder / "penstock_trial-1.dist-info"
@@ -178,6 +237,7 @@ def install(folder: Path) -> None:
         f"never-made = {__name__}:NeverMadeProcessor\n"
         f"miscounting = {__name__}:MiscountingProcessor\n"
         f"silent = {__name__}:SilentProcessor\n"
+        f"spending = {__name__}:SpendingProcessor\n"
         f"unbounded = {__name__}:UnboundedProcessor\n"
         "broken = no.such.module:Processor\n"
     )
