@@ -75,7 +75,7 @@ def penstock(folder: Path, count: int, database: str, postgres: PostgresServer |
         rules = folder / "rules.json"
         rules.write_text(json.dumps({"budget_micros": 10 * PRICE_MICROS * count}))
         start = (
-            *("runs", "start", "--processor", "noop", "--concurrency", str(CONCURRENCY)),
+            *("runs", "start", "--processor", "noop", "--param", "paid=true", "--concurrency", str(CONCURRENCY)),
             *("--budget-micros", str(10 * PRICE_MICROS * count), "--rules", str(rules)),
         )
         # A small run first: the workers are up, and code that is loaded on first use is loaded.
