@@ -1,0 +1,203 @@
+"""The operations that are interleaved in pairs, each with what its acknowledgement promises.
+
+Every pair begins with the same scene: a run of ten items; worker `one` holds 0, 1 and 2, and has failed 3 for good;
+worker `two` holds nothing yet; the rest is queued, 4 has a row (released once).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstock.runtime.errors import PenstockError
+from penstock.v1 import scheduler_pb2 as pb
+from scheduler.domain.states import ItemState
+from scheduler.store.schema import items, runs, sessions
+from tests.interleaved.replica import Replica
+
+__all__ = ["OPERATIONS", "Done", "Operation", "Scene"]
+
+
+@dataclass
+class Scene:
+    """A run, and two workers' sessions."""
+
+    run_id: str
+    number: int
+    one: pb.WorkerSession
+    two: pb.WorkerSession
+    held: dict[int, pb.Lease] = field(default_factory=dict)
+
+
+@dataclass
+class Done:
+    """How an operation ended."""
+
+    answer: Any = None
+    error: PenstockError | None = None
+
+
+Check = Callable[[Scene, Done, sa.Connection], str]
+"""What is wrong with an acknowledgement, once both operations are over; "" when it is true."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    act: Callable[[Replica, Scene], Awaitable[Any]]
+    check: Check = lambda scene, done, connection: ""
+
+
+def _row(connection: sa.Connection, scene: Scene, seq: int) -> Any:
+    query = sa.select(items).where(items.c.run == scene.number, items.c.stage == 0, items.c.seq == seq)
+    return connection.execute(query).one_or_none()
+
+
+def _run(connection: sa.Connection, scene: Scene) -> Any:
+    return connection.execute(sa.select(runs).where(runs.c.number == scene.number)).one()
+
+
+# -- workers
+
+
+async def _grant(replica: Replica, scene: Scene) -> Any:
+    request = pb.AcquireRequest(session=scene.two, grant_number=1, max_leases=3)
+    return await replica.call("Acquire", request)
+
+
+def _granted(scene: Scene, done: Done, connection: sa.Connection) -> str:
+    if done.answer is None:
+        return ""
+    for batch in done.answer.batches:
+        for lease in batch.leases:
+            row = _row(connection, scene, lease.seq)
+            if row is None or row.attempt < lease.attempt:
+                return f"lease {lease.seq}#{lease.attempt} was given, the row is {row}"
+            if row.attempt == lease.attempt and row.session != scene.two.session:
+                return f"lease {lease.seq}#{lease.attempt} belongs to {row.session}"
+    return ""
+
+
+def _outcome(lease: pb.Lease) -> pb.Outcome:
+    return pb.Outcome(seq=lease.seq, attempt=lease.attempt, kind=pb.OUTCOME_KIND_COMPLETED, cost_micros=5)
+
+
+async def _report(replica: Replica, scene: Scene) -> Any:
+    batch = pb.OutcomeBatch(run_id=scene.run_id, outcomes=[_outcome(scene.held[seq]) for seq in (0, 1)])
+    return await replica.call("Report", pb.ReportRequest(session=scene.one, outcomes=[batch]))
+
+
+def _reported(scene: Scene, done: Done, connection: sa.Connection) -> str:
+    if done.answer is None:
+        return ""
+    refused = {answer.seq: answer.reason for answer in done.answer.refused}
+    for seq in (0, 1):
+        row = _row(connection, scene, seq)
+        recorded = row.state == ItemState.COMPLETED and row.attempt == scene.held[seq].attempt
+        if recorded == (seq in refused):
+            return f"the report of {seq} was {refused.get(seq, 'accepted')}, the row is {row.state}#{row.attempt}"
+        if refused.get(seq) in ("unknown", "foreign"):
+            return f"the report of {seq} was refused as {refused[seq]}"
+    return ""
+
+
+async def _renew(replica: Replica, scene: Scene) -> Any:
+    batch = pb.HeldBatch(run_id=scene.run_id)
+    for lease in scene.held.values():
+        batch.leases.add(seq=lease.seq, attempt=lease.attempt, begun=lease.seq == 0)
+    return await replica.call("Renew", pb.RenewRequest(session=scene.one, held=[batch]))
+
+
+# -- operators
+
+
+def _command(method: str, make: Callable[[Scene], Any]) -> Callable[[Replica, Scene], Awaitable[Any]]:
+    async def act(replica: Replica, scene: Scene) -> Any:
+        return await replica.call(method, make(scene))
+
+    return act
+
+
+def _paused(scene: Scene, done: Done, connection: sa.Connection) -> str:
+    """After the answer nothing is granted: what is granted later would have a later event or start."""
+    run = _run(connection, scene)
+    if done.answer is not None and run.state not in ("paused", "stopped", "stopping", "completed"):
+        return f"the pause was acknowledged, the run is {run.state}"
+    return ""
+
+
+def _stopped(scene: Scene, done: Done, connection: sa.Connection) -> str:
+    run = _run(connection, scene)
+    if done.answer is not None and run.state != "stopped":
+        return f"the stop was acknowledged, the run is {run.state}"
+    if done.answer is not None:
+        query = sa.select(sa.func.count()).where(items.c.run == scene.number, items.c.state == ItemState.RUNNING)
+        if connection.execute(query).scalar_one():
+            return "the run was stopped by force, and items of it run"
+    return ""
+
+
+def _items(verb: int, seqs: list[int]) -> Callable[[Replica, Scene], Awaitable[Any]]:
+    return _command(
+        "ActOnItems",
+        lambda scene: pb.ActOnItemsRequest(
+            run_id=scene.run_id, stage=0, verb=verb, seqs=seqs, actor="operator", reason="test"
+        ),
+    )
+
+
+def _budget(micros: int) -> Callable[[Replica, Scene], Awaitable[Any]]:
+    return _command(
+        "UpdateRun",
+        lambda scene: pb.UpdateRunRequest(run_id=scene.run_id, budget_micros=micros, actor="operator", reason="test"),
+    )
+
+
+def _budgeted(micros: int) -> Check:
+    def check(scene: Scene, done: Done, connection: sa.Connection) -> str:
+        run = _run(connection, scene)
+        wanted = None if micros < 0 else micros
+        return f"the cap is {run.budget_micros}" if done.answer is not None and run.budget_micros != wanted else ""
+
+    return check
+
+
+async def _sweep(replica: Replica, scene: Scene) -> Any:
+    """The leases of `one` have run out, as far as this scheduler knows."""
+    slots = [(lease.seq, "") for lease in scene.held.values()]
+    return await replica.sweeps._engine.lose((scene.number, 0), slots, "the lease ran out")
+
+
+async def _end(replica: Replica, scene: Scene) -> Any:
+    return await replica.call("EndSession", pb.EndSessionRequest(session=scene.one))
+
+
+def _over(scene: Scene, done: Done, connection: sa.Connection) -> str:
+    if done.answer is None:
+        return ""
+    query = sa.select(sessions.c.ended).where(sessions.c.session == scene.one.session)
+    held = sa.select(sa.func.count()).where(
+        items.c.run == scene.number, items.c.session == scene.one.session, items.c.state == ItemState.RUNNING
+    )
+    if not connection.execute(query).scalar_one() or connection.execute(held).scalar_one():
+        return "the session has ended, and holds leases"
+    return ""
+
+
+OPERATIONS: dict[str, Operation] = {
+    "grant": Operation(_grant, _granted),
+    "report": Operation(_report, _reported),
+    "renew": Operation(_renew),
+    "pause": Operation(_command("PauseRun", lambda s: pb.RunCommand(run_id=s.run_id, actor="operator")), _paused),
+    "force_stop": Operation(
+        _command("StopRun", lambda s: pb.StopRunRequest(run_id=s.run_id, actor="operator", force=True)), _stopped
+    ),
+    "skip": Operation(_items(pb.ITEM_VERB_SKIP, [4, 5])),
+    "retry": Operation(_items(pb.ITEM_VERB_RETRY, [3])),
+    "raise_budget": Operation(_budget(1_000_000), _budgeted(1_000_000)),
+    "lower_budget": Operation(_budget(1), _budgeted(1)),
+    "sweep": Operation(_sweep),
+    "end_session": Operation(_end, _over),
+}
