@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 __all__ = [
     "DEFAULT_GRANULARITY",
+    "EVENT_TYPES",
     "FAILURE_KINDS",
     "GRANULARITIES",
     "MAX_LIMIT_KEYS",
@@ -27,6 +28,14 @@ FAILURE_KINDS = (
     *("cancelled", "unknown", "unconfirmed", "unavailable"),
 )
 """Kinds of failure that rules may name. A processor may use words of its own; only rules without kinds take those."""
+
+EVENT_TYPES = (
+    *("run.created", "run.state", "run.updated", "stage.state", "stage.updated"),
+    *("gate.approved", "gate.rejected"),
+    *("item.retry", "item.failed"),
+    *("lease.lost", "report.refused"),
+)
+"""What the events of a run may tell: a test holds that the scheduler writes no others."""
 
 MAX_LIMIT_KEYS = 8
 _MAX_KEY_CHARACTERS = 200

@@ -35,16 +35,6 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Start, watch and command runs.")
 
-EVENT_TYPES = (
-    "run.created",
-    "run.state",
-    "stage.state",
-    "item.retry",
-    "item.failed",
-    "lease.lost",
-    "report.refused",
-)
-
 app.command()(start)
 app.command("items")(list_items)
 
@@ -284,6 +274,7 @@ def events(
     Example: penstock runs events 3 --after 100        of one item: penstock runs events 3 --subject item:0/17
     """
     from penstock.runtime.errors import InvalidInput
+    from penstock.words import EVENT_TYPES
 
     if unknown := next((one for one in type_ or [] if one not in EVENT_TYPES), None):
         raise InvalidInput(f"no event type {unknown!r}: one of {', '.join(EVENT_TYPES)}", code="bad_type")

@@ -36,11 +36,11 @@ ALL = dict(commands(typer.main.get_command(app)))
 
 
 def told() -> Iterator[tuple[str, str]]:
-    for path in DOCUMENTS:
-        text = path.read_text()
+    for document in DOCUMENTS:
+        text = document.read_text()
         blocks = "\n".join(text.split("```")[1::2])
         for found in (*SPAN.findall(re.sub(r"```.*?```", "", text, flags=re.DOTALL)), *LINE.findall(blocks)):
-            yield path.name, found.removeprefix(".venv/bin/")
+            yield document.name, found.removeprefix(".venv/bin/")
     for path, command in ALL.items():
         for found in EXAMPLE.findall(re.sub(r"(?<=\S)\n *(?=[\w'\"-])", " ", command.help or "")):
             yield f"--help of {' '.join(path)}", found
