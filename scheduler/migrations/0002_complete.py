@@ -188,6 +188,7 @@ def upgrade() -> None:
         sa.Column("example", sa.Text, nullable=False),
         sa.Column("done", sa.Boolean, nullable=False),
         sa.Column("create_ms", Big, nullable=False),
+        _number("rank"),
     )
     op.create_index("actions_open", "actions", ["done"])
     op.create_table(

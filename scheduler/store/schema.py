@@ -333,6 +333,8 @@ actions = sa.Table(
     sa.Column("example", sa.Text, nullable=False),
     sa.Column("done", sa.Boolean, nullable=False),
     sa.Column("create_ms", _Big, nullable=False),
+    # Of verb front: an item's rank becomes this + its seq.
+    _number("rank"),
     sa.Index("actions_open", "done"),
 )
 

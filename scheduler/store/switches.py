@@ -30,7 +30,7 @@ _SET = sa.text(
     " change_ms = excluded.change_ms"
 )
 # All that waits has a due time now.
-_WOKEN = sa.text("UPDATE switches SET value = 'on' WHERE name = 'retries' AND value = 'waking'")
+_WOKEN = sa.text("UPDATE switches SET value = 'on' WHERE name = 'retries' AND value = 'waking' AND change_ms = :since")
 # A chunk of a stage's items that wait for retries to be allowed.
 _HELD = (
     sa.select(items.c.seq)
@@ -109,6 +109,6 @@ def wake(connection: sa.Connection, run: int, stage: int, *, after: int, now_ms:
     return seqs[-1] if len(seqs) == limit else -1
 
 
-def woken(connection: sa.Connection) -> None:
-    """Notes that nothing waits any more for retries to be allowed."""
-    connection.execute(_WOKEN)
+def woken(connection: sa.Connection, since_ms: int | None) -> None:
+    """Notes that nothing waits any more for what was allowed then; who set the switch again meanwhile is waited for."""
+    connection.execute(_WOKEN, {"since": since_ms})
