@@ -28,7 +28,21 @@ from typing import TypeVar
 
 from penstock.runtime.errors import InvalidInput
 
-__all__ = ["EVERYTHING", "And", "Compare", "Field", "Filter", "IsNull", "Kind", "Node", "Not", "Or", "Value", "folded"]
+__all__ = [
+    "EVERYTHING",
+    "MAX_CHARACTERS",
+    "And",
+    "Compare",
+    "Field",
+    "Filter",
+    "IsNull",
+    "Kind",
+    "Node",
+    "Not",
+    "Or",
+    "Value",
+    "folded",
+]
 
 MAX_CHARACTERS = 10_000
 MAX_DEPTH = 50

@@ -14,10 +14,13 @@ from penstock.runtime.program import Service, main
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database, migrate
 from penstock.v1 import scheduler_pb2_grpc
+from scheduler.actions import Actions
 from scheduler.archive_file import ArchiveFiles
 from scheduler.archives import Archives
 from scheduler.archiving import Archiving
 from scheduler.backends.process import ProcessBackend
+from scheduler.changes import Changes
+from scheduler.cloning import Cloning
 from scheduler.commands import Commands
 from scheduler.engine import Engine
 from scheduler.explaining import Explainer
@@ -53,6 +56,7 @@ async def build(settings: Settings) -> Service:
         jitter=random.random,
     )
     commands = Commands(engine, plans, new_id=random_id)
+    actions = Actions(engine, database, plans, new_id=random_id)
     sweeps = Sweeps(engine, database, windows, ready, seconds=section.sweep_seconds)
     limits = Limits(engine, database, ready, seconds=section.sweep_seconds, event_hours=section.event_hours)
     files = ArchiveFiles(blobs)
@@ -73,6 +77,7 @@ async def build(settings: Settings) -> Service:
         "fed": engine.fed,
         "sweeps": sweeps.serve,
         "limits": limits.serve,
+        "actions": actions.serve,
         "archiving": archiving.serve,
     }
     backend = None
@@ -84,7 +89,17 @@ async def build(settings: Settings) -> Service:
     def register(server: grpc.aio.Server) -> None:
         explainer = Explainer(database, plans, ready.held, now_ms=engine.now_ms, term_ms=engine.term_ms)
         rows = ItemRows(database, Archives(files))
-        service = SchedulerService(commands, engine, database, ItemList(database, plans, rows), rows, explainer)
+        service = SchedulerService(
+            engine,
+            database,
+            commands=commands,
+            changes=Changes(commands, engine, database),
+            actions=actions,
+            cloning=Cloning(commands, database, plans, rows),
+            items=ItemList(database, plans, rows),
+            rows=rows,
+            explainer=explainer,
+        )
         scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(service, server)
         scheduler_pb2_grpc.add_LeaseServiceServicer_to_server(LeaseService(engine), server)
         limit_service = LimitService(limits, engine, database, ready.held)

@@ -30,9 +30,9 @@ from scheduler.previews import CHUNK, Asked, Previews, new_action
 from scheduler.store import reads
 from scheduler.store.actions import ActionRow, Chunk, apply, insert_action, load_action, open_actions, rows_for_action
 from scheduler.store.actions import save as save_action
+from scheduler.store.archive import refuse_archived
 from scheduler.store.effects import Effects
 from scheduler.store.item_fields import columns, never_leased
-from scheduler.store.reopening import refuse_archived
 from scheduler.store.requests import known, remember
 from scheduler.store.rows import RunRow, StageRow
 from scheduler.store.schema import items
@@ -178,7 +178,7 @@ class Actions:
             return await self._engine.commits.run(give_up)
 
     def _do(self, unit: RunUnit, effects: Effects, action: ActionRow, chunk: Chunk) -> ActionRow:
-        refuse_archived(unit)
+        refuse_archived(unit.run)
         first = action.cursor < 0 and not action.matched
         if first:
             what = f"{len(orjson.loads(action.seqs))} items by seq" if action.seqs else action.filter
@@ -279,7 +279,7 @@ class Actions:
 
 def _refuse(unit: RunUnit, verb: Verb) -> None:
     """Raises Conflict when no item of such a run takes the verb."""
-    refuse_archived(unit)
+    refuse_archived(unit.run)
     state = RunState(unit.run.state)
     if state is RunState.STOPPING and verb in REOPENS:
         raise Conflict(

@@ -26,11 +26,12 @@ from scheduler.domain.states import (
 from scheduler.engine import Engine
 from scheduler.plans import Plans
 from scheduler.store import exclusive
+from scheduler.store.archive import refuse_archived
 from scheduler.store.effects import Effects
 from scheduler.store.items import ItemRow, Settled, record_attempts, rows_of, settle
 from scheduler.store.leases import open_rows
 from scheduler.store.reads import find_run
-from scheduler.store.reopening import has_left, refuse_archived, reopen
+from scheduler.store.reopening import has_left, reopen
 from scheduler.store.requests import Request, known, remember
 from scheduler.store.starting import NewRun, insert_run
 from scheduler.store.unit import RunUnit, StageRow, lock
@@ -71,6 +72,7 @@ class Start:
     budget_micros: int | None = None
     exclusive_keys: Sequence[str] = ()
     cloned_from: str = ""
+    reason: str = ""
     request: Request
 
 
@@ -146,7 +148,7 @@ class Commands:
                 told["budget_micros"] = new.budget_micros
             if new.cloned_from:
                 told["cloned_from"] = new.cloned_from
-            unit.emit("run.created", actor=asked.actor, new=RunState.QUEUED, data=told)
+            unit.emit("run.created", actor=asked.actor, new=RunState.QUEUED, reason=asked.reason, data=told)
             unit.move_run(RunEvent.BEGIN, actor=asked.actor)
             unit.begin_stage(unit.stages[0])
             unit.flush()
@@ -190,7 +192,7 @@ class Commands:
             now_ms = self._engine.now_ms()
             unit = lock(connection, number, now_ms)
             assert unit is not None, number
-            refuse_archived(unit)
+            refuse_archived(unit.run)
             changed = change(unit, effects)
             if changed:
                 unit.flush()

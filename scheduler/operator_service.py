@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from google.protobuf.message import Message
 
+from penstock.filters import MAX_CHARACTERS
 from penstock.runtime.clock import to_timestamp
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.paging import page_position
@@ -11,15 +12,29 @@ from penstock.runtime.plain_text import plain_text
 from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1.rules_pb2 import GATE_ANSWER_REJECT
+from scheduler.actions import Actions
 from scheduler.changes import Changes, RunChanges, StageChanges
+from scheduler.cloning import Choice, Cloning
 from scheduler.commands import Answer, Command, Commands, Start
+from scheduler.domain.verbs import Verb
 from scheduler.engine import Engine
+from scheduler.previews import Asked
 from scheduler.run_calls import Context, RunCalls, page_size
+from scheduler.store.actions import ActionRow
 from scheduler.store.requests import Request, digest_of
 
 __all__ = ["OperatorCalls"]
 
-_Commanding = pb.RunCommand | pb.StopRunRequest | pb.UpdateRunRequest | pb.AnswerGateRequest
+_Commanding = (
+    pb.RunCommand
+    | pb.StopRunRequest
+    | pb.UpdateRunRequest
+    | pb.AnswerGateRequest
+    | pb.ActOnItemsRequest
+    | pb.CloneRunRequest
+)
+_VERB_NUMBERS = {verb: pb.ItemVerb.Value(f"ITEM_VERB_{verb.upper()}") for verb in Verb}
+_VERBS = {number: verb for verb, number in _VERB_NUMBERS.items()}
 
 STAGE_BITS = 16
 STAGE_MASK = (1 << STAGE_BITS) - 1
@@ -29,10 +44,21 @@ STAGE_MASK = (1 << STAGE_BITS) - 1
 class OperatorCalls(RunCalls):
     """The methods of SchedulerService that change something."""
 
-    def __init__(self, engine: Engine, database: Database, commands: Commands) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        database: Database,
+        *,
+        commands: Commands,
+        changes: Changes,
+        actions: Actions,
+        cloning: Cloning,
+    ) -> None:
         RunCalls.__init__(self, engine, database)
         self._commands = commands
-        self._changes = Changes(commands, engine, database)
+        self._changes = changes
+        self._actions = actions
+        self._cloning = cloning
 
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.Run:
         if not request.plan_id:
@@ -113,6 +139,7 @@ class OperatorCalls(RunCalls):
                 reason=plain_text(request.reason, "reason", most=2_000),
                 request=_request(request, "retries"),
             )
+            self._actions.look_again()
         return pb.SetRetriesResponse(
             allowed=now.allowed,
             changed=changed,
@@ -121,8 +148,48 @@ class OperatorCalls(RunCalls):
             since_time=to_timestamp(now.change_ms),
         )
 
+    async def ActOnItems(self, request: pb.ActOnItemsRequest, context: Context) -> pb.ItemAction:
+        command = _command(request, "act")
+        verb = _VERBS.get(request.verb)
+        if verb is None:
+            raise InvalidInput(f"say what is to be done: {', '.join(_VERBS.values())}", code="bad_verb")
+        asked = Asked(
+            stage=request.stage,
+            verb=verb,
+            seqs=list(request.seqs),
+            filter=plain_text(request.filter, "filter", most=MAX_CHARACTERS),
+        )
+        if request.validate_only:
+            return _action(await self._actions.preview(command.run_id, asked), command.run_id)
+        return _action(await self._actions.act(command, asked), command.run_id)
+
+    async def GetItemAction(self, request: pb.GetItemActionRequest, context: Context) -> pb.ItemAction:
+        return _action(*await self._actions.get(plain_text(request.action_id, "action_id")))
+
+    async def CloneRun(self, request: pb.CloneRunRequest, context: Context) -> pb.Run:
+        command = _command(request, "clone")
+        both = request.failed == request.unfinished
+        choice = Choice(failed=both or request.failed, unfinished=both or request.unfinished)
+        answer = await self._cloning.clone(command, choice, name=plain_text(request.name, "name"))
+        return await self._run(answer.number)
+
     async def _answer(self, answer: Answer) -> pb.RunCommandResponse:
         return pb.RunCommandResponse(run=await self._run(answer.number), changed=answer.changed)
+
+
+def _action(row: ActionRow, run_id: str) -> pb.ItemAction:
+    return pb.ItemAction(
+        action_id=row.action_id,
+        run_id=run_id,
+        stage=row.stage,
+        verb=_VERB_NUMBERS[Verb(row.verb)],
+        matched=row.matched,
+        changed=row.changed,
+        already=row.already,
+        refused=row.refused,
+        done=row.done,
+        example=row.example,
+    )
 
 
 def _given(message: Message, field: str) -> int | None:

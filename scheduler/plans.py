@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from penstock.runtime.channel import calling, open_channel
 from penstock.runtime.errors import NotFound
@@ -11,6 +11,7 @@ from penstock.v1 import common_pb2, planner_pb2, planner_pb2_grpc
 __all__ = ["Plans"]
 
 READ_LIMIT = 10_000
+DERIVE_SEQS = 100_000
 
 
 class Plans:
@@ -47,6 +48,24 @@ class Plans:
                 raise NotFound(f"plan {plan_id} has no item {seqs[len(found)]} in stage {stage}", code="item_not_found")
             found += items
         return found
+
+    async def derive(
+        self, plan_id: str, stage: int, pages: AsyncIterator[list[int]], *, name: str, request_id: str
+    ) -> planner_pb2.Plan:
+        """A new plan of these items of a plan's stage (seqs in rising order), and of the stages after it."""
+
+        async def parts() -> AsyncIterator[planner_pb2.DerivePlanRequest]:
+            header = planner_pb2.DerivePlanRequest.Header(
+                plan_id=plan_id, stage=stage, name=name, request_id=request_id
+            )
+            yield planner_pb2.DerivePlanRequest(header=header)
+            async for page in pages:
+                for first in range(0, len(page), DERIVE_SEQS):
+                    seqs = planner_pb2.DerivePlanRequest.Seqs(seqs=page[first : first + DERIVE_SEQS])
+                    yield planner_pb2.DerivePlanRequest(seqs=seqs)
+
+        with calling():
+            return await self._stub.DerivePlan(parts())
 
     async def close(self) -> None:
         await self._channel.close()

@@ -109,11 +109,11 @@ class Previews:
         counts: dict[tuple[ItemState, bool], int] = {}
         rows = 0
         with self._database.read() as connection:
-            parts = [asked.seqs[first : first + CHUNK] for first in range(0, len(asked.seqs), CHUNK)]
-            for some in parts or [None]:
+            parts: list[Sequence[int]] = [asked.seqs[at : at + CHUNK] for at in range(0, len(asked.seqs), CHUNK)]
+            for some in parts or [()]:
                 # How many of the named rows are in each state.
                 query = sa.select(items.c.state, unknown, sa.func.count()).where(*mine, taken)
-                if some is not None:
+                if some:
                     query = query.where(items.c.seq.in_(some))
                 for state, odd, count in connection.execute(query.group_by(items.c.state, unknown)):
                     key = ItemState(state), bool(odd)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from penstock.runtime.sql import Database
+from scheduler.actions import Actions
+from scheduler.changes import Changes
+from scheduler.cloning import Cloning
 from scheduler.commands import Commands
 from scheduler.engine import Engine
 from scheduler.explaining import Explainer
@@ -17,12 +20,18 @@ __all__ = ["SchedulerService"]
 class SchedulerService(OperatorCalls, SeeingCalls):
     def __init__(
         self,
-        commands: Commands,
         engine: Engine,
         database: Database,
+        *,
+        commands: Commands,
+        changes: Changes,
+        actions: Actions,
+        cloning: Cloning,
         items: ItemList,
         rows: ItemRows,
         explainer: Explainer,
     ) -> None:
-        OperatorCalls.__init__(self, engine, database, commands)
+        OperatorCalls.__init__(
+            self, engine, database, commands=commands, changes=changes, actions=actions, cloning=cloning
+        )
         SeeingCalls.__init__(self, engine, database, items, rows, explainer)

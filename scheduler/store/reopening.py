@@ -11,14 +11,14 @@ from collections.abc import Collection
 
 import sqlalchemy as sa
 
-from penstock.runtime.errors import Conflict
 from scheduler.domain.states import ENDED_RUNS, ItemState, RunEvent, RunState, StageEvent, StageState
 from scheduler.store import exclusive
+from scheduler.store.archive import refuse_archived
 from scheduler.store.rows import StageRow
 from scheduler.store.schema import items
 from scheduler.store.unit import RunUnit
 
-__all__ = ["has_left", "refuse_archived", "reopen"]
+__all__ = ["has_left", "reopen"]
 
 # Rows that a stop cut off are queued again.
 _QUEUE_STOPPED = sa.text(
@@ -32,16 +32,6 @@ _SKIPPED = sa.select(sa.func.count()).where(
     items.c.state == ItemState.SKIPPED,
     items.c.settle_number.is_(None),
 )
-
-
-def refuse_archived(unit: RunUnit) -> None:
-    """Raises Conflict for a run whose items are in the archive alone."""
-    if unit.run.archive is not None:
-        raise Conflict(
-            f"run {unit.run.run_id} is archived, so nothing of it changes any more; clone it to run its items again",
-            code="run_archived",
-            state=unit.run.state,
-        )
 
 
 def has_left(unit: RunUnit) -> bool:
@@ -58,7 +48,7 @@ def _left(stage: StageRow) -> bool:
 def reopen(unit: RunUnit, event: RunEvent, *, stages: Collection[int] = (), actor: str, reason: str) -> None:
     """Goes on with what is left, and with these stages besides; a live run has these stages reopened alone. The caller
     settles up afterwards. Raises Conflict for an archived run, or one whose exclusive key another run has."""
-    refuse_archived(unit)
+    refuse_archived(unit.run)
     ended = RunState(unit.run.state) in ENDED_RUNS
     if ended:
         exclusive.retake(unit.connection, unit.run.number)
