@@ -30,9 +30,9 @@ from scheduler.previews import CHUNK, Asked, Previews, new_action
 from scheduler.store import reads
 from scheduler.store.actions import ActionRow, Chunk, apply, insert_action, load_action, open_actions, rows_for_action
 from scheduler.store.actions import save as save_action
-from scheduler.store.archive import refuse_archived
 from scheduler.store.effects import Effects
 from scheduler.store.item_fields import columns, never_leased
+from scheduler.store.reopening import refuse_archived
 from scheduler.store.requests import known, remember
 from scheduler.store.rows import RunRow, StageRow
 from scheduler.store.schema import items

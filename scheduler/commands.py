@@ -26,12 +26,11 @@ from scheduler.domain.states import (
 from scheduler.engine import Engine
 from scheduler.plans import Plans
 from scheduler.store import exclusive
-from scheduler.store.archive import refuse_archived
 from scheduler.store.effects import Effects
 from scheduler.store.items import ItemRow, Settled, record_attempts, rows_of, settle
 from scheduler.store.leases import open_rows
 from scheduler.store.reads import find_run
-from scheduler.store.reopening import has_left, reopen
+from scheduler.store.reopening import has_left, refuse_archived, reopen
 from scheduler.store.requests import Request, known, remember
 from scheduler.store.starting import NewRun, insert_run
 from scheduler.store.unit import RunUnit, StageRow, lock

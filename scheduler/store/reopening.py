@@ -11,14 +11,14 @@ from collections.abc import Collection
 
 import sqlalchemy as sa
 
+from penstock.runtime.errors import Conflict
 from scheduler.domain.states import ENDED_RUNS, ItemState, RunEvent, RunState, StageEvent, StageState
 from scheduler.store import exclusive
-from scheduler.store.archive import refuse_archived
-from scheduler.store.rows import StageRow
+from scheduler.store.rows import RunRow, StageRow
 from scheduler.store.schema import items
 from scheduler.store.unit import RunUnit
 
-__all__ = ["has_left", "reopen"]
+__all__ = ["has_left", "refuse_archived", "reopen"]
 
 # Rows that a stop cut off are queued again.
 _QUEUE_STOPPED = sa.text(
@@ -32,6 +32,16 @@ _SKIPPED = sa.select(sa.func.count()).where(
     items.c.state == ItemState.SKIPPED,
     items.c.settle_number.is_(None),
 )
+
+
+def refuse_archived(run: RunRow) -> None:
+    """Raises Conflict for a run whose items are in the archive alone."""
+    if run.archive is not None:
+        raise Conflict(
+            f"run {run.run_id} is archived, so nothing of it changes any more; clone it to run its items again",
+            code="run_archived",
+            state=run.state,
+        )
 
 
 def has_left(unit: RunUnit) -> bool:
