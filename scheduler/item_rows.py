@@ -8,14 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from penstock.filter_sql import condition
+from penstock.filters import Filter
 from penstock.runtime.sql import Database
 from scheduler.archives import Archives
-from scheduler.domain.states import ItemState
+from scheduler.domain.states import ItemState, StageState
 from scheduler.store import reads
-from scheduler.store.rows import RunRow
+from scheduler.store.item_fields import columns, values
+from scheduler.store.rows import RunRow, StageRow
 from scheduler.translate import AnyRow
 
 __all__ = ["ItemRows"]
+
+FILTERED_ROWS = 200_000
+ARCHIVED_ROWS = 5_000
+"""Looked through for one page of a filter: where it takes few, pages are short."""
 
 
 class ItemRows:
@@ -50,6 +57,39 @@ class ItemRows:
             archive, stage, after_seq=after_seq, up_to_seq=up_to_seq, states=states, limit=limit
         )
         return found, found[-1].seq if len(found) == limit else up_to_seq
+
+    def matching(
+        self,
+        run: RunRow,
+        stage: StageRow,
+        chosen: Filter,
+        states: Sequence[ItemState],
+        *,
+        after_seq: int,
+        limit: int,
+    ) -> tuple[Sequence[AnyRow], int]:
+        """At most `limit` rows that the filter takes, of items that are shown in one of these states (none: any), in
+        order of seq; and up to which seq all were looked at, which is bounded."""
+        within = StageState(stage.state)
+        up_to = min(after_seq + FILTERED_ROWS, stage.total - 1)
+        with self._database.read() as connection:
+            archive = reads.archive_of(connection, run.number)
+            if archive is None:
+                taken = [condition(chosen, columns(within))]
+                if states:
+                    taken.append(columns(within)["state"].in_(list(states)))
+                found = reads.rows_where(
+                    connection, run.number, stage.stage, taken, after_seq=after_seq, up_to_seq=up_to, limit=limit
+                )
+                return found, found[-1].seq if len(found) == limit else up_to
+        rows = self._archives.items(archive, stage.stage, after_seq=after_seq, up_to_seq=up_to, limit=ARCHIVED_ROWS)
+        looked = rows[-1].seq if len(rows) == ARCHIVED_ROWS else up_to
+        kept = [
+            row
+            for row in rows
+            if (known := values(row, within)) and chosen.matches(known) and (not states or known["state"] in states)
+        ]
+        return (kept[:limit], kept[limit - 1].seq) if len(kept) >= limit else (kept, looked)
 
     def outcomes(
         self, number: int, stage: int, *, after: int, states: Sequence[ItemState], limit: int

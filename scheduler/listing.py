@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from penstock.filters import Filter
 from penstock.runtime.errors import InvalidInput, NotFound, TooLarge
 from penstock.runtime.sql import Database
 from penstock.v1 import common_pb2
@@ -19,6 +20,7 @@ from scheduler.domain.states import ItemState, StageState
 from scheduler.item_rows import ItemRows
 from scheduler.plans import Plans
 from scheduler.store import reads
+from scheduler.store.item_fields import FIELDS
 from scheduler.store.unit import RunRow, StageRow
 from scheduler.translate import ITEM_STATES, item_message
 
@@ -46,9 +48,15 @@ class ItemList:
         after_seq: int,
         seqs: Sequence[int],
         with_payload: bool,
+        filter_: str = "",
     ) -> pb.ListItemsResponse:
-        """Items in order of seq after `after_seq`, or exactly `seqs`. Raises NotFound for an unknown stage."""
+        """Items in order of seq after `after_seq`, or exactly `seqs`; with a filter those that have a row. Raises
+        NotFound for an unknown stage, InvalidInput for a filter that is wrong."""
         run, stage = await asyncio.to_thread(self._stage, number, index)
+        if filter_.strip():
+            if seqs:
+                raise InvalidInput("seqs or a filter, not both", code="bad_items")
+            return await self._filtered(run, stage, filter_, states, limit, after_seq, with_payload)
         if seqs:
             if len(seqs) > MAX_SEQS:
                 raise InvalidInput(f"{len(seqs)} seqs; at most {MAX_SEQS} at once", code="too_many_seqs")
@@ -108,7 +116,32 @@ class ItemList:
             )
             return [item_message(stage.stage, row, within=stage.state) for row in rows], looked
 
+        return await self._with_payload(run, stage, *await asyncio.to_thread(read), with_payload=with_payload)
+
+    async def _filtered(
+        self,
+        run: RunRow,
+        stage: StageRow,
+        text: str,
+        states: Sequence[ItemState],
+        limit: int,
+        after_seq: int,
+        with_payload: bool,
+    ) -> pb.ListItemsResponse:
+        chosen = Filter.parse(text, FIELDS)
+
+        def read() -> tuple[list[pb.RunItem], int]:
+            rows, looked = self._rows.matching(run, stage, chosen, states, after_seq=after_seq, limit=limit)
+            return [item_message(stage.stage, row, within=stage.state) for row in rows], looked
+
         found, looked = await asyncio.to_thread(read)
+        found, looked = await self._with_payload(run, stage, found, looked, with_payload=with_payload)
+        return pb.ListItemsResponse(items=found, next_page_token=str(looked) if looked < stage.total - 1 else "")
+
+    async def _with_payload(
+        self, run: RunRow, stage: StageRow, found: list[pb.RunItem], looked: int, *, with_payload: bool
+    ) -> tuple[list[pb.RunItem], int]:
+        """As many as fit an answer, and up to which seq that is all."""
         if with_payload and found:
             items = await self._plans.items(run.plan_id, stage.stage, [item.seq for item in found])
             for message, item in zip(found, items, strict=True):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+from penstock.filters import MAX_CHARACTERS
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.paging import page_position
 from penstock.runtime.plain_text import plain_text
@@ -86,6 +87,7 @@ class SeeingCalls(RunCalls):
             after_seq=-1 if (last := page_position(request.page_token)) is None else last,
             seqs=list(request.seqs),
             with_payload=request.with_payload,
+            filter_=plain_text(request.filter, "filter", most=MAX_CHARACTERS),
         )
 
     async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:

@@ -66,8 +66,8 @@ def columns(within: StageState) -> dict[str, sa.ColumnElement[Any]]:
     return found
 
 
-def values(row: sa.Row[*tuple[Any, ...]], within: StageState) -> dict[str, object]:
-    """Every field of a row."""
+def values(row: Any, within: StageState) -> dict[str, object]:
+    """Every field of a row, which SQL or the archive gave."""
     found: dict[str, object] = {name: getattr(row, column) for name, column in _PLAIN.items()}
     found["lane"] = row.lane or ""
     found["state"] = shown(within, ItemState(row.state)).value

@@ -131,6 +131,27 @@ def item_rows(
     return connection.execute(query).all()
 
 
+def rows_where(
+    connection: sa.Connection,
+    number: int,
+    stage: int,
+    taken: Sequence[sa.ColumnElement[bool]],
+    *,
+    after_seq: int,
+    up_to_seq: int,
+    limit: int,
+) -> Sequence[sa.Row[*tuple[Any, ...]]]:
+    """Rows with after_seq < seq <= up_to_seq that meet every one of these conditions, in order of seq."""
+    query = (
+        sa.select(*ITEM_COLUMNS)
+        .where(items.c.run == number, items.c.stage == stage, *taken)
+        .where(items.c.seq > after_seq, items.c.seq <= up_to_seq)
+        .order_by(items.c.seq)
+        .limit(limit)
+    )
+    return connection.execute(query).all()
+
+
 COMPLETED_ROWS = 5_000
 """Rows looked through for completed items in one page: most are; where few are, pages are short."""
 
