@@ -43,9 +43,11 @@ class Answers:
             out = response.batches.add(
                 run_id=batch.run_id,
                 stage=batch.stage.stage,
-                processor=batch.stage.processor,
-                parameters=batch.stage.parameters,
+                processor=batch.processor,
+                parameters=batch.parameters,
                 max_run_seconds=batch.stage.max_run_seconds,
+                mode=batch.mode,
+                budgeted=batch.budgeted,
             )
             metrics.LEASES_GRANTED.labels(batch.stage.processor).inc(len(batch.granted))
             for granted in batch.granted:
@@ -57,6 +59,10 @@ class Answers:
                     group=item.group,
                     tries=granted.tries,
                     alone=granted.alone,
+                    reserved_micros=granted.reserved_micros,
+                    heals=granted.heals,
+                    context=granted.context or b"",
+                    saved=granted.saved or b"",
                 )
                 if len(item.payload) > min(INLINE_BYTES, room):
                     large.append((lease, item.payload))

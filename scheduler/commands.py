@@ -17,23 +17,21 @@ from scheduler.domain.states import (
     ENDED_RUNS,
     RUN_TABLE,
     IllegalTransition,
-    ItemState,
     RunEvent,
     RunState,
-    StageState,
     allowed,
 )
 from scheduler.engine import Engine
 from scheduler.plans import Plans
 from scheduler.store import exclusive
 from scheduler.store.effects import Effects
-from scheduler.store.items import ItemRow, Settled, record_attempts, rows_of, settle
-from scheduler.store.leases import open_rows
+from scheduler.store.endings import Endings
 from scheduler.store.reads import find_run
 from scheduler.store.reopening import has_left, refuse_archived, reopen
 from scheduler.store.requests import Request, known, remember
 from scheduler.store.starting import NewRun, insert_run
-from scheduler.store.unit import RunUnit, StageRow, lock
+from scheduler.store.unit import RunUnit, lock
+from scheduler.watching import Begun
 
 __all__ = ["MAX_BUDGET_MICROS", "Answer", "Command", "Commands", "Start", "budget_problem", "priority_problem"]
 
@@ -171,8 +169,9 @@ class Commands:
         def change(unit: RunUnit, effects: Effects) -> bool:
             if _already(unit, event):
                 return False
+            endings = Endings(unit.connection, effects, self._engine.rules, unit.now_ms, Begun())
             try:
-                _carry_out(unit, effects, event, command)
+                _carry_out(unit, endings, event, command)
             except IllegalTransition as error:
                 raise _refused(unit, event) from error
             return True
@@ -210,7 +209,7 @@ def _already(unit: RunUnit, event: RunEvent) -> bool:
     return _SETTLED[event] is state
 
 
-def _carry_out(unit: RunUnit, effects: Effects, event: RunEvent, command: Command) -> None:
+def _carry_out(unit: RunUnit, endings: Endings, event: RunEvent, command: Command) -> None:
     state = RunState(unit.run.state)
     if event is RunEvent.RESUME and state in ENDED_RUNS:
         if not has_left(unit):
@@ -222,67 +221,20 @@ def _carry_out(unit: RunUnit, effects: Effects, event: RunEvent, command: Comman
     if event is not RunEvent.RESUME:
         unit.run.epoch += 1  # what was proposed before this is void, also when the run goes on at once
     if event is RunEvent.FORCE_STOP:
-        _force_stop(unit, effects, command)
+        reason = _by(command, "stopped by force")
+        endings.stop_by_force(unit, reason)
+        unit.finish_stop(RunEvent.FORCE_STOP, actor=command.actor, reason=reason)
         return
     unit.move_run(event, actor=command.actor, reason=command.reason)
     if event is RunEvent.STOP:
         unit.run.error = _by(command, "stopped")
         unit.settle_up()
     elif event is RunEvent.RESUME:
-        unit.wait_at_gate()
+        unit.settle_up()
 
 
 def _by(command: Command, what: str) -> str:
     return f"{what} by {command.actor}" + (f": {command.reason}" if command.reason else "")
-
-
-def _force_stop(unit: RunUnit, effects: Effects, command: Command) -> None:
-    """Ends what runs without its outcome: from this commit on none is accepted."""
-    for stage in unit.stages:
-        if stage.state != StageState.RUNNING:
-            continue
-        places = open_rows(unit.connection, stage.run, stage.stage, ItemState.RUNNING)
-        rows = list(rows_of(unit.connection, stage.run, stage.stage, [seq for seq, _, _ in places]).values())
-        settle(unit, stage, [_stopped(row, unit.now_ms) for row in rows])
-        record_attempts(unit.connection, [_stopped_attempt(stage, row, unit.now_ms) for row in rows])
-        effects.forget.setdefault((stage.run, stage.stage), []).extend(row.slot for row in rows)
-    unit.finish_stop(RunEvent.FORCE_STOP, actor=command.actor, reason=_by(command, "stopped by force"))
-
-
-def _stopped(row: ItemRow, now_ms: int) -> Settled:
-    return Settled(
-        seq=row.seq,
-        attempt=row.attempt,
-        state=ItemState.STOPPED,
-        tries=row.tries,
-        suspect=0,
-        end_ms=now_ms,
-        due_ms=None,
-        settle_number=None,
-        digest=None,
-        error_kind=None,
-        error=None,
-        result=None,
-        result_blob=None,
-        result_size=None,
-    )
-
-
-def _stopped_attempt(stage: StageRow, row: ItemRow, now_ms: int) -> dict[str, object]:
-    return {
-        "run": stage.run,
-        "stage": stage.stage,
-        "seq": row.seq,
-        "attempt": row.attempt,
-        "ended": "stopped",
-        "session": row.session,
-        "start_ms": row.start_ms,
-        "end_ms": now_ms,
-        "digest": None,
-        "refused_digest": None,
-        "error_kind": None,
-        "error": None,
-    }
 
 
 def _nothing_left(unit: RunUnit) -> Conflict:

@@ -13,13 +13,16 @@ from penstock.processor import INLINE_BYTES
 from penstock.runtime.errors import InvalidInput
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
+from penstock.words import limit_key_problem
 from scheduler.engine import Engine
 from scheduler.store.leases import Session
+from scheduler.top_ups import top_up
 from scheduler.translate import refusal_message
 
 __all__ = ["LeaseService"]
 
 _SHA256 = re.compile("[0-9a-f]{64}")
+_RARE = (pb.OUTCOME_KIND_UNSPECIFIED, pb.OUTCOME_KIND_THROTTLED, pb.OUTCOME_KIND_DEFERRED)
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -39,6 +42,9 @@ class LeaseService(scheduler_pb2_grpc.LeaseServiceServicer):
     async def Renew(self, request: pb.RenewRequest, context: Context) -> pb.RenewResponse:
         return await self._engine.renew(request)
 
+    async def TopUp(self, request: pb.TopUpRequest, context: Context) -> pb.TopUpResponse:
+        return await top_up(self._engine, request)
+
     async def EndSession(self, request: pb.EndSessionRequest, context: Context) -> pb.EndSessionResponse:
         session = Session(request.session.session, request.session.worker, request.session.worker_class)
         await self._engine.end_session(session, "its worker ended", handed_back=True)
@@ -52,12 +58,19 @@ def _check(batches: Iterable[pb.OutcomeBatch]) -> None:
             problem = _problem(outcome)
             if problem:
                 raise InvalidInput(f"the outcome of item {batch.stage}/{outcome.seq} {problem}", code="bad_outcome")
-            if "\0" in outcome.error or "\0" in outcome.error_kind:
+            if "\0" in outcome.error or "\0" in outcome.error_kind or "\0" in outcome.fingerprint:
                 outcome.error = outcome.error.replace("\0", "\ufffd")
                 outcome.error_kind = outcome.error_kind.replace("\0", "\ufffd")
+                outcome.fingerprint = outcome.fingerprint.replace("\0", "\ufffd")
 
 
 def _problem(outcome: pb.Outcome) -> str:
+    if outcome.cost_micros < 0:
+        return f"cost {outcome.cost_micros} micro-dollars; it must be 0 or more"
+    if outcome.kind in _RARE:
+        problem = _rare_problem(outcome)
+        if problem:
+            return problem
     if len(outcome.result) > INLINE_BYTES:
         return f"has a result of {len(outcome.result):,} bytes; above {INLINE_BYTES:,} it must be a blob"
     if outcome.result:
@@ -68,4 +81,16 @@ def _problem(outcome: pb.Outcome) -> str:
     blob = outcome.result_blob
     if outcome.HasField("result_blob") and (not _SHA256.fullmatch(blob.sha256) or blob.size_bytes < 0):
         return f"names no blob: {blob.sha256[:80]!r}, {blob.size_bytes} bytes"
+    return ""
+
+
+def _rare_problem(outcome: pb.Outcome) -> str:
+    if outcome.kind == pb.OUTCOME_KIND_UNSPECIFIED:
+        return "has no kind: completed, failed, released, throttled or deferred"
+    if outcome.kind == pb.OUTCOME_KIND_THROTTLED:
+        return limit_key_problem(outcome.limit_key) if outcome.limit_key else "was throttled and names no limit_key"
+    if not outcome.HasField("until_time"):
+        return "is deferred and does not say until when (until_time)"
+    if len(outcome.saved) > INLINE_BYTES:
+        return f"saves {len(outcome.saved):,} bytes; {INLINE_BYTES:,} are possible"
     return ""

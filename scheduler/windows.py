@@ -121,6 +121,8 @@ class Windows:
             sa.select(runs.c.run_id, runs.c.plan_id, runs.c.epoch, *STAGE_COLUMNS)
             .join(stages, stages.c.run == runs.c.number)
             .where(runs.c.state == RunState.RUNNING, stages.c.state == StageState.RUNNING)
+            # What waits for money, or fails once nothing of it runs, is not proposed.
+            .where(runs.c.waiting == "", stages.c.failing == "")
         )
         if number is not None:
             query = query.where(runs.c.number == number)

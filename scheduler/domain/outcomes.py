@@ -1,4 +1,4 @@
-"""What an ended attempt means for its item, its stage and its run.
+"""What an ended attempt means for its item.
 
 Pure: facts in, decision out. The store carries the decision out.
 """
@@ -8,17 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from scheduler.domain.states import ITEM_TABLE, ItemEvent, ItemState, RunEvent, StageEvent, advance
+from scheduler.domain.progress import Progress, run_end, stage_end
+from scheduler.domain.rules import NOT_RETRIED, Kind
+from scheduler.domain.states import ITEM_TABLE, ItemEvent, ItemState, Mode, advance
 
 __all__ = [
     "ALONE",
     "FREE_LOSSES",
+    "LOST",
     "Backoff",
     "Decision",
     "Ended",
     "Ending",
     "Progress",
     "decide",
+    "kind_of",
     "run_end",
     "stage_end",
 ]
@@ -34,15 +38,32 @@ class Ended(StrEnum):
 
     COMPLETED = "completed"
     FAILED = "failed"
+    THROTTLED = "throttled"
+    DEFERRED = "deferred"
     RELEASED = "released"
     WORKER_LOST = "worker_lost"
     UNBEGUN = "unbegun"  # its worker was gone, and had not said that it had begun it
+    TIMED_OUT = "timed_out"  # it ran for longer than it may, and its worker did not end it
+    STOPPED = "stopped"  # by force
+
+
+LOST = frozenset({Ended.WORKER_LOST, Ended.UNBEGUN, Ended.TIMED_OUT, Ended.STOPPED})
+"""Nobody told what the attempt did, or what it cost."""
+_FAILURES = frozenset({Ended.FAILED, Ended.WORKER_LOST, Ended.TIMED_OUT})
+# A second witness that could not be heard says nothing about the work.
+_NO_WITNESS = frozenset(
+    {Kind.WORKER_LOST, Kind.TIMEOUT, Kind.THROTTLED, Kind.PROVIDER, Kind.CANCELLED, Kind.BUDGET, Kind.UNAVAILABLE}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """The facts of an ended attempt. `no_try`: it failed for want of a part of Penstock; `permanent`: never try
-    again.
+    """The facts of an ended attempt.
+
+    no_try: it failed for want of a part of Penstock; permanent: never try again; kind: of its failure, as `kind_of`
+    counts it; mode, heals: of its lease; confirms: its stage wants a second witness; healable: it may be healed once
+    more, should it fail; named: a retry rule names its kind; retries_off: nothing is tried again just now; waits: a
+    rule asks for a back-off after a lost worker too; affordable: its own cap leaves room for another attempt.
     """
 
     ended: Ended
@@ -53,17 +74,49 @@ class Ending:
     stopping: bool = False
     permanent: bool = False
     no_try: bool = False
+    kind: str = ""
+    mode: Mode = Mode.WORK
+    heals: int = 0
+    confirms: bool = False
+    healable: bool = False
+    named: bool = False
+    retries_off: bool = False
+    waits: bool = False
+    affordable: bool = True
 
 
 @dataclass(frozen=True)
 class Decision:
     """state: the item's next; tries: its count afterwards; back_off: wait before the next attempt; suspect: how much
-    it is suspected to have killed its worker (0: not; 1: it was there; ALONE: it is leased alone)."""
+    it is suspected to have killed its worker (0: not; 1: it was there; ALONE: it is leased alone); mode, heals: of its
+    next lease; kind: of its failure, "" where it is none; held: it waits until retries are allowed again."""
 
     state: ItemState
     tries: int
     back_off: bool = False
     suspect: int = 0
+    mode: Mode = Mode.WORK
+    heals: int = 0
+    kind: str = ""
+    held: bool = False
+
+
+def kind_of(ended: Ended, told: str, *, mode: Mode, no_try: bool, repeatable: bool) -> str:
+    """The kind of a failure, as it counts; `told`: as its worker says; "" for what is no failure. Work that may have
+    been done, must not be done twice and whose end nobody knows is `unknown`."""
+    if ended in (Ended.WORKER_LOST, Ended.UNBEGUN):
+        kind: str = Kind.WORKER_LOST
+    elif ended is Ended.TIMED_OUT:
+        kind = Kind.TIMEOUT
+    elif ended is Ended.FAILED:
+        kind = told or Kind.ITEM
+    else:
+        kind = ""
+    if mode is Mode.CONFIRM:
+        heard = ended is Ended.FAILED and not no_try and kind not in _NO_WITNESS
+        return Kind.UNCONFIRMED if heard else kind
+    cut_off = ended in LOST or kind == Kind.TIMEOUT
+    return Kind.UNKNOWN if cut_off and not repeatable else kind
 
 
 def decide(ending: Ending) -> Decision:
@@ -74,24 +127,58 @@ def decide(ending: Ending) -> Decision:
     together with others once more, since most often the worker was killed and not the item's doing; a bound on such
     losses ends what kills workers before they can speak.
     """
-    ended, tries = ending.ended, ending.tries
+    ended, tries, kind = ending.ended, ending.tries, ending.kind
     if ended is Ended.COMPLETED:
-        return Decision(advance(ITEM_TABLE, ItemState.RUNNING, ItemEvent.COMPLETE), tries)
+        if not ending.confirms or ending.mode is Mode.CONFIRM:
+            return Decision(_after(ItemEvent.COMPLETE), tries, heals=ending.heals)
+        event = ItemEvent.STOP if ending.stopping else ItemEvent.RETURN
+        return Decision(_after(event), tries, mode=Mode.CONFIRM, heals=ending.heals)
     unheard = ended is Ended.UNBEGUN and ending.attempt - tries > FREE_LOSSES
-    counts = (ended is Ended.FAILED and not ending.no_try) or ended is Ended.WORKER_LOST or unheard
-    tries += counts
-    if (counts and tries >= ending.max_tries) or (ended is Ended.FAILED and ending.permanent):
-        return Decision(advance(ITEM_TABLE, ItemState.RUNNING, ItemEvent.FAIL), tries)
-    if ending.stopping:
-        return Decision(advance(ITEM_TABLE, ItemState.RUNNING, ItemEvent.STOP), tries)
-    if ended is Ended.FAILED:
-        return Decision(advance(ITEM_TABLE, ItemState.RUNNING, ItemEvent.BACK_OFF), tries, back_off=True)
+    counts = (ended in _FAILURES and not ending.no_try) or unheard
+    healing = ending.mode is Mode.HEAL
+    tries += counts and not healing
+    # A witness that disagrees for ever says nothing about what another attempt at the work would do.
+    permanent = ended is Ended.FAILED and ending.permanent and kind != Kind.UNCONFIRMED
+    never = permanent or (kind in NOT_RETRIED and not ending.named)
+    if never or (counts and (healing or tries >= ending.max_tries)):
+        return _failed(ending, tries)
+    if not ending.affordable:
+        return Decision(_after(ItemEvent.FAIL), tries, heals=ending.heals, kind=Kind.BUDGET)
+    mode = Mode.WORK if kind == Kind.UNCONFIRMED else ending.mode
+    if ending.stopping or ended is Ended.STOPPED:
+        return Decision(_after(ItemEvent.STOP), tries, mode=mode, heals=ending.heals, kind=kind)
     suspect = ending.suspect
     if ended is Ended.WORKER_LOST:
         suspect = ALONE
     elif ended is Ended.UNBEGUN:
         suspect = min(suspect + 1, ALONE)
-    return Decision(advance(ITEM_TABLE, ItemState.RUNNING, ItemEvent.RETURN), tries, suspect=suspect)
+    elif ended in _FAILURES:
+        suspect = 0
+    held = counts and ending.retries_off
+    if ended is Ended.DEFERRED:
+        event = ItemEvent.DEFER
+    elif held or ended in (Ended.FAILED, Ended.TIMED_OUT) or (counts and ending.waits):
+        event = ItemEvent.BACK_OFF
+    else:
+        event = ItemEvent.RETURN
+    back_off = event is ItemEvent.BACK_OFF and not held
+    return Decision(_after(event), tries, back_off, suspect, mode, ending.heals, kind, held)
+
+
+def _failed(ending: Ending, tries: int) -> Decision:
+    """A failure for good, unless it may be healed."""
+    if not ending.healable:
+        return Decision(_after(ItemEvent.FAIL), tries, heals=ending.heals, kind=ending.kind)
+    event, held = ItemEvent.RETURN, False
+    if ending.stopping:
+        event = ItemEvent.STOP
+    elif ending.retries_off:
+        event, held = ItemEvent.BACK_OFF, True
+    return Decision(_after(event), tries, mode=Mode.HEAL, heals=ending.heals + 1, kind=ending.kind, held=held)
+
+
+def _after(event: ItemEvent) -> ItemState:
+    return advance(ITEM_TABLE, ItemState.RUNNING, event)
 
 
 @dataclass(frozen=True)
@@ -100,43 +187,9 @@ class Backoff:
 
     first_seconds: float
     max_seconds: float
+    factor: float = 2.0
 
     def delay_ms(self, tries: int, jitter: float) -> int:
         """Milliseconds before try number `tries + 1`; `jitter` is uniform in [0, 1)."""
-        seconds = min(self.first_seconds * 2.0 ** min(max(tries - 1, 0), 30), self.max_seconds)
+        seconds = min(self.first_seconds * self.factor ** min(max(tries - 1, 0), 30), self.max_seconds)
         return int(seconds * (0.5 + jitter / 2) * 1000)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Progress:
-    """Counters of a stage. What is neither is queued."""
-
-    total: int
-    running: int = 0
-    retry: int = 0
-    completed: int = 0
-    failed: int = 0
-    skipped: int = 0
-    stopped: int = 0
-
-    @property
-    def queued(self) -> int:
-        return self.total - self.running - self.retry - self.completed - self.failed - self.skipped - self.stopped
-
-    @property
-    def done(self) -> bool:
-        return self.queued == 0 and self.running == 0 and self.retry == 0
-
-
-def stage_end(progress: Progress) -> StageEvent | None:
-    """How a running stage ends now; None while something of it is left. One completed item is enough."""
-    if not progress.done:
-        return None
-    return StageEvent.COMPLETE if progress.completed or not progress.total else StageEvent.FAIL
-
-
-def run_end(stage_failed: bool, failed_items: int) -> RunEvent:
-    """How a run ends after its last stage, or after a stage that failed."""
-    if stage_failed:
-        return RunEvent.FAIL
-    return RunEvent.COMPLETE_WITH_FAILURES if failed_items else RunEvent.COMPLETE

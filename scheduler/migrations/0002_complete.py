@@ -36,6 +36,7 @@ def upgrade() -> None:
         _text("cloned_from"),
         sa.Column("archive", sa.Text, nullable=True),
         sa.Column("archive_ms", Big, nullable=True),
+        sa.Column("needs_micros", Big, nullable=True),
     ):
         op.add_column("runs", column)
     for column in (
@@ -71,6 +72,7 @@ def upgrade() -> None:
         sa.Column("uses", sa.Text, nullable=True),
         sa.Column("context", sa.LargeBinary, nullable=True),
         sa.Column("saved", sa.LargeBinary, nullable=True),
+        _number("promised_micros"),
     ):
         op.add_column("items", column)
     failed = sa.text("fingerprint IS NOT NULL")

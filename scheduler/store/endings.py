@@ -1,70 +1,42 @@
-"""What ended attempts do to rows, counters, events and ready items, in the transaction of the call that tells of them.
+"""What ends attempts: a worker's report, the loss of the lease, time, or force; in the transaction of the call that
+tells of it.
 
-Two ways to end: a worker's report (`settle_reports`), or the loss of the lease (`lose`). Both read the rows under the
-run's lock, decide by `domain.outcomes`, write once. A report that the fence refuses changes nothing but its own event,
-and gets the same answer whenever it is sent again.
+All read the rows under the run's lock, decide by `domain.outcomes`, write once (`store.ended`). A report that the fence
+refuses is told why (`store.refusals`), and gets the same answer whenever it is sent again.
 """
 
 from __future__ import annotations
 
 import hashlib
-import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from penstock.v1 import scheduler_pb2 as pb
-from scheduler.domain.outcomes import Backoff, Ended, Ending, decide
-from scheduler.domain.states import ItemState, RunState, StageState
+from scheduler.domain.outcomes import Ended
+from scheduler.domain.states import ItemState, Mode, RunState, StageState
 from scheduler.store.effects import Effects, Slot
-from scheduler.store.items import ItemRow, Settled, record_attempts, rows_of, settle
-from scheduler.store.leases import give_back
-from scheduler.store.limits import Caution
-from scheduler.store.schema import attempts, runs
+from scheduler.store.ended import Rules, StageEndings, Told
+from scheduler.store.items import rows_of
+from scheduler.store.leases import give_back, open_rows
+from scheduler.store.refusals import Refusal, explain
+from scheduler.store.schema import runs
 from scheduler.store.unit import RunUnit, StageRow, lock
 from scheduler.watching import Begun
 
 __all__ = ["Endings", "Refusal", "Rules"]
 
-ERROR_CHARACTERS = 4_000
+KIND_CHARACTERS, FINGERPRINT_CHARACTERS = 40, 100
 _ENDED_OF_KIND = {
     pb.OUTCOME_KIND_COMPLETED: Ended.COMPLETED,
     pb.OUTCOME_KIND_FAILED: Ended.FAILED,
     pb.OUTCOME_KIND_RELEASED: Ended.RELEASED,
+    pb.OUTCOME_KIND_THROTTLED: Ended.THROTTLED,
+    pb.OUTCOME_KIND_DEFERRED: Ended.DEFERRED,
 }
-_WHY = {
-    "superseded": "a later attempt has taken its place",
-    "expired": "its lease was lost before the report came",
-    "different": "another outcome of this attempt is recorded already",
-    "foreign": "the lease belongs to another worker session",
-    "stopped": "the run was stopped by force",
-    "unknown": "there is no such lease",
-}
-
 
 _NUMBER = sa.select(runs.c.number).where(runs.c.run_id == sa.bindparam("run_id"))
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """A report that was refused, and why (a word of the contract)."""
-
-    run_id: str
-    stage: int
-    seq: int
-    attempt: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What endings need from settings: the back-off, and where its jitter comes from; and what the process remembers
-    of careful keys (see `store.limits`)."""
-
-    backoff: Backoff
-    jitter: Callable[[], float] = random.random
-    caution: Caution | None = None
 
 
 @dataclass(frozen=True)
@@ -104,231 +76,92 @@ class Endings:
         if unit is None:
             return 0
         row = unit.stages[stage]
-        seqs = [seq for seq, _ in slots]
-        found = [r for r in rows_of(self.connection, number, stage, seqs).values() if r.state == ItemState.RUNNING]
-        run_id = unit.run.run_id
-        ended = [(r, _how(self.begun.has(r.session, (run_id, stage, r.seq, r.attempt)), handed_back)) for r in found]
-        self._end_lost(unit, row, ended, reason)
-        lost = {r.seq for r in found}
-        self.effects.forget.setdefault((number, stage), []).extend(r.slot for r in found)
+        rows = rows_of(self.connection, number, stage, [seq for seq, _ in slots])
+        found = [item for item in rows.values() if item.state == ItemState.RUNNING]
+        ended = StageEndings(unit, row, self.effects, self.rules)
+        for item in found:
+            begun = self.begun.has(item.session, (unit.run.run_id, stage, item.seq, item.attempt))
+            # What its worker had begun and hands back without a word is as unknown as what is lost.
+            back = handed_back and (row.repeatable or not begun)
+            how = Ended.RELEASED if back else Ended.WORKER_LOST if begun else Ended.UNBEGUN
+            ended.end(item, Told(ended=how, error=reason, cost=0 if back and not begun else None))
+        ended.close()
+        lost = {item.seq for item in found}
         startable = unit.run.state == RunState.RUNNING and row.state == StageState.RUNNING
         others = [slot for slot in slots if slot[0] not in lost]
         give_back(self.connection, self.effects, (number, stage), others, startable=startable)
         self._finish(unit)
         return len(found)
 
+    def time_out(self, number: int, stage: int, seqs: Sequence[int]) -> int:
+        """Ends attempts that have run for longer than their stage allows, and whose workers did not end them; returns
+        how many. Their workers hear it with their next renewal."""
+        unit = lock(self.connection, number, self.now_ms)
+        if unit is None:
+            return 0
+        row = unit.stages[stage]
+        rows = rows_of(self.connection, number, stage, seqs)
+        found = [item for item in rows.values() if item.state == ItemState.RUNNING]
+        ended = StageEndings(unit, row, self.effects, self.rules)
+        reason = f"it ran for longer than {row.max_run_seconds} s, and its worker did not end it"
+        for item in found:
+            ended.end(item, Told(ended=Ended.TIMED_OUT, error=reason))
+        ended.close()
+        self._finish(unit)
+        return len(found)
+
+    def stop_by_force(self, unit: RunUnit, reason: str) -> None:
+        """Ends what runs without its outcome: from this commit on none is accepted. The caller moves and writes the
+        unit."""
+        for stage in unit.stages:
+            if not stage.running:
+                continue
+            places = open_rows(unit.connection, stage.run, stage.stage, ItemState.RUNNING)
+            ended = StageEndings(unit, stage, self.effects, self.rules)
+            for row in rows_of(unit.connection, stage.run, stage.stage, [seq for seq, _, _ in places]).values():
+                ended.end(row, Told(ended=Ended.STOPPED, error=reason))
+            ended.close()
+
     def _settle_batch(self, unit: RunUnit, stage: StageRow, session: str, batch: pb.OutcomeBatch) -> list[Refusal]:
         refused: list[Refusal] = []
-        settled: dict[int, Settled] = {}
-        kept: list[dict[str, object]] = []
+        seen: dict[int, bytes] = {}
+        ended = StageEndings(unit, stage, self.effects, self.rules)
         rows = rows_of(self.connection, unit.run.number, stage.stage, [o.seq for o in batch.outcomes])
-        stopping = unit.run.state == RunState.STOPPING
+        short = not ended.confirms
         for outcome in batch.outcomes:
             digest = hashlib.blake2b(outcome.SerializeToString(deterministic=True), digest_size=12).digest()
-            row = rows.get(outcome.seq)
-            ended = _ENDED_OF_KIND.get(outcome.kind)
+            seq, kind = outcome.seq, outcome.kind
+            row = rows.get(seq)
             if (
                 row is None
-                or ended is None
+                or kind not in _ENDED_OF_KIND
                 or row.state != ItemState.RUNNING
                 or row.attempt != outcome.attempt
                 or row.session != session
-                or outcome.seq in settled
+                or seq in seen
             ):
-                reason = self._explain(unit, stage, row, outcome, digest, session, settled.get(outcome.seq))
+                if seq in seen:
+                    reason = "" if seen[seq] == digest else "different"
+                else:
+                    reason = explain(unit, stage, row, outcome, digest, session)
                 if reason:
-                    refused.append(Refusal(unit.run.run_id, stage.stage, outcome.seq, outcome.attempt, reason))
+                    refused.append(Refusal(unit.run.run_id, stage.stage, seq, outcome.attempt, reason))
                 continue
-            settled[outcome.seq] = self._settled(unit, stage, row, outcome, ended, digest, stopping)
-            if settled[outcome.seq].settle_number is None:
-                kept.append(self._attempt(stage, row, ended, digest, outcome.error_kind, outcome.error))
-        settle(unit, stage, list(settled.values()))
-        record_attempts(self.connection, kept)
-        key = (unit.run.number, stage.stage)
-        self.effects.forget.setdefault(key, []).extend(rows[seq].slot for seq in settled)
-        self.effects.ready.setdefault(key, []).extend(
-            rows[seq].place for seq, s in settled.items() if s.state == ItemState.QUEUED
-        )
+            seen[seq] = digest
+            if short and kind == pb.OUTCOME_KIND_COMPLETED and row.mode == Mode.WORK:
+                blob = outcome.result_blob if outcome.HasField("result_blob") else None
+                ended.complete(
+                    row,
+                    digest=digest,
+                    cost=outcome.cost_micros,
+                    result=outcome.result or None,
+                    blob=(blob.sha256, blob.size_bytes) if blob else None,
+                    used=outcome.used,
+                )
+            else:
+                ended.end(row, _told(outcome, digest))
+        ended.close()
         return refused
-
-    def _settled(
-        self,
-        unit: RunUnit,
-        stage: StageRow,
-        row: ItemRow,
-        outcome: pb.Outcome,
-        ended: Ended,
-        digest: bytes,
-        stopping: bool,
-    ) -> Settled:
-        decision = decide(
-            Ending(
-                ended=ended,
-                tries=row.tries,
-                max_tries=stage.max_tries,
-                stopping=stopping,
-                permanent=outcome.permanent,
-                no_try=outcome.no_try,
-            )
-        )
-        ok = decision.state is ItemState.COMPLETED
-        failed = ended is Ended.FAILED
-        due_ms = None
-        if decision.back_off:
-            # What costs no try must wait longer each time all the same.
-            waits = row.attempt if outcome.no_try else decision.tries
-            due_ms = self.now_ms + self.rules.backoff.delay_ms(waits, self.rules.jitter())
-        terminal = decision.state in (ItemState.COMPLETED, ItemState.FAILED)
-        if terminal:
-            unit.run.settle_number += 1
-        if failed:
-            unit.emit(
-                "item.failed" if decision.state is ItemState.FAILED else "item.retry",
-                subject=f"item:{stage.stage}/{outcome.seq}",
-                old=ItemState.RUNNING,
-                new=decision.state,
-                reason=outcome.error[:ERROR_CHARACTERS],
-                data={
-                    "kind": outcome.error_kind or "item",
-                    "attempt": outcome.attempt,
-                    "tries": decision.tries,
-                    **({"due_ms": due_ms} if due_ms else {}),
-                },
-            )
-        blob = outcome.result_blob if ok and outcome.HasField("result_blob") else None
-        return Settled(
-            seq=outcome.seq,
-            attempt=outcome.attempt,
-            state=decision.state,
-            tries=decision.tries,
-            suspect=decision.suspect,
-            end_ms=self.now_ms,
-            due_ms=due_ms,
-            settle_number=unit.run.settle_number if terminal else None,
-            digest=digest if terminal or decision.state is ItemState.STOPPED else None,
-            error_kind=(outcome.error_kind or "item") if failed else None,
-            error=outcome.error[:ERROR_CHARACTERS] if failed else None,
-            result=outcome.result if ok and outcome.result else None,
-            result_blob=blob.sha256 if blob else None,
-            result_size=blob.size_bytes if blob else None,
-        )
-
-    def _explain(
-        self,
-        unit: RunUnit,
-        stage: StageRow,
-        row: ItemRow | None,
-        outcome: pb.Outcome,
-        digest: bytes,
-        session: str,
-        same_call: Settled | None,
-    ) -> str:
-        """Why a report does not hold its fence: "" when it is the repetition of one that was accepted."""
-        if same_call is not None:
-            return "" if same_call.digest == digest else "different"
-        if row is None or outcome.attempt > row.attempt or outcome.attempt < 1:
-            return "unknown"
-        if row.attempt == outcome.attempt and row.state == ItemState.RUNNING:
-            return "foreign" if row.session != session else "unknown"
-        if row.attempt == outcome.attempt and row.digest is not None:
-            return "" if row.digest == digest else "different"
-        where = sa.and_(
-            attempts.c.run == unit.run.number,
-            attempts.c.stage == stage.stage,
-            attempts.c.seq == outcome.seq,
-            attempts.c.attempt == outcome.attempt,
-        )
-        kept = self.connection.execute(
-            sa.select(attempts.c.ended, attempts.c.digest, attempts.c.refused_digest).where(where)
-        ).one_or_none()
-        if kept is None:
-            reason = "superseded"
-        elif kept.digest == digest:
-            return ""
-        elif kept.digest is not None:
-            reason = "different"
-        else:
-            reason = "stopped" if kept.ended == "stopped" else "expired"
-        if kept is None or kept.refused_digest != digest:
-            unit.emit(
-                "report.refused",
-                subject=f"item:{stage.stage}/{outcome.seq}",
-                reason=f"late report of attempt {outcome.attempt} refused: {_WHY[reason]}",
-                data={"attempt": outcome.attempt, "session": session, "why": reason, "state": row.state},
-            )
-            if kept is not None:
-                self.connection.execute(sa.update(attempts).where(where).values(refused_digest=digest))
-        return reason
-
-    def _end_lost(self, unit: RunUnit, stage: StageRow, ended: list[tuple[ItemRow, Ended]], reason: str) -> None:
-        settled = []
-        kept = []
-        places = {row.seq: row.place for row, _ in ended}
-        for row, how in ended:
-            decision = decide(
-                Ending(
-                    ended=how,
-                    tries=row.tries,
-                    max_tries=stage.max_tries,
-                    attempt=row.attempt,
-                    suspect=row.suspect,
-                    stopping=unit.run.state == RunState.STOPPING,
-                )
-            )
-            failed = decision.state is ItemState.FAILED
-            if failed:
-                unit.run.settle_number += 1
-            if how is not Ended.RELEASED:
-                unit.emit(
-                    "item.failed" if failed else "lease.lost",
-                    subject=f"item:{stage.stage}/{row.seq}",
-                    old=ItemState.RUNNING,
-                    new=decision.state,
-                    reason=reason,
-                    data={"kind": how, "attempt": row.attempt, "tries": decision.tries, "session": row.session},
-                )
-            settled.append(
-                Settled(
-                    seq=row.seq,
-                    attempt=row.attempt,
-                    state=decision.state,
-                    tries=decision.tries,
-                    suspect=decision.suspect,
-                    end_ms=self.now_ms,
-                    due_ms=None,
-                    settle_number=unit.run.settle_number if failed else None,
-                    digest=None,
-                    error_kind="worker_lost" if failed else None,
-                    error=reason if failed else None,
-                    result=None,
-                    result_blob=None,
-                    result_size=None,
-                )
-            )
-            kept.append(self._attempt(stage, row, how, None, "worker_lost", reason))
-        settle(unit, stage, settled)
-        record_attempts(self.connection, kept)
-        self.effects.ready.setdefault((unit.run.number, stage.stage), []).extend(
-            places[s.seq] for s in settled if s.state == ItemState.QUEUED
-        )
-
-    def _attempt(
-        self, stage: StageRow, row: ItemRow, ended: Ended, digest: bytes | None, kind: str, error: str
-    ) -> dict[str, object]:
-        return {
-            "run": stage.run,
-            "stage": stage.stage,
-            "seq": row.seq,
-            "attempt": row.attempt,
-            "ended": str(ended),
-            "session": row.session,
-            "start_ms": row.start_ms,
-            "end_ms": self.now_ms,
-            "digest": digest,
-            "refused_digest": None,
-            "error_kind": kind or None,
-            "error": error[:ERROR_CHARACTERS] or None,
-        }
 
     def _finish(self, unit: RunUnit) -> None:
         unit.settle_up()
@@ -338,7 +171,22 @@ class Endings:
             self.effects.moved.add(unit.run.number)
 
 
-def _how(begun: bool, handed_back: bool) -> Ended:
-    if handed_back:
-        return Ended.RELEASED
-    return Ended.WORKER_LOST if begun else Ended.UNBEGUN
+def _told(outcome: pb.Outcome, digest: bytes) -> Told:
+    blob = outcome.result_blob if outcome.HasField("result_blob") else None
+    return Told(
+        ended=_ENDED_OF_KIND[outcome.kind],
+        kind=outcome.error_kind[:KIND_CHARACTERS],
+        error=outcome.error,
+        fingerprint=outcome.fingerprint[:FINGERPRINT_CHARACTERS],
+        no_try=outcome.no_try,
+        permanent=outcome.permanent,
+        cost=outcome.cost_micros,
+        result=outcome.result or None,
+        blob=(blob.sha256, blob.size_bytes) if blob else None,
+        until_ms=outcome.until_time.ToMilliseconds(),
+        saved=outcome.saved or None,
+        limit_key=outcome.limit_key,
+        retry_after_seconds=outcome.retry_after_seconds,
+        used=dict(outcome.used),
+        digest=digest,
+    )

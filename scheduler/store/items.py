@@ -7,33 +7,35 @@ statistics: the PostgreSQL update finds each row by its key in a lateral sub-que
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
 
 from scheduler.domain.outcomes import ALONE
-from scheduler.domain.states import ItemState
+from scheduler.domain.states import ItemState, Mode
 from scheduler.store.effects import Place, Slot
+from scheduler.store.rows import StageRow
 from scheduler.store.schema import attempts
-from scheduler.store.unit import RunUnit, StageRow
+from scheduler.store.unit import RunUnit
 
 __all__ = [
+    "Completed",
     "Granted",
     "ItemRow",
     "Proposal",
     "Settled",
+    "complete",
     "grant",
     "record_attempts",
+    "reserve_more",
     "rows_of",
     "settle",
 ]
 
 
-@dataclass(frozen=True)
-class Proposal:
-    """An item that Redis proposes to lease."""
+class Proposal(NamedTuple):
+    """An item that Redis proposes to lease. rank: where it was moved to; None: its seq."""
 
     seq: int
     key: str
@@ -46,16 +48,21 @@ class Proposal:
         return self.seq, self.lane, self.seq if self.rank is None else self.rank
 
 
-@dataclass(frozen=True)
-class Granted:
+class Granted(NamedTuple):
+    """A lease as its worker hears of it. heals: this one included; saved: what a deferred attempt kept."""
+
     seq: int
     attempt: int
     tries: int
     alone: bool
+    mode: int = Mode.WORK
+    heals: int = 0
+    reserved_micros: int = 0
+    context: bytes | None = None
+    saved: bytes | None = None
 
 
-@dataclass(frozen=True)
-class ItemRow:
+class ItemRow(NamedTuple):
     """What a decision about an ended attempt needs to know of its row."""
 
     seq: int
@@ -70,6 +77,12 @@ class ItemRow:
     lane: str
     rank: int | None
     uses: str | None
+    mode: int
+    heals: int
+    reserved_micros: int
+    cost_micros: int
+    key: str
+    promised_micros: int
 
     @property
     def slot(self) -> Slot:
@@ -80,12 +93,24 @@ class ItemRow:
         return self.seq, self.lane, self.seq if self.rank is None else self.rank
 
 
-@dataclass(frozen=True)
-class Settled:
-    """An ended attempt as its row will say it. `settle_number` is set when it is the item's end."""
+class Completed(NamedTuple):
+    """An attempt that completed its item, in the order of its statement's values."""
 
+    end_ms: int
+    settle_number: int
+    digest: bytes
+    result: bytes | None
+    result_blob: str | None
+    result_size: int | None
+    cost_micros: int
     seq: int
     attempt: int
+
+
+class Settled(NamedTuple):
+    """Any other ended attempt as its row will say it, in the order of its statement's values. `settle_number` is set
+    when it is the item's end; cost_micros: what is added; keep_…: what the row says stays."""
+
     state: str
     tries: int
     suspect: int
@@ -95,42 +120,65 @@ class Settled:
     digest: bytes | None
     error_kind: str | None
     error: str | None
+    keep_result: bool
     result: bytes | None
     result_blob: str | None
     result_size: int | None
+    mode: int
+    heals: int
+    healed: bool
+    fingerprint: str | None
+    cost_micros: int
+    keep_context: bool
+    context: bytes | None
+    promised_micros: int
+    keep_saved: bool
+    saved: bytes | None
+    seq: int
+    attempt: int
 
 
 # Lease a batch: new rows for what was never leased, the next attempt for what is startable; the rest is refused.
 _GRANT_TAIL = """
 ON CONFLICT (run, stage, seq) DO UPDATE SET was = items.state, state = 'running', attempt = items.attempt + 1,
   session = excluded.session, grant_number = excluded.grant_number, start_ms = excluded.start_ms, end_ms = NULL,
-  due_ms = NULL, error_kind = NULL, error = NULL, digest = NULL, uses = excluded.uses
+  due_ms = NULL, error_kind = NULL, error = NULL, digest = NULL, uses = excluded.uses,
+  reserved_micros = excluded.reserved_micros
 WHERE items.state IN ('queued', 'retry', 'deferred')
-RETURNING seq, attempt, tries, suspect, was
+RETURNING seq, attempt, tries, suspect, mode, heals, reserved_micros, context, saved, was
 """
 _GRANT_HEAD = """
 INSERT INTO items (run, stage, seq, key, grp, state, attempt, tries, suspect, session, grant_number, start_ms, uses,
-  lane, rank)
+  lane, rank, reserved_micros)
 """
 _GRANT_SQLITE = sa.text(
     _GRANT_HEAD
     + """SELECT :run, :stage, value ->> 0, value ->> 1, value ->> 2, 'running', 1, 0, 0, :session, :grant, :now, :uses,
-  value ->> 3, value ->> 4 FROM json_each(:rows) WHERE true"""
+  value ->> 3, value ->> 4, value ->> 5 FROM json_each(:rows) WHERE true"""
     + _GRANT_TAIL
 )
 _GRANT_POSTGRESQL = sa.text(
     _GRANT_HEAD
-    + """SELECT :run, :stage, v.seq, v.key, v.grp, 'running', 1, 0, 0, :session, :grant, :now, :uses, v.lane, v.rank
+    + """SELECT :run, :stage, v.seq, v.key, v.grp, 'running', 1, 0, 0, :session, :grant, :now, :uses, v.lane, v.rank,
+  v.reserved
 FROM unnest(CAST(:seqs AS bigint[]), CAST(:keys AS text[]), CAST(:groups AS text[]), CAST(:lanes AS text[]),
-  CAST(:ranks AS bigint[])) AS v(seq, key, grp, lane, rank)"""
+  CAST(:ranks AS bigint[]), CAST(:reserved AS bigint[])) AS v(seq, key, grp, lane, rank, reserved)"""
     + _GRANT_TAIL
 )
 
 
 def grant(
-    unit: RunUnit, stage: StageRow, proposals: Sequence[Proposal], *, session: str, grant_number: int, uses: str
+    unit: RunUnit,
+    stage: StageRow,
+    proposals: Sequence[Proposal],
+    reserved: Sequence[int],
+    *,
+    session: str,
+    grant_number: int,
+    uses: str = "",
 ) -> list[Granted]:
-    """Leases what is startable; moves the stage's counters and cursor. What is not in the answer was refused."""
+    """Leases what is startable, each with its reservation; moves the stage's counters and cursor. What is not in the
+    answer was refused."""
     common = {
         "run": stage.run,
         "stage": stage.stage,
@@ -140,37 +188,49 @@ def grant(
         "uses": uses or None,
     }
     if unit.connection.dialect.name == "sqlite":
-        rows = orjson.dumps([(p.seq, p.key, p.group, p.lane or None, p.rank) for p in proposals]).decode()
-        result = unit.connection.execute(_GRANT_SQLITE, {**common, "rows": rows})
+        rows = [
+            (seq, key, group, lane or None, rank, micros)
+            for (seq, key, group, lane, rank), micros in zip(proposals, reserved, strict=True)
+        ]
+        result = unit.connection.execute(_GRANT_SQLITE, {**common, "rows": orjson.dumps(rows).decode()})
     else:
+        seqs, keys, groups, lanes, ranks = zip(*proposals, strict=True)
         result = unit.connection.execute(
             _GRANT_POSTGRESQL,
             {
                 **common,
-                "seqs": [p.seq for p in proposals],
-                "keys": [p.key for p in proposals],
-                "groups": [p.group for p in proposals],
-                "lanes": [p.lane or None for p in proposals],
-                "ranks": [p.rank for p in proposals],
+                "seqs": list(seqs),
+                "keys": list(keys),
+                "groups": list(groups),
+                "lanes": [lane or None for lane in lanes],
+                "ranks": list(ranks),
+                "reserved": list(reserved),
             },
         )
     granted = []
-    highest = stage.cursor - 1
-    for seq, attempt, tries, suspect, was in result:
-        granted.append(Granted(seq, attempt, tries, suspect >= ALONE))
-        highest = max(highest, seq)
+    highest, money = stage.cursor - 1, 0
+    for seq, attempt, tries, suspect, mode, heals, micros, context, saved, was in result:
+        granted.append(Granted(seq, attempt, tries, suspect >= ALONE, mode, heals, micros, context, saved))
+        money += micros
+        if seq > highest:
+            highest = seq
         if was == ItemState.RETRY:
             stage.retry -= 1
         elif was == ItemState.DEFERRED:
             stage.deferred -= 1
     stage.running += len(granted)
     stage.cursor = highest + 1
-    granted.sort(key=lambda g: g.seq)
+    stage.reserved_micros += money
+    unit.run.reserved_micros += money
+    granted.sort()
     return granted
 
 
-_ROW = "{0}seq, {0}state, {0}attempt, {0}tries, {0}suspect, {0}session, {0}grant_number, {0}start_ms, {0}digest, "
-_ROW += "coalesce({0}lane, ''), {0}rank, {0}uses"
+_ROW = (
+    "{0}seq, {0}state, {0}attempt, {0}tries, {0}suspect, {0}session, {0}grant_number, {0}start_ms, {0}digest, "
+    "coalesce({0}lane, ''), {0}rank, {0}uses, {0}mode, {0}heals, {0}reserved_micros, {0}cost_micros, {0}key, "
+    "{0}promised_micros"
+)
 _ROWS_SQLITE = sa.text(
     f"SELECT {_ROW.format('')} FROM items "
     "WHERE run = :run AND stage = :stage AND seq IN (SELECT value FROM json_each(:seqs))"
@@ -192,75 +252,120 @@ def rows_of(connection: sa.Connection, run: int, stage: int, seqs: Sequence[int]
     return {row[0]: ItemRow(*row) for row in result}
 
 
-# Settle a batch, each under its fence.
-_SETTLE_SQLITE = """
-UPDATE items SET state = ?, tries = ?, suspect = ?, end_ms = ?, due_ms = ?, settle_number = ?, digest = ?,
-  error_kind = ?, error = ?, result = ?, result_blob = ?, result_size = ?
-WHERE run = ? AND stage = ? AND seq = ? AND attempt = ? AND state = 'running'
+_MORE = sa.text(
+    "UPDATE items SET reserved_micros = reserved_micros + :micros "
+    "WHERE run = :run AND stage = :stage AND seq = :seq AND attempt = :attempt AND state = 'running'"
+)
+
+
+def reserve_more(unit: RunUnit, stage: StageRow, row: ItemRow, micros: int) -> None:
+    """Adds to the reservation of a lease that runs."""
+    values = {"run": stage.run, "stage": stage.stage, "seq": row.seq, "attempt": row.attempt, "micros": micros}
+    _all_held(unit, stage, unit.connection.execute(_MORE, values).rowcount, 1)
+    stage.reserved_micros += micros
+    unit.run.reserved_micros += micros
+    if row.mode == Mode.HEAL:
+        stage.heal_micros += micros
+
+
+# Complete a batch of items, each under its fence.
+_COMPLETE = """
+UPDATE items SET state = 'completed', suspect = 0, due_ms = NULL, reserved_micros = 0, fingerprint = NULL,
+  context = NULL, saved = NULL, end_ms = {end_ms}, settle_number = {settle_number}, digest = {digest},
+  result = {result}, result_blob = {result_blob}, result_size = {result_size},
+  cost_micros = items.cost_micros + {cost_micros}
 """
-_SETTLE_POSTGRESQL = sa.text("""
-UPDATE items SET state = v.state, tries = v.tries, suspect = v.suspect, end_ms = v.end_ms, due_ms = v.due_ms,
-  settle_number = v.settle_number, digest = v.digest, error_kind = v.error_kind, error = v.error, result = v.result,
-  result_blob = v.result_blob, result_size = v.result_size
-FROM unnest(CAST(:seq AS bigint[]), CAST(:attempt AS int[]), CAST(:state AS text[]), CAST(:tries AS int[]),
-  CAST(:suspect AS int[]), CAST(:end_ms AS bigint[]), CAST(:due_ms AS bigint[]), CAST(:settle_number AS bigint[]),
-  CAST(:digest AS bytea[]), CAST(:error_kind AS text[]), CAST(:error AS text[]), CAST(:result AS bytea[]),
-  CAST(:result_blob AS text[]), CAST(:result_size AS bigint[]))
-  AS v(seq, attempt, state, tries, suspect, end_ms, due_ms, settle_number, digest, error_kind, error, result,
-  result_blob, result_size)
-CROSS JOIN LATERAL (SELECT ctid AS at FROM items
-  WHERE run = :run AND stage = :stage AND seq = v.seq AND attempt = v.attempt AND state = 'running' OFFSET 0) AS found
-WHERE items.ctid = found.at
-""")
+# Settle a batch of other ends, each under its fence.
+_SETTLE = """
+UPDATE items SET reserved_micros = 0, state = {state}, tries = {tries}, suspect = {suspect}, end_ms = {end_ms},
+  due_ms = {due_ms}, settle_number = {settle_number}, digest = {digest}, error_kind = {error_kind}, error = {error},
+  result = CASE WHEN {keep_result} THEN items.result ELSE {result} END,
+  result_blob = CASE WHEN {keep_result} THEN items.result_blob ELSE {result_blob} END,
+  result_size = CASE WHEN {keep_result} THEN items.result_size ELSE {result_size} END,
+  mode = {mode}, heals = {heals}, healed = {healed}, fingerprint = {fingerprint},
+  cost_micros = items.cost_micros + {cost_micros},
+  context = CASE WHEN {keep_context} THEN items.context ELSE {context} END,
+  promised_micros = {promised_micros},
+  saved = CASE WHEN {keep_saved} THEN items.saved ELSE {saved} END
+"""
+_FENCE = "WHERE run = {run} AND stage = {stage} AND seq = {seq} AND attempt = {attempt} AND state = 'running'"
+_BIGINTS = ("end_ms", "due_ms", "settle_number", "result_size", "cost_micros", "promised_micros", "seq")
+_TYPES = {
+    **dict.fromkeys(_BIGINTS, "bigint"),
+    **dict.fromkeys(("tries", "suspect", "mode", "heals", "attempt"), "int"),
+    **dict.fromkeys(("state", "error_kind", "error", "result_blob", "fingerprint"), "text"),
+    **dict.fromkeys(("digest", "result", "context", "saved"), "bytea"),
+    **dict.fromkeys(("keep_result", "healed", "keep_context", "keep_saved"), "boolean"),
+}
 
 
-def settle(unit: RunUnit, stage: StageRow, settled: Sequence[Settled]) -> None:
-    """Writes ended attempts. The caller has read the rows under this lock, so every fence holds; one that does not is a
-    defect and ends the transaction."""
-    if not settled:
+def _from_arrays(head: str, names: Sequence[str]) -> sa.TextClause:
+    values = {name: f"v.{name}" for name in names}
+    arrays = ", ".join(f"CAST(:{name} AS {_TYPES[name]}[])" for name in names)
+    fence = _FENCE.format(run=":run", stage=":stage", **values)
+    return sa.text(
+        f"{head.format(**values)} FROM unnest({arrays}) AS v({', '.join(names)}) "
+        f"CROSS JOIN LATERAL (SELECT ctid AS at FROM items {fence} OFFSET 0) AS found WHERE items.ctid = found.at"
+    )
+
+
+_COMPLETE_POSTGRESQL = _from_arrays(_COMPLETE, Completed._fields)
+_SETTLE_POSTGRESQL = _from_arrays(_SETTLE, Settled._fields)
+# Values in the order of the record; the run and the stage are numbers of ours.
+_COMPLETE_SQLITE = (_COMPLETE + _FENCE).format(run="{run}", stage="{stage}", **dict.fromkeys(Completed._fields, "?"))
+_SETTLE_SQLITE = (_SETTLE + _FENCE).format(run=":run", stage=":stage", **{name: f":{name}" for name in Settled._fields})
+
+
+def complete(unit: RunUnit, stage: StageRow, ended: Sequence[Completed]) -> None:
+    """Writes attempts that completed their items. The caller has read the rows under this lock, so every fence holds;
+    one that does not is a defect and ends the transaction."""
+    if not ended:
         return
     if unit.connection.dialect.name == "sqlite":
-        values = [
-            (
-                s.state,
-                s.tries,
-                s.suspect,
-                s.end_ms,
-                s.due_ms,
-                s.settle_number,
-                s.digest,
-                s.error_kind,
-                s.error,
-                s.result,
-                s.result_blob,
-                s.result_size,
-                stage.run,
-                stage.stage,
-                s.seq,
-                s.attempt,
-            )
-            for s in settled
-        ]
+        statement = _COMPLETE_SQLITE.format(run=stage.run, stage=stage.stage)
+        count = unit.connection.exec_driver_sql(statement, list(ended)).rowcount
+    else:
+        count = unit.connection.execute(_COMPLETE_POSTGRESQL, _arrays(stage, ended)).rowcount
+    _all_held(unit, stage, count, len(ended))
+    stage.running -= len(ended)
+    stage.completed += len(ended)
+
+
+def settle(unit: RunUnit, stage: StageRow, ended: Sequence[Settled]) -> None:
+    """Writes attempts that ended in any other way, as `complete` does."""
+    if not ended:
+        return
+    if unit.connection.dialect.name == "sqlite":
+        values = [{**row._asdict(), "run": stage.run, "stage": stage.stage} for row in ended]
         count = unit.connection.exec_driver_sql(_SETTLE_SQLITE, values).rowcount
     else:
-        columns: dict[str, Any] = {name: [getattr(s, name) for s in settled] for name in Settled.__dataclass_fields__}
-        count = unit.connection.execute(
-            _SETTLE_POSTGRESQL, {**columns, "run": stage.run, "stage": stage.stage}
-        ).rowcount
-    if count != len(settled):
-        raise AssertionError(
-            f"run {unit.run.run_id} stage {stage.stage}: {count} of {len(settled)} fences held under the run's lock"
-        )
-    stage.running -= len(settled)
-    for s in settled:
-        if s.state == ItemState.COMPLETED:
+        count = unit.connection.execute(_SETTLE_POSTGRESQL, _arrays(stage, ended)).rowcount
+    _all_held(unit, stage, count, len(ended))
+    stage.running -= len(ended)
+    for row in ended:
+        if row.state == ItemState.COMPLETED:
             stage.completed += 1
-        elif s.state == ItemState.FAILED:
+            stage.healed += row.healed
+        elif row.state == ItemState.FAILED:
             stage.failed += 1
-        elif s.state == ItemState.RETRY:
+        elif row.state == ItemState.RETRY:
             stage.retry += 1
-        elif s.state == ItemState.STOPPED:
+        elif row.state == ItemState.DEFERRED:
+            stage.deferred += 1
+        elif row.state == ItemState.STOPPED:
             stage.stopped += 1
+
+
+def _arrays(stage: StageRow, ended: Sequence[Completed] | Sequence[Settled]) -> dict[str, Any]:
+    columns = dict(zip(ended[0]._fields, map(list, zip(*ended, strict=True)), strict=True))
+    return {**columns, "run": stage.run, "stage": stage.stage}
+
+
+def _all_held(unit: RunUnit, stage: StageRow, count: int, wanted: int) -> None:
+    if count != wanted:
+        raise AssertionError(
+            f"run {unit.run.run_id} stage {stage.stage}: {count} of {wanted} fences held under the run's lock"
+        )
 
 
 def record_attempts(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:

@@ -12,11 +12,14 @@ import sqlalchemy as sa
 
 from penstock.runtime.errors import Conflict, InvalidInput
 from scheduler.domain.outcomes import ALONE
-from scheduler.domain.states import STARTABLE_ITEMS, ItemState, RunState, StageState
+from scheduler.domain.states import STARTABLE_ITEMS, ItemState, Mode, RunState, StageState
+from scheduler.store import money
 from scheduler.store.effects import Effects, Place, Slot, StageKey
 from scheduler.store.items import Granted, Proposal, grant, rows_of
+from scheduler.store.rows import StageRow
 from scheduler.store.schema import items, runs, sessions, stages
-from scheduler.store.unit import StageRow, lock
+from scheduler.store.stage_rules import stage_rules
+from scheduler.store.unit import RunUnit, lock
 
 __all__ = [
     "GrantedBatch",
@@ -67,10 +70,33 @@ class Offer:
 
 @dataclass(frozen=True)
 class GrantedBatch:
+    """Leases of one stage and mode. budgeted: what is reserved for them is a bound."""
+
     run_id: str
     plan_id: str
     stage: StageRow
     granted: Sequence[Granted]
+    mode: Mode = Mode.WORK
+    budgeted: bool = False
+
+    @property
+    def processor(self) -> str:
+        """What executes them."""
+        rules = stage_rules(self.stage.rules)
+        if self.mode is Mode.HEAL and rules.heal is not None and rules.heal.processor:
+            return rules.heal.processor
+        if self.mode is Mode.CONFIRM and rules.confirm is not None:
+            return rules.confirm.processor
+        return self.stage.processor
+
+    @property
+    def parameters(self) -> bytes:
+        rules = stage_rules(self.stage.rules)
+        if self.mode is Mode.HEAL and rules.heal is not None and rules.heal.processor:
+            return rules.heal.parameters
+        if self.mode is Mode.CONFIRM and rules.confirm is not None:
+            return rules.confirm.parameters
+        return self.stage.parameters
 
 
 _RUN = sa.select(runs.c.number, runs.c.state).where(runs.c.run_id == sa.bindparam("run_id"))
@@ -122,27 +148,76 @@ def grant_batches(
         for (run, index), offer in proposals.items():
             if run != number:
                 continue
-            wanted = offer.proposals
             granted: list[Granted] = []
+            wanted = offer.proposals
             startable = False
-            if unit is not None and unit.run.state == RunState.RUNNING and unit.run.epoch == offer.epoch:
+            if unit is not None and unit.run.epoch == offer.epoch and _gives_out(unit, unit.stages[index]):
                 stage = unit.stages[index]
-                room = stage.concurrency - stage.running
-                startable = stage.state == StageState.RUNNING
-                if startable and room > 0:
-                    granted = grant(
-                        unit, stage, wanted[:room], session=session.session, grant_number=grant_number, uses=offer.uses
-                    )
-                    batches.append(GrantedBatch(unit.run.run_id, unit.run.plan_id, stage, granted))
+                most = stage.concurrency - stage.running
+                if most > 0:
+                    granted = _grant(unit, stage, wanted[:most], session.session, grant_number, offer.uses)
+                    batches += _by_mode(unit, stage, granted)
+                startable = _gives_out(unit, stage)
             taken = {g.seq for g in granted}
             left = [(p.seq, p.lane) for p in wanted if p.seq not in taken]
             if left:
                 effects.unused((lane for _, lane in left), offer.uses)
                 give_back(connection, effects, (run, index), left, startable=startable)
         if unit is not None:
+            unit.settle_up()
             unit.flush()
             effects.changed.add(number)
+            if unit.transitions:
+                effects.moved.add(number)
     return batches
+
+
+def _gives_out(unit: RunUnit, stage: StageRow) -> bool:
+    """Whether leases of the stage are granted now. A run that waits for money grants nothing, though the rest of it
+    still runs; a stage that will fail neither."""
+    run = unit.run
+    return run.state == RunState.RUNNING and not run.waiting and stage.state == StageState.RUNNING and not stage.failing
+
+
+def _grant(
+    unit: RunUnit, stage: StageRow, wanted: Sequence[Proposal], session: str, grant_number: int, uses: str
+) -> list[Granted]:
+    """Leases the first of these that there is money for, and holds the run where there is too little."""
+    reserved: Sequence[int]
+    short = None
+    rules = stage_rules(stage.rules)
+    if not stage.paid and rules.heal is None and not money.budgeted(unit, stage):
+        reserved = [0] * len(wanted)
+    else:
+        # Only rows tell what an item has cost, and whether it is leased to be healed or confirmed.
+        simple = rules.heal is None and rules.confirm is None and stage.item_budget_micros is None
+        rows = {} if simple else rows_of(unit.connection, stage.run, stage.stage, [p.seq for p in wanted])
+        reserved, short = money.reserve(unit, stage, wanted, rows)
+    granted = []
+    if reserved:
+        granted = grant(
+            unit,
+            stage,
+            wanted[: len(reserved)],
+            reserved,
+            session=session,
+            grant_number=grant_number,
+            uses=uses,
+        )
+    if short is not None:
+        money.hold(unit, short)
+    return granted
+
+
+def _by_mode(unit: RunUnit, stage: StageRow, granted: Sequence[Granted]) -> list[GrantedBatch]:
+    by_mode: dict[int, list[Granted]] = {}
+    for lease in granted:
+        by_mode.setdefault(lease.mode, []).append(lease)
+    bound = money.budgeted(unit, stage)
+    return [
+        GrantedBatch(unit.run.run_id, unit.run.plan_id, stage, leases, Mode(mode), bound)
+        for mode, leases in sorted(by_mode.items())
+    ]
 
 
 def give_back(
@@ -163,20 +238,24 @@ def give_back(
 
 def granted_again(connection: sa.Connection, session: str, grant_number: int) -> list[GrantedBatch]:
     """The leases of a grant whose answer was lost, as far as they still hold."""
+    columns = (
+        *(items.c.run, items.c.stage, items.c.seq, items.c.attempt, items.c.tries, items.c.suspect, items.c.mode),
+        *(items.c.heals, items.c.reserved_micros, items.c.context, items.c.saved),
+    )
     query = (
-        sa.select(items.c.run, items.c.stage, items.c.seq, items.c.attempt, items.c.tries, items.c.suspect)
+        sa.select(*columns)
         .select_from(_OPEN_STAGES)
         .where(_RUNNING, items.c.session == session, items.c.grant_number == grant_number)
         .order_by(items.c.run, items.c.stage, items.c.seq)
     )
-    batches: dict[tuple[int, int], list[Granted]] = {}
-    for run, stage, seq, attempt, tries, suspect in connection.execute(query):
-        batches.setdefault((run, stage), []).append(Granted(seq, attempt, tries, suspect >= ALONE))
+    found: dict[StageKey, list[Granted]] = {}
+    for run, stage, seq, attempt, tries, suspect, *rest in connection.execute(query):
+        found.setdefault((run, stage), []).append(Granted(seq, attempt, tries, suspect >= ALONE, *rest))
     answer = []
-    for (run, index), granted in batches.items():
+    for (run, index), granted in found.items():
         unit = lock(connection, run, 0)
         assert unit is not None, run
-        answer.append(GrantedBatch(unit.run.run_id, unit.run.plan_id, unit.stages[index], granted))
+        answer += _by_mode(unit, unit.stages[index], granted)
     return answer
 
 

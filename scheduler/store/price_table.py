@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from scheduler.domain.states import ENDED_RUNS
 from scheduler.store.effects import Effects
 from scheduler.store.schema import prices, runs, stages
+from scheduler.store.unit import lock
 
 __all__ = ["PriceRow", "all_prices", "set_price"]
 
@@ -22,6 +23,7 @@ _CONCERNED = (
     .join(runs, runs.c.number == stages.c.run)
     .where(runs.c.state.not_in(list(ENDED_RUNS)), stages.c.processor == sa.bindparam("p"))
     .distinct()
+    .order_by(stages.c.run)
 )
 
 
@@ -46,6 +48,11 @@ def set_price(connection: sa.Connection, effects: Effects, processor: str, micro
     connection.execute(_DELETE, {"p": processor})
     if micros >= 0:
         connection.execute(sa.insert(prices).values(processor=processor, micros=micros, change_ms=now_ms))
-    effects.moved.update(connection.execute(_CONCERNED, {"p": processor}).scalars())
+    for number in connection.execute(_CONCERNED, {"p": processor}).scalars().all():
+        unit = lock(connection, number, now_ms)
+        if unit is not None and unit.look_again():
+            unit.flush()
+            effects.changed.add(number)
+            effects.moved.add(number)
     found = {row.processor: row for row in all_prices(connection)}
     return found.get(processor, PriceRow(processor, None, None, 0))

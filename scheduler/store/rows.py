@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from penstock.v1.rules_pb2 import GateRules, StageRules
-from scheduler.domain.outcomes import Progress
+from scheduler.domain.progress import Progress
 from scheduler.store.schema import runs, stages
 
 __all__ = [
@@ -52,6 +52,7 @@ class RunRow:
     cloned_from: str = ""
     archive: str | None = None
     archive_ms: int | None = None
+    needs_micros: int | None = None
 
 
 @dataclass
@@ -111,6 +112,7 @@ RUN_CHANGES = (
     "end_ms",
     "priority",
     "waiting",
+    "needs_micros",
     "budget_micros",
     "spent_micros",
     "reserved_micros",
@@ -160,6 +162,7 @@ def progress_of(stage: StageRow) -> Progress:
         failed=stage.failed,
         skipped=stage.skipped,
         stopped=stage.stopped,
+        deferred=stage.deferred,
     )
 
 

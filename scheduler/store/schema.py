@@ -84,6 +84,8 @@ runs = sa.Table(
     # Blob of its archive (a JSON of blobs); rows are purged after that.
     sa.Column("archive", sa.Text),
     sa.Column("archive_ms", _Big),
+    # What the next item needs, while it waits at a budget; none: nobody knows its price.
+    sa.Column("needs_micros", _Big),
     sa.Index("runs_state", "state"),
     sa.Index(
         "runs_unarchived",
@@ -186,6 +188,8 @@ items = sa.Table(
     # For its next lease: how it failed (heal), what was claimed (confirm); what a deferred attempt saved.
     sa.Column("context", sa.LargeBinary),
     sa.Column("saved", sa.LargeBinary),
+    # Set aside for its healing when that was decided: a part of its stage's heal_micros.
+    _number("promised_micros"),
     sqlite_with_rowid=False,
 )
 # Queries that want these say `settle_number IS NULL` (or IS NOT NULL): that both databases can prove, bound values

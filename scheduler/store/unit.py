@@ -14,16 +14,18 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from scheduler.domain.outcomes import run_end, stage_end
+from scheduler.domain.progress import run_end, stage_end
 from scheduler.domain.states import (
     RUN_TABLE,
     STAGE_TABLE,
+    Mode,
     RunEvent,
     RunState,
     StageEvent,
     StageState,
     advance,
 )
+from scheduler.store import exclusive, money
 from scheduler.store.rows import (
     RUN_CHANGES,
     RUN_COLUMNS,
@@ -36,6 +38,7 @@ from scheduler.store.rows import (
     queued_of,
 )
 from scheduler.store.schema import events, items, runs, stages
+from scheduler.store.stage_rules import stage_rules
 
 __all__ = ["RUN_COLUMNS", "STAGE_COLUMNS", "RunRow", "RunUnit", "StageRow", "lock", "progress_of"]
 
@@ -67,6 +70,8 @@ class RunUnit:
     stages: list[StageRow]
     now_ms: int
     transitions: int = 0
+    prices: dict[tuple[int, Mode], int | None] = field(default_factory=dict)
+    _bills: dict[int, money.Bill] = field(default_factory=dict)
     _events: list[dict[str, Any]] = field(default_factory=list)
     _before: tuple[object, ...] = ()
     _before_stages: list[tuple[object, ...]] = field(default_factory=list)
@@ -109,7 +114,7 @@ class RunUnit:
         new = advance(RUN_TABLE, old, event)
         self.run.state = new
         if new is not RunState.WAITING:
-            self.run.waiting = ""
+            self.run.waiting, self.run.needs_micros = "", None
         if new is RunState.RUNNING:
             self.run.start_ms = self.run.start_ms or self.now_ms
             self.run.end_ms = None
@@ -117,6 +122,7 @@ class RunUnit:
         elif event in _ENDS_RUN:
             self.run.end_ms = self.now_ms
             self.run.error = reason if new in (RunState.FAILED, RunState.STOPPED) else ""
+            exclusive.free(self.connection, self.run.number)
         self.transitions += 1
         self.emit("run.state", actor=actor, old=old, new=new, reason=reason)
 
@@ -130,6 +136,11 @@ class RunUnit:
             stage.end_ms = None
         elif new is not StageState.PENDING:
             stage.end_ms = self.now_ms
+        if old is StageState.RUNNING:
+            self.bill(stage).close()
+            money.learn(self, stage)
+        if event in (StageEvent.REOPEN, StageEvent.REOPEN_UNBEGUN):
+            stage.failing = ""
         stage.error = reason if new is StageState.FAILED else ""
         # What the stage leaves is what it says; rows that wait stay as they are (domain/shown.py).
         if new in (StageState.SKIPPED, StageState.FAILED):
@@ -159,12 +170,6 @@ class RunUnit:
         self.run.waiting = f"gate {gate.name}" if gate else "gate"
         self.move_run(RunEvent.WAIT, reason=self.run.waiting)
 
-    def look_again(self) -> None:
-        """A run that waits at a budget goes on, since a cap was raised or money came free; if there is still not enough
-        it waits again, with nothing started."""
-        if self.run.state == RunState.WAITING and self.run.waiting.startswith("budget"):
-            self.move_run(RunEvent.GO_ON, reason="there may be enough now")
-
     def _any(self, state: StageState) -> bool:
         return any(stage.state == state for stage in self.stages)
 
@@ -180,11 +185,41 @@ class RunUnit:
             return
         for stage in self.stages:
             if stage.state == StageState.RUNNING:
-                event = stage_end(progress_of(stage))
+                event = stage_end(progress_of(stage), stage.failing)
                 if event is not None:
                     reason = self._why_failed(stage) if event is StageEvent.FAIL else ""
                     self.move_stage(stage, event, reason=reason)
         self.go_on()
+        self.wait_at_gate()
+        self._wait_for_money()
+
+    def look_again(self) -> bool:
+        """After a cap was raised, a price was set or money came back: goes on when it is enough; returns whether it
+        does. What was proposed while the run was held is void, and its windows are opened anew."""
+        if not money.look_again(self):
+            return False
+        waited, self.run.waiting, self.run.needs_micros = self.run.waiting, "", None
+        self.run.epoch += 1
+        if self.run.state == RunState.WAITING:
+            self.move_run(RunEvent.GO_ON, reason="there is money again")
+        else:
+            self.transitions += 1
+            self.emit("budget.freed", reason=f"there is money again; before, {waited}")
+        return True
+
+    def _wait_for_money(self) -> None:
+        """A run that is held by a budget goes on when money came back, and waits when nothing of it runs."""
+        if not self.run.waiting.startswith(money.BUDGET) or self.look_again():
+            return
+        if self.run.state == RunState.RUNNING and not any(stage.running for stage in self.stages):
+            # What waits keeps its words: they are cleared by every move but this one.
+            self.move_run(RunEvent.WAIT, reason=self.run.waiting)
+
+    def bill(self, stage: StageRow) -> money.Bill:
+        """What this transaction says of a stage's money."""
+        if stage.stage not in self._bills:
+            self._bills[stage.stage] = money.Bill(self, stage)
+        return self._bills[stage.stage]
 
     def go_on(self) -> None:
         """Where no stage runs or waits: begins the next one, or ends the run after the last."""
@@ -192,10 +227,13 @@ class RunUnit:
             if stage.state in (StageState.RUNNING, StageState.WAITING):
                 return
             if stage.state == StageState.PENDING:
-                if before is None or before.state == StageState.COMPLETED:
+                if before is None or _begins(stage, before):
                     self.begin_stage(stage)
+                    if not stage.total:
+                        self.settle_up()
                     return
-                self.move_stage(stage, StageEvent.SKIP, reason=f"stage {before.stage} {before.state}")
+                done = f"{before.state}, {before.completed} of {before.total} items completed"
+                self.move_stage(stage, StageEvent.SKIP, reason=f"stage {before.stage} {done}")
         failed = next((stage for stage in self.stages if stage.state == StageState.FAILED), None)
         failures = sum(stage.failed for stage in self.stages)
         why = f"stage {failed.stage} ({failed.processor}): {failed.error}" if failed else ""
@@ -203,6 +241,8 @@ class RunUnit:
 
     def _why_failed(self, stage: StageRow) -> str:
         """The items' own error where it is one and the same, after what became of the stage."""
+        if stage.failing:
+            return stage.failing
         errors = self.connection.execute(_ERRORS, {"n": stage.run, "s": stage.stage}).scalars().all()
         same = f": {errors[0]}" if len(errors) == 1 and errors[0] else ""
         return f"none of {stage.total} items completed{same}"
@@ -217,6 +257,8 @@ class RunUnit:
 
     def flush(self) -> None:
         """Writes what changed, once, in the caller's transaction."""
+        for bill in self._bills.values():
+            bill.close()
         now = _values(self.run, RUN_CHANGES)
         if now != self._before:
             changes = {f"v_{c}": v for c, v in zip(RUN_CHANGES, now, strict=True)}
@@ -244,6 +286,12 @@ _ENDS_RUN = frozenset(
         RunEvent.REJECT,
     }
 )
+
+
+def _begins(stage: StageRow, before: StageRow) -> bool:
+    rules = stage_rules(stage.rules)
+    failed = before.state != StageState.COMPLETED
+    return rules.begins_after(failed=failed, completed=before.completed, total=before.total)
 
 
 def _values(row: RunRow | StageRow, names: Iterable[str]) -> tuple[object, ...]:

@@ -1,0 +1,309 @@
+"""Money in the transaction: what the next item needs, whether the caps have room for it, what the last ones did cost.
+
+All of it happens under the run's lock, so that reserved + spent never passes a cap but for overruns, which are recorded
+in full. At any commit: spent of a run = the sum of its ledger = the sum over its items; reserved = the sum over what
+runs. Nothing here fails but with the transaction.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import orjson
+import sqlalchemy as sa
+
+from scheduler.domain.prices import Histogram, Use, price_of
+from scheduler.domain.states import Mode
+from scheduler.store.rows import StageRow
+from scheduler.store.stage_rules import stage_rules
+
+if TYPE_CHECKING:
+    from scheduler.store.items import ItemRow, Proposal
+    from scheduler.store.unit import RunUnit
+
+__all__ = [
+    "BUDGET",
+    "Bill",
+    "Short",
+    "affordable",
+    "budgeted",
+    "hold",
+    "learn",
+    "look_again",
+    "price",
+    "reserve",
+    "room",
+    "room_for_more",
+]
+
+BUDGET = "budget: "
+"""How `runs.waiting` begins while a run waits for money."""
+EXAMPLES = 20
+
+# What the operator says that an item of a processor costs, and what such items did cost.
+_KNOWN = sa.text(
+    "SELECT (SELECT micros FROM prices WHERE processor = :processor), "
+    "(SELECT histogram FROM costs WHERE processor = :processor AND version = :version)"
+)
+# Add what a stage learned to what is known of its processor.
+_LEARN = sa.text(
+    "INSERT INTO costs (processor, version, histogram) VALUES (:processor, :version, :histogram) "
+    "ON CONFLICT (processor, version) DO UPDATE SET histogram = excluded.histogram"
+)
+_ENTER = sa.text(
+    "INSERT INTO ledger (run, number, time_ms, stage, micros, entries) "
+    "VALUES (:run, :number, :now, :stage, :micros, :entries)"
+)
+
+
+def budgeted(unit: RunUnit, stage: StageRow) -> bool:
+    """Whether any cap bounds what an item of this stage may cost."""
+    return not (unit.run.budget_micros is None and stage.budget_micros is None and stage.item_budget_micros is None)
+
+
+def room(unit: RunUnit, stage: StageRow) -> int | None:
+    """What the run's and the stage's caps leave; None: neither has one. Below nothing after overruns."""
+    left = None
+    for row in (unit.run, stage):
+        if row.budget_micros is not None:
+            rest = row.budget_micros - row.spent_micros - row.reserved_micros
+            left = rest if left is None else min(left, rest)
+    return left
+
+
+def price(unit: RunUnit, stage: StageRow, mode: Mode = Mode.WORK) -> int | None:
+    """What is reserved for an item of the stage in this mode; None: nobody knows what it costs."""
+    key = stage.stage, mode
+    if key not in unit.prices:
+        unit.prices[key] = _price(unit, stage, mode)
+    return unit.prices[key]
+
+
+def _price(unit: RunUnit, stage: StageRow, mode: Mode) -> int | None:
+    rules = stage_rules(stage.rules)
+    if mode is Mode.HEAL and rules.heal is not None and rules.heal.processor not in ("", stage.processor):
+        found = _known(unit, rules.heal.processor, rules.heal.processor_version)
+        # Where the stage's work costs money, its healing does too.
+        return price_of(paid=True, history=found[:1], listed=found[1]) if stage.paid or found[1] is not None else 0
+    if mode is Mode.CONFIRM and rules.confirm is not None:
+        found = _known(unit, rules.confirm.processor, rules.confirm.processor_version)
+        return price_of(paid=True, history=found[:1], listed=found[1]) or 0
+    if not stage.paid:
+        return 0
+    own = Histogram.of(orjson.loads(stage.costs)) if stage.costs else Histogram()
+    learned = own.price()
+    if learned is not None:
+        return learned
+    history, listed = _known(unit, stage.processor, stage.processor_version)
+    return price_of(paid=True, history=[own.merged(history)], listed=listed)
+
+
+def _known(unit: RunUnit, processor: str, version: str) -> tuple[Histogram, int | None]:
+    listed, kept = unit.connection.execute(_KNOWN, {"processor": processor, "version": version}).one()
+    return Histogram.of(orjson.loads(kept)) if kept else Histogram(), listed
+
+
+def learn(unit: RunUnit, stage: StageRow) -> None:
+    """At the end of a stage: what its items cost belongs to all stages of its processor."""
+    if not stage.costs:
+        return
+    key = {"processor": stage.processor, "version": stage.processor_version}
+    kept = unit.connection.execute(_KNOWN, key).one()[1]
+    own = Histogram.of(orjson.loads(stage.costs))
+    both = own.merged(Histogram.of(orjson.loads(kept))) if kept else own
+    unit.connection.execute(_LEARN, {**key, "histogram": orjson.dumps(both.pairs())})
+    stage.costs = b""
+
+
+def affordable(unit: RunUnit, stage: StageRow, spent: int) -> bool:
+    """Whether an item that has cost so much may cost what another attempt does, by its own cap."""
+    if stage.item_budget_micros is None or spent <= 0:
+        return True
+    return stage.item_budget_micros - spent >= max(price(unit, stage) or 0, 1)
+
+
+@dataclass(frozen=True)
+class Short:
+    """Why the next item can't be paid: in words, and how much it needs (None: nobody knows)."""
+
+    text: str
+    needs: int | None
+
+
+def reserve(
+    unit: RunUnit, stage: StageRow, proposals: Sequence[Proposal], rows: Mapping[int, ItemRow]
+) -> tuple[list[int], Short | None]:
+    """Reservations of the first of these that the caps have room for, and why not for the next. Budgets never pass
+    over: where the head waits, all do."""
+    capped = budgeted(unit, stage)
+    left = room(unit, stage)
+    found: list[int] = []
+    for proposal in proposals:
+        row = rows.get(proposal.seq)
+        mode = Mode(row.mode) if row is not None else Mode.WORK
+        wanted = row.promised_micros if row is not None and mode is Mode.HEAL else price(unit, stage, mode)
+        if wanted is None:
+            if capped:
+                text = f"{BUDGET}nobody knows what an item of {stage.processor} costs; set its price"
+                return found, Short(text, None)
+            wanted = 0
+        if stage.item_budget_micros is not None:
+            spent = row.cost_micros if row is not None else 0
+            wanted = max(min(wanted, stage.item_budget_micros - spent), 0)
+        if left is not None:
+            # What costs nothing waits too while an overrun is not made up for.
+            if wanted > left:
+                text = f"{BUDGET}item {stage.stage}/{proposal.seq} needs {wanted:,} micro-dollars, {left:,} are left"
+                return found, Short(text, wanted)
+            left -= wanted
+        found.append(wanted)
+    return found, None
+
+
+def room_for_more(unit: RunUnit, stage: StageRow, row: ItemRow, micros: int) -> str:
+    """Which cap has no room for so much more of a lease; "" when all have."""
+    for name, owner in (("run_budget", unit.run), ("stage_budget", stage)):
+        cap = owner.budget_micros
+        if cap is not None and owner.spent_micros + owner.reserved_micros + micros > cap:
+            return name
+    cap = stage.item_budget_micros
+    if cap is not None and row.cost_micros + row.reserved_micros + micros > cap:
+        return "item_budget"
+    heal = stage_rules(stage.rules).heal
+    cap = heal.budget_micros if heal is not None and row.mode == Mode.HEAL else None
+    return "heal_budget" if cap is not None and stage.heal_micros + micros > cap else ""
+
+
+def hold(unit: RunUnit, short: Short) -> None:
+    """The run starts nothing until there is money; it waits once nothing of it runs."""
+    unit.run.waiting = short.text
+    unit.run.needs_micros = short.needs
+    unit.transitions += 1
+    unit.emit("budget.held", reason=short.text, data={"needs_micros": short.needs})
+
+
+def look_again(unit: RunUnit) -> bool:
+    """Whether a run that waits for money may go on now."""
+    if not unit.run.waiting.startswith(BUDGET):
+        return False
+    for stage in unit.stages:
+        if stage.state != "running":
+            continue
+        left, needs = room(unit, stage), unit.run.needs_micros
+        if needs is None and budgeted(unit, stage):
+            needs = price(unit, stage)
+            if needs is None:
+                return False
+        if left is not None and left < (needs or 0):
+            return False
+    return True
+
+
+@dataclass
+class Bill:
+    """What ended attempts of one stage cost, until the transaction writes it: one row of the ledger."""
+
+    unit: RunUnit
+    stage: StageRow
+    entries: list[tuple[str, int, int, int, int]] = field(default_factory=list)
+    micros: int = 0
+    costs: Counter[int] = field(default_factory=Counter)
+    overs: list[tuple[int, int, int]] = field(default_factory=list)
+    uses: dict[str, tuple[int, float]] = field(default_factory=dict)
+
+    def settle(self, row: ItemRow, cost: int) -> None:
+        """An attempt whose cost is told."""
+        self._enter("settled", row, cost)
+        over = cost - row.reserved_micros
+        if over > 0 and budgeted(self.unit, self.stage):
+            self.overs.append((row.seq, row.attempt, over))
+
+    def unknown(self, row: ItemRow) -> None:
+        """An attempt whose cost nobody told: what was reserved for it, until a late report tells."""
+        self._enter("unknown", row, row.reserved_micros)
+        self.unit.run.unknown_micros += row.reserved_micros
+        self.stage.unknown_micros += row.reserved_micros
+
+    def correct(self, seq: int, attempt: int, *, cost: int, reserved: int, heal: bool) -> None:
+        """A late report tells what an attempt did cost."""
+        more = cost - reserved
+        self.unit.run.unknown_micros -= reserved
+        self.stage.unknown_micros -= reserved
+        if heal:
+            self.stage.heal_micros += more
+        if more:
+            self._add(more)
+        if more or reserved:
+            self.entries.append(("corrected", seq, attempt, more, reserved))
+        if more > 0 and budgeted(self.unit, self.stage):
+            self.overs.append((seq, attempt, more))
+
+    def learn(self, cost: int) -> None:
+        """What an item cost, for the price of the next."""
+        self.costs[cost] += 1
+
+    def use(self, dimension: str, amount: float) -> None:
+        """What an item used of a dimension, for the estimate of the next."""
+        count, total = self.uses.get(dimension, (0, 0.0))
+        self.uses[dimension] = count + 1, total + amount
+
+    def _enter(self, kind: str, row: ItemRow, cost: int) -> None:
+        reserved = row.reserved_micros
+        if reserved:
+            self.unit.run.reserved_micros -= reserved
+            self.stage.reserved_micros -= reserved
+        if row.mode == Mode.HEAL:
+            self.stage.heal_micros += cost - reserved
+        if cost:
+            self._add(cost)
+        if cost or reserved:
+            self.entries.append((kind, row.seq, row.attempt, cost, reserved))
+
+    def _add(self, micros: int) -> None:
+        self.unit.run.spent_micros += micros
+        self.stage.spent_micros += micros
+        self.micros += micros
+
+    def close(self) -> None:
+        """Writes the ledger and what was learned; tells of overruns."""
+        unit, stage = self.unit, self.stage
+        if self.costs:
+            history = Histogram.of(orjson.loads(stage.costs)) if stage.costs else Histogram()
+            for cost, count in self.costs.items():
+                history.add(cost, count)
+            stage.costs = orjson.dumps(history.pairs())
+            self.costs = Counter()
+        if self.uses:
+            known = {name: Use(*use) for name, use in orjson.loads(stage.uses).items()} if stage.uses else {}
+            for dimension, (count, total) in self.uses.items():
+                known.setdefault(dimension, Use()).add(total, count)
+            stage.uses = orjson.dumps({name: (use.samples, use.mean) for name, use in known.items()})
+            self.uses = {}
+        if self.overs:
+            over = sum(more for _, _, more in self.overs)
+            unit.run.overrun_micros += over
+            stage.overrun_micros += over
+            unit.emit(
+                "budget.overrun",
+                subject=f"stage:{stage.stage}",
+                reason=f"{len(self.overs)} items cost {over:,} micro-dollars more than was reserved for them",
+                data={"micros": over, "items": len(self.overs), "examples": self.overs[:EXAMPLES]},
+            )
+            self.overs = []
+        if self.entries:
+            unit.run.ledger_number += 1
+            unit.connection.execute(
+                _ENTER,
+                {
+                    "run": unit.run.number,
+                    "number": unit.run.ledger_number,
+                    "now": unit.now_ms,
+                    "stage": stage.stage,
+                    "micros": self.micros,
+                    "entries": orjson.dumps(self.entries),
+                },
+            )
+            self.entries, self.micros = [], 0
