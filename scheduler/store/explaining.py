@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from scheduler.domain.limits import pattern_of
 from scheduler.store.limit_rows import LimitRow, patterns_of, read_rows
 from scheduler.store.schema import items, switches
+from scheduler.store.seeing import OPEN_INDEX, by_open_index
 
 __all__ = [
     "AHEAD_MOST",
@@ -29,7 +30,7 @@ __all__ = [
     "worker_seen",
 ]
 
-AHEAD_MOST = 100_000
+AHEAD_MOST = 20_000
 LOOKED_AT = 2_000
 
 
@@ -161,25 +162,25 @@ def retries_stopped(connection: sa.Connection) -> tuple[str, str, int] | None:
 
 
 # The earliest end of a wait among the first waiting items of a stage, by state.
-_DUE = sa.text(f"""
+_DUE = by_open_index(f"""
 SELECT count(*), min(due_ms) FROM (
-  SELECT due_ms FROM items WHERE run = :run AND stage = :stage AND state = :state AND settle_number IS NULL
-  LIMIT {LOOKED_AT}
+  SELECT due_ms FROM items {OPEN_INDEX}
+  WHERE run = :run AND stage = :stage AND state = :state AND settle_number IS NULL LIMIT {LOOKED_AT}
 ) AS d
 """)
 
 
 def next_due(connection: sa.Connection, run: int, stage: int, state: str) -> int | None:
     """When the next of a stage's waiting items is due; None when none waits for a time."""
-    found = connection.execute(_DUE, {"run": run, "stage": stage, "state": state}).one()[1]
+    found = connection.execute(_DUE[connection.dialect.name], {"run": run, "stage": stage, "state": state}).one()[1]
     return None if found is None else int(found)
 
 
 # Open rows of a stage with a lower rank that may start, up to a bound.
-_OPEN_AHEAD = sa.text("""
+_OPEN_AHEAD = by_open_index(f"""
 SELECT count(*) FROM (
-  SELECT 1 FROM items WHERE run = :run AND stage = :stage AND state = 'queued' AND settle_number IS NULL
-  AND COALESCE(rank, seq) < :rank LIMIT :most
+  SELECT 1 FROM items {OPEN_INDEX} WHERE run = :run AND stage = :stage AND state = 'queued'
+  AND settle_number IS NULL AND COALESCE(rank, seq) < :rank LIMIT :most
 ) AS a
 """)
 # Rows from a stage's low-water mark on, below a seq: the others below it have none and are queued.
@@ -194,7 +195,7 @@ def ahead_of(connection: sa.Connection, run: int, stage: int, *, seq: int, rank:
     """How many items of the stage come before this one; -1 when it would take long to count. `low_water`: every seq
     below it has a row."""
     values = {"run": run, "stage": stage, "rank": rank, "most": AHEAD_MOST, "first": low_water, "seq": seq}
-    open_rows = int(connection.execute(_OPEN_AHEAD, values).scalar_one())
+    open_rows = int(connection.execute(_OPEN_AHEAD[connection.dialect.name], values).scalar_one())
     place = min(seq, rank)
     if open_rows >= AHEAD_MOST:
         return -1

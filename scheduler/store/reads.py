@@ -152,6 +152,25 @@ def rows_where(
     return connection.execute(query).all()
 
 
+def _in_state(index: str, proves: str) -> sa.TextualSelect:
+    columns = ", ".join(str(column.name) for column in ITEM_COLUMNS)
+    return sa.text(
+        f"SELECT {columns} FROM items {index} WHERE run = :run AND stage = :stage AND seq > :after AND seq <= :last "
+        f"AND {proves}state = :state ORDER BY seq LIMIT :limit"
+    ).columns(*ITEM_COLUMNS)
+
+
+# Rows of a stage in one state, in order of seq, by the two indexes that hold all states but completed. SQLite is told
+# which: without statistics it takes the primary key, through every row of the stage.
+_OPEN, _NOT_COMPLETED = "settle_number IS NULL AND ", "settle_number IS NOT NULL AND state <> 'completed' AND "
+_IN_STATE = {
+    "sqlite": (
+        _in_state("INDEXED BY items_open", _OPEN),
+        _in_state("INDEXED BY items_not_completed", _NOT_COMPLETED),
+    ),
+    "postgresql": (_in_state("", _OPEN), _in_state("", _NOT_COMPLETED)),
+}
+_COMPLETED = (_in_state("", ""),)
 COMPLETED_ROWS = 5_000
 """Rows looked through for completed items in one page: most are; where few are, pages are short."""
 
@@ -172,18 +191,11 @@ def rows_in_states(
     end = up_to_seq
     if ItemState.COMPLETED in states:
         end = min(end, after_seq + max(COMPLETED_ROWS, limit))
-    common = (items.c.run == number, items.c.stage == stage, items.c.seq > after_seq, items.c.seq <= end)
+    values = {"run": number, "stage": stage, "after": after_seq, "last": end, "limit": limit}
     found: list[sa.Row[*tuple[Any, ...]]] = []
     for state in states:
-        ways: tuple[tuple[sa.ColumnElement[bool], ...], ...] = (
-            (items.c.settle_number.is_(None), items.c.state == state),
-            (items.c.settle_number.is_not(None), sa.text("state <> 'completed'"), items.c.state == state),
-        )  # type: ignore[assignment]
-        if state == ItemState.COMPLETED:
-            ways = ((items.c.state == state,),)
-        for way in ways:
-            query = sa.select(*ITEM_COLUMNS).where(*common, *way).order_by(items.c.seq).limit(limit)
-            found += connection.execute(query).all()
+        for statement in _COMPLETED if state == ItemState.COMPLETED else _IN_STATE[connection.dialect.name]:
+            found += connection.execute(statement, {**values, "state": state}).all()
     found.sort(key=lambda row: row.seq)
     if len(found) >= limit:
         found = found[:limit]

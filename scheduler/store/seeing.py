@@ -5,15 +5,25 @@ It may not count or sort what grows with a run. A read that fails says `sql_unav
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-__all__ = ["Group", "Running", "failure_groups", "minutes_of", "oldest_running"]
+__all__ = ["OPEN_INDEX", "Group", "Running", "by_open_index", "failure_groups", "minutes_of", "oldest_running"]
 
 LOOKED_AT = 500
 """Of a stage's running items the first so many in order of seq: one that got stuck is among them, since items start in
 that order."""
+
+
+OPEN_INDEX = "INDEXED BY items_open"
+
+
+def by_open_index(text: str) -> Mapping[str, sa.TextClause]:
+    """The statement by dialect: SQLite is told the index of open items, since without statistics it takes the primary
+    key, through every row of the stage."""
+    return {"sqlite": sa.text(text), "postgresql": sa.text(text.replace(OPEN_INDEX, ""))}
 
 
 @dataclass(frozen=True)
@@ -40,11 +50,11 @@ class Group:
     last_ms: int
 
 
-# The oldest of the first running items of a stage; the inner query has no order, so that the index of open items is
-# the only short way to its answer: ordered by seq, the primary key would be one too, through every row of the stage.
-_RUNNING = sa.text(f"""
+# The oldest of the first running items of a stage. The inner query has no order, so that PostgreSQL has no reason to
+# take the primary key.
+_RUNNING = by_open_index(f"""
 SELECT r.stage, r.seq, r.key, r.session, r.attempt, r.mode, COALESCE(r.start_ms, 0) FROM (
-  SELECT stage, seq, key, session, attempt, mode, start_ms FROM items
+  SELECT stage, seq, key, session, attempt, mode, start_ms FROM items {OPEN_INDEX}
   WHERE run = :run AND stage = :stage AND state = 'running' AND settle_number IS NULL LIMIT {LOOKED_AT}
 ) AS r ORDER BY r.start_ms, r.seq LIMIT :limit
 """)
@@ -63,7 +73,7 @@ _MINUTES = sa.text("SELECT minute, settled FROM throughput WHERE run = :run")
 def oldest_running(connection: sa.Connection, run: int, stage: int, limit: int) -> list[Running]:
     """Running items of a stage, the oldest first."""
     values = {"run": run, "stage": stage, "limit": limit}
-    return [Running(*row) for row in connection.execute(_RUNNING, values)]
+    return [Running(*row) for row in connection.execute(_RUNNING[connection.dialect.name], values)]
 
 
 def failure_groups(connection: sa.Connection, run: int, limit: int) -> tuple[list[Group], int]:
