@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput, NotFound
-from penstock.v1 import common_pb2
 from planner.parquet import ItemTuple, LaneFilter, Parquet
 from planner.store import PlanRow, StageRow, Store
 
@@ -41,9 +40,12 @@ _PLAN_SECONDS = 60.0  # a draft may end: its row is read again after this
 
 @dataclass(frozen=True)
 class Window:
-    """last: all up to this seq was looked at, lanes left out included; -1: nothing was."""
+    """last: all up to this seq was looked at, lanes left out included; -1: nothing was.
 
-    items: Sequence[common_pb2.Item]
+    Items stay rows: a message is made of each where it is sent, and copying messages costs more than all the rest.
+    """
+
+    items: Sequence[ItemTuple]
     end: bool
     last: int = -1
 
@@ -52,7 +54,7 @@ class Window:
 class _Block:
     """Items in order. Of some lanes: all of theirs with `after` < seq <= `last`, whose seqs are `seqs`."""
 
-    items: list[common_pb2.Item]
+    items: list[ItemTuple]
     weight: int
     after: int = -1
     last: int = -1
@@ -97,7 +99,7 @@ class PlanReader:
         if lanes is not None and ("" in lanes.lanes) == lanes.without:
             # No item has keys, and those without keys are not asked for.
             return Window((), end=True, last=row.item_count - 1)
-        first, size, items = after_seq + 1, 0, list[common_pb2.Item]()
+        first, size, items = after_seq + 1, 0, list[ItemTuple]()
         end = min(first + limit, row.item_count)
         while first < end:
             number = bisect_right(row.blocks, first) - 1
@@ -110,7 +112,7 @@ class PlanReader:
                 if size > ANSWER_BYTES:
                     break
             else:
-                size += sum(len(item.payload) for item in part)
+                size += sum(len(item[3]) for item in part)
                 items += part
             first += len(part)
         last = after_seq + len(items)
@@ -119,15 +121,18 @@ class PlanReader:
     async def _filtered(
         self, plan: PlanRow, row: StageRow, stage: int, after: int, limit: int, lanes: LaneFilter
     ) -> Window:
-        items, size = list[common_pb2.Item](), 0
+        items, size = list[ItemTuple](), 0
         while after < row.item_count - 1 and len(items) < limit and size <= ANSWER_BYTES:
             block = await self._ahead(plan, row, stage, after, limit, lanes)
             first = bisect_right(block.seqs, after)
             whole = block.items[first : first + limit - len(items)]
-            part, size = _bounded(whole, size)
+            if size + block.weight > ANSWER_BYTES:
+                part, size = _bounded(whole, size)
+            else:
+                part, size = whole, size + sum(len(item[3]) for item in whole)
             items += part
             if len(part) < len(whole) or first + len(part) < len(block.items):
-                after = part[-1].seq if part else after
+                after = part[-1][0] if part else after
                 break
             after = block.last
         last = min(after, row.item_count - 1)
@@ -141,7 +146,7 @@ class PlanReader:
         if len(seqs) > MAX_LIMIT:
             raise InvalidInput(f"{len(seqs):,} seqs are asked for, at most {MAX_LIMIT:,} are read", code="bad_limit")
         plan, row = await self._stage(plan_id, stage)
-        items, size, current, block = list[common_pb2.Item](), 0, -1, None
+        items, size, current, block = list[ItemTuple](), 0, -1, None
         for seq in seqs:
             if not 0 <= seq < row.item_count:
                 raise NotFound(
@@ -152,11 +157,11 @@ class PlanReader:
             if number != current or block is None:
                 block, current = await self._block(plan, row, stage, number), number
             item = block.items[seq - row.blocks[number]]
-            size += len(item.payload)
+            size += len(item[3])
             if items and size > ANSWER_BYTES:
                 break
             items.append(item)
-        return Window(items, end=bool(items) and items[-1].seq == row.item_count - 1)
+        return Window(items, end=bool(items) and items[-1][0] == row.item_count - 1)
 
     async def lanes(self, plan_id: str, *, stage: int, after: int, limit: int) -> Sequence[tuple[str, int, int]]:
         """(lane, count, first seq) of a stage's lanes in the order of their first seqs, from after a seq on."""
@@ -233,7 +238,7 @@ class PlanReader:
 
     def _decoded(self, plan: PlanRow, stage: int, first: int, end: int) -> _Block:
         file = self._blobs.path(plan.items_sha256)
-        items = _items(self._parquet.read_items(file, stage=stage, first=first, end=end, laned=plan.laned))
+        items = self._parquet.read_items(file, stage=stage, first=first, end=end, laned=plan.laned)
         if len(items) != end - first:
             raise NotFound(f"the plan's file {plan.items_sha256} has lost items of stage {stage}", code="plan_damaged")
         return _Block(items, _weight(items))
@@ -261,9 +266,7 @@ class PlanReader:
             first, span = end, span * 2
         items = []
         if found:
-            items = _items(
-                self._parquet.read_filtered(file, stage=stage, first=found[0], end=found[-1] + 1, lanes=lanes)
-            )
+            items = self._parquet.read_filtered(file, stage=stage, first=found[0], end=found[-1] + 1, lanes=lanes)
         if len(items) != len(found):
             raise NotFound(f"the plan's file {plan.items_sha256} has lost items of stage {stage}", code="plan_damaged")
         return _Block(items, _weight(items), after, last, found)
@@ -282,21 +285,17 @@ def _lane_filter(only: Sequence[str], without: Sequence[str]) -> LaneFilter | No
     return LaneFilter(tuple(sorted(set(without))), without=True) if without else None
 
 
-def _items(rows: Sequence[ItemTuple]) -> list[common_pb2.Item]:
-    make = common_pb2.Item
-    return [make(seq=seq, key=key, group=group, payload=data, lane=lane) for seq, key, group, data, lane in rows]
+def _weight(items: Sequence[ItemTuple]) -> int:
+    return sum(len(item[3]) for item in items) + _ITEM_BYTES * len(items)
 
 
-def _weight(items: Sequence[common_pb2.Item]) -> int:
-    return sum(len(item.payload) for item in items) + _ITEM_BYTES * len(items)
-
-
-def _bounded(items: Sequence[common_pb2.Item], size: int) -> tuple[list[common_pb2.Item], int]:
+def _bounded(items: Sequence[ItemTuple], size: int) -> tuple[list[ItemTuple], int]:
     """As many as fit into the answer, at least one in all; a size past the bound says that there were more."""
-    taken: list[common_pb2.Item] = []
+    taken: list[ItemTuple] = []
     for item in items:
-        size += len(item.payload)
-        if size > ANSWER_BYTES and (taken or size > len(item.payload)):
+        payload_bytes = len(item[3])
+        size += payload_bytes
+        if size > ANSWER_BYTES and (taken or size > payload_bytes):
             return taken, size
         taken.append(item)
     return taken, size

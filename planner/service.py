@@ -139,7 +139,11 @@ class PlannerService(planner_pb2_grpc.PlannerServiceServicer):
                 only=request.only_lanes,
                 without=request.without_lanes,
             )
-        return planner_pb2.ReadPlanItemsResponse(items=window.items, end=window.end, last_seq=window.last)
+        answer = planner_pb2.ReadPlanItemsResponse(end=window.end, last_seq=window.last)
+        add = answer.items.add
+        for seq, key, group, payload, lane in window.items:
+            add(seq=seq, key=key, group=group, payload=payload, lane=lane)
+        return answer
 
     async def ListPlanLanes(
         self, request: planner_pb2.ListPlanLanesRequest, context: Context

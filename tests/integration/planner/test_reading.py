@@ -64,7 +64,7 @@ async def test_a_block_is_loaded_once(reader: PlanReader, parquet: CountingParqu
         *(reader.window("p", stage=0, after_seq=100 * i - 1, limit=2_000) for i in range(50))
     )
     assert parquet.loads == 1
-    assert [window.items[0].seq for window in windows] == [100 * i for i in range(50)]
+    assert [window.items[0][0] for window in windows] == [100 * i for i in range(50)]
     await reader.window("p", stage=0, after_seq=BLOCK_ROWS - 10, limit=2_000)
     assert parquet.loads == 2
 
@@ -75,7 +75,7 @@ async def test_blocks_that_were_not_read_for_long_go_first(
     monkeypatch.setattr(reading, "_CACHE_BYTES", 2 * BLOCK_ROWS * 430)
     for seq in (0, BLOCK_ROWS, 0, 2 * BLOCK_ROWS, 0, BLOCK_ROWS):
         window = await reader.exactly("p", stage=0, seqs=[seq])
-        assert window.items[0].seq == seq
+        assert window.items[0][0] == seq
     assert parquet.loads == 4
 
 
@@ -98,9 +98,9 @@ async def test_every_item_is_in_one_window_whatever_its_size(reader: PlanReader)
         after, seen = -1, 0
         while True:
             window = await reader.window("p", stage=0, after_seq=after, limit=limit)
-            assert [item.seq for item in window.items] == list(range(after + 1, after + 1 + len(window.items)))
+            assert [item[0] for item in window.items] == list(range(after + 1, after + 1 + len(window.items)))
             seen += len(window.items)
-            after = window.items[-1].seq
+            after = window.items[-1][0]
             if window.end or (limit == 1 and seen == 50):
                 break
         assert seen == (50 if limit == 1 else COUNT)
