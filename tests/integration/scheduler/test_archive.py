@@ -271,5 +271,5 @@ async def test_commands_on_an_archived_run_are_refused(shelf: Shelf) -> None:
         unit = lock(connection, 1, NOW)
         assert unit is not None
         with pytest.raises(Conflict) as told:
-            refuse_archived(unit)
+            refuse_archived(unit.run)
     assert told.value.code == "run_archived"
