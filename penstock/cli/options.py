@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
@@ -98,7 +99,7 @@ async def connected(data: Path | None) -> AsyncIterator[AsyncClient]:
     """The running server. Raises Unavailable, in one line that names `penstock up`, where there is none."""
     from penstock.client import AsyncClient
 
-    async with AsyncClient(data=data, actor="cli") as client:
+    async with AsyncClient(data=data, actor=os.environ.get("PENSTOCK_ACTOR") or "cli") as client:
         yield client
 
 

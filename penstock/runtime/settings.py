@@ -24,7 +24,14 @@ __all__ = ["PREFIX", "Settings", "describe", "load"]
 
 PREFIX = "PENSTOCK_"
 CLIENT_NAMES = frozenset(
-    {"PENSTOCK_URL", "PENSTOCK_CONFIG", "PENSTOCK_DATA", "PENSTOCK_LIFELINE_FD", "PENSTOCK_WORKER_SESSION"}
+    {
+        "PENSTOCK_ACTOR",
+        "PENSTOCK_URL",
+        "PENSTOCK_CONFIG",
+        "PENSTOCK_DATA",
+        "PENSTOCK_LIFELINE_FD",
+        "PENSTOCK_WORKER_SESSION",
+    }
 )
 """Environment names that are read elsewhere: by clients and by the supervisor's children."""
 

@@ -74,7 +74,7 @@ def test_a_refused_upload_is_told_on_the_page(stack: Stack, browser: Chromium, t
     assert browser.run("document.querySelector('#message span').textContent").startswith("Upload refused: ")
 
 
-def test_a_run_that_failed_offers_nothing_that_must_be_refused(stack: Stack, browser: Chromium, tmp_path: Path) -> None:
+def test_a_run_that_failed_offers_its_report_and_another_try(stack: Stack, browser: Chromium, tmp_path: Path) -> None:
     (tmp_path / "nothing.txt").write_text("")
     browser.open(f"{stack.url}/")
     browser.choose("#files", tmp_path / "nothing.txt")
@@ -82,7 +82,7 @@ def test_a_run_that_failed_offers_nothing_that_must_be_refused(stack: Stack, bro
     browser.until(f"{first}?.querySelector('.name').textContent === 'nothing.txt'")
     browser.until(f"{first}.querySelector('.state').textContent === 'failed'", seconds=30)
     buttons = f"[...{first}.querySelectorAll('.actions > *')].map((one) => one.textContent)"
-    assert browser.run(buttons) == ["CSV", "JSON", "Open report"]
+    assert browser.run(buttons) == ["Retry failed", "CSV", "JSON", "Open report"]
     assert "0 of 1 document ·" in browser.run(f"{first}.querySelector('.counts').textContent")
 
 

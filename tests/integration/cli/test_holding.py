@@ -58,7 +58,7 @@ def test_a_gate_holds_a_run_until_it_is_answered(penstock: Command, tmp_path: Pa
     number = started(penstock, items, *gate)
     run = in_state(penstock, number, "waiting")
     assert run["waiting"] == "gate go"
-    waiting = [one for one in penstock("gates", "list", number, "--json").json()]
+    waiting = penstock("gates", "list", number, "--json").json()
     assert [one["name"] for one in waiting] == ["go"]
     assert any(reason["code"] == "gate" for reason in penstock("runs", "explain", number, "--json").json()["reasons"])
     approved = penstock("gates", "approve", number, "--reason", "fine")
