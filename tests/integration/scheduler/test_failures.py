@@ -1,0 +1,360 @@
+"""What goes wrong: kinds, retry rules, healing, second witnesses, deferrals, throttles, unknown ends, tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+import pytest
+import sqlalchemy as sa
+
+from scheduler.domain.states import RunEvent
+from scheduler.store.schema import attempts, failures, prices, switches
+from scheduler.store.unit import lock
+from tests.integration.scheduler.desk import Desk, outcome
+
+
+@pytest.fixture
+def desk(database_url: str) -> Iterator[Desk]:
+    one = Desk.open(database_url)
+    yield one
+    one.close()
+
+
+def fail(desk: Desk, seq: int, attempt: int = 1, *, kind: str = "provider", **fields: Any) -> None:
+    fields.setdefault("error", "it broke")
+    assert desk.report(outcome(seq, attempt, kind="failed", error_kind=kind, **fields)) == []
+
+
+def again(desk: Desk, seq: int) -> Any:
+    """Leases an item whatever it waits for; the batch."""
+    desk.now_ms += 3_600_000
+    (batch,) = desk.grant([seq])
+    return batch
+
+
+def test_the_first_rule_that_takes_a_failure_says_how_often_and_when(desk: Desk) -> None:
+    rules = {
+        "retry": [
+            {"kinds": ["provider"], "max_tries": 2, "first_seconds": 10, "max_seconds": 100, "factor": 3},
+            {"kinds": ["provider", "item"], "max_tries": 1},
+        ]
+    }
+    desk.start({"rules": rules, "max_tries": 5})
+    desk.lease(0, 1)
+    fail(desk, 0)
+    assert desk.row(0).due_ms == desk.now_ms + 5_000, "half of 10 s, since the jitter is 0"
+    fail(desk, 1, kind="item")
+    assert (desk.row(1).state, desk.row(1).tries) == ("failed", 1)
+    again(desk, 0)
+    fail(desk, 0, 2)
+    assert desk.row(0).state == "failed"
+
+
+def test_a_rule_may_take_one_fingerprint_alone(desk: Desk) -> None:
+    desk.start({"rules": {"retry": [{"fingerprint": "mine", "max_tries": 1}]}})
+    desk.lease(0, 1)
+    fail(desk, 0, fingerprint="mine")
+    fail(desk, 1, fingerprint="other")
+    assert [desk.row(0).state, desk.row(1).state] == ["failed", "retry"]
+
+
+def test_equal_failures_have_one_fingerprint_and_are_tallied(desk: Desk) -> None:
+    desk.start({})
+    desk.lease(0, 1, 2)
+    fail(desk, 0, error="timeout after 31 s at /srv/a/b.py")
+    fail(desk, 1, error="timeout after 5 s at /srv/c/d.py")
+    fail(desk, 2, error="refused")
+    assert desk.row(0).fingerprint == desk.row(1).fingerprint != desk.row(2).fingerprint
+    with desk.database.read() as connection:
+        found = connection.execute(sa.select(failures.c["count"]).order_by(failures.c["count"])).scalars()
+        assert list(found) == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["refused", "cancelled", "budget", "unknown"])
+def test_kinds_that_are_final_where_no_rule_names_them(desk: Desk, kind: str) -> None:
+    desk.start({})
+    desk.lease(0)
+    fail(desk, 0, kind=kind)
+    assert (desk.row(0).state, desk.row(0).error_kind) == ("failed", kind)
+
+
+def test_while_retries_are_off_failures_wait_without_a_time(desk: Desk) -> None:
+    desk.set(switches, name="retries", value="off", actor="a", reason="r", change_ms=0)
+    desk.start({})
+    desk.lease(0, 1)
+    fail(desk, 0)
+    desk.say_begun((1, 1))
+    desk.lose(1)
+    for seq in (0, 1):
+        row = desk.row(seq)
+        assert (row.state, row.due_ms, row.tries) == ("retry", None, 1)
+    assert desk.stage().retry == 2
+
+
+def test_a_throttled_item_goes_back_at_its_rank_and_pays_no_try(desk: Desk) -> None:
+    desk.start({"max_tries": 1})
+    desk.lease(3, lane="provider:x")
+    assert desk.report(outcome(3, kind="throttled", limit_key="provider:x", retry_after_seconds=30)) == []
+    row = desk.row(3)
+    assert (row.state, row.tries, row.error_kind) == ("queued", 0, None)
+    assert desk.effects.ready[1, 0] == [(3, "provider:x", 3)]
+    limit = desk.effects.limits["provider:x"]
+    assert limit is not None
+    assert limit.closed_until_ms == desk.now_ms + 30_000
+
+
+def test_a_deferred_item_waits_with_what_it_saved_and_pays_no_try(desk: Desk) -> None:
+    desk.start({"max_tries": 1})
+    desk.lease(0)
+    until = desk.now_ms + 90_000
+    deferred = outcome(0, kind="deferred", saved=b'{"job":7}')
+    deferred.until_time.FromMilliseconds(until)
+    assert desk.report(deferred) == []
+    assert desk.report(deferred) == [], "the same again"
+    row = desk.row(0)
+    assert (row.state, row.due_ms, row.tries, desk.stage().deferred) == ("deferred", until, 0, 1)
+    batch = again(desk, 0)
+    assert batch.granted[0].saved == b'{"job":7}'
+    assert desk.stage().deferred == 0
+    desk.say_begun((0, 2))
+    assert desk.lose(0, handed_back=True) == 1
+    (batch,) = desk.grant([0])
+    assert batch.granted[0].saved == b'{"job":7}', "what it waits for is not forgotten with a worker"
+    desk.report(outcome(0, 3))
+    assert desk.row(0).saved is None
+
+
+def heals(**more: Any) -> dict[str, Any]:
+    return {"heal": {"attempts": 2, "processor": "doctor", "processor_version": "3", "parameters": b'{"p":1}', **more}}
+
+
+def test_a_failed_item_is_healed_with_the_story_of_its_failure(desk: Desk) -> None:
+    desk.start({"rules": heals(), "max_tries": 1, "total": 1})
+    desk.lease(0)
+    fail(desk, 0, error="no such table", result=b'{"stderr":"..."}')
+    assert desk.row(0).state == "queued"
+    (batch,) = desk.grant([0])
+    lease = batch.granted[0]
+    assert (batch.mode, batch.processor, batch.parameters, lease.heals) == (2, "doctor", b'{"p":1}', 1)
+    context = orjson.loads(lease.context or b"")
+    assert (context["kind"], context["error"], context["details"]) == ("provider", "no such table", {"stderr": "..."})
+    assert desk.report(outcome(0, 2, result=b'"done"')) == []
+    row = desk.row(0)
+    assert (row.state, row.healed, row.result, row.context) == ("completed", True, b'"done"', None)
+    assert (desk.stage().healed, desk.run.state) == (1, "completed")
+    assert [event.type for event in desk.events("item.heal") + desk.events("item.healed")] == [
+        "item.heal",
+        "item.healed",
+    ]
+
+
+def test_healing_ends_after_so_many_attempts(desk: Desk) -> None:
+    desk.start({"rules": heals(), "max_tries": 1})
+    desk.lease(0)
+    for attempt in (1, 2, 3):
+        fail(desk, 0, attempt)
+        if attempt < 3:
+            again(desk, 0)
+    row = desk.row(0)
+    assert (row.state, row.heals, row.tries, row.healed) == ("failed", 2, 1, False)
+
+
+def test_a_kind_that_is_not_healed_fails(desk: Desk) -> None:
+    desk.start({"rules": heals(kinds=["item"]), "max_tries": 1})
+    desk.lease(0)
+    fail(desk, 0, kind="provider")
+    assert desk.row(0).state == "failed"
+
+
+def test_the_heal_budget_is_set_aside_when_healing_is_decided(desk: Desk) -> None:
+    desk.set(prices, processor="noop", micros=10, change_ms=0)
+    desk.set(prices, processor="doctor", micros=60, change_ms=0)
+    desk.start({"rules": heals(budget_micros=100), "max_tries": 1, "paid": True})
+    desk.lease(0, 1)
+    fail(desk, 0, cost_micros=10)
+    fail(desk, 1, cost_micros=10)
+    assert [desk.row(0).state, desk.row(1).state] == ["queued", "failed"], "60 + 60 would pass 100"
+    (batch,) = desk.grant([0])
+    assert batch.granted[0].reserved_micros == 60
+    desk.report(outcome(0, 2, cost_micros=20))
+    assert desk.stage().heal_micros == 20
+    desk.lease(2)
+    fail(desk, 2, cost_micros=10)
+    assert desk.row(2).state == "queued", "20 + 60 fit again"
+
+
+def test_a_throttled_heal_stays_one_and_is_counted_once(desk: Desk) -> None:
+    desk.start({"rules": heals(), "max_tries": 1})
+    desk.lease(0)
+    fail(desk, 0)
+    desk.lease(0)
+    desk.report(outcome(0, 2, kind="throttled", limit_key="provider:x"))
+    (batch,) = desk.grant([0])
+    assert (batch.mode, batch.granted[0].heals) == (2, 1)
+    assert orjson.loads(batch.granted[0].context or b"")["kind"] == "provider"
+
+
+CONFIRMS = {"confirm": {"processor": "witness", "processor_version": "1", "parameters": b"{}"}}
+
+
+def test_a_second_witness_must_agree_before_the_item_is_completed(desk: Desk) -> None:
+    desk.start({"rules": CONFIRMS, "total": 1})
+    desk.lease(0)
+    assert desk.report(outcome(0, result=b'{"answer":42}')) == []
+    assert (desk.row(0).state, desk.stage().completed) == ("queued", 0)
+    (batch,) = desk.grant([0])
+    assert (batch.mode, batch.processor, batch.granted[0].context) == (3, "witness", b'{"answer":42}')
+    assert desk.report(outcome(0, 2, result=b'"I agree"')) == []
+    row = desk.row(0)
+    assert (row.state, row.result, row.context) == ("completed", b'{"answer":42}', None)
+    assert desk.run.state == "completed"
+
+
+def test_a_witness_that_disagrees_sends_the_work_back(desk: Desk) -> None:
+    desk.start({"rules": CONFIRMS, "max_tries": 2})
+    desk.lease(0)
+    desk.report(outcome(0, result=b"1"))
+    again(desk, 0)
+    fail(desk, 0, 2, kind="item", error="the file is not there")
+    row = desk.row(0)
+    assert (row.state, row.error_kind, row.mode, row.tries, row.result) == ("retry", "unconfirmed", 1, 1, None)
+    assert again(desk, 0).mode == 1
+    desk.report(outcome(0, 3, result=b"2"))
+    again(desk, 0)
+    fail(desk, 0, 4, kind="item")
+    assert (desk.row(0).state, desk.row(0).error_kind) == ("failed", "unconfirmed")
+
+
+def test_a_witness_that_is_lost_is_asked_again_and_the_work_is_not(desk: Desk) -> None:
+    desk.start({"rules": CONFIRMS, "repeatable": False})
+    desk.lease(0)
+    desk.report(outcome(0, result=b"1"))
+    desk.lease(0)
+    desk.say_begun((0, 2))
+    desk.lose(0)
+    (batch,) = desk.grant([0])
+    assert (batch.mode, batch.granted[0].context) == (3, b"1")
+
+
+@pytest.mark.parametrize("how", ["begun", "silent", "timeout", "told"])
+def test_what_must_not_be_repeated_ends_unknown_when_its_end_is(desk: Desk, how: str) -> None:
+    desk.start({"repeatable": False, "max_tries": 5})
+    desk.lease(0)
+    if how == "begun":
+        desk.say_begun((0, 1))
+    if how == "timeout":
+        with desk.database.write() as connection:
+            assert desk.endings(connection).time_out(1, 0, [0]) == 1
+    elif how == "told":
+        fail(desk, 0, kind="timeout")
+    else:
+        desk.lose(0)
+    row = desk.row(0)
+    assert (row.state, row.error_kind) == ("failed", "unknown")
+
+
+def test_what_its_worker_hands_back_unbegun_may_be_repeated(desk: Desk) -> None:
+    desk.start({"repeatable": False})
+    desk.lease(0, 1)
+    desk.say_begun((1, 1))
+    desk.lose(0, 1, handed_back=True)
+    assert [desk.row(0).state, desk.row(1).state] == ["queued", "failed"]
+
+
+def test_force_stop_leaves_no_doubt_about_what_must_not_be_repeated(desk: Desk) -> None:
+    desk.start({"repeatable": False})
+    desk.lease(0)
+    with desk.database.write() as connection:
+        unit = lock(connection, 1, desk.now_ms)
+        assert unit is not None
+        desk.endings(connection).stop_by_force(unit, "stopped")
+        unit.finish_stop(RunEvent.FORCE_STOP, reason="stopped")
+        unit.flush()
+    assert (desk.row(0).state, desk.row(0).error_kind) == ("failed", "unknown")
+
+
+def test_what_runs_for_too_long_is_ended_and_tried_again(desk: Desk) -> None:
+    desk.start({})
+    desk.lease(0)
+    with desk.database.write() as connection:
+        assert desk.endings(connection).time_out(1, 0, [0, 5]) == 1
+    row = desk.row(0)
+    assert (row.state, row.error_kind, row.tries) == ("retry", "timeout", 1)
+    assert desk.report(outcome(0)) == ["expired"]
+    with desk.database.read() as connection:
+        assert connection.execute(sa.select(attempts.c.ended)).scalars().all() == ["timed_out"]
+
+
+def test_a_stage_fails_once_nothing_runs_when_more_failed_than_it_tolerates(desk: Desk) -> None:
+    desk.start({"rules": {"tolerance": {"failures": 1}}, "max_tries": 1}, {})
+    desk.lease(0, 1, 2)
+    fail(desk, 0)
+    fail(desk, 1)
+    assert desk.stage().failing == "2 items failed; 1 were tolerated"
+    assert desk.grant([3, 4]) == []
+    assert not desk.effects.ready.get((1, 0))
+    assert desk.run.state == "running"
+    desk.report(outcome(2))
+    stage = desk.stage()
+    assert (stage.state, stage.completed, stage.failed, stage.skipped) == ("failed", 1, 2, 7)
+    assert (desk.stage(1).state, desk.run.state) == ("skipped", "failed")
+    assert "2 items failed" in desk.run.error
+
+
+def test_a_share_of_failures_is_tolerated(desk: Desk) -> None:
+    desk.start({"rules": {"tolerance": {"share": 0.2}}, "max_tries": 1})
+    desk.lease(0, 1, 2)
+    fail(desk, 0)
+    fail(desk, 1)
+    assert not desk.stage().failing
+    fail(desk, 2)
+    assert desk.stage().state == "failed"
+
+
+@pytest.mark.parametrize(
+    ("run_when", "failing", "expected"),
+    [(0, 1, "running"), (1, 1, "running"), (2, 1, "skipped"), (2, 0, "running"), (1, 2, "skipped"), (3, 2, "running")],
+)
+def test_a_stage_runs_on_any_all_or_always(desk: Desk, run_when: int, failing: int, expected: str) -> None:
+    desk.start({"total": 2, "max_tries": 1}, {"rules": {"run_when": run_when}, "total": 1})
+    desk.lease(0, 1)
+    for seq in range(2):
+        fail(desk, seq) if seq < failing else desk.report(outcome(seq))
+    assert desk.stage(1).state == expected
+    if expected == "running":
+        desk.lease(0, stage=1)
+        desk.report(outcome(0), stage=1)
+        ends = ["completed", "completed_with_failures", "failed"]
+        assert desk.run.state == ends[failing]
+
+
+def test_a_gate_is_asked_before_its_stage(desk: Desk) -> None:
+    desk.start({"total": 1}, {"rules": {"gate": {"name": "go", "timeout_seconds": 5}}})
+    desk.lease(0)
+    desk.report(outcome(0))
+    assert (desk.stage(1).state, desk.run.state, desk.run.waiting) == ("waiting", "waiting", "gate go")
+    assert desk.stage(1).gate_due_ms == desk.now_ms + 5_000
+
+
+def test_a_gate_may_stand_before_the_first_stage(desk: Desk) -> None:
+    desk.start({"rules": {"gate": {"name": "go"}}})
+    assert (desk.stage().state, desk.run.state) == ("waiting", "waiting")
+
+
+def test_use_of_rates_is_told_against_the_estimate(desk: Desk) -> None:
+    desk.start({})
+    uses = '{"requests":1,"tokens":500}'
+    desk.lease(0, 1, 2, lane="provider:x", uses=uses)
+    desk.report(outcome(0, used={"tokens": 700}), outcome(1, used={"tokens": 400, "requests": 1}))
+    assert desk.effects.used == {"provider:x": {"tokens": 100.0}}
+    desk.report(outcome(2, kind="released"))
+    assert desk.effects.used == {"provider:x": {"tokens": -500.0, "requests": -1.0}}
+    assert orjson.loads(desk.stage().uses)["tokens"] == [2, 550.0]
+
+
+def test_what_is_refused_gives_its_tokens_back(desk: Desk) -> None:
+    desk.start({"concurrency": 2})
+    desk.grant(range(3), lane="provider:x", uses='{"tokens":500}')
+    assert desk.effects.used == {"provider:x": {"tokens": -500.0}}
