@@ -43,7 +43,9 @@ async def build(settings: Settings) -> Service:
     await asyncio.to_thread(migrate, database)
     ready = Ready(settings.redis_url, settings.redis_prefix)
     plans = Plans(settings.planner_address, settings.token())
-    windows = Windows(database, plans, ready, items=section.window_items, byte_limit=section.window_bytes)
+    windows = Windows(
+        database, plans, ready, items=section.window_items, byte_limit=section.window_bytes, now_ms=clock.now_ms
+    )
     blobs = BlobStore(settings.blob_folder())
     engine = Engine(
         section,

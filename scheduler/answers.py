@@ -36,7 +36,7 @@ class Answers:
         for batch in batches:
             key = batch.stage.run, batch.stage.stage
             # Granted before a restart, its window may not be open: its items are read for this answer alone.
-            stage = opened.get(key) or OpenStage(key, batch.run_id, batch.plan_id, -1, batch.stage, -1)
+            stage = opened.get(key) or OpenStage(key, batch.run_id, batch.plan_id, -1, batch.stage)
             missing = [g.seq for g in batch.granted if g.seq not in stage.items]
             if missing:
                 await self._windows.read_missing(stage, missing)

@@ -30,11 +30,12 @@ from scheduler.commit import GroupCommit
 from scheduler.domain.outcomes import Backoff
 from scheduler.domain.states import ItemState, RunState
 from scheduler.proposing import Proposer
-from scheduler.ready import Ready, StageKey
+from scheduler.ready import Lost, Ready, StageKey
 from scheduler.store import leases
-from scheduler.store.effects import Effects, Place, Slot
+from scheduler.store.effects import Effects, Slot, merged
 from scheduler.store.endings import Endings, Refusal, Rules
 from scheduler.store.items import rows_of
+from scheduler.store.limit_rows import all_states
 from scheduler.store.limits import Caution
 from scheduler.translate import refusal_message
 from scheduler.watching import Begun, Phase, Phases, Watchers
@@ -83,7 +84,17 @@ class Engine:
         self._wake = asyncio.Event()
         self._moved: set[int] = set()
         self._move = asyncio.Event()
-        self._proposer = Proposer(windows, ready, hand_back=self._hand_back, lost=self.redis_lost)
+        self._look: asyncio.TimerHandle | None = None
+        self._proposer = Proposer(
+            windows,
+            ready,
+            hand_back=self._hand_back,
+            lost=self.redis_lost,
+            moved=self.moved,
+            look_at=self.wake_at,
+            weights=settings.owner_weights,
+        )
+        windows.lost = self.redis_lost
 
     @property
     def term_ms(self) -> int:
@@ -217,7 +228,8 @@ class Engine:
         for batch in outcomes:
             credit[batch.run_id, batch.stage] = credit.get((batch.run_id, batch.stage), 0) + len(batch.outcomes)
         stages = self._windows.for_worker(request.session.worker_class, dict(request.session.processors))
-        return await self._proposer.propose(stages, most=most, credit=credit, expiry_ms=self.now_ms() + self.term_ms)
+        now = self.now_ms()
+        return await self._proposer.propose(stages, most=most, credit=credit, now_ms=now, expiry_ms=now + self.term_ms)
 
     async def _hand_back(self, proposals: Mapping[StageKey, leases.Offer]) -> None:
         """Makes proposals ready again that no transaction has decided about; a grant refuses those that run."""
@@ -282,48 +294,49 @@ class Engine:
 
     async def _apply(self, effects: list[Effects]) -> None:
         """Carries out what committed transactions mean for Redis, windows and watchers. Never raises."""
-        forget: dict[StageKey, list[Slot]] = {}
-        ready: dict[StageKey, list[Place]] = {}
-        renew: dict[StageKey, list[Slot]] = {}
-        changed: set[int] = set()
-        moved: set[int] = set()
-        rebuild = None
-        for effect in effects:
-            rebuild = effect.rebuild if effect.rebuild is not None else rebuild
-            for target, source in ((forget, effect.forget), (renew, effect.renew)):
-                for key, slots in source.items():
-                    target.setdefault(key, []).extend(slots)
-            for key, places in effect.ready.items():
-                ready.setdefault(key, []).extend(places)
-            changed |= effect.changed
-            moved |= effect.moved
-        for key, slots in forget.items():
-            if key in renew:
-                # What one call of the group ends, another's renewal does not revive.
-                ended = set(slots)
-                renew[key] = [slot for slot in renew[key] if slot not in ended]
-        ready = {key: places for key, places in ready.items() if places and key in self._windows.stages}
-        expiry_ms = self.now_ms() + self.term_ms
+        whole = merged(effects)
+        whole.ready = {key: places for key, places in whole.ready.items() if key in self._windows.stages}
+        now = self.now_ms()
         try:
-            if rebuild is not None:
-                await self._ready.rebuild(self._ready.generation, rebuild, expiry_ms)
-            if forget or ready or renew:
-                await self._ready.apply(forget=forget, ready=ready, renew=renew, expiry_ms=expiry_ms)
-        except Unavailable as error:
-            self.redis_lost(error.message)
-        for key, places in ready.items():
+            if whole.rebuild is not None:
+                await self._ready.rebuild(
+                    self._ready.generation,
+                    whole.rebuild,
+                    owners=whole.owners,
+                    limits={key: state for key, state in whole.limits.items() if state is not None},
+                    now_ms=now,
+                    expiry_ms=now + self.term_ms,
+                )
+            await self._ready.apply(whole, now_ms=now, expiry_ms=now + self.term_ms)
+        except (Lost, Unavailable) as error:
+            self.redis_lost(str(error) or "its data is gone")
+        for key, places in whole.ready.items():
             self._windows.returned(key, len(places))
-        if moved:
-            self._moved |= moved
-            self._move.set()
-        self.watchers.wake(changed)
-        if ready or forget:
+        for number in whole.moved:
+            self.moved(number)
+        self.watchers.wake(whole.changed)
+        if whole.ready or whole.forget or whole.limits or whole.used:
             self.wake()
 
     def wake(self) -> None:
         """Lets every waiting acquire look again."""
         self._wake.set()
         self._wake = asyncio.Event()
+
+    def wake_at(self, time_ms: int) -> None:
+        """Wakes every waiting acquire when something that limits hold back is worth a look."""
+        loop = asyncio.get_running_loop()
+        at = loop.time() + max(time_ms - self.now_ms(), 0) / 1000
+        if self._look is not None and loop.time() < self._look.when() <= at and not self._look.cancelled():
+            return
+        if self._look is not None:
+            self._look.cancel()
+        self._look = loop.call_at(at, self.wake)
+
+    def moved(self, number: int) -> None:
+        """Lets the stages of a run be opened and closed as SQL says."""
+        self._moved.add(number)
+        self._move.set()
 
     # -- loops
 
@@ -342,8 +355,8 @@ class Engine:
             try:
                 await self._ready.check()
                 await self._rebuild_once()
-            except Unavailable as error:
-                log.warning("leases can't be rebuilt yet", error=error.message)
+            except (Lost, Unavailable) as error:
+                log.warning("leases can't be rebuilt yet", error=str(error))
                 self._lost.set()
                 await asyncio.sleep(REBUILD_SECONDS)
 
@@ -355,6 +368,8 @@ class Engine:
         def work(connection: sa.Connection, effects: Effects) -> dict[StageKey, list[Slot]]:
             self.caution.become(Caution.read(connection))
             effects.rebuild = leases.all_running(connection)
+            effects.owners = leases.owners(connection)
+            effects.limits.update(all_states(connection))
             return effects.rebuild
 
         leased = await self.commits.run(work)
@@ -377,6 +392,8 @@ class Engine:
                 number = self._moved.pop()
                 try:
                     await self._windows.refresh(number)
+                except Lost:
+                    self.redis_lost("its data is gone")  # all stages are opened again when it is back
                 except Unavailable as error:
                     self._moved.add(number)
                     if error.code == "redis_unavailable":

@@ -26,10 +26,24 @@ class Plans:
         with calling():
             return await self._stub.KeepPlan(planner_pb2.KeepPlanRequest(plan_id=plan_id))
 
-    async def window(self, plan_id: str, stage: int, after_seq: int, limit: int) -> planner_pb2.ReadPlanItemsResponse:
-        """Items with seq > `after_seq`, at most `limit`, in order."""
+    async def window(
+        self,
+        plan_id: str,
+        stage: int,
+        after_seq: int,
+        limit: int,
+        *,
+        only_lanes: Sequence[str] | None = None,
+        without_lanes: Sequence[str] = (),
+    ) -> planner_pb2.ReadPlanItemsResponse:
+        """Items with seq > `after_seq`, at most `limit`, in order: of some lanes alone, or of all but some."""
         request = planner_pb2.ReadPlanItemsRequest(
-            plan_id=plan_id, stage=stage, after_seq=after_seq, limit=min(limit, READ_LIMIT)
+            plan_id=plan_id,
+            stage=stage,
+            after_seq=after_seq,
+            limit=min(limit, READ_LIMIT),
+            only_lanes=only_lanes or (),
+            without_lanes=without_lanes,
         )
         with calling():
             return await self._stub.ReadPlanItems(request)

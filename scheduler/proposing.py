@@ -1,7 +1,7 @@
-"""What Redis offers a worker: seqs moved to the lease sets, with keys and groups from the windows.
+"""What Redis offers a worker: items moved to the lease sets, with keys and groups from the windows.
 
 A proposal is nothing yet: SQL decides. Whoever asks and then can't use what came (the call was cancelled, an item can't
-be read from its plan) hands it back, so that it is ready again at its rank.
+be read from its plan) hands it back, so that it is ready again at its rank and what it took of rates is given back.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+import orjson
+
 from penstock.runtime.errors import PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
-from scheduler.ready import Lost, Ready, StageKey
+from scheduler.ready import Lost, Proposals, Proposed, Ready, StageAsk, StageKey
 from scheduler.store.items import Proposal
 from scheduler.store.leases import Offer
 from scheduler.windows import OpenStage, Windows
@@ -20,12 +22,17 @@ __all__ = ["Proposer"]
 
 UNREADABLE_SECONDS = 0.2
 """Before an item that can't be read now is offered again."""
+LEARNED_SAMPLES = 20
+"""What so many items of a stage used is a better guess than the limit's estimate."""
+LOOKS = 100
+"""Calls in a row that find nothing but what limits hold back."""
 
 log = get_logger("proposing")
 
 
 class Proposer:
-    """`hand_back` makes proposals ready again; `lost` is told when Redis is not what we left it."""
+    """`hand_back` makes proposals ready again; `lost` is told when Redis is not what we left it, `moved` which runs'
+    stages are not open as we know them, `look_at` when something that limits hold back is worth a look."""
 
     def __init__(
         self,
@@ -34,19 +41,31 @@ class Proposer:
         *,
         hand_back: Callable[[Mapping[StageKey, Offer]], Awaitable[None]],
         lost: Callable[[str], None],
+        moved: Callable[[int], None],
+        look_at: Callable[[int], None],
+        weights: Mapping[str, float],
     ) -> None:
         self._windows = windows
         self._ready = ready
         self._hand_back = hand_back
         self._lost = lost
+        self._moved = moved
+        self._look_at = look_at
+        self._weights = weights
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def propose(
-        self, stages: Sequence[OpenStage], *, most: int, credit: Mapping[tuple[str, int], int], expiry_ms: int
+        self,
+        stages: Sequence[OpenStage],
+        *,
+        most: int,
+        credit: Mapping[tuple[str, int], int],
+        now_ms: int,
+        expiry_ms: int,
     ) -> dict[StageKey, Offer]:
         """At most `most` items of these stages; `credit` is (run id, stage) -> leases that the same call reports. When
         the caller is cancelled meanwhile, what comes goes back."""
-        proposing = asyncio.ensure_future(self._propose(stages, most, credit, expiry_ms))
+        proposing = asyncio.ensure_future(self._propose(stages, most, credit, now_ms, expiry_ms))
         try:
             return await asyncio.shield(proposing)
         except asyncio.CancelledError:
@@ -60,31 +79,74 @@ class Proposer:
             raise
 
     async def _propose(
-        self, stages: Sequence[OpenStage], most: int, credit: Mapping[tuple[str, int], int], expiry_ms: int
+        self,
+        stages: Sequence[OpenStage],
+        most: int,
+        credit: Mapping[tuple[str, int], int],
+        now_ms: int,
+        expiry_ms: int,
     ) -> dict[StageKey, Offer]:
         if not stages:
             return {}
-        limits = [(s.key, s.row.concurrency + credit.get((s.run_id, s.row.stage), 0)) for s in stages]
+        asks = [self._ask(stage, credit.get((stage.run_id, stage.row.stage), 0)) for stage in stages]
         try:
-            found = await self._ready.propose(limits, most=most, expiry_ms=expiry_ms)
+            found = await self._look(asks, most, now_ms, expiry_ms)
         except (Lost, Unavailable) as error:
             self._lost(str(error) or "its data is gone")
             return {}
-        proposals: dict[StageKey, Offer] = {}
+        self._windows.reopen(found.closed)
+        for run, _ in found.closed:
+            self._moved(run)
+        if found.next_ms is not None:
+            self._look_at(found.next_ms)
+        offers: dict[StageKey, Offer] = {}
         for stage in stages:
-            seqs = found[stage.key].seqs
-            missing = self._windows.took(stage, seqs, found[stage.key].left)
-            if missing:
-                try:
-                    await self._windows.read_missing(stage, missing)
-                except PenstockError as error:
-                    log.warning("items can't be read from the plan now", run_id=stage.run_id, error=error.message)
-                    await self._hand_back({stage.key: Offer(stage.epoch, [Proposal(seq, "", "") for seq in missing])})
-                    await asyncio.sleep(UNREADABLE_SECONDS)
-                    absent = set(missing)
-                    seqs = [seq for seq in seqs if seq not in absent]
-            if seqs:
-                items = [stage.items[seq] for seq in seqs]
-                offered = [Proposal(item.seq, item.key, item.group, item.lane) for item in items]
-                proposals[stage.key] = Offer(stage.epoch, offered)
-        return proposals
+            if stage.key in found.stages:
+                offer = await self._offer(stage, found.stages[stage.key])
+                if offer.proposals:
+                    offers[stage.key] = offer
+        return offers
+
+    async def _look(self, asks: Sequence[StageAsk], most: int, now_ms: int, expiry_ms: int) -> Proposals:
+        for _ in range(LOOKS):
+            found = await self._ready.propose(asks, most=most, now_ms=now_ms, expiry_ms=expiry_ms)
+            if not found.again or any(one.places for one in found.stages.values()):
+                break
+        return found
+
+    def _ask(self, stage: OpenStage, credit: int) -> StageAsk:
+        row = stage.row
+        return StageAsk(
+            key=stage.key,
+            epoch=stage.epoch,
+            most=row.concurrency + credit,
+            owner=stage.owner,
+            weight=self._weights.get(stage.owner, 1.0),
+            priority=stage.priority,
+            uses=_learned(row.uses) if row.uses else {},
+        )
+
+    async def _offer(self, stage: OpenStage, proposed: Proposed) -> Offer:
+        places = proposed.places
+        missing = set(self._windows.took(stage, proposed))
+        if missing:
+            try:
+                await self._windows.read_missing(stage, sorted(missing))
+            except PenstockError as error:
+                log.warning("items can't be read from the plan now", run_id=stage.run_id, error=error.message)
+                back = [Proposal(seq, "", "", lane, rank) for seq, lane, rank in places if seq in missing]
+                await self._hand_back({stage.key: Offer(stage.epoch, back, proposed.uses)})
+                await asyncio.sleep(UNREADABLE_SECONDS)
+                places = [place for place in places if place[0] not in missing]
+        items = stage.items
+        offered = [
+            Proposal(seq, items[seq].key, items[seq].group, lane, None if rank == seq else rank)
+            for seq, lane, rank in places
+        ]
+        return Offer(stage.epoch, offered, proposed.uses)
+
+
+def _learned(stored: bytes) -> dict[str, float]:
+    """What items of a stage use of rates, as far as enough of them have told."""
+    uses: dict[str, tuple[int, float]] = orjson.loads(stored)
+    return {dimension: mean for dimension, (samples, mean) in uses.items() if samples >= LEARNED_SAMPLES}

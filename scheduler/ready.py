@@ -26,12 +26,28 @@ from penstock.runtime.errors import InvalidInput, Unavailable
 from scheduler.domain.limits import LimitState
 from scheduler.store.effects import Effects, Place, Slot, StageKey
 
-__all__ = ["Fed", "Lost", "Proposals", "Proposed", "Ready", "StageAsk", "StageKey", "limit_text"]
+__all__ = [
+    "END",
+    "MAIN",
+    "ROWS",
+    "Fed",
+    "Lost",
+    "Proposals",
+    "Proposed",
+    "Ready",
+    "StageAsk",
+    "StageKey",
+    "lane_field",
+    "limit_text",
+]
 
 CALL_SECONDS = 3.0
 BATCH = 1_000
-MAIN = "main"
-"""The field of `fed` that tells how far a stage was fed but for the lanes that are fed apart (`lane:LANE`)."""
+MAIN, ROWS = "main", "rows"
+"""Fields of `fed`: how far a stage was fed from its plan, but for lanes that are fed apart (`lane_field`), and from
+rows that are queued again."""
+END = 10_000_000_000_000
+"""The cursor of a field that has nothing left; a number that Lua writes as it is."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +94,10 @@ class Fed:
     cursors: Mapping[str, int]
     left: int
     waiting: Mapping[str, int]
+
+
+def lane_field(lane: str) -> str:
+    return f"lane:{lane}"
 
 
 class Lost(Exception):
@@ -215,13 +235,6 @@ class Ready:
 
     # -- feeding
 
-    async def opened(self, stage: StageKey) -> Fed:
-        """How far a stage was fed, if it is open."""
-        with _translated():
-            fields = await self._redis.hgetall(self._key("fed", stage))
-        found = {name.decode(): int(value) for name, value in fields.items()}
-        return Fed(False, found.pop("epoch", None), found, 0, {})
-
     async def open(
         self,
         stage: StageKey,
@@ -234,14 +247,14 @@ class Ready:
     ) -> Fed:
         """Begins a stage anew with what is startable below its cursors; `done` is false when another scheduler has
         opened it under this epoch: then it goes on as it is. Raises Lost."""
-        ask = {"what": "open", "owner": owner, "cursors": cursors}
+        ask: dict[str, object] = {"what": "open", "owner": owner, "cursors": cursors}
         return await self._feed(stage, epoch, places, now_ms, ask)
 
     async def feed(
         self, stage: StageKey, epoch: int, places: Iterable[Place], *, field: str, after: int, to: int, now_ms: int
     ) -> Fed:
         """Adds what was read of the plan after a seq, unless that was read already. Raises Lost."""
-        ask = {"what": "feed", "field": field, "from": after, "to": to}
+        ask: dict[str, object] = {"what": "feed", "field": field, "from": after, "to": to}
         return await self._feed(stage, epoch, places, now_ms, ask)
 
     async def add(self, stage: StageKey, epoch: int, places: Iterable[Place], *, now_ms: int) -> Fed:
@@ -333,7 +346,7 @@ class Ready:
         server = await self._server_id()
         with _translated():
             found = await self._redis.hmget(f"{self._prefix}:meta", ["generation", "server", "ops"])
-        known, built_on, ops = [value.decode() if value is not None else "" for value in found]
+        known, built_on, ops = [bytes(value).decode() if value is not None else "" for value in found]  # type: ignore[arg-type]
         if not generation or known != generation or built_on != server:
             return False
         self.generation, self._server, self._foreign, self._seen = generation, server, False, int(ops or 0)

@@ -20,6 +20,7 @@ from scheduler.domain.states import ItemState
 from scheduler.engine import Engine
 from scheduler.ready import Ready, StageKey
 from scheduler.store import leases
+from scheduler.store.due import any_due, release_due
 from scheduler.store.effects import Effects, Slot
 from scheduler.store.items import rows_of
 from scheduler.store.schema import requests, sessions
@@ -77,7 +78,10 @@ class Sweeps:
         return gap
 
     async def due(self) -> int:
-        count = await self._windows.feed_due(self._engine.now_ms())
+        def work(connection: sa.Connection, effects: Effects) -> int:
+            return release_due(connection, effects, self._engine.now_ms(), LIMIT)
+
+        count = await self._engine.commits.run(work) if await asyncio.to_thread(self._any_due) else 0
         metrics.SWEEP_ITEMS.labels("due").inc(count)
         return count
 
@@ -131,6 +135,10 @@ class Sweeps:
             return count
 
         return await self._engine.commits.run(work)
+
+    def _any_due(self) -> bool:
+        with self._database.read() as connection:
+            return any_due(connection, self._engine.now_ms())
 
     def _stages(self) -> list[StageKey]:
         with self._database.read() as connection:

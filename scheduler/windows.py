@@ -1,57 +1,65 @@
 """Open stages and the windows through which they walk their plans.
 
-An *open stage* is a running stage of a running run. Its window holds the items that were read from the plan and are
-not granted yet; their seqs stand in Redis's ready set. The scheduler never copies a plan: it reads the next window
-when half of one is left.
+An *open stage* is a running stage of a running run. Its window holds items that were read from the plan and are not
+granted yet; they stand in Redis's ready set. The scheduler never copies a plan: it reads the next page when half a
+window is left.
 
-Opening a stage (at start, after a resume, after Redis was lost) is one path: from SQL's cursor on, and below it the
-gaps and the rows that are startable. So a window that is lost costs a read, never an item. A window belongs to the
-run's epoch in which it was opened: a run that was paused or stopped and goes on gets new ones, however short that was.
+A stage is fed from several *fields*, each with a cursor that all schedulers share in Redis, so that a page is fed once:
+`main` reads the plan; `rows` what is queued again and has a row; `lane:LANE` a lane of which so many items wait for a
+limit that reading on past them would cost more than reading it apart. Nothing above the lowest cursor that matters is
+proposed, so order holds whatever is read first.
+
+Opening a stage (at start, after a resume, after Redis was lost) is one path: from SQL's low-water mark on, leaving out
+what has a row. So a window that is lost costs a read, never an item. A window belongs to the run's epoch in which it
+was opened: a run that was paused or stopped and goes on gets new ones, however short that was.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-
-import sqlalchemy as sa
 
 from penstock.runtime.errors import PenstockError
 from penstock.runtime.logs import get_logger
 from penstock.runtime.sql import Database
 from penstock.v1 import common_pb2
-from scheduler.domain.states import ItemState, RunState, StageState
 from scheduler.plans import Plans
-from scheduler.ready import Ready, StageKey
+from scheduler.ready import END, MAIN, ROWS, Fed, Lost, Proposed, Ready, StageKey, lane_field
 from scheduler.store.effects import Place
-from scheduler.store.leases import due_rows, gaps, open_rows
-from scheduler.store.schema import runs, stages
-from scheduler.store.unit import STAGE_COLUMNS, StageRow
+from scheduler.store.reading import Marks, Opening, marks, open_stages, queued_rows, with_rows
+from scheduler.store.rows import StageRow
 
 __all__ = ["OpenStage", "Windows"]
 
-DUE_LIMIT = 2_000
 SPARSE_ITEMS = 64
 """Read at once for a stage that has none while all windows together hold more bytes than they should."""
+MERGE_ITEMS = 5_000
+"""Read at once where most items have rows already."""
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.2, 10.0
+MAX_LANES = 500
+"""Read apart of one stage."""
 
 log = get_logger("windows")
 
 
 @dataclass
 class OpenStage:
-    """A stage that may be leased from, and what was read of its plan."""
+    """A stage that may be leased from, and what was read of its plan. cursors: how far each field was fed, by any
+    scheduler; high: no item from this seq on had a row when it was opened; waiting: items that limits hold back."""
 
     key: StageKey
     run_id: str
     plan_id: str
     epoch: int
     row: StageRow
-    after_seq: int
-    at_end: bool = False
+    owner: str = ""
+    priority: int = 0
+    cursors: dict[str, int] = field(default_factory=dict)
+    high: int = 0
     ready: int = 0
+    waiting: dict[str, int] = field(default_factory=dict)
     items: dict[int, common_pb2.Item] = field(default_factory=dict)
-    fed_due: set[int] = field(default_factory=set)
     failures: int = 0
     not_before: float = 0.0
 
@@ -59,23 +67,53 @@ class OpenStage:
         """Payload bytes that the window holds."""
         return sum(len(item.payload) for item in self.items.values())
 
+    def lanes(self) -> list[str]:
+        """That are read apart."""
+        return [name[5:] for name in self.cursors if name.startswith("lane:")]
+
+    def take(self, fed: Fed) -> None:
+        """Notes what Redis says, whoever brought it about."""
+        self.cursors.update(fed.cursors)
+        self.ready = fed.left
+        self.waiting = dict(fed.waiting)
+
+    def hungry_lanes(self, least: int) -> list[str]:
+        return [
+            lane for lane in self.lanes() if self.cursors[lane_field(lane)] < END and self.waiting.get(lane, 0) < least
+        ]
+
+    def at_end(self) -> bool:
+        return all(cursor >= END for cursor in self.cursors.values())
+
 
 class Windows:
     """All open stages of this scheduler, oldest run first. Only the feeding loop and `open` read plans."""
 
-    def __init__(self, database: Database, plans: Plans, ready: Ready, *, items: int, byte_limit: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        plans: Plans,
+        ready: Ready,
+        *,
+        items: int,
+        byte_limit: int,
+        now_ms: Callable[[], int],
+    ) -> None:
         self._database = database
         self._plans = plans
         self._ready = ready
         self._limit = items
         self._byte_limit = byte_limit
+        self._now_ms = now_ms
         self._bytes = 0
         self._hungry = asyncio.Event()
         self._lock = asyncio.Lock()
         self.stages: dict[StageKey, OpenStage] = {}
+        self._closing: dict[StageKey, int] = {}
         self.fed = asyncio.Event()
+        self.lost: Callable[[str], None] = lambda why: None
 
-    def for_worker(self, worker_class: str, processors: dict[str, str]) -> list[OpenStage]:
+    def for_worker(self, worker_class: str, processors: Mapping[str, str]) -> list[OpenStage]:
         """Stages that this worker can serve: its class, and a processor in the version that the plan names."""
         return [
             stage
@@ -84,72 +122,102 @@ class Windows:
             and processors.get(stage.row.processor) == stage.row.processor_version
         ]
 
+    # -- opening and closing
+
     async def refresh(self, number: int | None = None) -> None:
-        """Opens and closes stages as SQL now says, for one run or for all."""
+        """Opens and closes stages as SQL now says, for one run or for all. Raises Lost, Unavailable."""
         async with self._lock:
-            found = await asyncio.to_thread(self._running, number)
-            wanted = {(row.run, row.stage): (run_id, plan_id, epoch, row) for run_id, plan_id, epoch, row in found}
+            found = await asyncio.to_thread(self._open_stages, number)
+            wanted = {(one.row.run, one.row.stage): one for one in found}
             for key in [k for k in self.stages if number is None or k[0] == number]:
-                if key not in wanted or self.stages[key].epoch != wanted[key][2]:
-                    closed = self.stages.pop(key)
-                    self._bytes -= closed.counted()
-                    await self._ready.drop(key)
+                if key not in wanted or self.stages[key].epoch != wanted[key].epoch:
+                    self._forget(key)
             for key in sorted(wanted):
                 if key in self.stages:
-                    self.stages[key].row = wanted[key][3]
+                    stage, one = self.stages[key], wanted[key]
+                    stage.row, stage.owner, stage.priority = one.row, one.owner, one.priority
                 else:
-                    await self._open(key, *wanted[key])
+                    await self._open(key, wanted[key])
             self.stages = dict(sorted(self.stages.items()))
+            await self._drop_closed()
         self._hungry.set()
 
     async def reopen_all(self) -> None:
-        """After Redis was rebuilt: every window starts again from SQL."""
+        """After Redis was rebuilt: every window starts again from SQL. Raises Lost, Unavailable."""
         async with self._lock:
             self.stages.clear()
             self._bytes = 0
         await self.refresh()
 
-    async def _open(self, key: StageKey, run_id: str, plan_id: str, epoch: int, row: StageRow) -> None:
-        back = await asyncio.to_thread(self._below_cursor, row)
-        stage = OpenStage(key, run_id, plan_id, epoch, row, after_seq=row.cursor - 1, at_end=row.cursor >= row.total)
-        await self._ready.feed(key, back)
-        stage.ready = len(back)
+    def reopen(self, keys: Sequence[StageKey]) -> None:
+        """Lets go of stages that are not open in Redis as we know them; `refresh` opens them again."""
+        for key in keys:
+            if key in self.stages:
+                self._forget(key)
+
+    def _forget(self, key: StageKey) -> None:
+        closed = self.stages.pop(key)
+        self._bytes -= closed.counted()
+        self._closing[key] = max(closed.epoch, self._closing.get(key, closed.epoch))
+
+    async def _drop_closed(self) -> None:
+        for key, epoch in list(self._closing.items()):
+            if key not in self.stages or self.stages[key].epoch != epoch:
+                await self._ready.drop(key, epoch, now_ms=self._now_ms())
+            self._closing.pop(key, None)
+
+    async def _open(self, key: StageKey, one: Opening) -> None:
+        stage = OpenStage(key, one.run_id, one.plan_id, one.epoch, one.row, one.owner, one.priority)
+        found = await asyncio.to_thread(self._marks, key)
+        stage.high = found.high
+        fed = await self._ready.add(key, one.epoch, (), now_ms=self._now_ms())
+        if fed.epoch == one.epoch:
+            stage.take(fed)
+        else:
+            low = one.row.cursor
+            cursors = {MAIN: END if low >= one.row.total else low - 1, ROWS: -1}
+            cursors |= {lane_field(lane): cursor - 1 for lane, cursor in found.lanes.items()}
+            stage.take(
+                await self._ready.open(
+                    key, one.epoch, owner=one.owner, cursors=cursors, places=found.moved, now_ms=self._now_ms()
+                )
+            )
         self.stages[key] = stage
 
-    def _running(self, number: int | None) -> list[tuple[str, str, int, StageRow]]:
-        query = (
-            sa.select(runs.c.run_id, runs.c.plan_id, runs.c.epoch, *STAGE_COLUMNS)
-            .join(stages, stages.c.run == runs.c.number)
-            .where(runs.c.state == RunState.RUNNING, stages.c.state == StageState.RUNNING)
-            # What waits for money, or fails once nothing of it runs, is not proposed.
-            .where(runs.c.waiting == "", stages.c.failing == "")
-        )
-        if number is not None:
-            query = query.where(runs.c.number == number)
+    def _open_stages(self, number: int | None) -> list[Opening]:
         with self._database.read() as connection:
-            return [(row[0], row[1], row[2], StageRow(*row[3:])) for row in connection.execute(query)]
+            return open_stages(connection, number)
 
-    def _below_cursor(self, row: StageRow) -> list[Place]:
+    def _marks(self, key: StageKey) -> Marks:
         with self._database.read() as connection:
-            lost = gaps(connection, row.run, row.stage, row.cursor)
-            queued = open_rows(connection, row.run, row.stage, ItemState.QUEUED)
-            return [(seq, "", seq) for seq in lost] + queued
+            return marks(connection, *key)
 
-    def took(self, stage: OpenStage, seqs: list[int], left: int) -> list[int]:
-        """Notes that these were proposed and how many are ready still; answers those whose items are not here."""
-        stage.ready = left
-        stage.fed_due.difference_update(seqs)
-        if stage.ready < self._limit // 2 and not stage.at_end:
+    # -- what was proposed
+
+    def took(self, stage: OpenStage, proposed: Proposed) -> list[int]:
+        """Notes what was proposed and what is left; answers the seqs whose items are not here."""
+        stage.ready = proposed.left
+        stage.waiting.update(proposed.waiting)
+        if self._wants(stage):
             self._hungry.set()
-        return [seq for seq in seqs if seq not in stage.items]
+        return [seq for seq, _, _ in proposed.places if seq not in stage.items]
 
-    async def read_missing(self, stage: OpenStage, seqs: list[int]) -> None:
-        """Reads items that returned after they had left the window."""
+    def _wants(self, stage: OpenStage) -> bool:
+        if stage.ready < self._limit // 2 and not stage.at_end():
+            return True
+        heavy = self._limit // 8
+        return any(count >= heavy and lane_field(lane) not in stage.cursors for lane, count in stage.waiting.items())
+
+    async def read_missing(self, stage: OpenStage, seqs: Sequence[int]) -> None:
+        """Reads items that are not in the window: another scheduler fed them, or they returned."""
         for item in await self._plans.items(stage.plan_id, stage.key[1], seqs):
-            fresh = item.seq not in stage.items
-            stage.items[item.seq] = item
-            if fresh and self.stages.get(stage.key) is stage:
-                self._bytes += len(item.payload)
+            self._keep(stage, item)
+
+    def _keep(self, stage: OpenStage, item: common_pb2.Item) -> None:
+        fresh = item.seq not in stage.items
+        stage.items[item.seq] = item
+        if fresh and self.stages.get(stage.key) is stage:
+            self._bytes += len(item.payload)
 
     def granted(self, stage: OpenStage, seq: int) -> common_pb2.Item:
         """Takes a granted item out of the window."""
@@ -159,9 +227,11 @@ class Windows:
         return item
 
     def returned(self, key: StageKey, count: int) -> None:
-        """Notes that seqs went back to the ready set."""
+        """Notes that items went back to the ready set."""
         if key in self.stages:
             self.stages[key].ready += count
+
+    # -- feeding
 
     async def serve(self) -> None:
         """The feeding loop: keeps every window at least half full; runs until cancelled."""
@@ -173,8 +243,10 @@ class Windows:
                 if loop.time() < stage.not_before:
                     continue
                 try:
-                    await self._feed(stage)
+                    await self._fill(stage)
                     stage.failures = 0
+                except Lost as error:
+                    self.lost(str(error) or "its data is gone")
                 except PenstockError as error:
                     log.warning("a window can't be read now", run_id=stage.run_id, error=error.message)
                     pause = min(FIRST_PAUSE_SECONDS * 2**stage.failures, MAX_PAUSE_SECONDS)
@@ -182,42 +254,96 @@ class Windows:
                     stage.not_before = loop.time() + pause
                     loop.call_later(pause, self._hungry.set)
 
-    async def _feed(self, stage: OpenStage) -> None:
-        while not stage.at_end and stage.ready < self._limit // 2 and self.stages.get(stage.key) is stage:
-            count = max(self._limit - stage.ready, 1)
+    async def _fill(self, stage: OpenStage) -> None:
+        await self._split(stage)
+        while self.stages.get(stage.key) is stage:
+            name = self._next_field(stage)
+            if name is None:
+                return
+            count = max(self._limit - stage.ready, 1) if name in (MAIN, ROWS) else self._limit // 8
+            if self._bytes > self._byte_limit:
+                self._evict()
             if self._bytes > self._byte_limit:
                 if stage.ready > 0:
                     return
                 count = min(count, SPARSE_ITEMS)
-            window = await self._plans.window(stage.plan_id, stage.key[1], stage.after_seq, count)
+            places, to = await self._read(stage, name, count)
             if self.stages.get(stage.key) is not stage:
                 return
-            for item in window.items:
-                if item.seq not in stage.items:
-                    stage.items[item.seq] = item
-                    self._bytes += len(item.payload)
-            await self._ready.feed(stage.key, [(item.seq, item.lane, item.seq) for item in window.items])
-            stage.ready += len(window.items)
-            if window.items:
-                stage.after_seq = window.items[-1].seq
-            stage.at_end = window.end or not window.items
+            after = stage.cursors[name]
+            fed = await self._ready.feed(
+                stage.key, stage.epoch, places, field=name, after=after, to=to, now_ms=self._now_ms()
+            )
+            if fed.epoch != stage.epoch:
+                # Another scheduler has closed it, or opened a later one: whoever follows the run's states refreshes.
+                return
+            stage.take(fed)
             self.fed.set()
 
-    async def feed_due(self, now_ms: int) -> int:
-        """Makes items ready whose back-off is over; returns how many."""
-        count = 0
-        for key, places in (await asyncio.to_thread(self._due, now_ms)).items():
-            stage = self.stages.get(key)
-            fresh = [place for place in places if place[0] not in stage.fed_due] if stage else []
-            if stage and fresh:
-                await self._ready.feed(key, fresh)
-                stage.fed_due.update(seq for seq, _, _ in fresh)
-                stage.ready += len(fresh)
-                count += len(fresh)
-        if count:
-            self.fed.set()
-        return count
+    def _next_field(self, stage: OpenStage) -> str | None:
+        """What to read next: lanes of which little waits, else what holds the rest up."""
+        lanes = stage.hungry_lanes(self._limit // 16)
+        if lanes:
+            return lane_field(min(lanes, key=lambda lane: stage.cursors[lane_field(lane)]))
+        if stage.ready >= self._limit // 2:
+            return None
+        left = [name for name in (ROWS, MAIN) if stage.cursors.get(name, END) < END]
+        return min(left, key=lambda name: stage.cursors[name]) if left else None
 
-    def _due(self, now_ms: int) -> dict[StageKey, list[Place]]:
+    async def _read(self, stage: OpenStage, name: str, count: int) -> tuple[list[Place], int]:
+        """The next page of a field: what of it can start, and how far it went."""
+        after = stage.cursors[name]
+        if name == ROWS:
+            found = await asyncio.to_thread(self._queued, stage.key, after, count)
+            # What was moved has been fed when the stage was opened; once more changes nothing.
+            return found, found[-1][0] if len(found) == count else END
+        merging = after + 1 < stage.high
+        only = None if name == MAIN else [name[5:]]
+        window = await self._plans.window(
+            stage.plan_id,
+            stage.key[1],
+            after,
+            max(count, MERGE_ITEMS) if merging and count > SPARSE_ITEMS else count,
+            only_lanes=only,
+            without_lanes=stage.lanes() if name == MAIN else (),
+        )
+        items = list(window.items)
+        low = [item.seq for item in items if item.seq < stage.high]
+        if low:
+            known = await asyncio.to_thread(self._with_rows, stage.key, low)
+            items = [item for item in items if item.seq not in known]
+        for item in items:
+            self._keep(stage, item)
+        last = max(window.last_seq, window.items[-1].seq if window.items else -1)
+        to = END if window.end or last <= after else last
+        return [(item.seq, item.lane, item.seq) for item in items], to
+
+    async def _split(self, stage: OpenStage) -> None:
+        """Lanes of which much waits for a limit are read apart from now on."""
+        heavy = self._limit // 8
+        for lane, count in list(stage.waiting.items()):
+            name = lane_field(lane)
+            if count < heavy or name in stage.cursors or len(stage.cursors) > MAX_LANES:
+                continue
+            at = stage.cursors[MAIN]
+            if at >= END:
+                continue
+            fed = await self._ready.feed(stage.key, stage.epoch, [], field=name, after=at, to=at, now_ms=self._now_ms())
+            if fed.epoch == stage.epoch:
+                stage.take(fed)
+                log.info("a lane is read apart", run_id=stage.run_id, stage=stage.key[1], lane=lane, waiting=count)
+
+    def _evict(self) -> None:
+        """Lets payloads of items go that limits hold back: they are read again when their time comes."""
+        for stage in self.stages.values():
+            held = {lane for lane, count in stage.waiting.items() if count}
+            for seq in [seq for seq, item in stage.items.items() if item.lane in held]:
+                self._bytes -= len(stage.items.pop(seq).payload)
+
+    def _queued(self, key: StageKey, after: int, count: int) -> list[Place]:
         with self._database.read() as connection:
-            return due_rows(connection, now_ms, DUE_LIMIT)
+            return queued_rows(connection, *key, after, count)
+
+    def _with_rows(self, key: StageKey, seqs: Sequence[int]) -> set[int]:
+        with self._database.read() as connection:
+            return with_rows(connection, *key, seqs)

@@ -99,6 +99,9 @@ class SchedulerSection(ServerSection):
     window_bytes: int = Field(64 * MIB, ge=MIB, description="Payload bytes kept in memory over all runs.")
     retry_first_seconds: Seconds = Field(1.0, description="Back-off after the first failed try; doubles, with jitter.")
     retry_max_seconds: Seconds = Field(300.0, description="Longest back-off.")
+    owner_weights: dict[str, float] = Field(
+        default_factory=dict, description="Share of owners that are not alike; 1 for an owner not named here."
+    )
     sweep_seconds: Seconds = Field(1.0, description="Time between sweeps.")
     archive_hours: float = Field(
         168.0, ge=0, le=876_000, description="An ended run's rows move into its archive after so long."

@@ -69,8 +69,8 @@ elseif epoch and tonumber(epoch) == ask.epoch then
     done = true
   end
 end
-local answer = {ops = ops, done = done, fed = {}, waiting = {}, left = redis.call('ZCARD', prefix .. 'ready:' .. stage)}
 local all = redis.call('HGETALL', fed)
+local answer = {ops = ops, done = done, fed = {}, waiting = {}, left = ready_of(stage, horizon_of(stage, all, {}))}
 for i = 1, #all, 2 do answer.fed[all[i]] = tonumber(all[i + 1]) end
 all = redis.call('HGETALL', prefix .. 'waiting:' .. stage)
 for i = 1, #all, 2 do answer.waiting[all[i]] = tonumber(all[i + 1]) end

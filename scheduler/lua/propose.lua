@@ -158,11 +158,16 @@ end
 ---- stages
 local function activate(stage)
   stage.active = true
-  if redis.call('HGET', prefix .. 'fed:' .. stage.name, 'epoch') ~= stage.epoch then
+  local fed, epoch = redis.call('HGETALL', prefix .. 'fed:' .. stage.name), nil
+  for i = 1, #fed, 2 do
+    if fed[i] == 'epoch' then epoch = fed[i + 1] end
+  end
+  if epoch ~= stage.epoch then
     stage.closed, stage.room = true, 0
     return
   end
   stage.room = stage.most - redis.call('ZCARD', prefix .. 'leases:' .. stage.name)
+  stage.horizon = horizon_of(stage.name, fed, stage.waiting)
   if stage.room <= 0 then return end
   if valves then
     -- The valve of the whole stage; its leases are the stage's own.
@@ -172,6 +177,7 @@ local function activate(stage)
     stage.valve = states[name]
   end
   unpark(stage)
+  stage.horizon = horizon_of(stage.name, fed, stage.waiting)
 end
 
 local function pop(stage, most)
@@ -245,6 +251,9 @@ local function take(stage, share)
     if not member then
       pop(stage, math.min(share, stage.room))
       if #stage.members == 0 then return false end
+    elseif tonumber(stage.ranks[stage.at]) > stage.horizon then
+      stage.at = stage.at - 1
+      return false
     elseif not stage.leased[stage.at] then
       local rank, lane = stage.ranks[stage.at], stage.lanes[string.match(member, ' (.*)$')]
       local state = holder(stage, lane, tonumber(rank))
@@ -392,7 +401,7 @@ local function finish(stage)
   end
   answer.stages[stage.name] = {
     items = stage.items, ranks = next(stage.moved) and stage.moved or nil, waiting = changed and told or nil,
-    left = redis.call('ZCARD', prefix .. 'ready:' .. stage.name), uses = stage.metered and stage.uses or nil,
+    left = ready_of(stage.name, stage.horizon), uses = stage.metered and stage.uses or nil,
   }
 end
 

@@ -67,6 +67,35 @@ local function leased(stage, members)
   return found
 end
 
+-- The highest rank that may be proposed: above the lowest cursor of what is still to be read, something of a lower rank
+-- may be missing. A lane that is read apart matters only when none of it waits for a limit.
+local END = 1e13
+local function horizon_of(stage, fed, parked)
+  local lowest, lanes, cursors = math.huge, {}, {}
+  for i = 1, #fed, 2 do
+    local name, cursor = fed[i], tonumber(fed[i + 1])
+    if cursor < END and name ~= 'epoch' then
+      if string.sub(name, 1, 5) == 'lane:' then
+        lanes[#lanes + 1] = string.sub(name, 6)
+        cursors[lanes[#lanes]] = cursor
+      else
+        lowest = math.min(lowest, cursor)
+      end
+    end
+  end
+  local waiting = fetch('waiting:' .. stage, lanes)
+  for _, lane in ipairs(lanes) do
+    if (tonumber(waiting[lane]) or 0) + (parked[lane] or 0) <= 0 then lowest = math.min(lowest, cursors[lane]) end
+  end
+  return lowest
+end
+
+-- How many are ready up to that rank
+local function ready_of(stage, horizon)
+  if horizon == math.huge then return redis.call('ZCARD', prefix .. 'ready:' .. stage) end
+  return redis.call('ZCOUNT', prefix .. 'ready:' .. stage, '-inf', horizon)
+end
+
 -- Notes that these keys are worth a look now, in every stage that waits for them.
 local function free(names)
   local found = fetch('parkers', names)

@@ -9,7 +9,7 @@ import orjson
 
 from scheduler.domain.limits import LimitState
 
-__all__ = ["Effects", "Place", "Slot", "StageKey"]
+__all__ = ["Effects", "Place", "Slot", "StageKey", "merged"]
 
 StageKey = tuple[int, int]
 """(run number, stage)."""
@@ -27,7 +27,7 @@ class Effects:
     extended. `used`: by lane, how much more than estimated (less: negative) was used of each dimension of its rates.
     `limits`: what became of limits; None: the limit is gone. `changed`: numbers of runs whose state, stage or counters
     changed; `moved`: of these, the ones whose states, caps or concurrency changed. `rebuild`: all leases there are,
-    when Redis is to be made anew from them."""
+    when Redis is to be made anew from them and from `limits`; `owners`: of the runs that may hold some."""
 
     forget: dict[StageKey, list[Slot]] = field(default_factory=dict)
     ready: dict[StageKey, list[Place]] = field(default_factory=dict)
@@ -37,6 +37,7 @@ class Effects:
     changed: set[int] = field(default_factory=set)
     moved: set[int] = field(default_factory=set)
     rebuild: dict[StageKey, list[Slot]] | None = None
+    owners: dict[int, str] = field(default_factory=dict)
 
     def use(self, lane: str, more: Mapping[str, float]) -> None:
         """Notes that a lease of this lane used so much more than was estimated."""
@@ -52,3 +53,27 @@ class Effects:
             nothing = {dimension: -amount for dimension, amount in orjson.loads(uses).items()}
             for lane in lanes:
                 self.use(lane, nothing)
+
+
+def merged(parts: Iterable[Effects]) -> Effects:
+    """What calls of one transaction mean together. What one of them ends, another's renewal does not revive."""
+    whole = Effects()
+    for part in parts:
+        whole.rebuild = part.rebuild if part.rebuild is not None else whole.rebuild
+        whole.owners.update(part.owners)
+        for key, slots in part.forget.items():
+            whole.forget.setdefault(key, []).extend(slots)
+        for key, slots in part.renew.items():
+            whole.renew.setdefault(key, []).extend(slots)
+        for key, places in part.ready.items():
+            if places:
+                whole.ready.setdefault(key, []).extend(places)
+        for lane, more in part.used.items():
+            whole.use(lane, more)
+        whole.limits.update(part.limits)
+        whole.changed |= part.changed
+        whole.moved |= part.moved
+    for key in whole.forget.keys() & whole.renew.keys():
+        ended = set(whole.forget[key])
+        whole.renew[key] = [slot for slot in whole.renew[key] if slot not in ended]
+    return whole

@@ -177,8 +177,8 @@ def grant(
     grant_number: int,
     uses: str = "",
 ) -> list[Granted]:
-    """Leases what is startable, each with its reservation; moves the stage's counters and cursor. What is not in the
-    answer was refused."""
+    """Leases what is startable, each with its reservation; moves the stage's counters. What is not in the answer
+    was refused."""
     common = {
         "run": stage.run,
         "stage": stage.stage,
@@ -208,18 +208,15 @@ def grant(
             },
         )
     granted = []
-    highest, money = stage.cursor - 1, 0
+    money = 0
     for seq, attempt, tries, suspect, mode, heals, micros, context, saved, was in result:
         granted.append(Granted(seq, attempt, tries, suspect >= ALONE, mode, heals, micros, context, saved))
         money += micros
-        if seq > highest:
-            highest = seq
         if was == ItemState.RETRY:
             stage.retry -= 1
         elif was == ItemState.DEFERRED:
             stage.deferred -= 1
     stage.running += len(granted)
-    stage.cursor = highest + 1
     stage.reserved_micros += money
     unit.run.reserved_micros += money
     granted.sort()

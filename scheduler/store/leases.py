@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from penstock.runtime.errors import Conflict, InvalidInput
 from scheduler.domain.outcomes import ALONE
-from scheduler.domain.states import STARTABLE_ITEMS, ItemState, Mode, RunState, StageState
+from scheduler.domain.states import LIVE_RUNS, STARTABLE_ITEMS, ItemState, Mode, RunState, StageState
 from scheduler.store import money
 from scheduler.store.effects import Effects, Place, Slot, StageKey
 from scheduler.store.items import Granted, Proposal, grant, rows_of
@@ -26,13 +26,12 @@ __all__ = [
     "Offer",
     "Session",
     "all_running",
-    "due_rows",
     "end_session",
-    "gaps",
     "give_back",
     "grant_batches",
     "granted_again",
     "open_rows",
+    "owners",
     "run_of",
     "running_stages",
     "seen",
@@ -303,33 +302,10 @@ def running_stages(connection: sa.Connection) -> list[StageKey]:
     return [(run, stage) for run, stage in connection.execute(query)]
 
 
-def due_rows(connection: sa.Connection, now_ms: int, limit: int) -> dict[StageKey, list[Place]]:
-    """Items of running runs whose back-off is over, at most `limit`."""
-    query = (
-        sa.select(items.c.run, items.c.stage, items.c.seq, _LANE, _RANK)
-        .select_from(_OPEN_STAGES.join(runs, runs.c.number == stages.c.run))
-        .where(runs.c.state == RunState.RUNNING)
-        .where(
-            items.c.state.in_([ItemState.RETRY, ItemState.DEFERRED]),
-            items.c.settle_number.is_(None),
-            items.c.due_ms <= now_ms,
-        )
-        .limit(limit)
-    )
-    found: dict[StageKey, list[Place]] = {}
-    for run, stage, seq, lane, rank in connection.execute(query):
-        found.setdefault((run, stage), []).append((seq, lane, rank))
-    return found
-
-
-def gaps(connection: sa.Connection, run: int, stage: int, cursor: int) -> list[int]:
-    """Seqs below the cursor that have no row: proposals that were lost before their grant."""
-    where = (items.c.run == run, items.c.stage == stage, items.c.seq < cursor)
-    count = connection.execute(sa.select(sa.func.count()).select_from(items).where(*where)).scalar_one()
-    if count == cursor:
-        return []
-    known = set(connection.execute(sa.select(items.c.seq).where(*where)).scalars())
-    return [seq for seq in range(cursor) if seq not in known]
+def owners(connection: sa.Connection) -> dict[int, str]:
+    """Whom the slots of each run that may hold some are counted for."""
+    query = sa.select(runs.c.number, runs.c.owner).where(runs.c.state.in_(list(LIVE_RUNS)))
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def end_session(connection: sa.Connection, session: str) -> None:

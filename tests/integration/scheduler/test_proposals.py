@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from penstock.runtime.errors import Unavailable
 from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
-from scheduler.ready import Ready, StageKey
+from scheduler.ready import Ready, StageAsk
 from scheduler.windows import Windows
 from tests.integration.scheduler.world import HandWorker, World, completed
 
@@ -38,7 +38,7 @@ async def test_a_cancelled_acquire_leaves_no_proposal_behind(world: World, monke
     proposed = asyncio.Event()
     propose = Ready.propose
 
-    async def slow(self: Ready, stages: Sequence[tuple[StageKey, int]], **bounds: int) -> Any:
+    async def slow(self: Ready, stages: Sequence[StageAsk], **bounds: int) -> Any:
         found = await propose(self, stages, **bounds)
         if not proposed.is_set():
             proposed.set()
@@ -61,7 +61,7 @@ async def test_a_proposal_whose_answer_is_lost_comes_back_after_a_term(
     propose = Ready.propose
     lost: list[object] = []
 
-    async def deaf(self: Ready, stages: Sequence[tuple[StageKey, int]], **bounds: int) -> Any:
+    async def deaf(self: Ready, stages: Sequence[StageAsk], **bounds: int) -> Any:
         found = await propose(self, stages, **bounds)
         if found and not lost:
             lost.append(found)
@@ -147,10 +147,10 @@ async def test_reports_while_redis_is_rebuilt_free_their_slots(
     rebuild = Ready.rebuild
     begun, go_on = asyncio.Event(), asyncio.Event()
 
-    async def slow(self: Ready, generation: str, leased: Mapping[StageKey, Sequence[int]], expiry_ms: int) -> None:
+    async def slow(self: Ready, *arguments: Any, **options: Any) -> None:
         begun.set()
         await go_on.wait()
-        await rebuild(self, generation, leased, expiry_ms)
+        await rebuild(self, *arguments, **options)
 
     monkeypatch.setattr(Ready, "rebuild", slow)
     client = redis.asyncio.from_url(redis_url)

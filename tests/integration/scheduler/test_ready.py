@@ -240,7 +240,7 @@ async def test_an_older_epoch_neither_feeds_nor_drops_nor_is_proposed(world: Red
     await world.open(A, ["", "d:x"], epoch=3)
     assert not (await world.ready.add(A, 2, [(5, "", 5)], now_ms=world.now)).done
     await world.ready.drop(A, 2, now_ms=world.now)
-    assert (await world.ready.opened(A)).epoch == 3
+    assert (await world.ready.add(A, 2, [], now_ms=world.now)).epoch == 3
     world.epochs[A] = 2
     assert (await world.proposals(5)).closed == [A]
     world.epochs[A] = 3
