@@ -230,7 +230,10 @@ class Ready:
     async def limit_texts(self) -> dict[str, str]:
         """Every limit that is known here, as `limit_text` tells it."""
         with _translated():
-            found = [await self._redis.hgetall(f"{self._prefix}:{name}") for name in ("limits", "patterns")]
+            found: list[dict[bytes, bytes]] = [
+                await self._redis.hgetall(f"{self._prefix}:{name}")  # type: ignore[misc]
+                for name in ("limits", "patterns")
+            ]
         return {key.decode(): text.decode() for one in found for key, text in one.items()}
 
     # -- feeding
