@@ -95,7 +95,7 @@ class StageEndings:
     _failures: list[tuple[str, str, int, str, str]] = field(default_factory=list)
     _lanes: Counter[str] = field(default_factory=Counter)
     _equal: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
-    _throttles: dict[str, tuple[ItemRow, Told]] = field(default_factory=dict)
+    _throttles: list[tuple[ItemRow, Told]] = field(default_factory=list)
     _retries_off: bool | None = None
 
     def __post_init__(self) -> None:
@@ -169,7 +169,7 @@ class StageEndings:
         )
         self._write(row, told, decision, equal, retry, cost, promise or 0)
         if ended is Ended.THROTTLED:
-            self._throttles.setdefault(told.limit_key, (row, told))
+            self._throttles.append((row, told))
         if ended in (Ended.FAILED, Ended.TIMED_OUT) and not told.no_try and kind not in _NOT_THE_STAGES:
             count, begun = self._equal.get((row.lane, equal, kind), (0, 0))
             self._equal[row.lane, equal, kind] = count + 1, max(begun, row.start_ms or 0)
@@ -387,11 +387,11 @@ class StageEndings:
         self.effects.forget.setdefault(key, []).extend(self._forget)
         self.effects.ready.setdefault(key, []).extend(self._ready)
         valves = Valves(connection, self.effects, unit.now_ms, self.rules.caution)
-        for limit_key, (row, told) in self._throttles.items():
+        for row, told in self._throttles:
             valves.throttled(
                 unit,
                 stage,
-                key=limit_key,
+                key=told.limit_key,
                 retry_after_seconds=told.retry_after_seconds,
                 seq=row.seq,
                 begun_ms=row.start_ms,

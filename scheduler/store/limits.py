@@ -17,7 +17,6 @@ from functools import lru_cache
 import sqlalchemy as sa
 
 from penstock.runtime import metrics
-from penstock.v1 import rules_pb2
 from scheduler.domain.limits import LANE_VALVE, RESERVED, STAGE_VALVE, lane_keys
 from scheduler.domain.states import ENDED_RUNS
 from scheduler.domain.valve import Bounds, Valve, ValveState
@@ -25,11 +24,12 @@ from scheduler.store.effects import Effects
 from scheduler.store.limit_rows import LimitRow, locked, patterns_of, write
 from scheduler.store.rows import StageRow
 from scheduler.store.schema import limits, runs
+from scheduler.store.stage_rules import stage_rules
 from scheduler.store.unit import RunUnit
 
-__all__ = ["CLOSED_SECONDS", "Caution", "Valves", "kind_of"]
+__all__ = ["CLOSED_MS", "Caution", "Valves", "kind_of"]
 
-CLOSED_SECONDS = 30.0
+CLOSED_MS = 30_000
 """The first closure of a stage or lane whose rules say nothing else."""
 PASSES = frozenset({"item", "invalid_result", "unconfirmed", "refused"})
 """Kinds of failure in which the outside did answer: to a limit they are as good as a completion."""
@@ -288,9 +288,11 @@ class Valves:
 @lru_cache(maxsize=1_024)
 def _breaker(rules: bytes) -> tuple[int, Bounds]:
     """How many equal failures in a row close a stage with these rules (0: none do), and for how long."""
-    valve = rules_pb2.StageRules.FromString(rules).valve if rules else rules_pb2.ValveRules()
-    first_ms = round((valve.closed_seconds or CLOSED_SECONDS) * 1000)
-    return valve.failures, Bounds(first_ms=first_ms, max_ms=max(first_ms, round(valve.max_seconds * 1000)))
+    valve = stage_rules(rules).valve
+    if valve is None:
+        return 0, Bounds(first_ms=CLOSED_MS, max_ms=CLOSED_MS)
+    first_ms = valve.closed_ms or CLOSED_MS
+    return valve.failures, Bounds(first_ms=first_ms, max_ms=max(first_ms, valve.max_ms))
 
 
 def kind_of(key: str) -> str:

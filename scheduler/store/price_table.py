@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import orjson
 import sqlalchemy as sa
 
-from scheduler.domain.states import ENDED_RUNS
+from scheduler.domain.prices import Histogram
+from scheduler.domain.states import ENDED_RUNS, RunState
 from scheduler.store.effects import Effects
-from scheduler.store.schema import prices, runs, stages
+from scheduler.store.schema import costs, prices, runs, stages
 from scheduler.store.unit import lock
 
 __all__ = ["PriceRow", "all_prices", "set_price"]
 
 # What operators said.
 _SET = sa.select(prices.c.processor, prices.c.micros)
+# What items of ended stages did cost, by processor and version.
+_COSTS = sa.select(costs.c.processor, costs.c.histogram)
 # Forgets a processor's price.
 _DELETE = sa.delete(prices).where(prices.c.processor == sa.bindparam("p"))
-# Live runs that have this processor: a price may let them go on.
-_CONCERNED = (
+# What items of stages that are not at their end did cost.
+_LIVE_COSTS = (
+    sa.select(stages.c.processor, stages.c.costs)
+    .join(runs, runs.c.number == stages.c.run)
+    .where(runs.c.state.not_in(list(ENDED_RUNS)), sa.func.length(stages.c.costs) > 0)
+)
+# Runs that wait at a budget with such a stage: a price may let them go on.
+_WAITING = (
     sa.select(stages.c.run)
     .join(runs, runs.c.number == stages.c.run)
-    .where(runs.c.state.not_in(list(ENDED_RUNS)), stages.c.processor == sa.bindparam("p"))
+    .where(runs.c.state == RunState.WAITING, stages.c.processor == sa.bindparam("p"))
     .distinct()
     .order_by(stages.c.run)
 )
@@ -40,19 +50,31 @@ class PriceRow:
 def all_prices(connection: sa.Connection) -> list[PriceRow]:
     """Of every processor that somebody set a price for, or that has history; by name."""
     said = {row.processor: row.micros for row in connection.execute(_SET)}
-    return [PriceRow(name, said[name], None, 0) for name in sorted(said)]
+    known: dict[str, Histogram] = {}
+    for query in (_COSTS, _LIVE_COSTS):
+        for processor, kept in connection.execute(query):
+            one = Histogram.of(orjson.loads(kept or b"[]"))
+            known[processor] = known[processor].merged(one) if processor in known else one
+    return [_row(name, said.get(name), known.get(name)) for name in sorted(said.keys() | known.keys())]
 
 
 def set_price(connection: sa.Connection, effects: Effects, processor: str, micros: int, now_ms: int) -> PriceRow:
-    """Sets a price, or forgets it (-1); runs that have such items are looked at again."""
-    connection.execute(_DELETE, {"p": processor})
-    if micros >= 0:
-        connection.execute(sa.insert(prices).values(processor=processor, micros=micros, change_ms=now_ms))
-    for number in connection.execute(_CONCERNED, {"p": processor}).scalars().all():
+    """Sets a price, or forgets it (-1). Runs that wait at a budget with such items look whether it is enough now."""
+    for number in list(connection.execute(_WAITING, {"p": processor}).scalars()):
         unit = lock(connection, number, now_ms)
-        if unit is not None and unit.look_again():
+        if unit is not None:
+            unit.look_again()
             unit.flush()
             effects.changed.add(number)
             effects.moved.add(number)
+    connection.execute(_DELETE, {"p": processor})
+    if micros >= 0:
+        connection.execute(sa.insert(prices).values(processor=processor, micros=micros, change_ms=now_ms))
     found = {row.processor: row for row in all_prices(connection)}
     return found.get(processor, PriceRow(processor, None, None, 0))
+
+
+def _row(processor: str, micros: int | None, history: Histogram | None) -> PriceRow:
+    if history is None:
+        return PriceRow(processor, micros, None, 0)
+    return PriceRow(processor, micros, history.price(), history.samples)
