@@ -8,9 +8,9 @@ of the first, more steps for it change nothing and are not tried.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,10 +73,8 @@ class Pair:
 
     async def over(self, scene: Scene) -> None:
         request = pb.StopRunRequest(run_id=scene.run_id, actor="test", force=True)
-        try:
+        with contextlib.suppress(PenstockError):
             await self.first.call("StopRun", request)
-        except PenstockError:
-            pass
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler.domain.states import ENDED_RUNS, ITEM_TABLE, RUN_TABLE, STARTABLE_ITEMS, ItemState, RunState
 from tests.rules import breaches
+from tests.simulator.bounds import Bounds
 from tests.simulator.sql_side import Change
 from tests.simulator.world import World
 
@@ -58,8 +59,6 @@ class Model:
         self.world = world
         self.rows: dict[Place, Row] = {}
         self.counts: defaultdict[tuple[int, int], Counter[str]] = defaultdict(Counter)
-        self.lanes: Counter[str] = Counter()
-        """Running items by lane."""
         self.runs: dict[int, str] = {}
         self.numbers: dict[str, int] = {}
         self.settled: dict[int, int] = {}
@@ -70,6 +69,8 @@ class Model:
         self.broken: list[Violation] = []
         self.grants = 0
         self.shown: set[int] = set()
+        self.workers: list[SimWorker] = []
+        self.bounds = Bounds(self)
         world.sql.committed = self.committed
 
     def breach(self, rule: str, text: str, subject: str = "") -> None:
@@ -95,10 +96,13 @@ class Model:
                     told.append(f"run {run}:{change[4]}>{change[5]}")
             elif kind == "gone":
                 self._gone(change)
+            elif kind == "attempt" and change[5] in ("worker_lost", "unbegun"):
+                self.bounds.lost(*change[1:4], change[7], change[9], change[5])
         if told:
             self.world.tell("sql", "commit", " ".join(told))
         for run in touched:
             self._check_run(run, granted)
+        self.bounds.committed(touched)
 
     def _item(self, change: Change) -> bool:
         (_, run, stage, seq, old, new, old_attempt, attempt, _, session, rank, lane, reserved, cost, settled, due) = (
@@ -113,19 +117,20 @@ class Model:
         if before is not None:
             counts[before.state] -= 1
             if before.state == ItemState.RUNNING:
-                self.lanes[before.lane] -= 1
+                self.bounds.running(before.lane, -1)
         lane = lane or (before.lane if before else "")
         row = Row(new, attempt, session, seq if rank is None else rank, lane, reserved, cost, settled, due)
         self.rows[place] = row
         counts[new] += 1
         granted = False
         if new == ItemState.RUNNING:
-            self.lanes[lane] += 1
+            self.bounds.running(lane, 1)
             granted = old != new
         if old is not None and old != new and (old, new) not in ITEM_EDGES:
             self.breach("transition", f"{old} -> {new}", where)
         if granted:
             self.grants += 1
+            self.bounds.granted(lane, where)
             if attempt != old_attempt + 1:
                 self.breach("fence", f"granted attempt {attempt} after {old_attempt}", where)
             if old is not None and old not in STARTABLE_ITEMS:
@@ -230,9 +235,15 @@ class Model:
         if not any(row[0] is not None for row in kept):
             self.breach("acknowledged", f"attempt {attempt} was accepted, and no row says so: {kept}", where)
 
-    def commanded(self, what: str, run: pb.Run) -> None:
+    def commanded(self, method: str, request: Any, answer: Any) -> None:
         """An operator was answered."""
-        self.world.tell("scheduler", f"{what} acknowledged", f"run {run.number}")
+        run = getattr(answer, "run", answer)
+        self.world.tell("scheduler", f"{method} acknowledged", getattr(run, "number", ""))
+        if method == "UpdateRun":
+            number = self.numbers[request.run_id]
+            query = "SELECT budget_micros FROM runs WHERE number = ?"
+            ((cap,),) = self.world.sql.raw.execute(query, (number,))
+            self.world.tell("model", "budget is", cap)
 
     # -- in full
 

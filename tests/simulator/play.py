@@ -16,10 +16,11 @@ import redis
 
 from penstock.runtime.errors import PenstockError, Unavailable
 from penstock.v1 import scheduler_pb2 as pb
-from scheduler.domain.states import ENDED_RUNS
+from tests.simulator.drawing import ILLS
 from tests.simulator.invariants import Model, Violation
+from tests.simulator.operators import RUNS, mend, prepare
 from tests.simulator.sql_side import SqlWorld
-from tests.simulator.steps import RUNS, STEPS, take
+from tests.simulator.steps import STEPS, take
 from tests.simulator.workers import LEASE, SimWorker, Work
 from tests.simulator.world import TERM_SECONDS, World
 
@@ -27,8 +28,6 @@ __all__ = ["Play"]
 
 FULL_CHECK_EVERY = 25
 WORKERS = 3
-ILLS = {"kill": TERM_SECONDS + 2.0, "fail": 6.0, "release": 2.5, "throttle": 8.0, "defer": 5.0}
-"""Seconds that an ill may hold its item, and all those behind it where one runs at a time."""
 
 
 class Play:
@@ -42,12 +41,16 @@ class Play:
         self.work = Work()
         self.workers: list[SimWorker] = []
         self.taken = 0
+        self.mended = False
+        self.lifted: set[int] = set()
+        self.model.workers = self.workers
 
     def run(self, left_out: Collection[int] = ()) -> Violation | None:
         world = self.world
         world.start_scheduler()
         for _ in range(WORKERS):
             self.new_worker()
+        prepare(self)
         kinds = list(STEPS)
         weights = [STEPS[kind][0] for kind in kinds]
         for number in range(self.steps):
@@ -88,14 +91,15 @@ class Play:
         """As a client does: again with the same request id until somebody answers."""
         for _ in range(40):
             try:
-                answer = await self.world.call("operator", RUNS + method, request)
+                path = method if method.startswith("/") else RUNS + method
+                answer = await self.world.call("operator", path, request)
             except Unavailable:
                 await asyncio.sleep(0.3)
                 continue
             except PenstockError as error:
                 self.world.tell("operator", f"{method} refused", error.message)
                 return
-            self.model.commanded(method, answer if isinstance(answer, pb.Run) else answer.run)
+            self.model.commanded(method, request, answer)
             return
 
     def report_again(self, worker: SimWorker, held: Any, outcome: pb.Outcome, *, different: bool) -> None:
@@ -144,10 +148,7 @@ class Play:
             worker.process.fuse = None
             worker.process.stalled_until = 0.0
             worker.late = worker.never = 0
-        for run_id, number in self.model.numbers.items():
-            if self.model.runs[number] in ENDED_RUNS:
-                continue
-            self.operate("ResumeRun", pb.RunCommand(run_id=run_id, actor="operator"))
+        mend(self)
 
     def _drain(self) -> Violation | None:
         """Everything that is left must end in time."""
@@ -157,6 +158,7 @@ class Play:
             self._go_on(min(world.loop.now + 2.0, limit))
             if self._broken() or not model.live():
                 break
+            mend(self)
         if model.live() and not self._broken():
             for number in model.live():
                 self._stuck(number)

@@ -9,55 +9,18 @@ import random
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from penstock.v1 import common_pb2, planner_pb2
 from penstock.v1 import scheduler_pb2 as pb
+from tests.simulator import operators
+from tests.simulator.drawing import draw_plan
 from tests.simulator.world import TERM_SECONDS
 
 if TYPE_CHECKING:
     from tests.simulator.play import Play
 
-__all__ = ["FAULTS", "STEPS", "draw_plan", "take"]
+__all__ = ["FAULTS", "STEPS", "take"]
 
 RUNS = "/penstock.v1.SchedulerService/"
-MAX_RUNS = 5
-
-
-def draw_plan(source: random.Random) -> tuple[planner_pb2.Plan, list[list[common_pb2.Item]]]:
-    """A plan of one or two stages, small, its items of every nature."""
-    plan = planner_pb2.Plan(name="drawn", kind=planner_pb2.SOURCE_KIND_ITEMS)
-    items: list[list[common_pb2.Item]] = []
-    for number in range(source.choice((1, 1, 2))):
-        plan.stages.add(
-            stage=number,
-            processor="noop",
-            processor_version="1",
-            parameters=b"{}",
-            concurrency=source.choice((1, 3, 8, 64)),
-            max_tries=source.choice((1, 2, 3, 5)),
-            max_run_seconds=600,
-            worker_class="default",
-        )
-        found = []
-        for seq in range(source.choice((1, 4, 12, 30, 60))):
-            nature = _nature(source)
-            found.append(common_pb2.Item(seq=seq, key=f"k{seq}", group=f"g{seq % 3}", payload=orjson.dumps(nature)))
-        items.append(found)
-    return plan, items
-
-
-def _nature(source: random.Random) -> dict[str, Any]:
-    draw = source.random()
-    if draw < 0.7:
-        return {}
-    if draw < 0.85:
-        return {"fail": source.randint(1, 3)}
-    if draw < 0.9:
-        return {"kill": source.randint(1, 2)}
-    if draw < 0.95:
-        return {"release": 1}
-    return {"permanent": 1}
+MAX_RUNS = 4
 
 
 def take(play: Play, kind: str, source: random.Random) -> None:
@@ -72,7 +35,16 @@ def take(play: Play, kind: str, source: random.Random) -> None:
 def _start(play: Play, source: random.Random) -> None:
     if len(play.model.live()) < MAX_RUNS:
         plan_id = play.world.planner.add(*draw_plan(source))
-        request = pb.StartRunRequest(plan_id=plan_id, request_id=play.world.new_id("request"), actor="operator")
+        request = pb.StartRunRequest(
+            plan_id=plan_id,
+            request_id=play.world.new_id("request"),
+            actor=source.choice(("ann", "bob")),
+            priority=source.choice((0, 0, 5)),
+        )
+        if source.random() < 0.15:
+            request.budget_micros = source.choice((9, 50, 1_000))
+        if source.random() < 0.15:
+            request.exclusive_keys.append("project:x")
         play.operate("StartRun", request)
 
 
@@ -192,6 +164,7 @@ STEPS: dict[str, tuple[int, Callable[[Play, random.Random], None]]] = {
     "resume": (9, _command("ResumeRun")),
     "stop": (2, _command("StopRun")),
     "force_stop": (2, _command("StopRun", force=True)),
+    **operators.STEPS,
     "scheduler_killed": (6, _kill_scheduler),
     "scheduler_stalled": (2, _stall_scheduler),
     "worker_killed": (4, _kill_worker),

@@ -16,6 +16,7 @@ import orjson
 
 from penstock.runtime.errors import Conflict, InvalidInput, PenstockError
 from penstock.v1 import scheduler_pb2 as pb
+from tests.simulator.drawing import PROCESSORS
 from tests.simulator.loop import Process
 from tests.simulator.world import BASE_MS, TERM_SECONDS, World
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["SimWorker", "Work"]
 
 MARGIN_SECONDS = TERM_SECONDS / 3
-PROCESSORS = ("noop", "paid", "once", "healer", "witness")
 LEASE = "/penstock.v1.LeaseService/"
 
 
@@ -35,11 +35,12 @@ class Work:
 
     done: Counter[tuple[str, int, int, str]] = field(default_factory=Counter)
 
-    def next(self, run_id: str, stage: int, lease: pb.Lease, nature: dict[str, Any]) -> str:
+    def next(self, run_id: str, stage: int, seq: int, mode: int, nature: dict[str, Any]) -> str:
         """What this attempt ends in: each ill of the item's nature in turn, then success."""
-        for ill in ("kill", "throttle", "defer", "fail", "release"):
-            if self.done[run_id, stage, lease.seq, ill] < nature.get(ill, 0):
-                self.done[run_id, stage, lease.seq, ill] += 1
+        ills = ("disagree",) if mode == pb.MODE_CONFIRM else ("kill", "slow", "throttle", "defer", "fail", "release")
+        for ill in ills:
+            if self.done[run_id, stage, seq, ill] < nature.get(ill, 0):
+                self.done[run_id, stage, seq, ill] += 1
                 return ill
         return "permanent" if nature.get("permanent") else "complete"
 
@@ -219,7 +220,23 @@ class SimWorker:
         if held.key not in self.held:
             self.freed.set()
             return
-        await self._finish(held, self.work.next(held.run_id, held.stage, held.lease, nature), nature)
+        if nature.get("top_up") and held.budgeted:
+            await self._top_up(held)
+        await self._finish(held, self.work.next(held.run_id, held.stage, held.lease.seq, held.mode, nature), nature)
+
+    async def _top_up(self, held: _Held) -> None:
+        """Asks for more money; a refusal is no matter."""
+        request = pb.TopUpRequest(session=self.session, micros=held.lease.reserved_micros + 7)
+        request.lease.run_id, request.lease.stage = held.run_id, held.stage
+        request.lease.seq, request.lease.attempt = held.lease.seq, held.lease.attempt
+        request.request_id = f"top-up-{held.run_id}-{held.stage}-{held.lease.seq}-{held.lease.attempt}"
+        try:
+            answer = await self._call("TopUp", request)
+        except PenstockError:
+            return
+        if answer.granted:
+            held.lease.reserved_micros = answer.reserved_micros
+            self.world.fired("topped_up")
 
     async def _finish(self, held: _Held, end: str, nature: dict[str, Any]) -> None:
         outcome = pb.Outcome(kind=pb.OUTCOME_KIND_COMPLETED)
@@ -229,6 +246,13 @@ class SimWorker:
             return
         if end == "complete":
             outcome.result = orjson.dumps({"attempt": held.lease.attempt})
+        elif end == "disagree":
+            outcome.kind = pb.OUTCOME_KIND_FAILED
+            outcome.error = "the second witness does not agree"
+        elif end == "slow":
+            await asyncio.sleep(25.0)  # far past max_run_seconds: somebody else must end it
+            outcome.kind = pb.OUTCOME_KIND_FAILED
+            outcome.error_kind, outcome.error = "timeout", "too slow"
         elif end in ("fail", "permanent"):
             outcome.kind = pb.OUTCOME_KIND_FAILED
             outcome.error_kind, outcome.error = nature.get("kind", "item"), f"broke at {held.lease.seq}"

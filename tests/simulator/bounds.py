@@ -1,0 +1,119 @@
+"""Bounds that nothing may pass: leases of a limit, closed limits, caps of money, leases of workers that trust them.
+
+Only what a commit adds is judged, and only by bounds that have stood for a while: what was proposed before an operator
+lowered a bound may still be granted a moment later.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from scheduler.domain.limits import lane_keys
+from tests.simulator.world import BASE_MS, TERM_SECONDS
+
+if TYPE_CHECKING:
+    from tests.simulator.invariants import Model
+
+__all__ = ["Bounds"]
+
+SETTLE_SECONDS = 3 * TERM_SECONDS
+"""So long after a change, or after Redis was lost, what is in flight may still pass a new bound."""
+TELLING_SECONDS = 0.05
+"""A worker that is told of a loss trusts its lease no longer by so much."""
+
+
+class Bounds:
+    """Of one model; `granted` and `lost` are told by it, `committed` ends each commit."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self.by_key: Counter[str] = Counter()
+        self._new: list[tuple[str, str]] = []
+        self._money: dict[tuple[Any, ...], tuple[int, int, int | None]] = {}
+        self._limits: dict[str, tuple[tuple[Any, ...], float]] = {}
+        self.unsettled_until = 0.0
+        """Redis was lost, or a scheduler died: what it proposed is still under way."""
+
+    def running(self, lane: str, step: int) -> None:
+        for key in lane_keys(lane):
+            self.by_key[key] += step
+
+    def granted(self, lane: str, where: str) -> None:
+        if lane:
+            self._new.append((lane, where))
+
+    def committed(self, touched: set[int]) -> None:
+        if self._new:
+            self._check_limits()
+            self._new.clear()
+        self._check_money(touched)
+
+    # -- limits
+
+    def read_limits(self) -> None:
+        """Notes every limit and since when it is as it is."""
+        now = self._model.world.loop.now
+        query = "SELECT key, concurrency, state, closed_until_ms, declared FROM limits"
+        found = {row[0]: row[1:] for row in self._model.world.sql.raw.execute(query)}
+        for key in set(self._limits) - set(found):
+            self._limits[key] = ((None, "open", 0, 0), now)
+        for key, values in found.items():
+            if key not in self._limits or self._limits[key][0] != values:
+                self._limits[key] = (values, now)
+
+    def _check_limits(self) -> None:
+        world = self._model.world
+        self.read_limits()
+        if world.loop.now < self.unsettled_until:
+            return
+        now_ms = BASE_MS + world.loop.now * 1000
+        for lane, where in self._new:
+            for key in lane_keys(lane):
+                pattern = next((k for k in self._limits if k.endswith("*") and key.startswith(k[:-1])), "")
+                for name in (key, pattern if key not in self._limits else ""):
+                    if name not in self._limits:
+                        continue
+                    (room, state, until, _), since = self._limits[name]
+                    if world.loop.now - since < SETTLE_SECONDS:
+                        continue
+                    if room is not None and self.by_key[key] > room:
+                        self._model.breach("limit", f"{self.by_key[key]} leases of {key}, {room} are allowed", where)
+                    if state == "closed" and (until is None or until > now_ms):
+                        self._model.breach("closed", f"granted while {key} is closed until {until}", where)
+
+    # -- money
+
+    def _check_money(self, touched: set[int]) -> None:
+        for run in sorted(touched):
+            raw = self._model.world.sql.raw
+            rows = raw.execute(
+                "SELECT 'run', number, 0, spent_micros, reserved_micros, budget_micros, overrun_micros, unknown_micros "
+                "FROM runs WHERE number = ?1 UNION ALL SELECT 'stage', run, stage, spent_micros, reserved_micros, "
+                "budget_micros, overrun_micros, unknown_micros FROM stages WHERE run = ?1",
+                (run,),
+            )
+            for kind, number, stage, spent, reserved, budget, overrun, unknown in rows.fetchall():
+                key = (kind, number, stage)
+                before = self._money.get(key, (0, 0, budget))
+                self._money[key] = (spent, reserved, budget)
+                where = f"{number}/{stage}" if kind == "stage" else str(number)
+                if min(spent, reserved, overrun, unknown) < 0:
+                    self._model.breach("money", f"{kind}: {spent} {reserved} {overrun} {unknown}", where)
+                caps = [cap for cap in (budget, before[2]) if cap is not None]
+                if len(caps) == 2 and reserved > before[1] and spent + reserved - overrun > max(caps):
+                    self._model.breach("cap", f"{kind}: {spent} + {reserved} reserved pass {max(caps)}", where)
+
+    # -- leases
+
+    def lost(self, run: int, stage: int, seq: int, attempt: int, session: str, how: str) -> None:
+        """A lease was ended by the scheduler: its worker must not trust it any more."""
+        model = self._model
+        run_id = next((name for name, number in model.numbers.items() if number == run), "")
+        for worker in model.workers:
+            if worker.session.session != session or not worker.process.alive or worker.over:
+                continue
+            held = worker.held.get((run_id, stage, seq, attempt))
+            if held is not None and held.trusted_until > model.world.loop.now + TELLING_SECONDS:
+                until = held.trusted_until
+                model.breach("trust", f"{how}: attempt {attempt} is trusted until {until:.2f}", f"{run}/{stage}/{seq}")
