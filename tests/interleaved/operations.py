@@ -139,7 +139,7 @@ def _stopped(scene: Scene, done: Done, connection: sa.Connection) -> str:
     return ""
 
 
-def _items(verb: int, seqs: list[int]) -> Callable[[Replica, Scene], Awaitable[Any]]:
+def _items(verb: pb.ItemVerb.ValueType, seqs: list[int]) -> Callable[[Replica, Scene], Awaitable[Any]]:
     return _command(
         "ActOnItems",
         lambda scene: pb.ActOnItemsRequest(

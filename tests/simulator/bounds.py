@@ -106,8 +106,9 @@ class Bounds:
 
     # -- leases
 
-    def lost(self, run: int, stage: int, seq: int, attempt: int, session: str, how: str) -> None:
+    def lost(self, place: tuple[int, int, int], attempt: int, session: str, how: str) -> None:
         """A lease was ended by the scheduler: its worker must not trust it any more."""
+        run, stage, seq = place
         model = self._model
         run_id = next((name for name, number in model.numbers.items() if number == run), "")
         for worker in model.workers:

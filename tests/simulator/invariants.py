@@ -27,6 +27,8 @@ __all__ = ["Model", "Row", "Violation"]
 
 ITEM_EDGES = {(str(old), str(new)) for (old, _), new in ITEM_TABLE.items()}
 RUN_EDGES = {(str(old), str(new)) for (old, _), new in RUN_TABLE.items()}
+RUN_EDGES |= {(a, c) for a, b in RUN_EDGES for b2, c in RUN_EDGES if b == b2}
+"""One commit may do two steps: a run begins, and waits at its first gate."""
 UNSETTLED = (ItemState.RUNNING, ItemState.RETRY, ItemState.DEFERRED)
 COUNTED = (*UNSETTLED, ItemState.COMPLETED, ItemState.FAILED)
 Place = tuple[int, int, int]
@@ -97,7 +99,7 @@ class Model:
             elif kind == "gone":
                 self._gone(change)
             elif kind == "attempt" and change[5] in ("worker_lost", "unbegun"):
-                self.bounds.lost(*change[1:4], change[7], change[9], change[5])
+                self.bounds.lost((run, change[2], change[3]), change[7], change[9], change[5])
         if told:
             self.world.tell("sql", "commit", " ".join(told))
         for run in touched:

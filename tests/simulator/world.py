@@ -100,6 +100,8 @@ class SchedulerProcess:
                 await body()
             except PenstockError as error:
                 self.world.tell(self.process.name, f"loop {name} raised", error.message)
+            except Exception as error:
+                self.world.loop.raised.append({"message": f"loop {name} raised", "exception": error})
             await asyncio.sleep(1.0)
 
     def _died(self) -> None:
