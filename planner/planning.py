@@ -204,7 +204,7 @@ def _settled(requested: Sequence[StageRequest]) -> list[_Stage]:
             version=processor.version,
             parameters=parameters.model_dump(mode="json"),
             rules=filled.rules,
-            paid=processor.is_paid(parameters) or filled.paid,
+            paid=processor.is_paid(parameters),
             repeatable=processor.is_repeatable(parameters) and filled.repeatable,
         )
         settled.append(_Stage(settings, Lanes(processor, parameters) if names_limits(processor) else None))

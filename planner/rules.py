@@ -36,13 +36,10 @@ _MAX_FINGERPRINT = 100
 
 @dataclass(frozen=True)
 class Filled:
-    """Rules as a plan keeps them, or sentences about all that is wrong; and whether one of the processors that they
-    name costs money, or may not be repeated.
-    """
+    """Rules as a plan keeps them, or sentences about all that is wrong; and whether healing may be repeated."""
 
     rules: Mapping[str, Any]
     problems: Sequence[str]
-    paid: bool = False
     repeatable: bool = True
 
 
@@ -71,16 +68,15 @@ def filled_in(
         problems.append(f"run_when is {kept.run_when}, which is unknown")
     elif number == 0 and kept.run_when not in (rules_pb2.RUN_WHEN_UNSPECIFIED, rules_pb2.RUN_WHEN_ANY):
         problems.append("run_when is set for the first stage, which always begins")
-    named: list[_Chosen] = []
+    healers: list[_Chosen] = []
     if kept.HasField("heal"):
-        problems += _heal(kept.heal, processor, parameters, load, named)
-    repeatable = all(found.is_repeatable(values) for found, values in named)
+        problems += _heal(kept.heal, processor, parameters, load, healers)
     if kept.HasField("confirm"):
-        problems += _confirm(kept.confirm, load, named)
+        problems += _confirm(kept.confirm, load)
     if problems:
         return Filled({}, [f"stage {number}: {problem}" for problem in problems])
-    paid = any(found.is_paid(values) for found, values in named)
-    return Filled(MessageToDict(kept, preserving_proto_field_name=True), (), paid, repeatable)
+    repeatable = all(healer.is_repeatable(values) for healer, values in healers)
+    return Filled(MessageToDict(kept, preserving_proto_field_name=True), (), repeatable)
 
 
 def gate_problems(stages: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -193,9 +189,9 @@ def _heal(
         heal.parameters = _canonical(own)
 
 
-def _confirm(confirm: rules_pb2.ConfirmRules, load: Load, named: list[_Chosen]) -> Iterator[str]:
+def _confirm(confirm: rules_pb2.ConfirmRules, load: Load) -> Iterator[str]:
     if confirm.processor:
-        yield from _processor("confirm", confirm, load, named)
+        yield from _processor("confirm", confirm, load, [])
     else:
         yield "confirm.processor is empty: a second witness must be named"
 

@@ -21,6 +21,8 @@ from scheduler.translate import refusal_message
 
 __all__ = ["LeaseService"]
 
+MAX_WAIT_SECONDS = 366 * 86_400.0
+
 _SHA256 = re.compile("[0-9a-f]{64}")
 _RARE = (pb.OUTCOME_KIND_UNSPECIFIED, pb.OUTCOME_KIND_THROTTLED, pb.OUTCOME_KIND_DEFERRED)
 
@@ -87,10 +89,12 @@ def _problem(outcome: pb.Outcome) -> str:
 def _rare_problem(outcome: pb.Outcome) -> str:
     if outcome.kind == pb.OUTCOME_KIND_UNSPECIFIED:
         return "has no kind: completed, failed, released, throttled or deferred"
+    if not 0 <= outcome.retry_after_seconds <= MAX_WAIT_SECONDS:  # neither is NaN
+        return f"waits for {outcome.retry_after_seconds:g} s; 0-{MAX_WAIT_SECONDS:g} are possible"
     if outcome.kind == pb.OUTCOME_KIND_THROTTLED:
         return limit_key_problem(outcome.limit_key) if outcome.limit_key else "was throttled and names no limit_key"
-    if not outcome.HasField("until_time"):
-        return "is deferred and does not say until when (until_time)"
+    if not outcome.HasField("until_time") and not outcome.retry_after_seconds:
+        return "is deferred and does not say until when (until_time, or retry_after_seconds)"
     if len(outcome.saved) > INLINE_BYTES:
         return f"saves {len(outcome.saved):,} bytes; {INLINE_BYTES:,} are possible"
     return ""

@@ -52,9 +52,10 @@ class Rules:
 
 @dataclass(frozen=True, kw_only=True)
 class Told:
-    """How an attempt ended, and what was told of it. cost: None when nobody told; blob: (sha256, bytes); until_ms,
-    saved: of a deferred one; limit_key, retry_after_seconds: of a throttled one; used: by dimension; digest: of the
-    report, None when there was none."""
+    """How an attempt ended, and what was told of it. cost: None when nobody told; cost_unknown: it is what is known so
+    far of more; blob: (sha256, bytes); until_ms, saved: of a deferred one (no until_ms: after retry_after_seconds);
+    limit_key, retry_after_seconds: of a throttled one; used: by dimension; digest: of the report, None when there was
+    none."""
 
     ended: Ended
     kind: str = ""
@@ -63,6 +64,7 @@ class Told:
     no_try: bool = False
     permanent: bool = False
     cost: int | None = None
+    cost_unknown: bool = False
     result: bytes | None = None
     blob: tuple[str, int] | None = None
     until_ms: int = 0
@@ -137,13 +139,14 @@ class StageEndings:
         kind = kind_of(ended, told.kind, mode=mode, no_try=told.no_try, repeatable=stage.repeatable)
         equal = (told.fingerprint or fingerprint(kind, told.error)) if kind else ""
         retry = self._own.retry_for(kind, equal) if kind else None
-        cost = row.reserved_micros if told.cost is None else told.cost
-        if told.cost is None:
+        if told.cost is None or (told.cost_unknown and told.cost < row.reserved_micros):
+            cost = row.reserved_micros
             self._bill.unknown(row)
         else:
-            self._bill.settle(row, told.cost)
+            cost = told.cost
+            self._bill.settle(row, cost)
             if stage.paid and mode is Mode.WORK and ended in (Ended.COMPLETED, Ended.FAILED) and not told.no_try:
-                self._bill.learn(told.cost)
+                self._bill.learn(cost)
         spent = row.cost_micros + cost
         promise = self._promise(row, kind, spent)
         decision = decide(
@@ -255,7 +258,7 @@ class StageEndings:
 
     def _due(self, row: ItemRow, told: Told, decision: Decision, retry: Retry | None) -> int | None:
         if decision.state is ItemState.DEFERRED:
-            return max(told.until_ms, self.unit.now_ms)
+            return max(told.until_ms or self.unit.now_ms + round(told.retry_after_seconds * 1000), self.unit.now_ms)
         if not decision.back_off:
             return None
         backoff = self.rules.backoff

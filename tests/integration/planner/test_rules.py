@@ -39,7 +39,7 @@ async def test_rules_come_back_filled_in(planner: Planner) -> None:
     assert (kept.gate, kept.tolerance, kept.valve) == (rules.gate, rules.tolerance, rules.valve)
     assert kept.budget_micros == 9_000_000_000
     assert not kept.HasField("item_budget_micros")
-    assert plan.stages[0].paid, "its second witness costs money"
+    assert not plan.stages[0].paid, "what its second witness costs is another thing"
     assert (await planner.keep(plan.plan_id)).stages == plan.stages
 
 
@@ -54,6 +54,9 @@ async def test_rules_are_part_of_the_id_and_none_are_none(planner: Planner) -> N
     assert (bare.stages[0].paid, bare.stages[0].repeatable) == (False, True)
     once = await planner.plan(source.source_id, stages=[noop(parameters=b'{"paid": true, "repeatable": false}')])
     assert (once.stages[0].paid, once.stages[0].repeatable) == (True, False)
+    heal = rules_pb2.HealRules(attempts=1, processor="noop", parameters=b'{"repeatable": false}')
+    healed = await planner.plan(source.source_id, stages=[noop(rules=rules_pb2.StageRules(heal=heal))])
+    assert not healed.stages[0].repeatable, "its healing is not"
 
 
 def test_ids_of_plans_without_rules_are_what_they_were() -> None:
