@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("startup", "documents", "collection", "scheduler")
+NAMES = ("startup", "documents", "collection", "scheduler", "seeing")
 
 
 def main() -> int:
