@@ -111,6 +111,7 @@ async def test_a_limits_concurrency_is_shared_by_runs(world: World) -> None:
         assert batches
         leases += [(batch.run_id, lease) for batch in batches for lease in batch.leases]
     assert len(leases) == 3
+    assert await seqs(worker, 50, wait=0.1) == []
     assert max(Counter(run_id for run_id, _ in leases).values()) == 2
     assert (await seen(world, "provider:x")).held == 3
     mine = [lease for run_id, lease in leases if run_id == one]
@@ -206,8 +207,8 @@ async def test_equal_failures_of_a_stage_close_it(world: World) -> None:
     run_id = await world.run(20, rules=rules_pb2.StageRules(valve=valve), max_tries=1)
     worker = world.worker()
     leases = await worker.leases(5)
-    await worker.report(run_id, [failed(lease, "the model is gone") for lease in leases])
     started = time.monotonic()
+    await worker.report(run_id, [failed(lease, "the model is gone") for lease in leases])
     assert await seqs(worker, 20) == [5]
     assert time.monotonic() - started >= 0.25
 
