@@ -1,0 +1,177 @@
+"""Real programs under chaos: planner, two schedulers, workers, a proxy before the schedulers, Redis and PostgreSQL.
+
+What dies is started again at once, as a supervisor would; everything ends with this process (a lifeline).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grpc
+import redis
+import sqlalchemy as sa
+
+from penstock.runtime.lifeline import ENVIRONMENT_NAME
+from tests.chaos.executed import LOG
+from tests.chaos.proxy import Proxy
+from tests.servers.postgres import PostgresServer
+from tests.servers.redis import RedisServer
+from tests.servers.site import install_processor
+
+__all__ = ["TERM_SECONDS", "Cluster", "Program"]
+
+TERM_SECONDS = 4
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens at now."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [int(one.getsockname()[1]) for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+class Program:
+    """One program; `number` tells workers and schedulers apart."""
+
+    def __init__(self, name: str, module: str, environment: dict[str, str], folder: Path, lifeline: int) -> None:
+        self.name = name
+        self.module = module
+        self.environment = environment
+        self.folder = folder
+        self.lifeline = lifeline
+        self.stopped_until = 0.0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with (self.folder / f"{self.name}.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-m", self.module],
+                env={**os.environ, **self.environment, ENVIRONMENT_NAME: str(self.lifeline)},
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                pass_fds=(self.lifeline,),
+            )
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def alive(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.alive():
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        if self.process is not None and self.alive():
+            self.process.kill()
+            self.process.wait(10)
+
+
+class Cluster:
+    """`tend` starts what has died and continues what was stopped long enough; call it often."""
+
+    def __init__(self, folder: Path, source: random.Random, *, workers: int = 8, schedulers: int = 2) -> None:
+        self.folder = folder
+        self.executions = folder / "executions"
+        self.executions.mkdir()
+        self.redis = RedisServer()
+        self.postgres = PostgresServer()
+        self.url = self.postgres.create_database()
+        self._lifeline, self._held = os.pipe()
+        ports = free_ports(schedulers + 1)
+        self.planner_port, self.scheduler_ports = ports[0], ports[1:]
+        self.proxy = Proxy(self.scheduler_ports, source)
+        site = install_processor(
+            folder / "site", Path(__file__).parent / "executed.py", name="executed", target="executed:Executed"
+        )
+        self.environment = {
+            "PYTHONPATH": os.pathsep.join([site["PYTHONPATH"], str(ROOT)]),
+            "PENSTOCK_BLOBS": str(folder / "blobs"),
+            "PENSTOCK_REDIS_URL": self.redis.url,
+            "PENSTOCK_PLANNER_ADDRESS": f"127.0.0.1:{self.planner_port}",
+            "PENSTOCK_PLANNER__LISTEN": f"127.0.0.1:{self.planner_port}",
+            "PENSTOCK_PLANNER__DATABASE_URL": f"sqlite:///{folder}/planner.db",
+            "PENSTOCK_SCHEDULER_ADDRESS": f"127.0.0.1:{self.proxy.port}",
+            "PENSTOCK_SCHEDULER__DATABASE_URL": self.url,
+            "PENSTOCK_SCHEDULER__LEASE_TERM_SECONDS": str(TERM_SECONDS),
+            "PENSTOCK_SCHEDULER__SWEEP_SECONDS": "0.5",
+            "PENSTOCK_SCHEDULER__RETRY_FIRST_SECONDS": "0.2",
+            "PENSTOCK_WORKER__SLOTS": "8",
+            "PENSTOCK_WORKER__POLL_SECONDS": "5",
+            LOG: str(self.executions),
+        }
+        self.planner = self._program("planner", "planner")
+        self.schedulers = [
+            self._program(f"scheduler-{number}", "scheduler", PENSTOCK_SCHEDULER__LISTEN=f"127.0.0.1:{port}")
+            for number, port in enumerate(self.scheduler_ports, 1)
+        ]
+        self.workers = [self._program(f"worker-{number}", "worker") for number in range(1, workers + 1)]
+        self.suspended: set[int] = set()
+        """Pids of workers that were ever stopped."""
+
+    def _program(self, name: str, module: str, **environment: str) -> Program:
+        return Program(name, module, self.environment | environment, self.folder, self._lifeline)
+
+    @property
+    def programs(self) -> list[Program]:
+        return [self.planner, *self.schedulers, *self.workers]
+
+    def start(self) -> None:
+        for program in self.programs:
+            program.start()
+        for port in (self.planner_port, *self.scheduler_ports):
+            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+                grpc.channel_ready_future(channel).result(timeout=60)
+
+    def tend(self) -> None:
+        now = time.monotonic()
+        for program in self.programs:
+            if program.stopped_until and now >= program.stopped_until:
+                program.stopped_until = 0.0
+                program.signal(signal.SIGCONT)
+            if not program.alive():
+                program.stopped_until = 0.0
+                program.start()
+
+    def suspend(self, program: Program, seconds: float) -> None:
+        """SIGSTOP for a while."""
+        if program.alive() and not program.stopped_until:
+            self.suspended.add(program.pid)
+            program.stopped_until = time.monotonic() + seconds
+            program.signal(signal.SIGSTOP)
+
+    def redis_client(self) -> redis.Redis:
+        return redis.Redis.from_url(self.redis.url, socket_timeout=5)
+
+    def engine(self) -> sa.Engine:
+        return sa.create_engine(
+            self.url.replace("postgresql://", "postgresql+psycopg://", 1),
+            connect_args={"options": "-c search_path=scheduler"},
+            pool_pre_ping=True,
+        )
+
+    def stop(self) -> None:
+        for program in self.programs:
+            program.signal(signal.SIGCONT)
+            program.kill()
+        self.proxy.stop()
+        self.redis.stop()
+        self.postgres.stop()
+        os.close(self._held)
+        os.close(self._lifeline)

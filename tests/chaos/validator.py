@@ -1,0 +1,157 @@
+"""What must be true afterwards: by the witnesses' logs, which Penstock does not know of, and by the rows."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from scheduler.store.schema import attempts, items, runs
+from tests.chaos.cluster import Cluster
+from tests.chaos.traffic import DOMAIN_BOUND, Traffic
+from tests.rules import breaches
+
+__all__ = ["Execution", "Verdict", "validate"]
+
+CLOCK_MARGIN_MS = 100
+"""The witness writes wall time, the scheduler the time of its own clock."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    begin_ms: float
+    pid: int
+    run_id: str
+    stage: int
+    seq: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """problems: what is wrong; the rest for the report."""
+
+    problems: list[str]
+    executions: int
+    repeated: int
+    most_in_domain: int
+
+
+def executions(cluster: Cluster) -> Iterator[Execution]:
+    for file in sorted(cluster.executions.iterdir()):
+        for line in file.read_text().splitlines():
+            word, moment, run_id, stage, seq, attempt = line.split()
+            if word == "begins":
+                yield Execution(int(moment) / 1e6, int(file.name), run_id, int(stage), int(seq), int(attempt))
+
+
+def validate(cluster: Cluster, traffic: Traffic, *, disturbances: int) -> Verdict:
+    problems: list[str] = []
+    engine = cluster.engine()
+    seen = sorted(executions(cluster), key=lambda one: one.begin_ms)
+    repeated = 0
+    most = 0
+    with engine.connect() as connection:
+        problems += [str(breach) for breach in breaches(connection)]
+        for one in traffic.started:
+            state = connection.execute(sa.select(runs.c.state).where(runs.c.number == one.number)).scalar_one()
+            if state != "completed":
+                problems.append(f"run {one.number} is {state}")
+            found = connection.execute(sa.select(items).where(items.c.run == one.number)).all()
+            rows = {row.seq: row for row in found}
+            states = Counter(row.state for row in found)
+            if states != {"completed": one.items}:
+                problems.append(f"run {one.number}: {dict(states)} of {one.items}")
+            settled = Counter(row.settle_number for row in found)
+            if len(settled) != one.items:
+                problems.append(f"run {one.number}: {one.items} items have {len(settled)} settle numbers")
+            mine = [execution for execution in seen if execution.run_id == one.run_id]
+            repeated += len(mine) - len({execution.seq for execution in mine})
+            problems += _executed(cluster, one.number, mine, rows)
+            if not one.limited:
+                problems += _order(connection, one.number, one.concurrency, disturbances)
+            else:
+                count = _most_at_once(connection, one.number)
+                most = max(most, count)
+    problems += _slots(cluster)
+    if most > DOMAIN_BOUND:
+        problems.append(f"{most} leases of one domain at once, {DOMAIN_BOUND} are allowed")
+    engine.dispose()
+    return Verdict(problems, len(seen), repeated, most)
+
+
+def _executed(cluster: Cluster, number: int, mine: list[Execution], rows: dict[int, sa.Row]) -> Iterator[str]:  # type: ignore[type-arg]
+    missing = set(rows) - {execution.seq for execution in mine}
+    if missing:
+        yield f"run {number}: {len(missing)} items were never executed, e.g. {min(missing)}"
+    for pair, count in Counter((execution.seq, execution.attempt) for execution in mine).items():
+        if count > 1:
+            yield f"run {number}: attempt {pair[1]} of item {pair[0]} was executed {count} times"
+    for execution in mine:
+        row = rows.get(execution.seq)
+        if row is None:
+            yield f"run {number}: item {execution.seq} was executed and has no row"
+        elif execution.attempt > row.attempt:
+            yield f"run {number}: attempt {execution.attempt} of item {execution.seq} has no row ({row.attempt})"
+        elif execution.begin_ms > row.end_ms + CLOCK_MARGIN_MS:
+            if execution.attempt >= row.attempt:
+                yield f"run {number}: item {execution.seq} was granted after it completed"
+            elif execution.pid not in cluster.suspended:
+                yield f"run {number}: item {execution.seq} was executed after it completed, by a process in good health"
+
+
+def _order(connection: sa.Connection, number: int, concurrency: int, disturbances: int) -> Iterator[str]:
+    """First leases in order of seq, but for what was lost on its way: at a disturbance at most what was in flight."""
+    starts: dict[int, int] = {}
+    first = sa.select(attempts.c.seq, attempts.c.start_ms).where(attempts.c.run == number, attempts.c.attempt == 1)
+    for seq, start in connection.execute(first):
+        starts[seq] = start
+    only = sa.select(items.c.seq, items.c.start_ms).where(items.c.run == number, items.c.attempt == 1)
+    for seq, start in connection.execute(only):
+        starts[seq] = start
+    late = 0
+    latest = 0
+    for seq in sorted(starts, reverse=True):
+        # Seen from the end: who starts after somebody of a higher rank has started was passed over.
+        if latest and starts[seq] > latest:
+            late += 1
+        latest = min(latest or starts[seq], starts[seq])
+    if late > disturbances * concurrency:
+        yield f"run {number}: {late} items started after one behind them; {disturbances} disturbances excuse fewer"
+
+
+def _most_at_once(connection: sa.Connection, number: int) -> int:
+    """The most leases that one domain had at once, by the rows of all attempts."""
+    spans: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    lanes = dict(connection.execute(sa.select(items.c.seq, items.c.lane).where(items.c.run == number)).tuples().all())
+    for seq, start, end in connection.execute(
+        sa.select(items.c.seq, items.c.start_ms, items.c.end_ms).where(items.c.run == number)
+    ):
+        spans[lanes[seq] or ""].append((start, end))
+    for seq, start, end in connection.execute(
+        sa.select(attempts.c.seq, attempts.c.start_ms, attempts.c.end_ms).where(attempts.c.run == number)
+    ):
+        spans[lanes[seq] or ""].append((start, end))
+    most = 0
+    for found in spans.values():
+        edges = sorted([(end, -1) for start, end in found if end > start] + [(s, 1) for s, end in found if end > s])
+        held = 0
+        for _, step in edges:
+            held += step
+            most = max(most, held)
+    return most
+
+
+def _slots(cluster: Cluster) -> Iterator[str]:
+    """Nothing runs, so nobody holds a slot or a lease."""
+    client = cluster.redis_client()
+    for key in client.scan_iter():
+        name = key.decode()
+        if ":leases:" in name and client.zcard(key):
+            yield f"{name} still has {client.zcard(key)} leases"
+        if name.endswith(":slots"):
+            held = {field.decode(): int(value) for field, value in client.hgetall(key).items() if int(value)}  # type: ignore[union-attr]
+            if held:
+                yield f"slots are held and nothing runs: {held}"
