@@ -46,7 +46,8 @@ function speedTold(summary) {
 function heldTold(run) {
   if (run.state !== "waiting") return "";
   const gate = /^gate (.*)$/s.exec(run.waiting || "");
-  return gate ? `Waits for your answer at the gate “${gate[1]}”` : `Waits: ${run.waiting || "for something"}`;
+  if (gate) return `Waits for your answer at the gate “${gate[1]}”`;
+  return `Waits for ${(run.waiting || "something").replace(/^budget(: )?/, (_, more) => (more ? "money: " : "money"))}`;
 }
 
 // ---- commands
