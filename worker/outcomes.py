@@ -22,8 +22,9 @@ from worker.held import HeldLease
 __all__ = ["MAX_WORDS_CHARACTERS", "Crash", "Kept", "checked", "failed", "large", "outcome", "plain", "words"]
 
 MAX_ERROR_CHARACTERS = 4_000
+MAX_KIND_CHARACTERS = 40
 MAX_WORDS_CHARACTERS = 100
-"""Of an error's kind, of a fingerprint and of a phase."""
+"""Of a fingerprint, of a dimension and of a phase."""
 
 MAX_WAIT_SECONDS = 366 * 86_400.0
 """A deferral or a closure may last so long; a longer one is nonsense."""
@@ -136,7 +137,7 @@ def failed(held: HeldLease, failure: Failure) -> pb.Outcome:
         seq=held.lease.seq,
         attempt=held.lease.attempt,
         kind=_FAILED,
-        error_kind=words(failure.kind, MAX_WORDS_CHARACTERS),
+        error_kind=words(failure.kind, MAX_KIND_CHARACTERS),
         error=words(failure.message, MAX_ERROR_CHARACTERS),
         no_try=bool(failure.no_try),
         permanent=bool(failure.permanent),

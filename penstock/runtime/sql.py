@@ -164,8 +164,8 @@ def translated(service: str) -> Iterator[None]:
         raise
 
 
-def migrate(database: Database) -> None:
-    """Brings the service's schema to its newest version (alembic scripts in `SERVICE/migrations`)."""
+def migrate(database: Database, version: str = "head") -> None:
+    """Brings the service's schema to its newest version, or an older one (alembic scripts in `SERVICE/migrations`)."""
     import importlib.util
 
     from alembic import command
@@ -184,5 +184,5 @@ def migrate(database: Database) -> None:
             connection.execute(sa.text(f'CREATE SCHEMA IF NOT EXISTS "{database.service}"'))
             connection.commit()
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        command.upgrade(config, version)
         connection.commit()
