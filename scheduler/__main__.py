@@ -29,6 +29,7 @@ from scheduler.lease_service import LeaseService
 from scheduler.limit_service import LimitService
 from scheduler.limits import Limits
 from scheduler.listing import ItemList
+from scheduler.low_water import LowWater
 from scheduler.plans import Plans
 from scheduler.ready import Ready
 from scheduler.service import SchedulerService
@@ -59,7 +60,8 @@ async def build(settings: Settings) -> Service:
     )
     commands = Commands(engine, plans, new_id=random_id)
     actions = Actions(engine, database, plans, new_id=random_id)
-    sweeps = Sweeps(engine, database, windows, ready, seconds=section.sweep_seconds)
+    low_water = LowWater(database, plans, windows, engine.commits, lag=4 * section.window_items)
+    sweeps = Sweeps(engine, database, low_water, ready, seconds=section.sweep_seconds)
     limits = Limits(engine, database, ready, seconds=section.sweep_seconds, event_hours=section.event_hours)
     files = ArchiveFiles(blobs)
     archiving = Archiving(

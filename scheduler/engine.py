@@ -94,7 +94,7 @@ class Engine:
             look_at=self.wake_at,
             weights=settings.owner_weights,
         )
-        windows.lost = self.redis_lost
+        windows.lost, windows.commits = self.redis_lost, self.commits
 
     @property
     def term_ms(self) -> int:

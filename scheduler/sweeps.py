@@ -1,6 +1,7 @@
 """Sweeps: what time alone brings about. Each is named, bounded, idempotent and safe to run twice.
 
 due       items whose back-off is over become ready
+marks     low-water marks rise to what has rows
 expired   leases that ran out end as lost, proposals that nobody granted are ready again; quiet for one term after a
           start, a rebuild, or a gap in which this process stood still
 adopted   rows that say running without a lease get one for a term (an effect that Redis never heard of)
@@ -14,23 +15,25 @@ import asyncio
 import sqlalchemy as sa
 
 from penstock.runtime import metrics
+from penstock.runtime.errors import PenstockError
 from penstock.runtime.logs import get_logger
 from penstock.runtime.sql import Database
 from scheduler.domain.states import ItemState
 from scheduler.engine import Engine
-from scheduler.ready import Ready, StageKey
+from scheduler.low_water import LowWater
+from scheduler.ready import Lost, Ready, StageKey
 from scheduler.store import leases
 from scheduler.store.due import any_due, release_due
 from scheduler.store.effects import Effects, Slot
 from scheduler.store.items import rows_of
 from scheduler.store.schema import requests, sessions
-from scheduler.windows import Windows
 
 __all__ = ["Sweeps"]
 
 LIMIT = 1_000
 FORGET_LIMIT = 10_000
 REQUEST_MS = 24 * 3600 * 1000
+MARK_EVERY = 2
 ADOPT_EVERY = 10
 FORGET_EVERY = 600
 
@@ -40,10 +43,12 @@ log = get_logger("sweeps")
 class Sweeps:
     """Runs every sweep in turn, `seconds` apart, while the engine grants."""
 
-    def __init__(self, engine: Engine, database: Database, windows: Windows, ready: Ready, *, seconds: float) -> None:
+    def __init__(
+        self, engine: Engine, database: Database, low_water: LowWater, ready: Ready, *, seconds: float
+    ) -> None:
         self._engine = engine
         self._database = database
-        self._windows = windows
+        self._low_water = low_water
         self._ready = ready
         self._seconds = seconds
         self._seen_ms = engine.now_ms()
@@ -59,6 +64,8 @@ class Sweeps:
             await self.due()
             if self._engine.now_ms() >= self._engine.quiet_until_ms:
                 await self.expired()
+            if turn % MARK_EVERY == 0:
+                await self.marks()
             if turn % ADOPT_EVERY == 0:
                 await self.adopted()
             if turn % FORGET_EVERY == 1:
@@ -84,6 +91,14 @@ class Sweeps:
         count = await self._engine.commits.run(work) if await asyncio.to_thread(self._any_due) else 0
         metrics.SWEEP_ITEMS.labels("due").inc(count)
         return count
+
+    async def marks(self) -> int:
+        """Moves low-water marks up to what has rows."""
+        try:
+            return await self._low_water.turn(self._engine.now_ms())
+        except (PenstockError, Lost) as error:
+            log.warning("low-water marks stay where they are", error=str(error))
+            return 0
 
     async def expired(self) -> int:
         """Ends leases that ran out, of paused and stopping runs too."""

@@ -20,13 +20,17 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import sqlalchemy as sa
+
 from penstock.runtime.errors import PenstockError
 from penstock.runtime.logs import get_logger
 from penstock.runtime.sql import Database
 from penstock.v1 import common_pb2
+from scheduler.commit import GroupCommit
 from scheduler.plans import Plans
 from scheduler.ready import END, MAIN, ROWS, Fed, Lost, Proposed, Ready, StageKey, lane_field
-from scheduler.store.effects import Place
+from scheduler.store.effects import Effects, Place
+from scheduler.store.low_water import split_lane
 from scheduler.store.reading import Marks, Opening, marks, open_stages, queued_rows, with_rows
 from scheduler.store.rows import StageRow
 
@@ -46,7 +50,8 @@ log = get_logger("windows")
 @dataclass
 class OpenStage:
     """A stage that may be leased from, and what was read of its plan. cursors: how far each field was fed, by any
-    scheduler; high: no item from this seq on had a row when it was opened; waiting: items that limits hold back."""
+    scheduler; high: no item from this seq on had a row when it was opened; waiting: items that limits hold back;
+    lane_marks: low-water marks of the lanes that are read apart."""
 
     key: StageKey
     run_id: str
@@ -59,6 +64,7 @@ class OpenStage:
     high: int = 0
     ready: int = 0
     waiting: dict[str, int] = field(default_factory=dict)
+    lane_marks: dict[str, int] = field(default_factory=dict)
     items: dict[int, common_pb2.Item] = field(default_factory=dict)
     failures: int = 0
     not_before: float = 0.0
@@ -112,6 +118,7 @@ class Windows:
         self._closing: dict[StageKey, int] = {}
         self.fed = asyncio.Event()
         self.lost: Callable[[str], None] = lambda why: None
+        self.commits: GroupCommit
 
     def for_worker(self, worker_class: str, processors: Mapping[str, str]) -> list[OpenStage]:
         """Stages that this worker can serve: its class, and a processor in the version that the plan names."""
@@ -168,13 +175,13 @@ class Windows:
 
     async def _open(self, key: StageKey, one: Opening) -> None:
         stage = OpenStage(key, one.run_id, one.plan_id, one.epoch, one.row, one.owner, one.priority)
-        found = await asyncio.to_thread(self._marks, key)
-        stage.high = found.high
+        found = await asyncio.to_thread(self._marks, key, one.row.cursor)
+        stage.high, stage.lane_marks = found.high, dict(found.lanes)
         fed = await self._ready.add(key, one.epoch, (), now_ms=self._now_ms())
         if fed.epoch == one.epoch:
             stage.take(fed)
         else:
-            low = one.row.cursor
+            low = found.low
             cursors = {MAIN: END if low >= one.row.total else low - 1, ROWS: -1}
             cursors |= {lane_field(lane): cursor - 1 for lane, cursor in found.lanes.items()}
             stage.take(
@@ -188,9 +195,9 @@ class Windows:
         with self._database.read() as connection:
             return open_stages(connection, number)
 
-    def _marks(self, key: StageKey) -> Marks:
+    def _marks(self, key: StageKey, low: int) -> Marks:
         with self._database.read() as connection:
-            return marks(connection, *key)
+            return marks(connection, *key, low)
 
     # -- what was proposed
 
@@ -320,18 +327,26 @@ class Windows:
 
     async def _split(self, stage: OpenStage) -> None:
         """Lanes of which much waits for a limit are read apart from now on."""
-        heavy = self._limit // 8
         for lane, count in list(stage.waiting.items()):
-            name = lane_field(lane)
-            if count < heavy or name in stage.cursors or len(stage.cursors) > MAX_LANES:
-                continue
-            at = stage.cursors[MAIN]
-            if at >= END:
-                continue
-            fed = await self._ready.feed(stage.key, stage.epoch, [], field=name, after=at, to=at, now_ms=self._now_ms())
-            if fed.epoch == stage.epoch:
-                stage.take(fed)
-                log.info("a lane is read apart", run_id=stage.run_id, stage=stage.key[1], lane=lane, waiting=count)
+            if count >= self._limit // 8:
+                await self.split(stage, lane)
+
+    async def split(self, stage: OpenStage, lane: str) -> None:
+        """Reads a lane apart from now on; what is to be read again of it is kept in SQL first."""
+        name, at = lane_field(lane), stage.cursors[MAIN]
+        if name in stage.cursors or at >= END or len(stage.cursors) > MAX_LANES:
+            return
+        low = stage.row.cursor
+
+        def work(connection: sa.Connection, effects: Effects) -> None:
+            split_lane(connection, stage.key, lane, low)
+
+        await self.commits.run(work)
+        fed = await self._ready.feed(stage.key, stage.epoch, [], field=name, after=at, to=at, now_ms=self._now_ms())
+        if fed.epoch == stage.epoch:
+            stage.take(fed)
+            stage.lane_marks.setdefault(lane, low)
+            log.info("a lane is read apart", run_id=stage.run_id, stage=stage.key[1], lane=lane)
 
     def _evict(self) -> None:
         """Lets payloads of items go that limits hold back: they are read again when their time comes."""

@@ -17,12 +17,14 @@ import sqlalchemy as sa
 
 from scheduler.domain.states import RunState, StageState
 from scheduler.store.effects import Place
+from scheduler.store.low_water import contiguous
 from scheduler.store.rows import STAGE_COLUMNS, StageRow
 from scheduler.store.schema import lane_cursors, runs, stages
 
 __all__ = ["Marks", "Opening", "marks", "open_stages", "queued_rows", "with_rows"]
 
 MOVED_LIMIT = 50_000
+CHUNK = 50_000
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,11 @@ class Opening:
 
 @dataclass(frozen=True)
 class Marks:
-    """Where a stage's windows begin. high: no item from this seq on has a row; lanes: low-water marks of lanes that are
-    read apart; moved: queued rows that an operator moved."""
+    """Where a stage's windows begin. low: every item below has a row, but for lanes that are read apart; high: no item
+    from this seq on has a row; lanes: low-water marks of lanes that are read apart; moved: queued rows that an operator
+    moved."""
 
+    low: int
     high: int
     lanes: dict[str, int]
     moved: list[Place]
@@ -80,12 +84,20 @@ _LANES = sa.select(lane_cursors.c.lane, lane_cursors.c.cursor).where(
 )
 
 
-def marks(connection: sa.Connection, run: int, stage: int) -> Marks:
+def marks(connection: sa.Connection, run: int, stage: int, low: int) -> Marks:
+    """`low` is the mark that was kept; while the stage is read as one, rows may say more."""
     key = {"run": run, "stage": stage}
     highest = connection.execute(_HIGHEST, key).scalar()
     lanes = {row[0]: int(row[1]) for row in connection.execute(_LANES, key)}
     moved = [(row[0], row[1], row[2]) for row in connection.execute(_MOVED, {**key, "most": MOVED_LIMIT})]
-    return Marks(0 if highest is None else int(highest) + 1, lanes, moved)
+    high = 0 if highest is None else int(highest) + 1
+    while not lanes and low < high:
+        further = contiguous(connection, (run, stage), low, CHUNK)
+        if further < low + CHUNK:
+            low = further
+            break
+        low = further
+    return Marks(low, high, lanes, moved)
 
 
 def queued_rows(connection: sa.Connection, run: int, stage: int, after_seq: int, limit: int) -> list[Place]:
