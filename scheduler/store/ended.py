@@ -390,6 +390,8 @@ class StageEndings:
         self.effects.forget.setdefault(key, []).extend(self._forget)
         self.effects.ready.setdefault(key, []).extend(self._ready)
         valves = Valves(connection, self.effects, unit.now_ms, self.rules.caution)
+        if self._throttles:
+            valves.lock(told.limit_key for _, told in self._throttles)
         for row, told in self._throttles:
             valves.throttled(
                 unit,

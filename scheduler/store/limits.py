@@ -116,6 +116,10 @@ class Valves:
         self._caution = caution
         self._rows: dict[str, LimitRow] = {}
 
+    def lock(self, keys: Iterable[str]) -> None:
+        """Locks rows in order of key: whoever takes several one by one waits for others that wait for it."""
+        self._read(keys)
+
     def throttled(
         self,
         unit: RunUnit,
