@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median, quantiles
@@ -23,12 +23,12 @@ import grpc
 
 from penstock.runtime.channel import open_channel
 from penstock.runtime.sql import Database
+from penstock.v1 import planner_pb2, planner_pb2_grpc, scheduler_pb2_grpc
 from penstock.v1 import scheduler_pb2 as pb
-from penstock.v1 import scheduler_pb2_grpc
 from tests.bench import report
 from tests.integration.scheduler.filled import fill_rows
 from tests.servers.postgres import PostgresServer
-from tests.servers.stack import PENSTOCK, Stack
+from tests.servers.stack import Stack
 
 ITEMS = 1_000_000
 QUICK_ITEMS = 100_000
@@ -40,29 +40,31 @@ QUICK_WATCHED_ITEMS = 20_000
 WATCHED_SHARE = 0.10
 
 
-def connect(data: Path) -> grpc.aio.Channel:
-    """A channel to the scheduler of a running Penstock."""
+def connect(data: Path, service: str = "scheduler") -> grpc.aio.Channel:
+    """A channel to a service of a running Penstock."""
     endpoints = json.loads((data / "endpoints.json").read_text())
-    return open_channel(endpoints["scheduler"], (data / "token").read_text().strip())
+    return open_channel(endpoints[service], (data / "token").read_text().strip())
 
 
-def command(stack: Stack, *words: str) -> str:
-    answer = subprocess.run(
-        [*PENSTOCK, *words, "--json", "--data", str(stack.data)], capture_output=True, text=True, check=False
-    )
-    assert answer.returncode == 0, (words, answer.stdout[-500:], answer.stderr[-2000:])
-    return answer.stdout
-
-
-def planned(stack: Stack, folder: Path, count: int) -> str:
+async def planned(data: Path, count: int) -> str:
     """The id of a plan of so many items that do nothing."""
-    items = folder / "items.jsonl"
-    with items.open("w") as file:
-        for number in range(count):
-            file.write(f'{{"key": "item-{number}", "payload": {{"i": {number}}}}}\n')
-    words = ("runs", "start", "--processor", "noop", "--concurrency", "2000", "--items", str(items), "--plan-only")
-    plan_id: str = json.loads(command(stack, *words))["plan"]["plan_id"]
-    return plan_id
+
+    async def parts() -> AsyncIterator[planner_pb2.CreateSourceRequest]:
+        header = planner_pb2.CreateSourceRequest.Header(kind=planner_pb2.SOURCE_KIND_ITEMS)
+        yield planner_pb2.CreateSourceRequest(header=header)
+        yield planner_pb2.CreateSourceRequest(file=planner_pb2.CreateSourceRequest.File(name="items.jsonl"))
+        for first in range(0, count, 10_000):
+            lines = (
+                f'{{"key": "item-{n}", "payload": {{"i": {n}}}}}\n' for n in range(first, min(first + 10_000, count))
+            )
+            yield planner_pb2.CreateSourceRequest(chunk="".join(lines).encode())
+
+    async with connect(data, "planner") as channel:
+        stub = planner_pb2_grpc.PlannerServiceStub(channel)
+        source = await stub.CreateSource(parts(), timeout=300)
+        spec = planner_pb2.StageSpec(processor="noop", parameters=b"{}", concurrency=2_000)
+        request = planner_pb2.CreatePlanRequest(source_id=source.source_id, stages=[spec])
+        return (await stub.CreatePlan(request, timeout=300)).plan_id
 
 
 async def until(
@@ -190,14 +192,14 @@ def main(*, quick: bool = False) -> int:
                 place = Path(folder) / name
                 place.mkdir()
                 with _stack(place, postgres) as (stack, database):
-                    plan_id = planned(stack, place, count)
+                    plan_id = asyncio.run(planned(stack.data, count))
                     rows += asyncio.run(reads(stack.data, plan_id, database, count))
         finally:
             server.stop()
         place = Path(folder) / "watched"
         place.mkdir()
         with _stack(place, None) as (stack, _):
-            plan_id = planned(stack, place, QUICK_WATCHED_ITEMS if quick else WATCHED_ITEMS)
+            plan_id = asyncio.run(planned(stack.data, QUICK_WATCHED_ITEMS if quick else WATCHED_ITEMS))
             asyncio.run(watched(stack.data, plan_id, 0))  # the workers are up, and all code is loaded
             speeds: dict[int, list[float]] = {0: [], WATCHERS: []}
             for watchers in (0, WATCHERS, WATCHERS, 0):
