@@ -183,6 +183,7 @@ class World:
         parameters: object = None,
         padding: int = 0,
         payload: Callable[[int], dict[str, object]] = lambda i: {},
+        group: Callable[[int], str] = lambda i: "",
         **settings: Any,
     ) -> str:
         """The id of a plan of `count` items, each with so many bytes besides, and what `payload` says of it (for
@@ -190,7 +191,8 @@ class World:
         stub = planner_pb2_grpc.PlannerServiceStub(self.channel(self.planner.address))
         extra = {"x": "x" * padding} if padding else {}
         lines = b"".join(
-            orjson.dumps({"key": f"k{i}", "payload": {"i": i} | extra | payload(i)}) + b"\n" for i in range(count)
+            orjson.dumps({"key": f"k{i}", "group": group(i), "payload": {"i": i} | extra | payload(i)}) + b"\n"
+            for i in range(count)
         )
 
         async def parts() -> AsyncIterator[plans.CreateSourceRequest]:
