@@ -12,22 +12,22 @@ from tests.integration.scheduler.world import World
 
 
 def gated(**settings: object) -> rules.StageRules:
-    return rules.StageRules(gate=rules.GateRules(name="ready?", **settings))  # type: ignore[arg-type]
+    return rules.StageRules(gate=rules.GateRules(name="review", **settings))  # type: ignore[arg-type]
 
 
-def answer(run_id: str, given: rules.GateAnswer.ValueType, gate: str = "ready?") -> pb.AnswerGateRequest:
+def answer(run_id: str, given: rules.GateAnswer.ValueType, gate: str = "review") -> pb.AnswerGateRequest:
     return pb.AnswerGateRequest(run_id=run_id, gate=gate, answer=given, actor="ann", reason="looks right")
 
 
 async def test_an_approved_gate_lets_its_stage_begin(world: World) -> None:
     run_id = await world.run(3, rules=gated())
     run = await world.get(run_id)
-    assert (run.state, run.waiting) == (pb.RUN_STATE_WAITING, "gate ready?")
+    assert (run.state, run.waiting) == (pb.RUN_STATE_WAITING, "gate review")
     assert run.stages[0].state == pb.STAGE_STATE_WAITING
     worker = world.worker()
     assert await worker.leases(3, wait=0.2) == []
     (gate,) = (await world.runs.ListGates(pb.ListGatesRequest())).gates
-    assert (gate.run_id, gate.stage, gate.name, gate.HasField("due_time")) == (run_id, 0, "ready?", False)
+    assert (gate.run_id, gate.stage, gate.name, gate.HasField("due_time")) == (run_id, 0, "review", False)
     answered = await world.runs.AnswerGate(answer(run_id, rules.GATE_ANSWER_APPROVE))
     assert (answered.run.state, answered.run.waiting) == (pb.RUN_STATE_RUNNING, "")
     assert not (await world.runs.ListGates(pb.ListGatesRequest(run_id=run_id))).gates
@@ -40,19 +40,19 @@ async def test_a_rejected_gate_stops_the_run_and_a_resume_asks_again(world: Worl
     run_id = await world.run(3, rules=gated())
     stopped = (await world.runs.AnswerGate(answer(run_id, rules.GATE_ANSWER_REJECT))).run
     assert (stopped.state, stopped.counts.stopped) == (pb.RUN_STATE_STOPPED, 3)
-    assert stopped.error == "gate ready? rejected by ann: looks right"
+    assert stopped.error == "gate review rejected by ann: looks right"
     code, words = await refused(world.runs.AnswerGate(answer(run_id, rules.GATE_ANSWER_APPROVE)))
     assert (code, "is stopped" in words) == (grpc.StatusCode.FAILED_PRECONDITION, True)
     resumed = (await world.runs.ResumeRun(pb.RunCommand(run_id=run_id))).run
-    assert (resumed.state, resumed.waiting) == (pb.RUN_STATE_WAITING, "gate ready?")
+    assert (resumed.state, resumed.waiting) == (pb.RUN_STATE_WAITING, "gate review")
     await world.runs.AnswerGate(answer(run_id, rules.GATE_ANSWER_APPROVE))
     assert await work_off(world.worker(), run_id, world) == [0, 1, 2]
 
 
 async def test_an_unknown_gate_and_one_that_does_not_wait_are_told_apart(world: World) -> None:
     run_id = await world.run(2, rules=gated())
-    code, words = await refused(world.runs.AnswerGate(answer(run_id, rules.GATE_ANSWER_APPROVE, "set?")))
-    assert (code, "ready?" in words) == (grpc.StatusCode.NOT_FOUND, True)
+    code, words = await refused(world.runs.AnswerGate(answer(run_id, rules.GATE_ANSWER_APPROVE, "other")))
+    assert (code, "review" in words) == (grpc.StatusCode.NOT_FOUND, True)
     code, words = await refused(world.runs.AnswerGate(answer(run_id, rules.GATE_ANSWER_UNSPECIFIED)))
     assert code is grpc.StatusCode.INVALID_ARGUMENT
     await world.runs.AnswerGate(answer(run_id, rules.GATE_ANSWER_APPROVE))
@@ -77,7 +77,7 @@ async def test_a_paused_run_at_a_gate_waits_again_when_it_is_resumed(world: Worl
     assert (await world.runs.PauseRun(pb.RunCommand(run_id=run_id))).run.state == pb.RUN_STATE_PAUSED
     assert len((await world.runs.ListGates(pb.ListGatesRequest())).gates) == 1
     resumed = (await world.runs.ResumeRun(pb.RunCommand(run_id=run_id))).run
-    assert (resumed.state, resumed.waiting) == (pb.RUN_STATE_WAITING, "gate ready?")
+    assert (resumed.state, resumed.waiting) == (pb.RUN_STATE_WAITING, "gate review")
     await world.runs.PauseRun(pb.RunCommand(run_id=run_id))
     assert (await world.runs.AnswerGate(answer(run_id, rules.GATE_ANSWER_APPROVE))).run.state == pb.RUN_STATE_PAUSED
     await world.runs.ResumeRun(pb.RunCommand(run_id=run_id))
