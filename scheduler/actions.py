@@ -8,6 +8,7 @@ scheduler goes on from there. A chunk that meets an error (SQL or the planner aw
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -128,16 +129,14 @@ class Actions:
     async def serve(self) -> None:
         """Goes on with actions that are not done, and wakes what waited for retries; runs until cancelled."""
         while True:
-            try:
-                async with asyncio.timeout(POLL_SECONDS):
-                    await self._more.wait()
-            except TimeoutError:
-                pass
             self._more.clear()
             try:
                 await self.go_on()
             except Unavailable as error:
                 log.warning("actions can't go on now", error=error.message)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._more.wait()
 
     async def go_on(self) -> int:
         """Finishes every open action; returns how many. Raises Unavailable while SQL or the planner is away."""

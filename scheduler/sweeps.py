@@ -2,6 +2,7 @@
 
 due       items whose back-off is over become ready
 marks     low-water marks rise to what has rows
+gates     gates whose time is over get their default answer
 expired   leases that ran out end as lost, proposals that nobody granted are ready again; quiet for one term after a
           start, a rebuild, or a gap in which this process stood still
 adopted   rows that say running without a lease get one for a term (an effect that Redis never heard of)
@@ -22,7 +23,7 @@ from scheduler.domain.states import ItemState
 from scheduler.engine import Engine
 from scheduler.low_water import LowWater
 from scheduler.ready import Lost, Ready, StageKey
-from scheduler.store import leases
+from scheduler.store import gates, leases
 from scheduler.store.due import any_due, release_due
 from scheduler.store.effects import Effects, Slot
 from scheduler.store.items import rows_of
@@ -62,6 +63,7 @@ class Sweeps:
                 continue
             turn += 1
             await self.due()
+            await self.gates()
             if self._engine.now_ms() >= self._engine.quiet_until_ms:
                 await self.expired()
             if turn % MARK_EVERY == 0:
@@ -99,6 +101,16 @@ class Sweeps:
         except (PenstockError, Lost) as error:
             log.warning("low-water marks stay where they are", error=str(error))
             return 0
+
+    async def gates(self) -> int:
+        """Gives gates whose time is over their default answer."""
+
+        def work(connection: sa.Connection, effects: Effects) -> int:
+            return gates.time_out(connection, effects, self._engine.now_ms())
+
+        count = await self._engine.commits.run(work) if await asyncio.to_thread(self._overdue) else 0
+        metrics.SWEEP_ITEMS.labels("gates").inc(count)
+        return count
 
     async def expired(self) -> int:
         """Ends leases that ran out, of paused and stopping runs too."""
@@ -154,6 +166,10 @@ class Sweeps:
     def _any_due(self) -> bool:
         with self._database.read() as connection:
             return any_due(connection, self._engine.now_ms())
+
+    def _overdue(self) -> list[int]:
+        with self._database.read() as connection:
+            return gates.overdue(connection, self._engine.now_ms())
 
     def _stages(self) -> list[StageKey]:
         with self._database.read() as connection:

@@ -219,7 +219,12 @@ def grant(
     stage.running += len(granted)
     stage.reserved_micros += money
     unit.run.reserved_micros += money
-    granted.sort()
+    if any(rank is not None for _, _, _, _, rank in proposals):
+        # In the order of their ranks, in which they were proposed: a worker takes them one after another.
+        place = {seq: at for at, (seq, *_) in enumerate(proposals)}
+        granted.sort(key=lambda one: place[one[0]])
+    else:
+        granted.sort()
     return granted
 
 

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from scheduler.domain.progress import run_end, stage_end
 from scheduler.domain.states import (
+    ENDED_STAGES,
     RUN_TABLE,
     STAGE_TABLE,
     Mode,
@@ -134,8 +135,8 @@ class RunUnit:
         if new is StageState.RUNNING:
             stage.start_ms = stage.start_ms or self.now_ms
             stage.end_ms = None
-        elif new is not StageState.PENDING:
-            stage.end_ms = self.now_ms
+        else:
+            stage.end_ms = self.now_ms if new in ENDED_STAGES else None
         if old is StageState.RUNNING:
             self.bill(stage).close()
             money.learn(self, stage)
