@@ -39,6 +39,7 @@ from scheduler.store.limit_rows import (
     write,
 )
 from scheduler.store.limits import Caution, Valves
+from scheduler.windows import Windows
 
 __all__ = ["Limits"]
 
@@ -53,10 +54,18 @@ class Limits:
     """Commands of operators, and the loop; `seconds` lie between two looks."""
 
     def __init__(
-        self, engine: Engine, database: Database, ready: Ready, *, seconds: float, event_hours: float = 2_160.0
+        self,
+        engine: Engine,
+        database: Database,
+        windows: Windows,
+        ready: Ready,
+        *,
+        seconds: float,
+        event_hours: float = 2_160.0,
     ) -> None:
         self._engine = engine
         self._database = database
+        self._windows = windows
         self._ready = ready
         self._seconds = seconds
         self._event_ms = int(event_hours * 3_600_000)
@@ -162,6 +171,7 @@ class Limits:
         now_ms = self._engine.now_ms()
         due, caution, counts = await asyncio.to_thread(self._read, now_ms)
         self._engine.caution.become(caution)
+        self._engine.caution.full = self._windows.waiting_keys()
         for state in (ValveState.CLOSED, ValveState.PROBING, ValveState.RAMPING):
             metrics.VALVES.labels(str(state)).set(counts.get(state, 0))
         if now_ms - self._compared_ms >= COMPARE_MS and self._engine.granting:

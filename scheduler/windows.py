@@ -27,6 +27,7 @@ from penstock.runtime.logs import get_logger
 from penstock.runtime.sql import Database
 from penstock.v1 import common_pb2
 from scheduler.commit import GroupCommit
+from scheduler.domain.limits import lane_keys
 from scheduler.plans import Plans
 from scheduler.ready import END, MAIN, ROWS, Fed, Lost, Proposed, Ready, StageKey, lane_field
 from scheduler.store.effects import Effects, Place
@@ -128,6 +129,11 @@ class Windows:
             if stage.row.worker_class == worker_class
             and processors.get(stage.row.processor) == stage.row.processor_version
         ]
+
+    def waiting_keys(self) -> set[str]:
+        """Limit keys of items that wait for a limit; which of an item's keys it is, is not told."""
+        lanes = {lane for stage in self.stages.values() for lane, count in stage.waiting.items() if count}
+        return {key for lane in lanes for key in lane_keys(lane)}
 
     # -- opening and closing
 

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from penstock.runtime import metrics
 from scheduler.domain.limits import LANE_VALVE, RESERVED, STAGE_VALVE, lane_keys
 from scheduler.domain.states import ENDED_RUNS
-from scheduler.domain.valve import Bounds, Valve, ValveState
+from scheduler.domain.valve import CEILING, Bounds, Valve, ValveState
 from scheduler.store.effects import Effects
 from scheduler.store.limit_rows import LimitRow, locked, patterns_of, write
 from scheduler.store.rows import StageRow
@@ -69,11 +69,12 @@ _FORGET = sa.delete(limits).where(limits.c.key.in_(sa.bindparam("keys", expandin
 @dataclass
 class Caution:
     """keys: whose valve a completion may move, as this process last saw; adaptive: beginnings of keys of adaptive
-    patterns; calm: of these, keys that have nothing left to grow to."""
+    patterns; calm: of these, keys that have nothing left to grow to; full: keys that hold items back just now."""
 
     keys: set[str] = field(default_factory=set)
     adaptive: tuple[str, ...] = ()
     calm: set[str] = field(default_factory=set)
+    full: set[str] = field(default_factory=set)
 
     @classmethod
     def read(cls, connection: sa.Connection) -> Caution:
@@ -114,6 +115,7 @@ class Valves:
         self._effects = effects
         self._now_ms = now_ms
         self._caution = caution
+        self._asked = caution is None
         self._rows: dict[str, LimitRow] = {}
 
     def lock(self, keys: Iterable[str]) -> None:
@@ -236,8 +238,15 @@ class Valves:
         self._read(counts)
         for key in sorted(counts):
             row = self._rows[key]
-            valve = row.valve.completed(self._now_ms, row.bounds, count=counts[key], running=stage.running)
+            valve = row.valve.completed(self._now_ms, row.bounds, count=counts[key], running=self._running(stage, key))
             self._moved(row, valve, "the probe went through" if valve.state is ValveState.RAMPING else "", unit=unit)
+
+    def _running(self, stage: StageRow, key: str) -> int:
+        """How many leases the key has besides those that are told of, as far as it matters: whether it is in use as far
+        as it may be. Who holds items back is; a report of half of what it may have tells as much."""
+        if self._asked:
+            return stage.running
+        return CEILING if key in self._known().full else 0
 
     def _moved(self, row: LimitRow, valve: Valve, why: str, *, unit: RunUnit | None = None) -> None:
         """Writes the row with what became of its valve; says so when people or Redis should know."""

@@ -1,4 +1,4 @@
-"""Items of a closed domain at the head of a plan, however many: the rest goes on at the same price, none is forgotten."""
+"""Items of a closed domain at the head of a plan: the rest goes on at the same price, and none is forgotten."""
 
 from __future__ import annotations
 
