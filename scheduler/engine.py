@@ -113,6 +113,7 @@ class Engine:
             raise InvalidInput("grant_number must be 1 or more", code="bad_grant_number")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(request.wait_seconds, MAX_WAIT_SECONDS)
+        arrived_ms = self.now_ms()
         outcomes = list(request.outcomes)
         refused: list[Refusal] = []
         first = True
@@ -129,6 +130,7 @@ class Engine:
                 if answer.batches or not most or left <= 0:
                     response = await self._answers.response(answer.batches, opened)
                     response.refused.extend(refusal_message(r) for r in refused)
+                    response.granted_after_seconds = (answer.granted_ms - arrived_ms) / 1000
                     return response
             if proposals:
                 continue
@@ -244,6 +246,7 @@ class Engine:
     class _Answer:
         batches: list[leases.GrantedBatch]
         refused: list[Refusal]
+        granted_ms: int
 
     async def _record(
         self,
@@ -267,7 +270,7 @@ class Engine:
             )
             batches: list[leases.GrantedBatch] = []
             if request.max_leases and before == request.grant_number:
-                batches = leases.granted_again(connection, session.session, request.grant_number)
+                batches, now = leases.granted_again(connection, session.session, request.grant_number, now)
             if batches or generation != self._ready.generation or not self.granting:
                 for key, offer in proposals.items():
                     slots = [(p.seq, p.lane) for p in offer.proposals]
@@ -275,7 +278,7 @@ class Engine:
                     leases.give_back(connection, effects, key, slots, startable=True)
             elif proposals:
                 batches = leases.grant_batches(connection, effects, session, request.grant_number, proposals, now)
-            return Engine._Answer([batch for batch in batches if batch.granted], refused)
+            return Engine._Answer([batch for batch in batches if batch.granted], refused, now)
 
         try:
             answer = await self.commits.run(work)

@@ -130,6 +130,7 @@ class Agent:
                 wait_seconds=self._settings.poll_seconds,
                 outcomes=_batches(outcomes),
             )
+            sent = asyncio.get_running_loop().time()
             try:
                 self._acquiring = True
                 with calling():
@@ -149,18 +150,19 @@ class Agent:
             self._term = response.term_seconds
             self._term_known.set()
             self._settled(outcomes, response.refused)
-            self._begin(response, asyncio.get_running_loop().time())
+            # Not from the answer's arrival: whoever was stopped meanwhile reads it when its leases are long lost.
+            self._begin(response, sent + response.granted_after_seconds)
 
     async def _draining_forever(self) -> None:
         self._reportable.set()
         await self._over.wait()
 
     def _trusted_until(self, since: float) -> float:
-        """Leases may be begun until then; `since`: when a grant was answered, or a renewal sent."""
+        """Leases may be begun until then; `since`: when they were granted, or a renewal sent."""
         return since + self._term - min(self._settings.lease_margin_seconds, self._term / 3)
 
-    def _begin(self, response: pb.AcquireResponse, answered: float) -> None:
-        until = self._trusted_until(answered)
+    def _begin(self, response: pb.AcquireResponse, granted: float) -> None:
+        until = self._trusted_until(granted)
         for batch in response.batches:
             work = StageWork(
                 batch.run_id,

@@ -1446,7 +1446,12 @@ class AcquireResponse(_message.Message):
     BATCHES_FIELD_NUMBER: _builtins.int
     TERM_SECONDS_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    GRANTED_AFTER_SECONDS_FIELD_NUMBER: _builtins.int
     term_seconds: _builtins.float
+    granted_after_seconds: _builtins.float
+    """When the leases were granted, from the arrival of this call on; negative: to an earlier call of the same number.
+    A worker counts the term from the moment when it sent the call plus this: the answer may have been long under way.
+    """
     @_builtins.property
     def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseBatch]: ...
     @_builtins.property
@@ -1459,10 +1464,11 @@ class AcquireResponse(_message.Message):
         batches: _abc.Iterable[Global___LeaseBatch] | None = ...,
         term_seconds: _builtins.float = ...,
         refused: _abc.Iterable[Global___OutcomeAnswer] | None = ...,
+        granted_after_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "refused", b"refused", "term_seconds", b"term_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "granted_after_seconds", b"granted_after_seconds", "refused", b"refused", "term_seconds", b"term_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -235,27 +235,31 @@ def give_back(
         )
 
 
-def granted_again(connection: sa.Connection, session: str, grant_number: int) -> list[GrantedBatch]:
-    """The leases of a grant whose answer was lost, as far as they still hold."""
+def granted_again(
+    connection: sa.Connection, session: str, grant_number: int, now_ms: int
+) -> tuple[list[GrantedBatch], int]:
+    """The leases of a grant whose answer was lost, as far as they still hold, and when they were granted (now: there
+    are none)."""
     columns = (
         *(items.c.run, items.c.stage, items.c.seq, items.c.attempt, items.c.tries, items.c.suspect, items.c.mode),
         *(items.c.heals, items.c.reserved_micros, items.c.context, items.c.saved),
     )
     query = (
-        sa.select(*columns)
+        sa.select(items.c.start_ms, *columns)
         .select_from(_OPEN_STAGES)
         .where(_RUNNING, items.c.session == session, items.c.grant_number == grant_number)
         .order_by(items.c.run, items.c.stage, items.c.seq)
     )
     found: dict[StageKey, list[Granted]] = {}
-    for run, stage, seq, attempt, tries, suspect, *rest in connection.execute(query):
+    for start_ms, run, stage, seq, attempt, tries, suspect, *rest in connection.execute(query):
+        now_ms = min(now_ms, start_ms)
         found.setdefault((run, stage), []).append(Granted(seq, attempt, tries, suspect >= ALONE, *rest))
     answer = []
     for (run, index), granted in found.items():
         unit = lock(connection, run, 0)
         assert unit is not None, run
         answer += _by_mode(unit, unit.stages[index], granted)
-    return answer
+    return answer, now_ms
 
 
 def run_of(connection: sa.Connection, run_id: str) -> tuple[int, RunState] | None:

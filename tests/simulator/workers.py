@@ -112,6 +112,7 @@ class SimWorker:
                 wait_seconds=self.random.choice((0.0, 2.0, 5.0)),
                 outcomes=_batches(taken),
             )
+            sent = self.world.loop.now
             try:
                 response = await self._call("Acquire", request)
             except (Conflict, InvalidInput) as error:
@@ -124,7 +125,7 @@ class SimWorker:
                 continue
             self.grant_number += 1
             self._settled(taken, response.refused)
-            until = self.world.loop.now + response.term_seconds - MARGIN_SECONDS
+            until = sent + response.granted_after_seconds + response.term_seconds - MARGIN_SECONDS
             for batch in response.batches:
                 for lease in batch.leases:
                     held = _Held(batch.run_id, batch.stage, lease, batch.mode, batch.budgeted, until)
