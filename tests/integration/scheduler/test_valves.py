@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
@@ -260,6 +263,55 @@ def test_old_events_are_forgotten_and_numbers_go_on(turn: Turn) -> None:
         assert forget_events(connection, 10_000, 50) == 0
     turn.completed(11_000, "domain:a")
     assert [number for number, *_ in turn.events("domain:a")] == [2, 3]
+
+
+def test_two_schedulers_move_the_same_valves_and_every_change_has_its_number(database: Database) -> None:
+    """Each has a run of its own, so nothing but the limits' rows keeps them apart."""
+    keys = ["domain:a", "domain:b", "domain:c"]
+    with database.write() as connection:
+        connection.execute(
+            sa.insert(runs).from_select(
+                ["number", *(c.name for c in runs.c if c.name not in ("number", "run_id")), "run_id"],
+                sa.select(
+                    sa.literal(2),
+                    *(c for c in runs.c if c.name not in ("number", "run_id")),
+                    sa.literal("run_2"),
+                ),
+            )
+        )
+        others = [c for c in stages.c if c.name != "run"]
+        connection.execute(
+            sa.insert(stages).from_select(["run", *(c.name for c in others)], sa.select(sa.literal(2), *others))
+        )
+
+    def scheduler(number: int) -> None:
+        randomness, caution = random.Random(number), Caution()
+        for step in range(30):
+            effects, now_ms = Effects(), step * 100
+            with database.write() as connection:
+                unit = lock(connection, number, now_ms)
+                assert unit is not None
+                valves, stage = Valves(connection, effects, now_ms, caution), unit.stages[0]
+                some = randomness.sample(keys, 2)
+                if randomness.random() < 0.5:
+                    valves.lock(some)
+                    for key in some:
+                        valves.throttled(unit, stage, key=key, retry_after_seconds=0.05, seq=step)
+                else:
+                    valves.completed(unit, stage, {" ".join(sorted(some)): randomness.choice([1, 400])})
+                unit.flush()
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(scheduler, (1, 2)))
+    with database.read() as connection:
+        for key in keys:
+            query = sa.select(limit_events).where(limit_events.c.key == key).order_by(limit_events.c.number)
+            told = list(connection.execute(query))
+            assert [event.number for event in told] == list(range(1, len(told) + 1))
+            for before, after in pairwise(told):
+                assert before.new_state == after.old_state
+            row = connection.execute(sa.select(limits).where(limits.c.key == key)).one_or_none()
+            assert (row.version, row.state) == (len(told), told[-1].new_state) if row else told[-1].new_state == "open"
 
 
 def test_patterns_are_few_and_found_by_their_ending(turn: Turn) -> None:
