@@ -295,7 +295,7 @@ class Windows:
 
     def _next_field(self, stage: OpenStage) -> str | None:
         """What to read next: lanes of which little waits, else what holds the rest up."""
-        lanes = stage.hungry_lanes(self._limit // 16)
+        lanes = stage.hungry_lanes(max(self._limit // 16, 1))
         if lanes:
             return lane_field(min(lanes, key=lambda lane: stage.cursors[lane_field(lane)]))
         if stage.ready >= self._limit // 2:

@@ -64,6 +64,7 @@ class Model:
         self.runs: dict[int, str] = {}
         self.numbers: dict[str, int] = {}
         self.settled: dict[int, int] = {}
+        self._settling: dict[int, int] = {}
         self.rerun: set[int] = set()
         """Runs of which somebody asked to run finished items again."""
         self.answers: dict[tuple[Any, ...], str] = {}
@@ -104,6 +105,7 @@ class Model:
             self.world.tell("sql", "commit", " ".join(told))
         for run in touched:
             self._check_run(run, granted)
+        self.settled |= self._settling
         self.bounds.committed(touched)
 
     def _item(self, change: Change) -> bool:
@@ -145,8 +147,8 @@ class Model:
             self.breach("completed once", f"a completed item is {new}", where)
         if settled is not None and (before is None or before.settled != settled):
             if settled <= self.settled.get(run, 0):
-                self.breach("settle number", f"{settled} after {self.settled.get(run, 0)}", where)
-            self.settled[run] = settled
+                self.breach("settle number", f"{settled} after {self.settled[run]}", where)
+            self._settling[run] = max(settled, self._settling.get(run, 0))
         return granted
 
     def _run(self, change: Change) -> None:

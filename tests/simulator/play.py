@@ -189,9 +189,18 @@ class Play:
             (number,),
         ).fetchall()
         subject = str(number)
+        self._tell_redis(f":{number}:")
         for stage, state, total, *_ in told:
             if state == "running":
                 rows = (self.model.rows.get((number, stage, seq)) for seq in range(total))
                 first = [seq for seq, row in enumerate(rows) if row is None or row.settled is None]
                 subject = f"{number}/{stage}/{first[0]}" if first else subject
         self.model.breach("all ends", f"the run is {self.model.runs[number]}: {told}", subject)
+
+    def _tell_redis(self, part: str) -> None:
+        client = self.world.redis.client
+        for key in sorted(client.scan_iter()):
+            name, kind = key.decode(), client.type(key)
+            if part in name or not any(sign in name for sign in (":ready:", ":leases:", ":fed:")):
+                value = client.hgetall(key) if kind == b"hash" else client.zrange(key, 0, 8, withscores=True)
+                self.world.tell("redis", name.rpartition("}")[2], value)

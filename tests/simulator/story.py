@@ -59,7 +59,7 @@ def told(play: Play, violation: Violation) -> str:
         if about and who == "sql":
             words = [word for word in detail.split(" ") if any(word.startswith(needle) for needle in needles)]
             detail = " ".join(words) or detail
-        matters = about or who in ("step", "fault", "INVARIANT") or what in ("dies", "serves")
+        matters = about or who in ("step", "fault", "INVARIANT", "redis", "operator") or what in ("dies", "serves")
         if matters and (who, what) != ("step", "wait"):
             lines.append(f"  {moment:8.2f}  {who:14} {what:24} {detail[:160]}")
     return f"{violation.rule}: {violation.subject} {violation.text}\n" + "\n".join(lines[-LINES:])
