@@ -106,10 +106,11 @@ class SeeingCalls(RunCalls):
             yield answer
 
     async def GetRunSummary(self, request: pb.GetRunSummaryRequest, context: Context) -> pb.RunSummary:
-        number = await self._find(request.run_id)
+        run_id = plain_text(request.run_id, "run_id")
 
         def read() -> pb.RunSummary:
             with self._database.read() as connection:
+                number = reads.find_run(connection, run_id=run_id)
                 return run_summary(connection, number, self._engine.phases, self._engine.now_ms())
 
         return await asyncio.to_thread(read)

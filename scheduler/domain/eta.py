@@ -47,14 +47,12 @@ def settled_in(minutes: Mapping[int, int], now_ms: int, window_ms: int, *, start
     settled before `start_ms`."""
     first = now_ms - window_ms
     total = 0.0
-    for minute, count in minutes.items():
-        begin = minute * MINUTE_MS
-        end = min(begin + MINUTE_MS, now_ms)
-        begin = max(begin, min(start_ms, end))
-        if end <= first or begin > now_ms:
-            continue
-        whole = max(end - begin, 1)
-        total += count * min(1.0, (end - max(begin, first)) / whole)
+    for minute in range(first // MINUTE_MS, now_ms // MINUTE_MS + 1):
+        count = minutes.get(minute, 0)
+        if count:
+            end = min((minute + 1) * MINUTE_MS, now_ms)
+            begin = max(minute * MINUTE_MS, min(start_ms, end))
+            total += count * min(1.0, max(0, end - max(begin, first)) / max(end - begin, 1))
     return total
 
 

@@ -166,6 +166,7 @@ def upgrade() -> None:
         sa.Column("first_ms", Big, nullable=False),
         sa.Column("last_ms", Big, nullable=False),
     )
+    op.create_index("failures_largest", "failures", ["run", "count", "last_ms"])
     op.create_table(
         "throughput",
         sa.Column("run", Big, primary_key=True, autoincrement=False),

@@ -55,28 +55,40 @@ ITEM_COLUMNS = (
 )
 
 
+# The run that a request names.
+_BY_ID = sa.select(runs.c.number).where(runs.c.run_id == sa.bindparam("run_id"))
+_BY_NUMBER = sa.select(runs.c.number).where(runs.c.number == sa.bindparam("n"))
+_NEWEST = sa.select(runs.c.run_id).order_by(runs.c.number.desc()).limit(3)
+# A run whole.
+_RUN = sa.select(*RUN_COLUMNS).where(runs.c.number == sa.bindparam("n"))
+_STAGES = sa.select(*STAGE_COLUMNS).where(stages.c.run == sa.bindparam("n")).order_by(stages.c.stage)
+_KEYS = (
+    sa.select(exclusive_keys.c.run, exclusive_keys.c.key)
+    .where(exclusive_keys.c.run.in_(sa.bindparam("runs", expanding=True)))
+    .order_by(exclusive_keys.c.run, exclusive_keys.c.key)
+)
+
+
 def find_run(connection: sa.Connection, *, run_id: str = "", number: int = 0) -> int:
     """The number of a run by id or number. Raises NotFound that names the newest runs there are."""
-    where = runs.c.run_id == run_id if run_id else runs.c.number == number
-    found = connection.execute(sa.select(runs.c.number).where(where)).scalar_one_or_none()
+    query = connection.execute(_BY_ID, {"run_id": run_id}) if run_id else connection.execute(_BY_NUMBER, {"n": number})
+    found = query.scalar_one_or_none()
     if found is None:
-        newest = connection.execute(sa.select(runs.c.run_id).order_by(runs.c.number.desc()).limit(3)).scalars().all()
+        newest = connection.execute(_NEWEST).scalars().all()
         there = f"the newest are {', '.join(newest)}" if newest else "there are none yet"
         raise NotFound(f"no run {run_id or number!r}; {there}", code="run_not_found")
     return int(found)
 
 
 def load_run(connection: sa.Connection, number: int) -> tuple[RunRow, list[StageRow]]:
-    run = RunRow(*connection.execute(sa.select(*RUN_COLUMNS).where(runs.c.number == number)).one())
-    query = sa.select(*STAGE_COLUMNS).where(stages.c.run == number).order_by(stages.c.stage)
-    return run, [StageRow(*row) for row in connection.execute(query)]
+    run = RunRow(*connection.execute(_RUN, {"n": number}).one())
+    return run, [StageRow(*row) for row in connection.execute(_STAGES, {"n": number})]
 
 
 def exclusive_keys_of(connection: sa.Connection, numbers: Sequence[int]) -> dict[int, list[str]]:
     """The exclusive keys of these runs, held or not, in order."""
-    query = sa.select(exclusive_keys.c.run, exclusive_keys.c.key).where(exclusive_keys.c.run.in_(numbers))
     found: dict[int, list[str]] = {}
-    for run, key in connection.execute(query.order_by(exclusive_keys.c.run, exclusive_keys.c.key)):
+    for run, key in connection.execute(_KEYS, {"runs": list(numbers)}):
         found.setdefault(run, []).append(key)
     return found
 

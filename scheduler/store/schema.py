@@ -306,6 +306,7 @@ failures = sa.Table(
     sa.Column("error", sa.Text, nullable=False),
     sa.Column("first_ms", _Big, nullable=False),
     sa.Column("last_ms", _Big, nullable=False),
+    sa.Index("failures_largest", "run", "count", "last_ms"),
 )
 
 # Items settled in each minute since the epoch; 70 are kept of a run.

@@ -62,7 +62,7 @@ SELECT r.stage, r.seq, r.key, r.session, r.attempt, r.mode, COALESCE(r.start_ms,
 # The largest groups of a run, the latest first among equals; a stage has at most 1,001.
 _GROUPS = sa.text("""
 SELECT stage, fingerprint, kind, count, seq, key, error, first_ms, last_ms FROM failures
-WHERE run = :run ORDER BY count DESC, last_ms DESC, stage, fingerprint LIMIT :limit
+WHERE run = :run ORDER BY count DESC, last_ms DESC LIMIT :limit
 """)
 _GROUP_COUNT = sa.text("SELECT count(*) FROM failures WHERE run = :run")
 

@@ -19,6 +19,7 @@ __all__ = ["MINUTES", "MOST_GROUPS", "OTHER", "note_failures", "note_settled"]
 MOST_GROUPS = 1_000
 OTHER = "other"
 MINUTES = 70
+EXAMPLE_CHARACTERS = 500
 MINUTE_MS = 60_000
 
 Failure = tuple[str, str, int, str, str]
@@ -79,7 +80,7 @@ def note_failures(connection: sa.Connection, run: int, stage: int, failures: Ite
     for fingerprint, kind, seq, key, error in failures:
         group = groups.get(fingerprint)
         if group is None:
-            groups[fingerprint] = _Group(kind, 1, seq, key, error)
+            groups[fingerprint] = _Group(kind, 1, seq, key, error[:EXAMPLE_CHARACTERS])
         else:
             group.count += 1
     if not groups:
