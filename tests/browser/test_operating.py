@@ -144,6 +144,7 @@ async def test_closed_limits_and_stopped_retries_are_told_and_ended(
 
     def work(browser: Chromium) -> None:
         browser.until("document.querySelectorAll('#limits li').length === 2")
+        browser.until(f"!!{card('shops')}")
         told = browser.run("document.querySelector('#limits').textContent")
         assert "429 Too Many Requests" in told
         assert "4 at once" in told
