@@ -23,7 +23,7 @@ import redis.asyncio
 import redis.exceptions
 
 from penstock.runtime.errors import InvalidInput, Unavailable
-from scheduler.domain.limits import LimitState
+from scheduler.domain.limits import LimitState, lane_keys
 from scheduler.store.effects import Effects, Place, Slot, StageKey
 
 __all__ = [
@@ -209,17 +209,17 @@ class Ready:
         ask: dict[str, object] = {"expiry": expiry_ms}
         if effects.limits:
             ask["limits"] = {key: limit_text(state) for key, state in effects.limits.items()}
-        for name, slots in (("forget", effects.forget), ("renew", effects.renew)):
-            told = {f"{run}:{stage}": _by_lane(some) for (run, stage), some in slots.items() if some}
-            if told:
-                ask[name] = told
-        ready, moved = _ready(effects.ready)
+        forget = [(f"{run}:{stage}", *_members(slots)) for (run, stage), slots in effects.forget.items() if slots]
+        if forget:
+            ask["forget"] = forget
+        ready = [(f"{run}:{stage}", *_ranked(places)) for (run, stage), places in effects.ready.items() if places]
         if ready:
             ask["ready"] = ready
-        if moved:
-            ask["moved"] = moved
+        renew = [(f"{run}:{stage}", _members(slots)[0]) for (run, stage), slots in effects.renew.items() if slots]
+        if renew:
+            ask["renew"] = renew
         if effects.used:
-            ask["used"] = effects.used
+            ask["used"] = _fields(effects.used)
         if len(ask) > 1:
             self._saw(await self._run("apply", self.generation, now_ms, ask))
 
@@ -338,7 +338,7 @@ class Ready:
         await self._run("apply", building, now_ms, {**times, "limits": {k: limit_text(v) for k, v in limits.items()}})
         for (run, stage), slots in leased.items():
             for first in range(0, len(slots), BATCH):
-                renew = {f"{run}:{stage}": _by_lane(slots[first : first + BATCH])}
+                renew = [(f"{run}:{stage}", _members(slots[first : first + BATCH])[0])]
                 self._saw(await self._run("apply", building, now_ms, {**times, "renew": renew}))
         with _translated():
             await self._redis.hset(meta, mapping={"generation": generation, "since": now_ms, "server": self._server})
@@ -373,10 +373,37 @@ def _places(members: Iterable[str], ranks: Mapping[str, int]) -> list[Place]:
     return found
 
 
-def _by_lane(slots: Iterable[Slot]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
+def _members(slots: Iterable[Slot]) -> tuple[list[str], dict[str, int]]:
+    """As members, each once; and how many of them name each limit key."""
+    members: list[str] = []
+    lanes: dict[str, int] = {}
     for seq, lane in dict.fromkeys(slots):
-        found.setdefault(lane, []).append(seq)
+        members.append(f"{seq} {lane}")
+        lanes[lane] = lanes.get(lane, 0) + 1
+    keys: dict[str, int] = {}
+    for lane, count in lanes.items():
+        for key in lane_keys(lane):
+            keys[key] = keys.get(key, 0) + count
+    return members, keys
+
+
+def _ranked(places: Iterable[Place]) -> tuple[list[str], list[int], bool]:
+    """Members, their ranks, and whether these are other than the seqs."""
+    members, ranks, moved = [], [], False
+    for seq, lane, rank in places:
+        members.append(f"{seq} {lane}")
+        ranks.append(rank)
+        moved = moved or rank != seq
+    return members, ranks, moved
+
+
+def _fields(used: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """What was used by lane, for each bucket that may be there."""
+    found: dict[str, float] = {}
+    for lane, more in used.items():
+        for key in lane_keys(lane):
+            for dimension, amount in more.items():
+                found[f"{key} {dimension}"] = found.get(f"{key} {dimension}", 0.0) + amount
     return found
 
 

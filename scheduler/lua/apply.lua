@@ -2,32 +2,26 @@
 -- KEYS  meta (shared.lua names the others)
 -- ARGV  JSON: generation, seen (ops), now, expiry (ms), and in this order
 --   limits  key -> its state as text, or false: gone
---   forget  stage -> lane -> seqs that are leased no longer
---   ready   stage -> lane -> seqs that are startable at their rank, which is the seq
---   moved   stage -> lane -> {seq, rank, seq, rank, ...}
---   renew   stage -> lane -> seqs that are leased until the expiry
---   used    lane -> dimension -> used more than was taken
+--   forget  lists of stage, members that are leased no longer, limit key -> how many of them name it
+--   ready   lists of stage, members that are startable, their ranks, whether these are other than the seqs
+--   renew   lists of stage, members that are leased until the expiry
+--   used    `key dimension` -> used more than was taken
 -- Answers false when Redis is not ours (all of this is rebuilt then; what can be said is said all the same), else ops.
 local ask = cjson.decode(ARGV[1])
 local ops = ours(ask.generation, ask.seen)
 if not ops and redis.call('EXISTS', KEYS[1]) == 0 then return false end
 
 local slots, shares, freed = {}, {}, {}
+local parked = redis.call('EXISTS', prefix .. 'parkers') == 1
+local valves = (tonumber(redis.call('HGET', KEYS[1], 'valves')) or 0) > 0
 
-local function members_of(lane, seqs)
-  local members, tail = {}, ' ' .. lane
-  for i, seq in ipairs(seqs) do members[i] = string.format('%d', seq) .. tail end
-  return members
+local function count(stage, by)
+  local run = 'run:' .. run_of(stage)
+  shares[run] = (shares[run] or 0) + by
 end
 
-local function count(stage, lane, by)
-  for _, name in ipairs(keys_of(lane)) do slots[name] = (slots[name] or 0) + by end
-  local run = run_of(stage)
-  shares['run:' .. run] = (shares['run:' .. run] or 0) + by
-  if by < 0 then
-    freed['stage:' .. stage], freed['lane:' .. stage .. ':' .. lane] = true, true
-    for _, name in ipairs(keys_of(lane)) do freed[name] = true end
-  end
+local function count_keys(lane, by)
+  for name in string.gmatch(lane, '%S+') do slots[name] = (slots[name] or 0) + by end
 end
 
 ---- limits
@@ -56,61 +50,66 @@ for _, name in ipairs(changed) do
 end
 
 ---- leases that end
-for stage, lanes in pairs(ask.forget or {}) do
-  for lane, seqs in pairs(lanes) do
-    local members, gone = members_of(lane, seqs), {}
-    for i, score in ipairs(leased(stage, members)) do
-      if score then gone[#gone + 1] = members[i] end
+for _, each in ipairs(ask.forget or {}) do
+  local stage, members, counts = each[1], each[2], each[3]
+  local gone, scores = members, leased(stage, members)
+  local whole = true
+  for i = 1, #members do whole = whole and scores[i] end
+  if whole then
+    for name, by in pairs(counts) do slots[name] = (slots[name] or 0) - by end
+  else
+    gone = {}
+    for i = 1, #members do
+      if scores[i] then
+        gone[#gone + 1] = members[i]
+        count_keys(string.match(members[i], ' (.*)$'), -1)
+      end
     end
-    if #gone > 0 then
-      in_chunks('ZREM', prefix .. 'leases:' .. stage, gone)
-      count(stage, lane, -#gone)
+  end
+  if #gone > 0 then
+    in_chunks('ZREM', prefix .. 'leases:' .. stage, gone)
+    count(stage, -#gone)
+    if parked then
+      for name in pairs(counts) do freed[name] = true end
+      if valves then
+        freed['stage:' .. stage] = true
+        for _, member in ipairs(gone) do freed['lane:' .. stage .. ':' .. string.match(member, ' (.*)$')] = true end
+      end
     end
   end
 end
 
 ---- items that can start; a stage that is not open is fed when it is
-local function make_ready(stage, lane, members, ranks)
-  local pairs_ = {}
-  for i, score in ipairs(leased(stage, members)) do
-    if not score then
-      pairs_[#pairs_ + 1] = ranks[i]
-      pairs_[#pairs_ + 1] = members[i]
-    end
-  end
-  in_chunks('ZADD', prefix .. 'ready:' .. stage, pairs_)
-end
-for stage, lanes in pairs(ask.ready or {}) do
+for _, each in ipairs(ask.ready or {}) do
+  local stage, members, ranks, list = each[1], each[2], each[3], {}
   if redis.call('EXISTS', prefix .. 'fed:' .. stage) == 1 then
-    for lane, seqs in pairs(lanes) do make_ready(stage, lane, members_of(lane, seqs), seqs) end
-  end
-end
-for stage, lanes in pairs(ask.moved or {}) do
-  if redis.call('EXISTS', prefix .. 'fed:' .. stage) == 1 then
-    for lane, list in pairs(lanes) do
-      local seqs, ranks = {}, {}
-      for i = 1, #list, 2 do
-        seqs[#seqs + 1], ranks[#ranks + 1] = list[i], list[i + 1]
+    if each[4] then redis.call('HSET', prefix .. 'fed:' .. stage, 'moved', 1) end
+    local scores = leased(stage, members)
+    for i = 1, #members do
+      if not scores[i] then
+        list[#list + 1] = ranks[i]
+        list[#list + 1] = members[i]
       end
-      make_ready(stage, lane, members_of(lane, seqs), ranks)
     end
+    in_chunks('ZADD', prefix .. 'ready:' .. stage, list)
   end
 end
 
 ---- leases that go on
-for stage, lanes in pairs(ask.renew or {}) do
-  for lane, seqs in pairs(lanes) do
-    local members, list, fresh = members_of(lane, seqs), {}, {}
-    for i, score in ipairs(leased(stage, members)) do
-      list[#list + 1] = ask.expiry
-      list[#list + 1] = members[i]
-      if not score then fresh[#fresh + 1] = members[i] end
+for _, each in ipairs(ask.renew or {}) do
+  local stage, members, list, fresh = each[1], each[2], {}, {}
+  local scores, expiry = leased(stage, members), string.format('%d', ask.expiry)
+  for i = 1, #members do
+    list[2 * i - 1], list[2 * i] = expiry, members[i]
+    if not scores[i] then
+      fresh[#fresh + 1] = members[i]
+      count_keys(string.match(members[i], ' (.*)$'), 1)
     end
-    in_chunks('ZADD', prefix .. 'leases:' .. stage, list)
-    if #fresh > 0 then
-      in_chunks('ZREM', prefix .. 'ready:' .. stage, fresh)
-      count(stage, lane, #fresh)
-    end
+  end
+  in_chunks('ZADD', prefix .. 'leases:' .. stage, list)
+  if #fresh > 0 then
+    in_chunks('ZREM', prefix .. 'ready:' .. stage, fresh)
+    count(stage, #fresh)
   end
 end
 
@@ -134,28 +133,20 @@ for _, name in ipairs(names) do held[name] = (tonumber(held[name]) or 0) + share
 store_counts('shares', held)
 
 ---- rates: what was used besides what was taken
-local levels, wanted = {}, {}
-for lane, dimensions in pairs(ask.used or {}) do
-  for _, name in ipairs(keys_of(lane)) do
-    for dimension, more in pairs(dimensions) do
-      if more ~= 0 then
-        local field = name .. ' ' .. dimension
-        if not wanted[field] then levels[#levels + 1] = field end
-        wanted[field] = (wanted[field] or 0) + more
-        if more < 0 then freed[name] = true end
-      end
+if ask.used then
+  local fields = {}
+  for field in pairs(ask.used) do fields[#fields + 1] = field end
+  local list = {}
+  for field, text in pairs(fetch('buckets', fields)) do
+    if text then
+      local level, at = string.match(text, '^(%S+) (%S+)$')
+      list[#list + 1] = field
+      list[#list + 1] = string.format('%.17g ', tonumber(level) - ask.used[field]) .. at
+      if ask.used[field] < 0 and parked then freed[string.match(field, '^%S+')] = true end
     end
   end
+  in_chunks('HSET', prefix .. 'buckets', list)
 end
-local stored, list = fetch('buckets', levels), {}
-for field, text in pairs(stored) do
-  if text then
-    local level, at = string.match(text, '^(%S+) (%S+)$')
-    list[#list + 1] = field
-    list[#list + 1] = string.format('%.17g ', tonumber(level) - wanted[field]) .. at
-  end
-end
-in_chunks('HSET', prefix .. 'buckets', list)
 
 names = {}
 for name in pairs(freed) do names[#names + 1] = name end

@@ -34,7 +34,8 @@ local function add()
     end
     in_chunks('ZADD', prefix .. 'ready:' .. stage, list)
   end
-  for lane, found in pairs(ask.moved or {}) do
+  if next(ask.moved) then redis.call('HSET', fed, 'moved', 1) end
+  for lane, found in pairs(ask.moved) do
     for i = 1, #found, 2 do
       local member = string.format('%d', found[i]) .. ' ' .. lane
       if not redis.call('ZSCORE', prefix .. 'leases:' .. stage, member) then
@@ -71,7 +72,9 @@ elseif epoch and tonumber(epoch) == ask.epoch then
 end
 local all = redis.call('HGETALL', fed)
 local answer = {ops = ops, done = done, fed = {}, waiting = {}, left = ready_of(stage, horizon_of(stage, all, {}))}
-for i = 1, #all, 2 do answer.fed[all[i]] = tonumber(all[i + 1]) end
+for i = 1, #all, 2 do
+  if all[i] ~= 'moved' then answer.fed[all[i]] = tonumber(all[i + 1]) end
+end
 all = redis.call('HGETALL', prefix .. 'waiting:' .. stage)
 for i = 1, #all, 2 do answer.waiting[all[i]] = tonumber(all[i + 1]) end
 return cjson.encode(answer)

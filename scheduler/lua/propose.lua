@@ -10,14 +10,16 @@
 local ask = cjson.decode(ARGV[1])
 local ops = ours(ask.generation, ask.seen)
 if not ops then return false end
-local now, left = ask.now, ask.most
+local now, left, open, expiry = ask.now, ask.most, 0, string.format('%d', ask.expiry)
 local meta = redis.call('HMGET', KEYS[1], 'since', 'valves')
 local since, valves = tonumber(meta[1]) or now, (tonumber(meta[2]) or 0) > 0
 local NEAR = 1e-6  -- levels are sums of fractions
 local looks = left * 4 + 2000  -- of items at most: one call must not look at everything that limits hold back
 
 ---- limits: each key's state is read once and written back once
-local states, patterns = {}, nil
+-- state: name, held, free (room for leases, as far as concurrency and closures say), taken (in this call), rates (nil:
+-- none), concurrency, closed
+local states, patterns, parsed = {}, nil, {}
 
 local function pattern_of(name)
   if not patterns then
@@ -26,42 +28,58 @@ local function pattern_of(name)
     for i = 1, #all, 2 do patterns[#patterns + 1] = {string.sub(all[i], 1, -2), all[i + 1]} end
     table.sort(patterns, function(a, b) return #a[1] > #b[1] end)
   end
-  for _, pattern in ipairs(patterns) do
-    if string.sub(name, 1, #pattern[1]) == pattern[1] then return pattern[2] end
+  for i = 1, #patterns do
+    local start = patterns[i][1]
+    if string.sub(name, 1, #start) == start then return patterns[i][2] end
   end
   return nil
 end
 
-local function load(names)
-  local fresh = {}
-  for _, name in ipairs(names) do
-    if not states[name] then
-      states[name] = {name = name, rates = {}, closed = 0}
-      fresh[#fresh + 1] = name
-    end
+-- {concurrency, closed, rates as they stand in the text}
+local function parse(text)
+  local concurrency, closed, rest = string.match(text, '^(%S+) (%S+)(.*)$')
+  local found = {tonumber(concurrency), tonumber(closed), {}}
+  for dimension, rate, burst, estimate in string.gmatch(rest, ' (%S+) (%S+) (%S+) (%S+)') do
+    table.insert(found[3], {dimension, tonumber(rate), tonumber(burst), tonumber(estimate)})
   end
-  if #fresh == 0 then return end
-  local held, found, fields = fetch('slots', fresh), fetch('limits', fresh), {}
-  for _, name in ipairs(fresh) do
-    local state, text = states[name], found[name] or pattern_of(name)
-    state.held = tonumber(held[name]) or 0
-    if text then
-      local concurrency, closed, rates = string.match(text, '^(%S+) (%S+)(.*)$')
-      state.concurrency, state.closed = tonumber(concurrency), tonumber(closed)
-      if rates ~= '' then
-        for dimension, rate, burst, estimate in string.gmatch(rates, ' (%S+) (%S+) (%S+) (%S+)') do
-          local bucket = {dimension = dimension, rate = tonumber(rate), burst = tonumber(burst)}
-          bucket.estimate, bucket.field = tonumber(estimate), name .. ' ' .. dimension
-          state.rates[#state.rates + 1] = bucket
-          fields[#fields + 1] = bucket.field
+  parsed[text] = found
+  return found
+end
+
+local function free_of(state)
+  if state.closed < 0 or state.closed > now then return 0 end
+  return state.concurrency and state.concurrency - state.held or math.huge
+end
+
+-- Reads the states of keys that are new to this call.
+local function load(names)
+  if #names == 0 then return end
+  local fields, metered = {}, {}
+  for first = 1, #names, CHUNK do
+    local last = math.min(first + CHUNK - 1, #names)
+    local held = redis.call('HMGET', prefix .. 'slots', unpack(names, first, last))
+    local texts = redis.call('HMGET', prefix .. 'limits', unpack(names, first, last))
+    for i = first, last do
+      local state, text = states[names[i]], texts[i - first + 1] or pattern_of(names[i])
+      state.held, state.closed, state.taken = tonumber(held[i - first + 1] or 0), 0, 0
+      if text then
+        local found = parsed[text] or parse(text)
+        state.concurrency, state.closed = found[1], found[2]
+        if #found[3] > 0 then
+          state.rates, metered[#metered + 1] = {}, state
+          for j, rate in ipairs(found[3]) do
+            local field = names[i] .. ' ' .. rate[1]
+            state.rates[j] = {dimension = rate[1], rate = rate[2], burst = rate[3], estimate = rate[4], field = field}
+            fields[#fields + 1] = field
+          end
         end
       end
+      state.free = free_of(state)
     end
   end
-  if #fields == 0 then return end
   local levels = fetch('buckets', fields)
-  for _, name in ipairs(fresh) do
-    for _, bucket in ipairs(states[name].rates) do
+  for _, state in ipairs(metered) do
+    for _, bucket in ipairs(state.rates) do
       local level, at = 0, since  -- empty when Redis was made anew
       if levels[bucket.field] then
         level, at = string.match(levels[bucket.field], '^(%S+) (%S+)$')
@@ -70,6 +88,17 @@ local function load(names)
       bucket.level = math.min(bucket.burst, level + math.max(now - at, 0) * bucket.rate)
     end
   end
+end
+
+-- The state of a key; `fresh` collects what `load` must read.
+local function state_of(name, fresh)
+  local state = states[name]
+  if not state then
+    state = {name = name}
+    states[name] = state
+    fresh[#fresh + 1] = name
+  end
+  return state
 end
 
 -- What an item of the stage takes of a dimension: what such items used, else the first estimate that was met.
@@ -83,13 +112,23 @@ local function amount(stage, bucket)
   return found
 end
 
+local function lacks(stage, rates)
+  for i = 1, #rates do
+    local bucket = rates[i]
+    local wanted = stage.uses[bucket.dimension] or amount(stage, bucket)
+    if wanted > bucket.burst then wanted = bucket.burst end
+    if bucket.level < wanted - NEAR then return true end
+  end
+  return false
+end
+
 -- When a key is worth a look for this stage: nil: it has room now.
 local function closed_until(stage, state)
   if state.closed < 0 then return math.huge end
   if state.closed > now then return state.closed end
-  if state.concurrency and state.held >= state.concurrency then return math.huge end
+  if state.free <= 0 then return math.huge end
   local time = nil
-  for _, bucket in ipairs(state.rates) do
+  for _, bucket in ipairs(state.rates or {}) do
     local lacking = math.min(amount(stage, bucket), bucket.burst) - bucket.level
     if lacking > NEAR then
       time = math.max(time or 0, bucket.rate > 0 and now + math.ceil(lacking / bucket.rate - NEAR) or math.huge)
@@ -100,8 +139,8 @@ end
 
 local function room_of(stage, state, most)
   if closed_until(stage, state) then return 0 end
-  local room = state.concurrency and math.min(most, state.concurrency - state.held) or most
-  for _, bucket in ipairs(state.rates) do
+  local room = math.min(most, state.free)
+  for _, bucket in ipairs(state.rates or {}) do
     room = math.min(room, math.max(math.floor(bucket.level / math.max(amount(stage, bucket), 1e-9)), 1))
   end
   return room
@@ -117,7 +156,9 @@ local function unpark(stage)
   stage.blocked = redis.call('ZCARD', prefix .. 'blocked:' .. stage.name) > 0
   if not stage.blocked then return end
   local due = redis.call('ZRANGEBYSCORE', prefix .. 'blocked:' .. stage.name, '-inf', now, 'LIMIT', 0, 500)
-  load(due)
+  local fresh = {}
+  for _, name in ipairs(due) do state_of(name, fresh) end
+  load(fresh)
   for _, name in ipairs(due) do
     local state = states[name]
     stage.touched[name] = state
@@ -161,116 +202,139 @@ local function activate(stage)
   local fed, epoch = redis.call('HGETALL', prefix .. 'fed:' .. stage.name), nil
   for i = 1, #fed, 2 do
     if fed[i] == 'epoch' then epoch = fed[i + 1] end
+    if fed[i] == 'moved' then stage.ranked = true end
   end
   if epoch ~= stage.epoch then
     stage.closed, stage.room = true, 0
     return
   end
   stage.room = stage.most - redis.call('ZCARD', prefix .. 'leases:' .. stage.name)
-  stage.horizon = horizon_of(stage.name, fed, stage.waiting)
-  if stage.room <= 0 then return end
-  if valves then
-    -- The valve of the whole stage; its leases are the stage's own.
-    local name = 'stage:' .. stage.name
-    load({name})
-    states[name].held = stage.most - stage.room
-    stage.valve = states[name]
+  if stage.room > 0 then
+    if valves then
+      -- The valve of the whole stage; its leases are the stage's own.
+      local fresh = {}
+      stage.valve = state_of('stage:' .. stage.name, fresh)
+      load(fresh)
+      stage.valve.held = stage.most - stage.room
+      stage.valve.free = free_of(stage.valve)
+    end
+    unpark(stage)
   end
-  unpark(stage)
   stage.horizon = horizon_of(stage.name, fed, stage.waiting)
 end
 
-local function pop(stage, most)
-  stage.members, stage.ranks, stage.at = {}, {}, 0
+-- The states that hold an item of a lane back, in the stage's own list of lanes.
+local function lane_of(stage, name, fresh)
+  local lane = {name = name}
+  for key in string.gmatch(name, '%S+') do lane[#lane + 1] = state_of(key, fresh) end
+  if valves then
+    lane.valve = state_of('lane:' .. stage.name .. ':' .. name, fresh)
+    lane[#lane + 1] = lane.valve
+    lane[#lane + 1] = stage.valve
+  end
+  stage.lanes[name] = lane
+  return lane
+end
+
+-- The valve of a lane: its leases are counted only when somebody asks.
+local function count_lane(stage, lane)
+  local valve = lane.valve
+  if valve.concurrency and not valve.counted then
+    valve.counted, valve.held = true, 0
+    for _, member in ipairs(redis.call('ZRANGE', prefix .. 'leases:' .. stage.name, 0, -1)) do
+      if string.match(member, ' (.*)$') == lane.name then valve.held = valve.held + 1 end
+    end
+    valve.free = free_of(valve)
+  end
+end
+
+-- Reads more of what is ready; it is taken out when the call knows how much of it was used. False: there is no more.
+local function read(stage, most)
+  local members, ranks, at = stage.members, stage.ranks, #stage.members
   most = math.min(most, CHUNK, looks)
-  if most <= 0 then return end
-  looks = looks - most
-  local popped = redis.call('ZPOPMIN', prefix .. 'ready:' .. stage.name, most)
-  if #popped == 0 then return end
-  for i = 1, #popped, 2 do
-    stage.members[#stage.members + 1] = popped[i]
-    stage.ranks[#stage.ranks + 1] = popped[i + 1]
+  if most <= 0 then return false end
+  local found
+  if stage.ranked then
+    found = redis.call('ZRANGE', prefix .. 'ready:' .. stage.name, at, at + most - 1, 'WITHSCORES')
+  else
+    found = redis.call('ZRANGE', prefix .. 'ready:' .. stage.name, at, at + most - 1)
   end
-  stage.leased = leased(stage.name, stage.members)
-  local names, fresh = {}, {}
-  for i, member in ipairs(stage.members) do
-    local lane = string.match(member, ' (.*)$')
-    if not stage.lanes[lane] then
-      local keys = keys_of(lane)
-      for _, name in ipairs(keys) do names[#names + 1] = name end
-      if valves then
-        keys[#keys + 1] = 'lane:' .. stage.name .. ':' .. lane
-        names[#names + 1] = keys[#keys]
-      end
-      stage.lanes[lane] = {name = lane, keys = keys, states = {}}
-      fresh[#fresh + 1] = stage.lanes[lane]
+  if #found == 0 then return false end
+  local step, fresh, lanes, more = stage.ranked and 2 or 1, {}, {}, {}
+  for i = 1, #found, step do
+    local seq, name = string.match(found[i], '^(%d+) (.*)$')
+    more[#more + 1] = found[i]
+    at = at + 1
+    members[at], stage.seqs[at] = found[i], tonumber(seq)
+    ranks[at] = stage.ranked and tonumber(found[i + 1]) or stage.seqs[at]
+    local lane = stage.lanes[name]
+    if not lane then
+      lane = lane_of(stage, name, fresh)
+      lanes[#lanes + 1] = lane
     end
+    stage.lane_at[at] = lane
   end
-  load(names)
-  for _, lane in ipairs(fresh) do
-    for i, name in ipairs(lane.keys) do lane.states[i] = states[name] end
-    if valves then
-      -- The valve of a lane of this stage: its leases are counted only when somebody asks.
-      local state = states[lane.keys[#lane.keys]]
-      if state.concurrency and not state.counted then
-        state.counted, state.held = true, 0
-        for _, member in ipairs(redis.call('ZRANGE', prefix .. 'leases:' .. stage.name, 0, -1)) do
-          if string.match(member, ' (.*)$') == lane.name then state.held = state.held + 1 end
-        end
-      end
-      lane.states[#lane.states + 1] = stage.valve
-    end
+  looks = looks - #more
+  local scores = leased(stage.name, more)
+  for i, score in ipairs(scores) do
+    if score then stage.leased[at - #more + i] = true end
   end
+  load(fresh)
+  if valves then
+    for _, lane in ipairs(lanes) do count_lane(stage, lane) end
+  end
+  return true
 end
 
 -- The state that holds an item back; nil: none.
 local function holder(stage, lane, rank)
   if lane.held_by then return lane.held_by end
-  for _, state in ipairs(lane.states) do
-    if closed_until(stage, state) then
+  for i = 1, #lane do
+    local state = lane[i]
+    if state.free <= 0 or (state.rates and lacks(stage, state.rates)) then
       lane.held_by = state  -- nothing gets freer within a call
       return state
     end
   end
   if stage.blocked then
-    for _, state in ipairs(lane.states) do
-      local first = head(stage, state.name)
-      if first and first < rank then return state end
+    for i = 1, #lane do
+      local first = head(stage, lane[i].name)
+      if first and first < rank then return lane[i] end
     end
   end
   return nil
 end
 
 -- Takes the stage's next item; false when it has none for now.
-local function take(stage, share)
+local function take(stage)
   if not stage.active then activate(stage) end
   if stage.room <= 0 then return false end
   while true do
-    stage.at = stage.at + 1
-    local member = stage.members[stage.at]
-    if not member then
-      pop(stage, math.min(share, stage.room))
-      if #stage.members == 0 then return false end
-    elseif tonumber(stage.ranks[stage.at]) > stage.horizon then
-      stage.at = stage.at - 1
-      return false
-    elseif not stage.leased[stage.at] then
-      local rank, lane = stage.ranks[stage.at], stage.lanes[string.match(member, ' (.*)$')]
-      local state = holder(stage, lane, tonumber(rank))
+    local at = stage.at + 1
+    if not stage.members[at] and not read(stage, math.min(math.ceil(left / open), stage.room)) then return false end
+    local rank, lane = stage.ranks[at], stage.lane_at[at]
+    if rank > stage.horizon then return false end
+    stage.at = at
+    if not stage.leased[at] then
+      local state = holder(stage, lane, rank)
       if not state then
-        for _, held in ipairs(lane.states) do
-          held.held, held.changed = held.held + 1, true
-          for _, bucket in ipairs(held.rates) do bucket.level = bucket.level - amount(stage, bucket) end
+        for i = 1, #lane do
+          local held = lane[i]
+          held.free, held.taken = held.free - 1, held.taken + 1
+          local rates = held.rates
+          if rates then
+            for j = 1, #rates do rates[j].level = rates[j].level - amount(stage, rates[j]) end
+          end
         end
         stage.room = stage.room - 1
+        local member = stage.members[at]
         stage.items[#stage.items + 1] = member
-        stage.taken[#stage.taken + 1] = ask.expiry
+        stage.taken[#stage.taken + 1] = expiry
         stage.taken[#stage.taken + 1] = member
-        local seq = string.match(member, '^%d+')
-        if rank ~= seq then stage.moved[seq] = tonumber(rank) end
+        if rank ~= stage.seqs[at] then stage.moved[tostring(stage.seqs[at])] = rank end
         return true
       end
-      park(stage, state, member, rank, lane.name)
+      park(stage, state, stage.members[at], rank, lane.name)
     end
   end
 end
@@ -310,8 +374,8 @@ local stages, owners, by_owner, runs, shares = {}, {}, {}, {}, {}
 for age, each in ipairs(ask.stages) do
   local stage = {
     name = each[1], epoch = each[2], most = each[3], priority = each[6], uses = each[7], age = age, room = 0, at = 0,
-    members = {}, ranks = {}, lanes = {}, heads = {}, touched = {}, parked = {}, waiting = {}, items = {}, taken = {},
-    moved = {},
+    members = {}, seqs = {}, ranks = {}, lane_at = {}, leased = {}, lanes = {}, heads = {}, touched = {}, parked = {},
+    waiting = {}, items = {}, taken = {}, moved = {}, horizon = math.huge,
   }
   stages[age] = stage
   local owner = by_owner[each[4]]
@@ -336,11 +400,11 @@ for _, owner in ipairs(owners) do
 end
 table.sort(owners, owner_less)
 
-local open = #stages
+open = #stages
 while left > 0 and #owners > 0 do
   local owner = owners[1]
   local stage = owner.stages[1]
-  if take(stage, math.ceil(left / open)) then
+  if take(stage) then
     left = left - 1
     stage.run.held, stage.run.changed = stage.run.held + 1, true
     owner.held, owner.changed = owner.held + 1, true
@@ -360,14 +424,7 @@ local function look_at(time)
 end
 
 local function finish(stage)
-  local back = {}
-  for i = stage.at + 1, #stage.members do
-    if not stage.leased[i] then
-      back[#back + 1] = stage.ranks[i]
-      back[#back + 1] = stage.members[i]
-    end
-  end
-  in_chunks('ZADD', prefix .. 'ready:' .. stage.name, back)
+  if stage.at > 0 then redis.call('ZREMRANGEBYRANK', prefix .. 'ready:' .. stage.name, 0, stage.at - 1) end
   in_chunks('ZADD', prefix .. 'leases:' .. stage.name, stage.taken)
   for name, list in pairs(stage.parked) do
     in_chunks('ZADD', prefix .. 'parked:' .. stage.name .. ':' .. name, list)
@@ -389,7 +446,10 @@ local function finish(stage)
       if time == 0 and left > 0 and stage.room > 0 then answer.again = true end
     end
   end
-  local first = redis.call('ZRANGEBYSCORE', blocked, '(' .. now, '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  local first = {}
+  if stage.blocked or next(stage.parked) then
+    first = redis.call('ZRANGEBYSCORE', blocked, '(' .. now, '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  end
   if first[2] then look_at(tonumber(first[2])) end
   local told, changed = {}, false
   for lane, by in pairs(stage.waiting) do
@@ -414,11 +474,11 @@ for _, stage in ipairs(stages) do
 end
 local counts, levels = {}, {}
 for name, state in pairs(states) do
-  if state.changed then
+  if state.taken and state.taken > 0 then
     if not (valves and (string.sub(name, 1, 5) == 'lane:' or string.sub(name, 1, 6) == 'stage:')) then
-      counts[name] = state.held
+      counts[name] = state.held + state.taken
     end
-    for _, bucket in ipairs(state.rates) do
+    for _, bucket in ipairs(state.rates or {}) do
       levels[#levels + 1] = bucket.field
       levels[#levels + 1] = string.format('%.17g %d', bucket.level, now)
     end

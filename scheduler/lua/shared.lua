@@ -7,7 +7,8 @@
 --   buckets   hash: key dimension -> level at
 --   ready:S   zset: `seq lane` by rank                  leases:S zset: `seq lane` by expiry
 --   parked:S:KEY zset: ready items that KEY holds back  blocked:S zset: KEY by when it is worth a look, 0: now
---   fed:S     hash: epoch, main, lane:LANE -> how far   waiting:S hash: lane -> its parked items
+--   fed:S     hash: epoch, moved (ranks are not all seqs), main, rows, lane:LANE -> how far
+--   waiting:S hash: lane -> its parked items
 -- Members enter a set only if they are not leased, and counts move only by what was really added or removed: so held
 -- slots are live leases, whatever is sent twice.
 local CHUNK = 1000
@@ -74,7 +75,7 @@ local function horizon_of(stage, fed, parked)
   local lowest, lanes, cursors = math.huge, {}, {}
   for i = 1, #fed, 2 do
     local name, cursor = fed[i], tonumber(fed[i + 1])
-    if cursor < END and name ~= 'epoch' then
+    if cursor < END and name ~= 'epoch' and name ~= 'moved' then
       if string.sub(name, 1, 5) == 'lane:' then
         lanes[#lanes + 1] = string.sub(name, 6)
         cursors[lanes[#lanes]] = cursor
