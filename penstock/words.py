@@ -30,9 +30,12 @@ FAILURE_KINDS = (
 """Kinds of failure that rules may name. A processor may use words of its own; only rules without kinds take those."""
 
 EVENT_TYPES = (
-    *("run.created", "run.state", "run.updated", "stage.state", "stage.updated"),
+    *("run.created", "run.state", "run.updated", "stage.state", "stage.updated", "stage.failing"),
     *("gate.approved", "gate.rejected"),
-    *("item.retry", "item.failed"),
+    *("budget.held", "budget.freed", "budget.overrun"),
+    *("limit.closed", "limit.probing", "limit.ramping", "limit.open"),
+    *("item.retry", "item.failed", "item.deferred", "item.heal", "item.healed", "item.claimed", "item.confirmed"),
+    *("items.action", "items.action_done"),
     *("lease.lost", "report.refused"),
 )
 """What the events of a run may tell: a test holds that the scheduler writes no others."""

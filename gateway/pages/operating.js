@@ -156,10 +156,16 @@ function limitTold(limit) {
   return (words[limit.state] || limit.state) + (limit.reason ? ` · ${limit.reason}` : "");
 }
 
+// Valves of stages, and of the lanes of a stage, have keys that no item names.
+function limitName(key) {
+  const [, run, stage, lane] = /^(?:stage|lane):(\d+):(\d+)(?::(.*))?$/s.exec(key) || [];
+  return run ? `run ${run}, stage ${stage}${lane ? `: ${lane}` : ""}` : key;
+}
+
 function limitLine(limit) {
   const line = find("#limit").content.firstElementChild.cloneNode(true);
   line.classList.add(limit.state);
-  find(".key", line).textContent = limit.key;
+  find(".key", line).textContent = limitName(limit.key);
   find(".told", line).textContent = limitTold(limit);
   find(".actions", line).append(
     button("Open", () => change(limit.key, `/api/v1/limits/${encodeURIComponent(limit.key)}/open`, "POST", {})),

@@ -213,7 +213,7 @@ def clone(
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Start a new run of only the failed or unfinished items of a run (neither option: of both).
+    """Start a new run of what an ended run has left: failed items, unfinished ones, or (neither option) both.
 
     The old run keeps its outcomes. Archived runs can be cloned, too.
 

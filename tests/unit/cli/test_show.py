@@ -64,7 +64,7 @@ def test_one_is_singular_and_almost_all_is_not_100_percent() -> None:
 def test_the_types_of_events_are_those_that_the_scheduler_writes() -> None:
     written: set[str] = set()
     for path in (Path(__file__).parents[3] / "scheduler").rglob("*.py"):
-        found = re.findall(r'"((?:run|stage|item|lease|report|money|heal|gate)\.[a-z_]+)"', path.read_text())
+        found = re.findall(r'"((?:run|stage|items?|lease|report|budget|heal|gate)\.[a-z_]+)"', path.read_text())
         written.update(found)
     assert written <= set(EVENT_TYPES), written - set(EVENT_TYPES)
 
