@@ -26,6 +26,10 @@ RULES = rules_pb2.StageRules(valve=rules_pb2.ValveRules(failures=3, closed_secon
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
+    yield from prepared(database_url)
+
+
+def prepared(database_url: str) -> Iterator[Database]:
     one = Database(database_url, "scheduler")
     migrate(one)
     with one.write() as connection:
@@ -95,13 +99,14 @@ class Turn:
             return all_states(connection)
 
 
-@pytest.fixture(params=["remembering", "asking"])
-def turn(database: Database, request: pytest.FixtureRequest) -> Turn:
+@pytest.fixture(params=["sqlite_url remembering", "postgres_url remembering", "sqlite_url asking"])
+def turn(request: pytest.FixtureRequest) -> Iterator[Turn]:
     """With the memory of the process, and without."""
-    one = Turn(database)
-    if request.param == "asking":
-        one.caution = None
-    return one
+    url, how = request.param.split()
+    for database in prepared(request.getfixturevalue(url)):
+        one = Turn(database)
+        one.caution = Caution() if how == "remembering" else None
+        yield one
 
 
 def test_a_throttled_key_closes_probes_ramps_and_opens(turn: Turn) -> None:
