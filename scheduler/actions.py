@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from penstock.filter_sql import condition
 from penstock.filters import Filter
 from penstock.runtime.clock import IdSource
-from penstock.runtime.errors import Conflict, Unavailable
+from penstock.runtime.errors import Conflict, PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
 from penstock.runtime.sql import Database
 from penstock.v1 import common_pb2
@@ -139,12 +139,15 @@ class Actions:
                     await self._more.wait()
 
     async def go_on(self) -> int:
-        """Finishes every open action; returns how many. Raises Unavailable while SQL or the planner is away."""
+        """Finishes every open action that can go on now; returns how many. Raises Unavailable while SQL is away."""
         count = 0
         for action_id in await asyncio.to_thread(self._open):
-            while not (await self._go_on(action_id)).done:
-                pass
-            count += 1
+            try:
+                while not (await self._go_on(action_id)).done:
+                    pass
+                count += 1
+            except PenstockError as error:
+                log.warning("an action can't go on now", action_id=action_id, error=error.message)
         await self._waking.go_on()
         return count
 

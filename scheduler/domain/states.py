@@ -139,8 +139,10 @@ STAGE_TABLE: Mapping[tuple[StageState, StageEvent], StageState] = {
     (StageState.FAILED, StageEvent.REOPEN): StageState.RUNNING,
     (StageState.SKIPPED, StageEvent.REOPEN_UNBEGUN): StageState.PENDING,
     (StageState.STOPPED, StageEvent.REOPEN_UNBEGUN): StageState.PENDING,
-    # What comes before it was taken up again: it asks anew.
+    # What comes before it was taken up again: it begins (or asks its gate) after that.
     (StageState.WAITING, StageEvent.REOPEN_UNBEGUN): StageState.PENDING,
+    (StageState.COMPLETED, StageEvent.REOPEN_UNBEGUN): StageState.PENDING,
+    (StageState.FAILED, StageEvent.REOPEN_UNBEGUN): StageState.PENDING,
 }
 
 ENDED_STAGES = frozenset({StageState.COMPLETED, StageState.FAILED, StageState.SKIPPED, StageState.STOPPED})

@@ -12,7 +12,7 @@ from collections.abc import Collection
 import sqlalchemy as sa
 
 from penstock.runtime.errors import Conflict
-from scheduler.domain.states import ENDED_RUNS, ItemState, RunEvent, RunState, StageEvent, StageState
+from scheduler.domain.states import ENDED_RUNS, ENDED_STAGES, ItemState, RunEvent, RunState, StageEvent, StageState
 from scheduler.store import exclusive
 from scheduler.store.rows import RunRow, StageRow
 from scheduler.store.schema import items
@@ -64,19 +64,24 @@ def reopen(unit: RunUnit, event: RunEvent, *, stages: Collection[int] = (), acto
         exclusive.retake(unit.connection, unit.run.number)
         unit.run.epoch += 1
         unit.move_run(event, actor=actor, reason=reason)
-    begun = min([*stages, *(s.stage for s in unit.stages if ended and _left(s))], default=len(unit.stages))
+    first = True
     for stage in unit.stages:
         if stage.stage in stages or (ended and _left(stage)):
-            _reopen_stage(unit, stage, actor=actor, reason=reason)
-        elif stage.stage > begun and stage.state in (StageState.SKIPPED, StageState.STOPPED, StageState.WAITING):
+            # A later stage goes on after the earlier one that was taken up again.
+            _reopen_stage(unit, stage, now=first, actor=actor, reason=reason)
+            first = False
+        elif not first and stage.state in (StageState.SKIPPED, StageState.STOPPED, StageState.WAITING):
             # It was skipped or asked its gate for what came before it; that is open again.
-            _reopen_stage(unit, stage, actor=actor, reason=reason)
+            _reopen_stage(unit, stage, now=False, actor=actor, reason=reason)
+        elif StageState(stage.state) not in ENDED_STAGES:
+            first = False
     at_gate = unit.run.state == RunState.WAITING and unit.run.waiting.startswith("gate ")
     if at_gate and any(stage.state == StageState.RUNNING for stage in unit.stages):
         unit.move_run(RunEvent.GO_ON, actor=actor, reason=reason)
 
 
-def _reopen_stage(unit: RunUnit, stage: StageRow, *, actor: str, reason: str) -> None:
+def _reopen_stage(unit: RunUnit, stage: StageRow, *, now: bool, actor: str, reason: str) -> None:
+    """Lets the stage run `now`, or once what comes before it has ended."""
     if stage.state in (StageState.PENDING, StageState.RUNNING):
         return
     where = {"run": stage.run, "stage": stage.stage}
@@ -84,7 +89,6 @@ def _reopen_stage(unit: RunUnit, stage: StageRow, *, actor: str, reason: str) ->
         unit.connection.execute(_QUEUE_STOPPED, where)
     stage.stopped = 0
     stage.skipped = unit.connection.execute(_SKIPPED, where).scalar_one()
-    stage.failing = ""
     stage.gate_ms = stage.gate_due_ms = None
-    begun = stage.start_ms is not None
-    unit.move_stage(stage, StageEvent.REOPEN if begun else StageEvent.REOPEN_UNBEGUN, actor=actor, reason=reason)
+    at_once = now and stage.start_ms is not None
+    unit.move_stage(stage, StageEvent.REOPEN if at_once else StageEvent.REOPEN_UNBEGUN, actor=actor, reason=reason)

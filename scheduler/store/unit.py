@@ -152,9 +152,10 @@ class RunUnit:
         self.emit("stage.state", subject=f"stage:{stage.stage}", actor=actor, old=old, new=new, reason=reason)
 
     def begin_stage(self, stage: StageRow, *, actor: str = "scheduler") -> None:
-        """Begins a pending stage, or asks its gate first; the run then waits, and a paused one once it is resumed."""
+        """Begins a pending stage, or asks its gate first; the run then waits, and a paused one once it is resumed. What
+        has begun before is not asked again."""
         gate = gate_of(stage)
-        if gate is None:
+        if gate is None or stage.start_ms is not None:
             self.move_stage(stage, StageEvent.BEGIN, actor=actor)
             return
         stage.gate_ms = self.now_ms
