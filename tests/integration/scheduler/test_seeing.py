@@ -6,7 +6,7 @@ import grpc
 import pytest
 
 from penstock.v1 import scheduler_pb2 as pb
-from tests.integration.scheduler.world import World, completed
+from tests.integration.scheduler.world import World, completed, failed
 
 
 async def summary(world: World, run_id: str) -> pb.RunSummary:
@@ -32,6 +32,27 @@ async def test_a_summary_shows_what_runs_the_oldest_first_with_its_phase(world: 
     assert not told.eta.known
     assert "0 of the first 20" in told.eta.reason
     assert await worker.report(run_id, [completed(one) for one in [*first, *second]]) == []
+
+
+async def test_a_summary_groups_failures_and_tells_speed_and_end(world: World) -> None:
+    run_id = await world.run(40, max_tries=1)
+    worker = world.worker()
+    leases = await worker.leases(30)
+    outcomes = [completed(lease) for lease in leases[:24]]
+    outcomes += [failed(lease, f"page {n} of 7 is empty") for n, lease in enumerate(leases[24:29])]
+    outcomes.append(failed(leases[29], "no such host"))
+    assert await worker.report(run_id, outcomes) == []
+    told = await summary(world, run_id)
+    assert [(group.count, group.kind) for group in told.failures] == [(5, "item"), (1, "item")]
+    group = told.failures[0]
+    assert (group.example_seq, group.example_key, group.example_error) == (24, "k24", "page 0 of 7 is empty")
+    assert told.failure_groups == 2
+    items = await world.runs.ListItems(pb.ListItemsRequest(run_id=run_id, seqs=[24, 28, 29]), timeout=10)
+    assert [item.fingerprint == group.fingerprint for item in items.items] == [True, True, False]
+    assert told.throughput.last_hour == 30
+    assert told.throughput.items_per_second > 0
+    assert told.eta.known
+    assert told.eta.early_time.ToMilliseconds() <= told.eta.late_time.ToMilliseconds()
 
 
 async def test_a_summary_of_a_paused_run_says_that_its_end_is_not_known(world: World) -> None:

@@ -120,7 +120,7 @@ class World:
     channels: list[grpc.aio.Channel] = field(default_factory=list)
 
     @classmethod
-    async def start(cls, folder: Path, redis_url: str, database_url: str) -> World:
+    async def start(cls, folder: Path, redis_url: str, database_url: str, **scheduler_settings: object) -> World:
         settings = Settings.model_validate(
             {
                 "blobs": folder / "blobs",
@@ -131,6 +131,7 @@ class World:
                     "lease_term_seconds": TERM_SECONDS,
                     "sweep_seconds": 0.05,
                     "retry_first_seconds": 0.1,
+                    **scheduler_settings,
                 },
             }
         )
@@ -237,7 +238,7 @@ class World:
         database = Database(self.settings.scheduler.database_url, "scheduler")
         try:
             with database.read() as connection:
-                for run in connection.execute(sa.select(runs)):
+                for run in connection.execute(sa.select(runs).where(runs.c.archive.is_(None))):
                     numbers = connection.execute(
                         sa.select(events.c.number).where(events.c.run == run.number).order_by(events.c.number)
                     ).scalars()
