@@ -56,6 +56,7 @@ def _schema(app: FastAPI) -> dict[str, Any]:
             "status": {"type": "integer"},
             "detail": {"type": "string"},
             "code": {"type": "string"},
+            "about": {"type": "object", "additionalProperties": {"type": "string"}},
         },
     }
     answer = {"content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}

@@ -13,7 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from typing_extensions import TypedDict
+from typing_extensions import NotRequired, TypedDict
 
 from gateway.pages import text
 from penstock.runtime.errors import PenstockError
@@ -31,13 +31,14 @@ _ADVICE = {
 
 
 class Problem(TypedDict):
-    """An error: `code` is stable, `detail` is for people."""
+    """An error: `code` is stable, `detail` is for people, `about` has what programs may want of it (a state, an id)."""
 
     type: str
     title: str
     status: int
     detail: str
     code: str
+    about: NotRequired[Mapping[str, str]]
 
 
 def _wants_page(headers: Mapping[str, str]) -> bool:
@@ -46,7 +47,13 @@ def _wants_page(headers: Mapping[str, str]) -> bool:
 
 
 def problem(
-    headers: Mapping[str, str], status: int, detail: str, code: str, answer_headers: Mapping[str, str] | None = None
+    headers: Mapping[str, str],
+    status: int,
+    detail: str,
+    code: str,
+    answer_headers: Mapping[str, str] | None = None,
+    *,
+    about: Mapping[str, str] | None = None,
 ) -> Response:
     """The answer for an error, in the form that the request's headers ask for."""
     phrase = HTTPStatus(status).phrase
@@ -56,12 +63,14 @@ def problem(
         )
         return Response(page, status, dict(answer_headers or {}), "text/html; charset=utf-8")
     body: Problem = {"type": "about:blank", "title": phrase, "status": status, "detail": detail, "code": code}
+    if about:
+        body["about"] = about
     return Response(orjson.dumps(body), status, dict(answer_headers or {}), MEDIA_TYPE)
 
 
 def _told(error: PenstockError, request: Request) -> Response:
     headers = {"Retry-After": "2"} if error.http_status in (429, 503) else None
-    return problem(request.headers, error.http_status, error.message, error.code, headers)
+    return problem(request.headers, error.http_status, error.message, error.code, headers, about=error.metadata)
 
 
 def _sentence(error: Mapping[str, object]) -> str:

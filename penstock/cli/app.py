@@ -89,7 +89,8 @@ def _told(error: Exception) -> int:
     if "--json" in sys.argv:
         import json
 
-        print(json.dumps({"error": {"code": error.code, "message": error.message}}), file=sys.stderr)
+        about = {"about": error.metadata} if error.metadata else {}
+        print(json.dumps({"error": {"code": error.code, "message": error.message, **about}}), file=sys.stderr)
     else:
         print(f"penstock: {error.message}", file=sys.stderr)
     return BAD_INPUT if isinstance(error, (InvalidInput, NotFound, TooLarge)) else FAILED

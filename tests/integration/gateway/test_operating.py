@@ -42,10 +42,13 @@ async def test_a_run_is_started_with_owner_budget_and_keys(services: Services, h
         0,
         ["project:x"],
     )
-    services.state.fail["StartRun"] = [Conflict("project:x is held by run 7 (run-7)", code="exclusive_key_held")]
+    services.state.fail["StartRun"] = [
+        Conflict("project:x is held by run 7 (run-7)", code="exclusive_key_held", run_id="run-7")
+    ]
     answer = await http.post("/api/v1/runs", json=body)
     assert (answer.status_code, answer.json()["code"]) == (409, "exclusive_key_held")
     assert "run 7" in answer.json()["detail"]
+    assert answer.json()["about"] == {"run_id": "run-7"}
 
 
 async def test_a_plan_carries_rules(services: Services, http: httpx.AsyncClient) -> None:
