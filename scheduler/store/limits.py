@@ -75,6 +75,8 @@ class Caution:
     adaptive: tuple[str, ...] = ()
     calm: set[str] = field(default_factory=set)
     full: set[str] = field(default_factory=set)
+    _recent: set[str] = field(default_factory=set)
+    _older: set[str] = field(default_factory=set)
 
     @classmethod
     def read(cls, connection: sa.Connection) -> Caution:
@@ -83,8 +85,10 @@ class Caution:
         return cls(keys, tuple(sorted(row.key[:-1] for row in patterns if row.adaptive)))
 
     def become(self, other: Caution) -> None:
-        """Takes over what was read afresh; what grew up to its ceiling is asked again."""
-        self.keys, self.adaptive, self.calm = other.keys, other.adaptive, set()
+        """Takes over what was read afresh; what grew up to its ceiling is asked again. A key that was noted since the
+        last time but one stays: its transaction may have committed after this was read."""
+        self.keys, self.adaptive, self.calm = other.keys | self._recent | self._older, other.adaptive, set()
+        self._recent, self._older = set(), self._recent
 
     def concerns(self, key: str) -> bool:
         return key in self.keys or (bool(self.adaptive) and key.startswith(self.adaptive) and key not in self.calm)
@@ -93,9 +97,11 @@ class Caution:
         """Learns from a row that was just read or written; a transaction that is rolled back costs a read later."""
         if row.cautious:
             self.keys.add(row.key)
+            self._recent.add(row.key)
             self.calm.discard(row.key)
         else:
-            self.keys.discard(row.key)
+            for keys in (self.keys, self._recent, self._older):
+                keys.discard(row.key)
             if row.bounds.adaptive:
                 self.calm.add(row.key)
 

@@ -319,6 +319,16 @@ def test_two_schedulers_move_the_same_valves_and_every_change_has_its_number(dat
             assert (row.version, row.state) == (len(told), told[-1].new_state) if row else told[-1].new_state == "open"
 
 
+def test_what_was_noted_while_others_were_read_is_not_forgotten(turn: Turn) -> None:
+    if turn.caution is None:
+        pytest.skip("that one asks")
+    read_before = Caution()
+    turn.throttled(0, "domain:a", 1)
+    turn.caution.become(read_before)
+    turn.completed(1_000, "domain:a")
+    assert turn.states()["domain:a"].concurrency == 2
+
+
 def test_patterns_are_few_and_found_by_their_ending(turn: Turn) -> None:
     turn.declare("domain:*")
     turn.declare("domain:a")
