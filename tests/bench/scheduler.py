@@ -21,11 +21,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from penstock import Client
+from penstock.client.limits import RateOptions
+from penstock.client.resources import StageOptions
+from penstock.v1 import scheduler_pb2 as pb
 from tests.bench import report, rivals
 from tests.bench.usage import MemoryWatch, cpu_seconds
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
-from tests.servers.stack import PENSTOCK, Stack, until
+from tests.servers.stack import Stack, until
 
 ITEMS = 200_000
 QUICK_ITEMS = 20_000
@@ -35,6 +39,7 @@ CONCURRENCY = 2_000
 DOMAINS = 100
 DOMAIN_CONCURRENCY = 100
 PRICE_MICROS = 7
+BUDGET_MICROS = 10**12
 BOUND_BY_CELERY = 10.0
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,9 +59,8 @@ def write_items(path: Path, count: int) -> None:
 
 
 def penstock(folder: Path, count: int, database: str, postgres: PostgresServer | None) -> report.Row:
-    items = folder / "items.jsonl"
+    items, small = folder / "items.jsonl", folder / "small.jsonl"
     write_items(items, count)
-    small = folder / "small.jsonl"
     write_items(small, 2_000)
     environment = {}
     roots = []
@@ -67,46 +71,45 @@ def penstock(folder: Path, count: int, database: str, postgres: PostgresServer |
     stack.start()
     try:
         roots.append(stack.supervisor.pid)
-        _command(stack, "limits", "set", "domain:*", "--concurrency", str(DOMAIN_CONCURRENCY))
+        client = stack.client
+        client.limits.set("domain:*", concurrency=DOMAIN_CONCURRENCY)
         # Rates that are kept and counted, and never the bottleneck: what is measured is their cost.
-        rates = ("--rate", "requests=60000000", "--rate", "tokens=600000000")
-        _command(stack, "limits", "set", "provider:bench", *rates)
-        _command(stack, "budgets", "price", "noop", str(PRICE_MICROS))
-        rules = folder / "rules.json"
-        rules.write_text(json.dumps({"budget_micros": 10 * PRICE_MICROS * count}))
-        start = (
-            *("runs", "start", "--processor", "noop", "--param", "paid=true", "--concurrency", str(CONCURRENCY)),
-            *("--budget-micros", str(10 * PRICE_MICROS * count), "--rules", str(rules)),
-        )
+        rates = [RateOptions(dimension=name, per_minute=6e8) for name in ("requests", "tokens")]
+        client.limits.set("provider:bench", rates=rates)
+        client.prices.set("noop", PRICE_MICROS)
         # A small run first: the workers are up, and code that is loaded on first use is loaded.
-        _command(stack, *start, "--items", str(small), "--wait")
+        _run(client, _plan(client, small))
         before, began = cpu_seconds(*roots), time.monotonic()
-        plan_id = json.loads(_command(stack, *start, "--items", str(items), "--plan-only"))["plan"]["plan_id"]
+        plan_id = _plan(client, items)
         plan_seconds, plan_cpu = time.monotonic() - began, cpu_seconds(*roots) - before
-        before, before_own = cpu_seconds(*roots), children_cpu()
+        before = cpu_seconds(*roots)
         with MemoryWatch(*roots) as memory:
-            run = json.loads(_command(stack, "runs", "start", "--plan", plan_id, "--wait").splitlines()[-1])["run"]
-        assert run["counts"]["completed"] == count, run["counts"]
-        assert run["money"]["spent_micros"] == PRICE_MICROS * count, run["money"]
-        seconds = _time(run["end_time"]) - _time(run["create_time"])
-        cpu = cpu_seconds(*roots) - before + children_cpu() - before_own
+            run = _run(client, plan_id)
+        cpu = cpu_seconds(*roots) - before
+        assert run.counts.completed == count, run
+        assert run.money.spent_micros == PRICE_MICROS * count, run.money
+        assert not run.money.reserved_micros, run.money
     finally:
         stack.stop()
+    seconds = (run.end_time.ToNanoseconds() - run.create_time.ToNanoseconds()) / 1e9
     row = _row(f"penstock/{database}", count, seconds, cpu, memory.peak_mb)
     return {**row, "plan_seconds": round(plan_seconds, 2), "plan_cpu_us_per_item": round(plan_cpu / count * 1e6, 1)}
 
 
-def _command(stack: Stack, *words: str) -> str:
-    arguments = [*PENSTOCK, *words, "--json", "--data", str(stack.data)]
-    answer = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, (words, answer.stdout[-500:], answer.stderr[-2000:])
-    return answer.stdout
+def _plan(client: Client, items: Path) -> str:
+    source = client.sources.items(items)
+    stage = StageOptions(
+        processor="noop",
+        parameters={"paid": True},
+        concurrency=CONCURRENCY,
+        rules={"budget_micros": BUDGET_MICROS, "item_budget_micros": 10 * PRICE_MICROS},
+    )
+    return client.plans.create(source.source_id, stages=[stage]).plan_id
 
 
-def _time(text: str) -> float:
-    import datetime as dt
-
-    return dt.datetime.fromisoformat(text).timestamp()
+def _run(client: Client, plan_id: str) -> pb.Run:
+    run = client.runs.start(plan_id, budget_micros=BUDGET_MICROS)
+    return client.runs.wait(run.run_id)
 
 
 def rival(name: str, count: int, postgres: PostgresServer) -> report.Row:
