@@ -112,14 +112,29 @@ local function amount(stage, bucket)
   return found
 end
 
-local function lacks(stage, rates)
-  for i = 1, #rates do
-    local bucket = rates[i]
-    local wanted = stage.uses[bucket.dimension] or amount(stage, bucket)
-    if wanted > bucket.burst then wanted = bucket.burst end
-    if bucket.level < wanted - NEAR then return true end
+-- Takes from the buckets what items of the stage that was last counted took.
+local function settle(state)
+  local stage = state.stage
+  if stage then
+    for _, bucket in ipairs(state.rates) do bucket.level = bucket.level - state.counted_items * amount(stage, bucket) end
+    state.stage = nil
   end
-  return false
+end
+
+-- Begins to count items of a stage: how many more the buckets allow.
+local function meter(stage, state)
+  settle(state)
+  local allowed = math.huge
+  for _, bucket in ipairs(state.rates) do
+    local wanted = amount(stage, bucket)
+    local spare = bucket.level - math.min(wanted, bucket.burst) + NEAR
+    if spare < 0 then
+      allowed = 0
+    elseif wanted > 0 then
+      allowed = math.min(allowed, math.floor(spare / wanted) + 1)
+    end
+  end
+  state.stage, state.allowed, state.counted_items = stage, allowed, 0
 end
 
 -- When a key is worth a look for this stage: nil: it has room now.
@@ -128,6 +143,7 @@ local function closed_until(stage, state)
   if state.closed > now then return state.closed end
   if state.free <= 0 then return math.huge end
   local time = nil
+  settle(state)
   for _, bucket in ipairs(state.rates or {}) do
     local lacking = math.min(amount(stage, bucket), bucket.burst) - bucket.level
     if lacking > NEAR then
@@ -291,7 +307,8 @@ local function holder(stage, lane, rank)
   if lane.held_by then return lane.held_by end
   for i = 1, #lane do
     local state = lane[i]
-    if state.free <= 0 or (state.rates and lacks(stage, state.rates)) then
+    if state.rates and state.stage ~= stage then meter(stage, state) end
+    if state.free <= 0 or (state.rates and state.allowed <= 0) then
       lane.held_by = state  -- nothing gets freer within a call
       return state
     end
@@ -321,10 +338,7 @@ local function take(stage)
         for i = 1, #lane do
           local held = lane[i]
           held.free, held.taken = held.free - 1, held.taken + 1
-          local rates = held.rates
-          if rates then
-            for j = 1, #rates do rates[j].level = rates[j].level - amount(stage, rates[j]) end
-          end
+          if held.rates then held.allowed, held.counted_items = held.allowed - 1, held.counted_items + 1 end
         end
         stage.room = stage.room - 1
         local member = stage.members[at]
@@ -478,6 +492,7 @@ for name, state in pairs(states) do
     if not (valves and (string.sub(name, 1, 5) == 'lane:' or string.sub(name, 1, 6) == 'stage:')) then
       counts[name] = state.held + state.taken
     end
+    settle(state)
     for _, bucket in ipairs(state.rates or {}) do
       levels[#levels + 1] = bucket.field
       levels[#levels + 1] = string.format('%.17g %d', bucket.level, now)
