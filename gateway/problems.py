@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from http import HTTPStatus
 from string import Template
+from typing import NotRequired
 
 import orjson
 from fastapi import FastAPI
@@ -13,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 from gateway.pages import text
 from penstock.runtime.errors import PenstockError
