@@ -30,6 +30,7 @@ from scheduler.limit_service import LimitService
 from scheduler.limits import Limits
 from scheduler.listing import ItemList
 from scheduler.low_water import LowWater
+from scheduler.observing import Gauges
 from scheduler.plans import Plans
 from scheduler.ready import Ready
 from scheduler.service import SchedulerService
@@ -83,6 +84,7 @@ async def build(settings: Settings) -> Service:
         "limits": limits.serve,
         "actions": actions.serve,
         "archiving": archiving.serve,
+        "gauges": Gauges(database, seconds=5 * section.sweep_seconds).serve,
     }
     backend = None
     if section.backend == "process":

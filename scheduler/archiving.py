@@ -23,6 +23,7 @@ from penstock.runtime.logs import get_logger
 from penstock.runtime.sql import Database
 from scheduler.archive_file import ArchiveFiles, Index, Part
 from scheduler.commit import GroupCommit
+from scheduler.observing import sweep
 from scheduler.store import archive as store
 from scheduler.store.effects import Effects
 from scheduler.store.reads import load_run
@@ -83,9 +84,12 @@ class Archiving:
 
     async def turn(self) -> bool:
         """One bounded step of each kind; whether there is more to do at once."""
-        archived = await self.archive()
-        purged = await self.purge()
-        return archived or purged or await self.forget() > 0
+        with sweep("archive"):
+            archived = await self.archive()
+        with sweep("purge"):
+            purged = await self.purge()
+        with sweep("forget"):
+            return await self.forget() > 0 or archived or purged
 
     async def archive(self) -> bool:
         """Archives the run that ended first, if one is due; whether there was one."""

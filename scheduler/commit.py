@@ -24,7 +24,7 @@ from typing import Any, Generic, TypeVar
 
 import sqlalchemy as sa
 
-from penstock.runtime import metrics
+from penstock.runtime import metrics, tracing
 from penstock.runtime.errors import Overloaded, Unavailable
 from penstock.runtime.sql import Database
 from scheduler.store.effects import Effects
@@ -68,7 +68,8 @@ class GroupCommit:
             self._queue.put_nowait(_Call(work, future))
         except asyncio.QueueFull:
             raise Overloaded("the scheduler has too many calls waiting to be recorded; try again in a second") from None
-        return await future
+        with tracing.step("record"):
+            return await future
 
     async def check(self) -> None:
         """Raises Unavailable when writing fails: after a failure, by writing once more."""

@@ -29,6 +29,7 @@ from scheduler.answers import Answers
 from scheduler.commit import GroupCommit
 from scheduler.domain.outcomes import Backoff
 from scheduler.domain.states import ItemState, RunState
+from scheduler.observing import note_grants, note_reports
 from scheduler.proposing import Proposer
 from scheduler.ready import Lost, Ready, StageKey
 from scheduler.store import leases
@@ -119,7 +120,8 @@ class Engine:
         first = True
         while True:
             woken = self._wake
-            left = deadline - loop.time()
+            looked = loop.time()
+            left = deadline - looked
             proposals = await self._proposed(request, most, outcomes) if most and self.granting else {}
             # Also the last time, empty-handed: the same call, made twice, may have been granted something meanwhile.
             if proposals or first or left <= 0:
@@ -127,6 +129,8 @@ class Engine:
                 answer = await self._record(session, request, outcomes, proposals)
                 refused += answer.refused
                 outcomes, first = [], False
+                if answer.batches:
+                    note_grants(answer.batches, answer.granted_ms, loop.time() - looked)
                 if answer.batches or not most or left <= 0:
                     response = await self._answers.response(answer.batches, opened)
                     response.refused.extend(refusal_message(r) for r in refused)
@@ -289,6 +293,7 @@ class Engine:
         return answer
 
     def _counted(self, refused: list[Refusal], outcomes: Iterable[pb.OutcomeBatch]) -> list[Refusal]:
+        note_reports(outcomes)
         total = sum(len(batch.outcomes) for batch in outcomes)
         metrics.ITEMS_SETTLED.labels("reported").inc(total - len(refused))
         for refusal in refused:

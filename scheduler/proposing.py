@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import orjson
 
+from penstock.runtime import metrics, tracing
 from penstock.runtime.errors import PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
 from scheduler.ready import Lost, Proposals, Proposed, Ready, StageAsk, StageKey
@@ -109,7 +110,8 @@ class Proposer:
 
     async def _look(self, asks: Sequence[StageAsk], most: int, now_ms: int, expiry_ms: int) -> Proposals:
         for _ in range(LOOKS):
-            found = await self._ready.propose(asks, most=most, now_ms=now_ms, expiry_ms=expiry_ms)
+            with metrics.PROPOSE_SECONDS.time(), tracing.step("propose"):
+                found = await self._ready.propose(asks, most=most, now_ms=now_ms, expiry_ms=expiry_ms)
             if not found.again or any(one.places for one in found.stages.values()):
                 break
         return found

@@ -22,6 +22,7 @@ from penstock.runtime.sql import Database
 from scheduler.domain.states import ItemState
 from scheduler.engine import Engine
 from scheduler.low_water import LowWater
+from scheduler.observing import sweep
 from scheduler.ready import Lost, Ready, StageKey
 from scheduler.store import gates, leases
 from scheduler.store.due import any_due, release_due
@@ -62,16 +63,22 @@ class Sweeps:
             if not self._engine.granting:
                 continue
             turn += 1
-            await self.due()
-            await self.gates()
+            with sweep("due"):
+                await self.due()
+            with sweep("gates"):
+                await self.gates()
             if self._engine.now_ms() >= self._engine.quiet_until_ms:
-                await self.expired()
+                with sweep("expired"):
+                    await self.expired()
             if turn % MARK_EVERY == 0:
-                await self.marks()
+                with sweep("marks"):
+                    await self.marks()
             if turn % ADOPT_EVERY == 0:
-                await self.adopted()
+                with sweep("adopted"):
+                    await self.adopted()
             if turn % FORGET_EVERY == 1:
-                await self.forgotten()
+                with sweep("forgotten"):
+                    await self.forgotten()
 
     def _note_gap(self) -> bool:
         """Whether nobody served for a while (this process or its machine stood still): workers could not renew

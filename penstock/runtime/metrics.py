@@ -8,15 +8,27 @@ __all__ = [
     "BATCH_ITEMS",
     "COMMIT_CALLS",
     "COMMIT_SECONDS",
+    "EVENTS",
+    "GRANT_ITEMS",
     "HTTP_SECONDS",
+    "ITEMS",
     "ITEMS_SETTLED",
     "LEASES_GRANTED",
+    "LEASE_SECONDS",
+    "OVERRUN_MICROS",
+    "PROPOSE_SECONDS",
+    "QUEUE_SECONDS",
     "READY",
     "REDIS_REBUILDS",
     "REPORTS_REFUSED",
+    "REPORT_ITEMS",
+    "RESERVED_MICROS",
     "RPC_SECONDS",
+    "RUNS",
     "RUNS_ARCHIVED",
+    "SPENT_MICROS",
     "SWEEP_ITEMS",
+    "SWEEP_SECONDS",
     "THROTTLES",
     "VALVES",
     "VALVE_MOVES",
@@ -40,12 +52,44 @@ SWEEP_ITEMS = Counter("penstock_sweep_items_total", "What the named sweep found.
 REDIS_REBUILDS = Counter("penstock_redis_rebuilds_total", "Times that leases were rebuilt after Redis was lost.")
 RUNS_ARCHIVED = Counter("penstock_runs_archived_total", "Runs whose rows went into an archive.")
 WATCHERS = Gauge("penstock_watchers", "Streams that watch a run.")
+EVENTS = Counter("penstock_events_total", "Decisions written down as events of runs.", ["type"])
+SPENT_MICROS = Counter("penstock_spent_micros_total", "Money spent, in millionths of a dollar.", ["processor"])
+OVERRUN_MICROS = Counter("penstock_overrun_micros_total", "Of it, what passed its own reservation.", ["processor"])
+RESERVED_MICROS = Gauge("penstock_reserved_micros", "Money that live runs hold for what runs now.")
+RUNS = Gauge("penstock_runs", "Live runs.", ["state"])
+ITEMS = Gauge("penstock_items", "Items of live runs.", ["state"])
+_SIZES = (1, 4, 16, 64, 128, 256, 512, 1024, 4096)
+GRANT_ITEMS = Histogram("penstock_grant_items", "Items of one stage granted at once.", buckets=_SIZES)
+REPORT_ITEMS = Histogram("penstock_report_items", "Outcomes of one stage reported at once.", buckets=_SIZES)
+PROPOSE_SECONDS = Histogram("penstock_propose_seconds", "Time in which Redis proposes what to lease.")
+LEASE_SECONDS = Histogram("penstock_lease_seconds", "Time from looking for work to durable leases.")
+QUEUE_SECONDS = Histogram(
+    "penstock_queue_seconds",
+    "Age of the queue: time from the begin of a stage to a grant of its items.",
+    buckets=(0.1, 1, 10, 60, 600, 3_600, 6 * 3_600, 24 * 3_600, 7 * 24 * 3_600),
+)
+SWEEP_SECONDS = Histogram("penstock_sweep_seconds", "Time of one turn of the named sweep.", ["sweep"])
 THROTTLES = Counter("penstock_throttles_total", "Outcomes that met a limit of the outside.", ["kind"])
 VALVE_MOVES = Counter("penstock_valve_moves_total", "Changes of a valve's state, by kind of key.", ["kind", "state"])
 VALVES = Gauge("penstock_valves", "Keys whose valve is not open.", ["state"])
 WORKERS = Gauge("penstock_workers", "Workers that are alive.", ["worker_class"])
 BATCH_ITEMS = Histogram(
     "penstock_worker_batch_items", "Items that a processor took at once.", ["processor"], buckets=(1, 4, 16, 64, 256)
+)
+
+
+_OF_SCHEDULERS = (
+    COMMIT_SECONDS,
+    COMMIT_CALLS,
+    REDIS_REBUILDS,
+    WATCHERS,
+    RUNS_ARCHIVED,
+    RESERVED_MICROS,
+    GRANT_ITEMS,
+    REPORT_ITEMS,
+    PROPOSE_SECONDS,
+    LEASE_SECONDS,
+    QUEUE_SECONDS,
 )
 
 
@@ -57,5 +101,5 @@ def expose(port: int) -> None:
 
 def leave_out_schedulers() -> None:
     """For a process that is no scheduler: what has no label would be shown there, as 0 for ever."""
-    for metric in (COMMIT_SECONDS, COMMIT_CALLS, REDIS_REBUILDS, WATCHERS, RUNS_ARCHIVED):
+    for metric in _OF_SCHEDULERS:
         REGISTRY.unregister(metric)

@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from penstock.runtime import metrics
 from scheduler.domain.progress import run_end, stage_end
 from scheduler.domain.states import (
     ENDED_STAGES,
@@ -269,13 +270,27 @@ class RunUnit:
         for stage, before in zip(self.stages, self._before_stages, strict=True):
             after = _values(stage, STAGE_CHANGES)
             if after != before:
+                _count_money(stage, before)
                 changes = {f"v_{c}": v for c, v in zip(STAGE_CHANGES, after, strict=True)}
                 changed.append({"n": stage.run, "s": stage.stage, **changes})
         if changed:
             self.connection.execute(_WRITE_STAGE, changed)
         if self._events:
             self.connection.execute(sa.insert(events), self._events)
+            for event in self._events:
+                metrics.EVENTS.labels(event["type"]).inc()
             self._events = []
+
+
+_SPENT, _OVERRUN = STAGE_CHANGES.index("spent_micros"), STAGE_CHANGES.index("overrun_micros")
+
+
+def _count_money(stage: StageRow, before: tuple[Any, ...]) -> None:
+    """Tells metrics what was spent; a correction downwards is not told."""
+    if stage.spent_micros > before[_SPENT]:
+        metrics.SPENT_MICROS.labels(stage.processor).inc(stage.spent_micros - before[_SPENT])
+    if stage.overrun_micros > before[_OVERRUN]:
+        metrics.OVERRUN_MICROS.labels(stage.processor).inc(stage.overrun_micros - before[_OVERRUN])
 
 
 _ENDS_RUN = frozenset(

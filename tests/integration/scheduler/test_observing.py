@@ -1,0 +1,58 @@
+"""Every decision is counted: leases and how long they took, reports, events, money, sweeps, what stands where."""
+
+from __future__ import annotations
+
+from prometheus_client import REGISTRY
+
+from penstock.runtime.sql import Database
+from penstock.v1 import scheduler_pb2 as pb
+from scheduler.observing import Gauges
+from tests.integration.scheduler.world import World, completed, failed
+
+
+def value(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+async def test_decisions_are_counted(world: World) -> None:
+    names = {
+        "granted": ("penstock_leases_granted_total", {"processor": "noop"}),
+        "batches": ("penstock_grant_items_count", {}),
+        "leases": ("penstock_lease_seconds_count", {}),
+        "queue": ("penstock_queue_seconds_count", {}),
+        "reports": ("penstock_report_items_sum", {}),
+        "proposals": ("penstock_propose_seconds_count", {}),
+        "retries": ("penstock_events_total", {"type": "item.retry"}),
+        "ends": ("penstock_events_total", {"type": "run.state"}),
+    }
+    before = {name: value(metric, **labels) for name, (metric, labels) in names.items()}
+    run_id = await world.run(10)
+    worker = world.worker()
+    leases = await worker.leases(10)
+    assert await worker.report(run_id, [completed(lease) for lease in leases[1:]] + [failed(leases[0])]) == []
+    (again,) = await worker.leases(1)
+    assert await worker.report(run_id, [completed(again)]) == []
+    assert (await world.get(run_id)).state == pb.RUN_STATE_COMPLETED
+    grown = {name: value(metric, **labels) - before[name] for name, (metric, labels) in names.items()}
+    assert grown["granted"] == 11
+    assert (grown["batches"], grown["leases"], grown["queue"]) == (2, 2, 2)
+    assert grown["reports"] == 11
+    assert grown["proposals"] >= 2
+    assert grown["retries"] == 1
+    assert grown["ends"] == 2
+    assert value("penstock_sweep_seconds_count", sweep="due") > 0
+
+
+async def test_gauges_say_what_stands_where(world: World) -> None:
+    run_id = await world.run(10)
+    worker = world.worker()
+    leases = await worker.leases(4)
+    assert await worker.report(run_id, [completed(lease) for lease in leases[:3]]) == []
+    database = Database(world.settings.scheduler.database_url, "scheduler")
+    try:
+        Gauges(database, seconds=1).read()
+    finally:
+        database.close()
+    assert value("penstock_runs", state="running") == 1
+    states = ("queued", "running", "completed", "failed")
+    assert [value("penstock_items", state=state) for state in states] == [6, 1, 3, 0]
