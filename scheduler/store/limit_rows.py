@@ -11,7 +11,7 @@ tells it after the commit.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -26,6 +26,7 @@ from scheduler.store.schema import limit_events, limits
 __all__ = [
     "COOLDOWN_MS",
     "LimitRow",
+    "Writes",
     "all_states",
     "forget_events",
     "locked",
@@ -226,6 +227,62 @@ def states_under(connection: sa.Connection, pattern: str) -> dict[str, LimitStat
     return {row[0]: _row(row, patterns).state() for row in under if row[0].startswith(prefix)}
 
 
+@dataclass
+class Writes:
+    """Changes of locked rows, written together: each kind in one statement, in the order in which they were noted."""
+
+    connection: sa.Connection
+    effects: Effects
+    now_ms: int
+    _events: list[dict[str, object]] = field(default_factory=list)
+    _rows: list[dict[str, object]] = field(default_factory=list)
+    _gone: list[dict[str, object]] = field(default_factory=list)
+
+    def note(
+        self,
+        before: LimitRow,
+        after: LimitRow,
+        *,
+        type_: str = "",
+        actor: str = "scheduler",
+        reason: str = "",
+        data: dict[str, object] | None = None,
+    ) -> LimitRow:
+        """What becomes of a row, with its event when `type_` names one; a row that has nothing more to say goes. Tells
+        Redis what it must know."""
+        if type_:
+            after = replace(after, version=before.version + 1, change_ms=self.now_ms, reason=reason[:2000])
+            self._events.append(
+                {
+                    "key": after.key,
+                    "number": after.version,
+                    "time_ms": self.now_ms,
+                    "type": type_,
+                    "actor": actor,
+                    "old_state": str(before.valve.state),
+                    "new_state": str(after.valve.state),
+                    "reason": reason[:2000],
+                    "data": orjson.dumps(data or {}),
+                }
+            )
+        if not after.needed:
+            self._gone.append({"k": after.key})
+            if before.told:
+                self.effects.limits[after.key] = None
+            return replace(after, stored=False)
+        self._rows.append({"k": after.key, **{f"v_{name}": value for name, value in _values(after).items()}})
+        state = after.state()
+        if state != before.state() or after.declared != before.declared:
+            self.effects.limits[after.key] = state
+        return replace(after, stored=True)
+
+    def flush(self) -> None:
+        for statement, values in ((_EVENT, self._events), (_WRITE, self._rows), (_DELETE, self._gone)):
+            if values:
+                self.connection.execute(statement, values)
+        self._events, self._rows, self._gone = [], [], []
+
+
 def write(
     connection: sa.Connection,
     effects: Effects,
@@ -238,31 +295,11 @@ def write(
     reason: str = "",
     data: dict[str, object] | None = None,
 ) -> LimitRow:
-    """Writes what changed of a locked row, with its event when `type_` names one; a row that has nothing more to say
-    goes. Tells Redis what it must know."""
-    if type_:
-        after = replace(after, version=before.version + 1, change_ms=now_ms, reason=reason[:2000])
-        event = {
-            "key": after.key,
-            "number": after.version,
-            "time_ms": now_ms,
-            "type": type_,
-            "actor": actor,
-            "old_state": str(before.valve.state),
-            "new_state": str(after.valve.state),
-            "reason": reason[:2000],
-            "data": orjson.dumps(data or {}),
-        }
-        connection.execute(_EVENT, event)
-    if not after.needed:
-        connection.execute(_DELETE, {"k": after.key})
-        if before.told:
-            effects.limits[after.key] = None
-        return replace(after, stored=False)
-    connection.execute(_WRITE, {"k": after.key, **{f"v_{name}": value for name, value in _values(after).items()}})
-    if after.state() != before.state() or after.declared != before.declared:
-        effects.limits[after.key] = after.state()
-    return replace(after, stored=True)
+    """One change, at once."""
+    writes = Writes(connection, effects, now_ms)
+    row = writes.note(before, after, type_=type_, actor=actor, reason=reason, data=data)
+    writes.flush()
+    return row
 
 
 def forget_events(connection: sa.Connection, before_ms: int, most: int) -> int:
@@ -300,7 +337,7 @@ _NEW = asdict(NEW)
 
 
 def _valve_bytes(valve: Valve) -> bytes:
-    return orjson.dumps({name: value for name, value in asdict(valve).items() if value != _NEW[name]})
+    return orjson.dumps({name: value for name, new in _NEW.items() if (value := getattr(valve, name)) != new})
 
 
 def _valve(stored: bytes) -> Valve:

@@ -21,7 +21,7 @@ from scheduler.domain.limits import LANE_VALVE, RESERVED, STAGE_VALVE, lane_keys
 from scheduler.domain.states import ENDED_RUNS
 from scheduler.domain.valve import CEILING, Bounds, Valve, ValveState
 from scheduler.store.effects import Effects
-from scheduler.store.limit_rows import LimitRow, locked, patterns_of, write
+from scheduler.store.limit_rows import LimitRow, Writes, locked, patterns_of
 from scheduler.store.rows import StageRow
 from scheduler.store.schema import limits, runs
 from scheduler.store.stage_rules import stage_rules
@@ -123,6 +123,7 @@ class Valves:
         self._caution = caution
         self._asked = caution is None
         self._rows: dict[str, LimitRow] = {}
+        self._writes = Writes(connection, effects, now_ms)
 
     def lock(self, keys: Iterable[str]) -> None:
         """Locks rows in order of key: whoever takes several one by one waits for others that wait for it."""
@@ -146,6 +147,7 @@ class Valves:
         why = f"throttled ({said}), item {stage.stage}/{seq} of run {unit.run.run_id}"
         metrics.THROTTLES.labels(kind_of(key)).inc()
         self._moved(row, valve, why, unit=unit)
+        self._writes.flush()
 
     def failed(
         self,
@@ -168,8 +170,53 @@ class Valves:
                     row = self._row(key)
                     self._moved(row, row.valve.erred(), "")
         threshold, bounds = _breaker(stage.rules)
-        if threshold < 1:
+        if threshold > 0:
+            self._broke(unit, stage, lane, fingerprint, count, begun_ms, threshold, bounds)
+        self._writes.flush()
+
+    def completed(self, unit: RunUnit, stage: StageRow, lanes: Mapping[str, int]) -> None:
+        """So many items of these lanes went through."""
+        caution = self._known()
+        if caution.nothing or not lanes:
             return
+        counts: dict[str, int] = {}
+        for lane, count in lanes.items():
+            own = LANE_VALVE.format(run=unit.run.number, stage=stage.stage, lane=lane)
+            for key in (own, *lane_keys(lane)):
+                if caution.concerns(key):
+                    counts[key] = counts.get(key, 0) + count
+        stage_key = self._stage_key(unit, stage)
+        if caution.concerns(stage_key):
+            counts[stage_key] = sum(lanes.values())
+        self._passed(unit, stage, counts)
+        self._writes.flush()
+
+    def due(self, most: int = 500) -> int:
+        """Turns closures that are over into probes, and forgets the valves of runs that have ended; returns how many
+        rows changed. Redis needs no word of the former: a closed key has one slot already."""
+        over = list(self._connection.execute(_OVER, {"now": self._now_ms, "most": most}).scalars())
+        over += self._connection.execute(_PATTERNS_OVER, {"now": self._now_ms}).scalars()
+        self._read(over)
+        for key in sorted(over):
+            row = self._row(key)
+            valve = row.valve.open(row.bounds) if row.is_pattern else row.valve.at(self._now_ms)
+            self._moved(row, valve, "its closure is over")
+        self._writes.flush()
+        return len(over) + self._swept()
+
+    # -- inside
+
+    def _broke(
+        self,
+        unit: RunUnit,
+        stage: StageRow,
+        lane: str,
+        fingerprint: str,
+        count: int,
+        begun_ms: int | None,
+        threshold: int,
+        bounds: Bounds,
+    ) -> None:
         run, stage_key = unit.run.number, self._stage_key(unit, stage)
         why = f"{threshold} equal failures in a row (fingerprint {fingerprint})"
 
@@ -193,36 +240,6 @@ class Valves:
             return
         fails(self._row(stage_key))
 
-    def completed(self, unit: RunUnit, stage: StageRow, lanes: Mapping[str, int]) -> None:
-        """So many items of these lanes went through."""
-        caution = self._known()
-        if caution.nothing or not lanes:
-            return
-        counts: dict[str, int] = {}
-        for lane, count in lanes.items():
-            own = LANE_VALVE.format(run=unit.run.number, stage=stage.stage, lane=lane)
-            for key in (own, *lane_keys(lane)):
-                if caution.concerns(key):
-                    counts[key] = counts.get(key, 0) + count
-        stage_key = self._stage_key(unit, stage)
-        if caution.concerns(stage_key):
-            counts[stage_key] = sum(lanes.values())
-        self._passed(unit, stage, counts)
-
-    def due(self, most: int = 500) -> int:
-        """Turns closures that are over into probes, and forgets the valves of runs that have ended; returns how many
-        rows changed. Redis needs no word of the former: a closed key has one slot already."""
-        over = list(self._connection.execute(_OVER, {"now": self._now_ms, "most": most}).scalars())
-        over += self._connection.execute(_PATTERNS_OVER, {"now": self._now_ms}).scalars()
-        self._read(over)
-        for key in sorted(over):
-            row = self._row(key)
-            valve = row.valve.open(row.bounds) if row.is_pattern else row.valve.at(self._now_ms)
-            self._moved(row, valve, "its closure is over")
-        return len(over) + self._swept()
-
-    # -- inside
-
     def _known(self) -> Caution:
         if self._caution is None:
             self._caution = Caution.read(self._connection)
@@ -234,6 +251,7 @@ class Valves:
     def _read(self, keys: Iterable[str]) -> None:
         missing = [key for key in keys if key not in self._rows]
         if missing:
+            self._writes.flush()  # one of them may be a row that goes
             self._rows |= locked(self._connection, missing, self._now_ms)
 
     def _row(self, key: str) -> LimitRow:
@@ -264,12 +282,9 @@ class Valves:
             type_ = f"limit.{valve.state}"
         elif valve.concurrency(row.bounds) != row.valve.concurrency(row.bounds):
             type_ = "limit.cap"
-        now = write(
-            self._connection,
-            self._effects,
+        now = self._writes.note(
             row,
             replace(row, valve=valve),
-            now_ms=self._now_ms,
             type_=type_,
             reason=why,
             data={"until_ms": valve.until_ms, "cap": valve.concurrency(row.bounds), "closures": valve.closures},
