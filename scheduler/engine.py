@@ -38,6 +38,8 @@ from scheduler.store.endings import Endings, Refusal, Rules
 from scheduler.store.items import rows_of
 from scheduler.store.limit_rows import all_states
 from scheduler.store.limits import Caution
+from scheduler.store.numbers import numbers_of
+from scheduler.store.unit import Units
 from scheduler.translate import refusal_message
 from scheduler.watching import Begun, Phase, Phases, Watchers
 from scheduler.windows import Windows
@@ -224,8 +226,8 @@ class Engine:
             raise InvalidInput("the call names no worker session or class", code="bad_session")
         return leases.Session(session.session, session.worker or session.session, session.worker_class)
 
-    def _endings(self, connection: sa.Connection, effects: Effects) -> Endings:
-        return Endings(connection, effects, self.rules, self.now_ms(), self._begun)
+    def _endings(self, connection: sa.Connection, effects: Effects, units: Units | None = None) -> Endings:
+        return Endings(connection, effects, self.rules, self.now_ms(), self._begun, units)
 
     async def _proposed(
         self, request: pb.AcquireRequest, most: int, outcomes: Sequence[pb.OutcomeBatch]
@@ -265,7 +267,11 @@ class Engine:
 
         def work(connection: sa.Connection, effects: Effects) -> Engine._Answer:
             now = self.now_ms()
-            refused = self._endings(connection, effects).settle_reports(session.session, outcomes)
+            # Both parts lock their runs at once, in order of number, and each run is written once.
+            units = Units(connection, now)
+            reported = numbers_of(connection, {batch.run_id for batch in outcomes})
+            units.lock(*reported.values(), *(run for run, _ in proposals))
+            refused = self._endings(connection, effects, units).settle_reports(session.session, outcomes)
             before = leases.seen(
                 connection,
                 session,
@@ -281,7 +287,10 @@ class Engine:
                     effects.unused((p.lane for p in offer.proposals), offer.uses)
                     leases.give_back(connection, effects, key, slots, startable=True)
             elif proposals:
-                batches = leases.grant_batches(connection, effects, session, request.grant_number, proposals, now)
+                batches = leases.grant_batches(
+                    connection, effects, session, request.grant_number, proposals, now, units
+                )
+            units.finish(effects)
             return Engine._Answer([batch for batch in batches if batch.granted], refused, now)
 
         try:

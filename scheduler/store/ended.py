@@ -6,15 +6,15 @@ the run's lock. Completions, of which there are most, take the short way.
 
 from __future__ import annotations
 
-import random
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import orjson
 import sqlalchemy as sa
 
+from penstock.v1 import scheduler_pb2 as pb
 from scheduler.domain.fingerprints import fingerprint
 from scheduler.domain.outcomes import LOST, Backoff, Decision, Ended, Ending, decide, kind_of
 from scheduler.domain.rules import Kind, Retry
@@ -22,13 +22,14 @@ from scheduler.domain.states import ItemState, Mode, RunState
 from scheduler.store import money, tallies
 from scheduler.store.effects import Effects, Place, Slot
 from scheduler.store.items import Completed, ItemRow, Settled, complete, record_attempts, settle
-from scheduler.store.limits import Caution, Valves
+from scheduler.store.limits import Valves
 from scheduler.store.rows import StageRow
 from scheduler.store.schema import switches
 from scheduler.store.stage_rules import stage_rules
+from scheduler.store.told import Rules, Told
 from scheduler.store.unit import RunUnit
 
-__all__ = ["Rules", "StageEndings", "Told"]
+__all__ = ["StageEndings"]
 
 ERROR_CHARACTERS = 4_000
 CONTEXT_CHARACTERS = 16_000
@@ -38,41 +39,6 @@ _NOT_THE_STAGES = frozenset({Kind.WORKER_LOST, Kind.UNAVAILABLE, Kind.CANCELLED,
 
 # Whether retries are allowed just now.
 _RETRIES = sa.select(switches.c.value).where(switches.c.name == "retries")
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What endings need from settings: the back-off, and where its jitter comes from; and what the process remembers
-    of careful keys (see `store.limits`)."""
-
-    backoff: Backoff
-    jitter: Callable[[], float] = random.random
-    caution: Caution | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Told:
-    """How an attempt ended, and what was told of it. cost: None when nobody told; cost_unknown: it is what is known so
-    far of more; blob: (sha256, bytes); until_ms, saved: of a deferred one (no until_ms: after retry_after_seconds);
-    limit_key, retry_after_seconds: of a throttled one; used: by dimension; digest: of the report, None when there was
-    none."""
-
-    ended: Ended
-    kind: str = ""
-    error: str = ""
-    fingerprint: str = ""
-    no_try: bool = False
-    permanent: bool = False
-    cost: int | None = None
-    cost_unknown: bool = False
-    result: bytes | None = None
-    blob: tuple[str, int] | None = None
-    until_ms: int = 0
-    saved: bytes | None = None
-    limit_key: str = ""
-    retry_after_seconds: float = 0.0
-    used: Mapping[str, int] = field(default_factory=dict)
-    digest: bytes | None = None
 
 
 @lru_cache(maxsize=1_024)
@@ -98,6 +64,7 @@ class StageEndings:
     _lanes: Counter[str] = field(default_factory=Counter)
     _equal: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
     _throttles: list[tuple[ItemRow, Told]] = field(default_factory=list)
+    _uses: dict[tuple[str, str | None], dict[str, list[int]]] = field(default_factory=dict)
     _retries_off: bool | None = None
 
     def __post_init__(self) -> None:
@@ -106,31 +73,30 @@ class StageEndings:
         self.stopping = self.unit.run.state == RunState.STOPPING
         self._bill = self.unit.bill(self.stage)
 
-    def complete(
-        self,
-        row: ItemRow,
-        *,
-        digest: bytes,
-        cost: int,
-        result: bytes | None,
-        blob: tuple[str, int] | None,
-        used: Mapping[str, int],
-    ) -> None:
-        """The common case: work is done, and no second witness is asked for."""
-        run, bill = self.unit.run, self._bill
-        run.settle_number += 1
-        sha256, size = blob or (None, None)
-        self._completed.append(
-            Completed(self.unit.now_ms, run.settle_number, digest, result, sha256, size, cost, row.seq, row.attempt)
-        )
-        if cost or row.reserved_micros:
-            bill.settle(row, cost)
+    def complete(self, done: Sequence[tuple[ItemRow, pb.Outcome, bytes]]) -> None:
+        """The common case, in one go: work is done, its cost is told, and no second witness is asked for; each with
+        the digest of its report."""
+        run, now_ms = self.unit.run, self.unit.now_ms
+        number = run.settle_number
+        lanes: list[str] = []
+        told: list[tuple[int, int, int, int]] = []
+        for row, outcome, digest in done:
+            number += 1
+            seq, attempt, lane, cost, used = row.seq, row.attempt, row.lane, outcome.cost_micros, outcome.used
+            sha256 = size = None
+            if outcome.HasField("result_blob"):
+                sha256, size = outcome.result_blob.sha256, outcome.result_blob.size_bytes
+            self._completed.append((now_ms, number, digest, outcome.result or None, sha256, size, cost, seq, attempt))
+            self._forget.append((seq, lane))
+            lanes.append(lane)
+            told.append((seq, attempt, cost, row.reserved_micros))
+            if used:
+                self._use(row, used)
+        run.settle_number = number
+        self._lanes.update(lanes)
+        self._bill.settle_all(told)
         if self.stage.paid:
-            bill.learn(cost)
-        if used:
-            self._use(row, used)
-        self._lanes[row.lane] += 1
-        self._forget.append((row.seq, row.lane))
+            self._bill.costs.update([cost for _, _, cost, _ in told])
 
     def end(self, row: ItemRow, told: Told) -> None:
         """Any other end."""
@@ -212,7 +178,7 @@ class StageEndings:
         if healing and not keeps:
             context = self._context(row, told, decision, equal)
         elif confirming and not keeps:
-            context = _claimed(told)
+            context = told.claimed()
         claims = confirming and ended is Ended.COMPLETED
         says = claims or (done and row.mode != Mode.CONFIRM)
         sha256, size = (told.blob if says else None) or (None, None)
@@ -366,11 +332,25 @@ class StageEndings:
 
     def _use(self, row: ItemRow, used: Mapping[str, int]) -> None:
         """What was used, against what was estimated when it was leased."""
-        estimates = _estimates(row.uses) if row.uses else {}
-        for dimension, amount in used.items():
-            if amount:
-                self._bill.use(dimension, amount)
-        self.effects.use(row.lane, {name: amount - estimates.get(name, 0) for name, amount in used.items()})
+        sums = self._uses.get((row.lane, row.uses))
+        if sums is None:
+            sums = self._uses[row.lane, row.uses] = {}
+        for dimension in used:
+            known = sums.get(dimension)
+            if known is None:
+                known = sums[dimension] = [0, 0]
+            known[0] += 1
+            known[1] += used[dimension]
+
+    def _tell_uses(self) -> None:
+        for (lane, uses), sums in self._uses.items():
+            estimates = _estimates(uses) if uses else {}
+            more = {}
+            for dimension, (count, total) in sums.items():
+                more[dimension] = total - count * estimates.get(dimension, 0)
+                if total:
+                    self._bill.use(dimension, count, total)
+            self.effects.use(lane, more)
 
     def _off(self) -> bool:
         if self._retries_off is None:
@@ -382,10 +362,12 @@ class StageEndings:
         unit, stage, connection = self.unit, self.stage, self.unit.connection
         key = unit.run.number, stage.stage
         before = stage.completed + stage.failed
+        self._tell_uses()
         complete(unit, stage, self._completed)
         settle(unit, stage, self._settled)
         record_attempts(connection, self._attempts)
-        tallies.note_failures(connection, *key, self._failures, unit.now_ms)
+        if self._failures:
+            tallies.note_failures(connection, *key, self._failures, unit.now_ms)
         tallies.note_settled(connection, unit.run.number, unit.now_ms, stage.completed + stage.failed - before)
         self.effects.forget.setdefault(key, []).extend(self._forget)
         self.effects.ready.setdefault(key, []).extend(self._ready)
@@ -411,10 +393,3 @@ class StageEndings:
             stage.failing = why
             unit.transitions += 1
             unit.emit("stage.failing", subject=f"stage:{stage.stage}", reason=why)
-
-
-def _claimed(told: Told) -> bytes:
-    """The result that work claims, for the second witness."""
-    if told.blob is not None:
-        return orjson.dumps({"blob": {"sha256": told.blob[0], "size_bytes": told.blob[1]}})
-    return told.result or b"null"

@@ -7,9 +7,9 @@ refuses is told why (`store.refusals`), and gets the same answer whenever it is 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 import sqlalchemy as sa
 
@@ -17,17 +17,19 @@ from penstock.v1 import scheduler_pb2 as pb
 from scheduler.domain.outcomes import Ended
 from scheduler.domain.states import ItemState, Mode, RunState, StageState
 from scheduler.store.effects import Effects, Slot
-from scheduler.store.ended import Rules, StageEndings, Told
-from scheduler.store.items import rows_of
+from scheduler.store.ended import StageEndings
+from scheduler.store.items import ItemRow, rows_of
 from scheduler.store.leases import give_back, open_rows
+from scheduler.store.numbers import numbers_of
 from scheduler.store.refusals import Refusal, explain
-from scheduler.store.schema import runs
-from scheduler.store.unit import RunUnit, StageRow, lock
+from scheduler.store.told import Rules, Told
+from scheduler.store.unit import RunUnit, StageRow, Units, lock
 from scheduler.watching import Begun
 
 __all__ = ["Endings", "Refusal", "Rules"]
 
 KIND_CHARACTERS, FINGERPRINT_CHARACTERS = 40, 100
+COMPLETED, WORK = int(pb.OUTCOME_KIND_COMPLETED), int(Mode.WORK)
 _ENDED_OF_KIND = {
     pb.OUTCOME_KIND_COMPLETED: Ended.COMPLETED,
     pb.OUTCOME_KIND_FAILED: Ended.FAILED,
@@ -36,36 +38,40 @@ _ENDED_OF_KIND = {
     pb.OUTCOME_KIND_DEFERRED: Ended.DEFERRED,
 }
 
-_NUMBER = sa.select(runs.c.number).where(runs.c.run_id == sa.bindparam("run_id"))
-
 
 @dataclass(frozen=True)
 class Endings:
-    """Ends attempts in one transaction at `now_ms`; effects collect what Redis must hear."""
+    """Ends attempts in one transaction at `now_ms`; effects collect what Redis must hear. units: the runs that the
+    call has locked, when other parts of it work on them too; it writes them then."""
 
     connection: sa.Connection
     effects: Effects
     rules: Rules
     now_ms: int
     begun: Begun
+    units: Units | None = None
 
-    def settle_reports(self, session: str, batches: Iterable[pb.OutcomeBatch]) -> list[Refusal]:
+    def settle_reports(self, session: str, batches: Collection[pb.OutcomeBatch]) -> list[Refusal]:
         """Records what holds its fence; answers what was refused."""
-        by_run: dict[str, list[pb.OutcomeBatch]] = {}
-        for batch in batches:
-            by_run.setdefault(batch.run_id, []).append(batch)
-        found = ((run_id, self.connection.execute(_NUMBER, {"run_id": run_id}).scalar()) for run_id in by_run)
-        numbers = {run_id: number for run_id, number in found if number is not None}
+        if not batches:
+            return []
+        numbers = numbers_of(self.connection, {batch.run_id for batch in batches})
+        units = self.units or Units(self.connection, self.now_ms)
+        units.lock(*numbers.values())
         refused: list[Refusal] = []
-        for run_id in sorted(by_run, key=lambda name: numbers.get(name, 0)):
-            unit = lock(self.connection, numbers[run_id], self.now_ms) if run_id in numbers else None
-            for batch in by_run[run_id]:
-                if unit is None or not 0 <= batch.stage < len(unit.stages):
-                    refused += [Refusal(run_id, batch.stage, o.seq, o.attempt, "unknown") for o in batch.outcomes]
-                else:
-                    refused += self._settle_batch(unit, unit.stages[batch.stage], session, batch)
+        for batch in batches:
+            unit = units.get(numbers[batch.run_id]) if batch.run_id in numbers else None
+            if unit is None or not 0 <= batch.stage < len(unit.stages):
+                run_id = batch.run_id
+                refused += [Refusal(run_id, batch.stage, o.seq, o.attempt, "unknown") for o in batch.outcomes]
+            else:
+                refused += self._settle_batch(unit, unit.stages[batch.stage], session, batch)
+        for number in numbers.values():
+            unit = units.get(number)
             if unit is not None:
-                self._finish(unit)
+                unit.settle_up()
+        if self.units is None:
+            units.finish(self.effects)
         return refused
 
     def lose(self, number: int, stage: int, slots: Sequence[Slot], *, reason: str, handed_back: bool = False) -> int:
@@ -127,9 +133,10 @@ class Endings:
         seen: dict[int, bytes] = {}
         ended = StageEndings(unit, stage, self.effects, self.rules)
         rows = rows_of(self.connection, unit.run.number, stage.stage, [o.seq for o in batch.outcomes])
+        done: list[tuple[ItemRow, pb.Outcome, bytes]] = []
         short = not ended.confirms
         for outcome in batch.outcomes:
-            digest = hashlib.blake2b(outcome.SerializeToString(deterministic=True), digest_size=12).digest()
+            digest = blake2b(outcome.SerializeToString(deterministic=True), digest_size=12).digest()
             seq, kind = outcome.seq, outcome.kind
             row = rows.get(seq)
             if (
@@ -148,18 +155,11 @@ class Endings:
                     refused.append(Refusal(unit.run.run_id, stage.stage, seq, outcome.attempt, reason))
                 continue
             seen[seq] = digest
-            if short and kind == pb.OUTCOME_KIND_COMPLETED and row.mode == Mode.WORK:
-                blob = outcome.result_blob if outcome.HasField("result_blob") else None
-                ended.complete(
-                    row,
-                    digest=digest,
-                    cost=outcome.cost_micros,
-                    result=outcome.result or None,
-                    blob=(blob.sha256, blob.size_bytes) if blob else None,
-                    used=outcome.used,
-                )
+            if short and kind == COMPLETED and row.mode == WORK and not outcome.cost_unknown:
+                done.append((row, outcome, digest))
             else:
                 ended.end(row, _told(outcome, digest))
+        ended.complete(done)
         ended.close()
         return refused
 

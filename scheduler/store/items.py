@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import orjson
 import sqlalchemy as sa
 
-from scheduler.domain.outcomes import ALONE
 from scheduler.domain.states import ItemState, Mode
+from scheduler.store.arrays import array, fetched
 from scheduler.store.effects import Place, Slot
 from scheduler.store.rows import StageRow
 from scheduler.store.schema import attempts
@@ -93,18 +93,12 @@ class ItemRow(NamedTuple):
         return self.seq, self.lane, self.seq if self.rank is None else self.rank
 
 
-class Completed(NamedTuple):
-    """An attempt that completed its item, in the order of its statement's values."""
-
-    end_ms: int
-    settle_number: int
-    digest: bytes
-    result: bytes | None
-    result_blob: str | None
-    result_size: int | None
-    cost_micros: int
-    seq: int
-    attempt: int
+Completed = tuple[int, int, bytes, bytes | None, str | None, int | None, int, int, int]
+"""An attempt that completed its item: the values of its statement, as `COMPLETED_FIELDS` names them."""
+COMPLETED_FIELDS = (
+    *("end_ms", "settle_number", "digest", "result", "result_blob", "result_size", "cost_micros"),
+    *("seq", "attempt"),
+)
 
 
 class Settled(NamedTuple):
@@ -145,7 +139,7 @@ ON CONFLICT (run, stage, seq) DO UPDATE SET was = items.state, state = 'running'
   due_ms = NULL, error_kind = NULL, error = NULL, digest = NULL, uses = excluded.uses,
   reserved_micros = excluded.reserved_micros
 WHERE items.state IN ('queued', 'retry', 'deferred')
-RETURNING seq, attempt, tries, suspect, mode, heals, reserved_micros, context, saved, was
+RETURNING seq, attempt, tries, suspect >= 2, mode, heals, reserved_micros, context, saved, was
 """
 _GRANT_HEAD = """
 INSERT INTO items (run, stage, seq, key, grp, state, attempt, tries, suspect, session, grant_number, start_ms, uses,
@@ -199,19 +193,21 @@ def grant(
             _GRANT_POSTGRESQL,
             {
                 **common,
-                "seqs": list(seqs),
-                "keys": list(keys),
-                "groups": list(groups),
-                "lanes": [lane or None for lane in lanes],
-                "ranks": list(ranks),
-                "reserved": list(reserved),
+                "seqs": array(seqs, "bigint"),
+                "keys": array(keys, "text"),
+                "groups": array(groups, "text"),
+                "lanes": array([lane or None for lane in lanes], "text"),
+                "ranks": array(ranks, "bigint"),
+                "reserved": array(reserved, "bigint"),
             },
         )
     granted = []
     money = 0
-    for seq, attempt, tries, suspect, mode, heals, micros, context, saved, was in result:
-        granted.append(Granted(seq, attempt, tries, suspect >= ALONE, mode, heals, micros, context, saved))
-        money += micros
+    for row in fetched(result):
+        lease = Granted._make(row[:-1])
+        granted.append(lease)
+        money += lease.reserved_micros
+        was = row[-1]
         if was == ItemState.RETRY:
             stage.retry -= 1
         elif was == ItemState.DEFERRED:
@@ -250,8 +246,8 @@ def rows_of(connection: sa.Connection, run: int, stage: int, seqs: Sequence[int]
     if connection.dialect.name == "sqlite":
         result = connection.execute(_ROWS_SQLITE, {**values, "seqs": orjson.dumps(list(seqs)).decode()})
     else:
-        result = connection.execute(_ROWS_POSTGRESQL, {**values, "seqs": list(seqs)})
-    return {row[0]: ItemRow(*row) for row in result}
+        result = connection.execute(_ROWS_POSTGRESQL, {**values, "seqs": array(seqs, "bigint")})
+    return {row[0]: ItemRow._make(row) for row in fetched(result)}
 
 
 _MORE = sa.text(
@@ -311,10 +307,10 @@ def _from_arrays(head: str, names: Sequence[str]) -> sa.TextClause:
     )
 
 
-_COMPLETE_POSTGRESQL = _from_arrays(_COMPLETE, Completed._fields)
+_COMPLETE_POSTGRESQL = _from_arrays(_COMPLETE, COMPLETED_FIELDS)
 _SETTLE_POSTGRESQL = _from_arrays(_SETTLE, Settled._fields)
 # Values in the order of the record; the run and the stage are numbers of ours.
-_COMPLETE_SQLITE = (_COMPLETE + _FENCE).format(run="{run}", stage="{stage}", **dict.fromkeys(Completed._fields, "?"))
+_COMPLETE_SQLITE = (_COMPLETE + _FENCE).format(run="{run}", stage="{stage}", **dict.fromkeys(COMPLETED_FIELDS, "?"))
 _SETTLE_SQLITE = (_SETTLE + _FENCE).format(run=":run", stage=":stage", **{name: f":{name}" for name in Settled._fields})
 
 
@@ -327,7 +323,7 @@ def complete(unit: RunUnit, stage: StageRow, ended: Sequence[Completed]) -> None
         statement = _COMPLETE_SQLITE.format(run=stage.run, stage=stage.stage)
         count = unit.connection.exec_driver_sql(statement, list(ended)).rowcount
     else:
-        count = unit.connection.execute(_COMPLETE_POSTGRESQL, _arrays(stage, ended)).rowcount
+        count = unit.connection.execute(_COMPLETE_POSTGRESQL, _arrays(stage, COMPLETED_FIELDS, ended)).rowcount
     _all_held(unit, stage, count, len(ended))
     stage.running -= len(ended)
     stage.completed += len(ended)
@@ -341,7 +337,7 @@ def settle(unit: RunUnit, stage: StageRow, ended: Sequence[Settled]) -> None:
         values = [{**row._asdict(), "run": stage.run, "stage": stage.stage} for row in ended]
         count = unit.connection.exec_driver_sql(_SETTLE_SQLITE, values).rowcount
     else:
-        count = unit.connection.execute(_SETTLE_POSTGRESQL, _arrays(stage, ended)).rowcount
+        count = unit.connection.execute(_SETTLE_POSTGRESQL, _arrays(stage, Settled._fields, ended)).rowcount
     _all_held(unit, stage, count, len(ended))
     stage.running -= len(ended)
     for row in ended:
@@ -358,9 +354,11 @@ def settle(unit: RunUnit, stage: StageRow, ended: Sequence[Settled]) -> None:
             stage.stopped += 1
 
 
-def _arrays(stage: StageRow, ended: Sequence[Completed] | Sequence[Settled]) -> dict[str, Any]:
-    columns = dict(zip(ended[0]._fields, map(list, zip(*ended, strict=True)), strict=True))
-    return {**columns, "run": stage.run, "stage": stage.stage}
+def _arrays(stage: StageRow, names: Sequence[str], ended: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+    values: dict[str, Any] = {"run": stage.run, "stage": stage.stage}
+    for name, column in zip(names, zip(*ended, strict=True), strict=True):
+        values[name] = array(column, _TYPES[name])
+    return values
 
 
 def _all_held(unit: RunUnit, stage: StageRow, count: int, wanted: int) -> None:

@@ -19,7 +19,7 @@ from scheduler.store.items import Granted, Proposal, grant, rows_of
 from scheduler.store.rows import StageRow
 from scheduler.store.schema import items, runs, sessions, stages
 from scheduler.store.stage_rules import stage_rules
-from scheduler.store.unit import RunUnit, lock
+from scheduler.store.unit import RunUnit, Units, lock
 
 __all__ = [
     "GrantedBatch",
@@ -137,13 +137,15 @@ def grant_batches(
     grant_number: int,
     proposals: Mapping[StageKey, Offer],
     now_ms: int,
+    units: Units | None = None,
 ) -> list[GrantedBatch]:
     """Grants what SQL allows of what Redis proposed. What is refused but still startable goes back at its rank.
 
     Proposals of an earlier epoch are void: their window is opened anew, from the rows."""
     batches = []
+    own = units or Units(connection, now_ms)
     for number in sorted({run for run, _ in proposals}):
-        unit = lock(connection, number, now_ms)
+        unit = own.get(number)
         for (run, index), offer in proposals.items():
             if run != number:
                 continue
@@ -157,17 +159,15 @@ def grant_batches(
                     granted = _grant(unit, stage, wanted[:most], session.session, grant_number, offer.uses)
                     batches += _by_mode(unit, stage, granted)
                 startable = _gives_out(unit, stage)
-            taken = {g.seq for g in granted}
-            left = [(p.seq, p.lane) for p in wanted if p.seq not in taken]
-            if left:
+            if len(granted) < len(wanted):
+                taken = {g.seq for g in granted}
+                left = [(p.seq, p.lane) for p in wanted if p.seq not in taken]
                 effects.unused((lane for _, lane in left), offer.uses)
                 give_back(connection, effects, (run, index), left, startable=startable)
         if unit is not None:
             unit.settle_up()
-            unit.flush()
-            effects.changed.add(number)
-            if unit.transitions:
-                effects.moved.add(number)
+    if units is None:
+        own.finish(effects)
     return batches
 
 

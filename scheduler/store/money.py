@@ -8,7 +8,7 @@ runs. Nothing here fails but with the transaction.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -141,6 +141,11 @@ def reserve(
     capped = budgeted(unit, stage)
     left = room(unit, stage)
     found: list[int] = []
+    if not rows and stage.item_budget_micros is None:
+        # All of them cost the same, mostly there is money for all.
+        each = price(unit, stage)
+        if each is not None and (left is None or (left >= 0 and each * len(proposals) <= left)):
+            return [each] * len(proposals), None
     for proposal in proposals:
         row = rows.get(proposal.seq)
         mode = Mode(row.mode) if row is not None else Mode.WORK
@@ -221,6 +226,21 @@ class Bill:
         if over > 0 and budgeted(self.unit, self.stage):
             self.overs.append((row.seq, row.attempt, over))
 
+    def settle_all(self, told: Iterable[tuple[int, int, int, int]]) -> None:
+        """Attempts of mode work whose cost is told: seq, attempt, cost, what was reserved."""
+        spent = freed = 0
+        capped = budgeted(self.unit, self.stage)
+        for seq, attempt, cost, reserved in told:
+            if cost or reserved:
+                self.entries.append(("settled", seq, attempt, cost, reserved))
+                spent += cost
+                freed += reserved
+                if cost > reserved and capped:
+                    self.overs.append((seq, attempt, cost - reserved))
+        self._add(spent)
+        self.unit.run.reserved_micros -= freed
+        self.stage.reserved_micros -= freed
+
     def unknown(self, row: ItemRow) -> None:
         """An attempt whose cost nobody told: what was reserved for it, until a late report tells."""
         self._enter("unknown", row, row.reserved_micros)
@@ -245,10 +265,10 @@ class Bill:
         """What an item cost, for the price of the next."""
         self.costs[cost] += 1
 
-    def use(self, dimension: str, amount: float) -> None:
-        """What an item used of a dimension, for the estimate of the next."""
-        count, total = self.uses.get(dimension, (0, 0.0))
-        self.uses[dimension] = count + 1, total + amount
+    def use(self, dimension: str, count: int, total: float) -> None:
+        """What so many items used of a dimension, for the estimate of the next."""
+        before, sum_ = self.uses.get(dimension, (0, 0.0))
+        self.uses[dimension] = before + count, sum_ + total
 
     def _enter(self, kind: str, row: ItemRow, cost: int) -> None:
         reserved = row.reserved_micros

@@ -7,8 +7,9 @@ transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -28,6 +29,7 @@ from scheduler.domain.states import (
     advance,
 )
 from scheduler.store import exclusive, money
+from scheduler.store.effects import Effects
 from scheduler.store.rows import (
     RUN_CHANGES,
     RUN_COLUMNS,
@@ -42,7 +44,7 @@ from scheduler.store.rows import (
 from scheduler.store.schema import events, items, runs, stages
 from scheduler.store.stage_rules import stage_rules
 
-__all__ = ["RUN_COLUMNS", "STAGE_COLUMNS", "RunRow", "RunUnit", "StageRow", "lock", "progress_of"]
+__all__ = ["RUN_COLUMNS", "STAGE_COLUMNS", "RunRow", "RunUnit", "StageRow", "Units", "lock", "progress_of"]
 
 
 _LOCK = sa.select(*RUN_COLUMNS).where(runs.c.number == sa.bindparam("n")).with_for_update()
@@ -53,14 +55,12 @@ _ERRORS = (
     .distinct()
     .limit(2)
 )
-_WRITE_RUN = (
-    sa.update(runs).where(runs.c.number == sa.bindparam("n")).values({c: sa.bindparam(f"v_{c}") for c in RUN_CHANGES})
-)
-_WRITE_STAGE = (
-    sa.update(stages)
-    .where(stages.c.run == sa.bindparam("n"), stages.c.stage == sa.bindparam("s"))
-    .values({c: sa.bindparam(f"v_{c}") for c in STAGE_CHANGES})
-)
+
+
+@lru_cache(maxsize=1_024)
+def _write(table: str, where: str, columns: tuple[str, ...]) -> sa.TextClause:
+    """Writes what changed of a row, and no more: a run has many columns, and a batch of items changes few."""
+    return sa.text(f"UPDATE {table} SET {', '.join(f'{name} = :{name}' for name in columns)} WHERE {where}")
 
 
 @dataclass
@@ -263,18 +263,20 @@ class RunUnit:
         for bill in self._bills.values():
             bill.close()
         now = _values(self.run, RUN_CHANGES)
-        if now != self._before:
-            changes = {f"v_{c}": v for c, v in zip(RUN_CHANGES, now, strict=True)}
-            self.connection.execute(_WRITE_RUN, {"n": self.run.number, **changes})
-        changed = []
-        for stage, before in zip(self.stages, self._before_stages, strict=True):
-            after = _values(stage, STAGE_CHANGES)
-            if after != before:
-                _count_money(stage, before)
-                changes = {f"v_{c}": v for c, v in zip(STAGE_CHANGES, after, strict=True)}
-                changed.append({"n": stage.run, "s": stage.stage, **changes})
-        if changed:
-            self.connection.execute(_WRITE_STAGE, changed)
+        changes = _changes(RUN_CHANGES, self._before, now)
+        if changes:
+            statement = _write("runs", "number = :n", tuple(changes))
+            self.connection.execute(statement, {"n": self.run.number, **changes})
+            self._before = now
+        for index, stage in enumerate(self.stages):
+            now = _values(stage, STAGE_CHANGES)
+            changes = _changes(STAGE_CHANGES, self._before_stages[index], now)
+            if changes:
+                _count_money(stage, self._before_stages[index])
+                statement = _write("stages", "run = :n AND stage = :s", tuple(changes))
+                self.connection.execute(statement, {"n": stage.run, "s": stage.stage, **changes})
+                self._before_stages[index] = now
+        self.prices.clear()
         if self._events:
             self.connection.execute(sa.insert(events), self._events)
             for event in self._events:
@@ -312,7 +314,13 @@ def _begins(stage: StageRow, before: StageRow) -> bool:
 
 
 def _values(row: RunRow | StageRow, names: Iterable[str]) -> tuple[object, ...]:
-    return tuple(getattr(row, name) for name in names)
+    return tuple([getattr(row, name) for name in names])
+
+
+def _changes(names: Sequence[str], before: tuple[object, ...], now: tuple[object, ...]) -> dict[str, object]:
+    if before == now:
+        return {}
+    return {name: new for name, old, new in zip(names, before, now, strict=True) if old != new}
 
 
 def lock(connection: sa.Connection, number: int, now_ms: int) -> RunUnit | None:
@@ -322,3 +330,32 @@ def lock(connection: sa.Connection, number: int, now_ms: int) -> RunUnit | None:
         return None
     found = [StageRow(*stage) for stage in connection.execute(_STAGES, {"n": number})]
     return RunUnit(connection, RunRow(*row), found, now_ms)
+
+
+@dataclass
+class Units:
+    """The runs that one call locks: each is read once and written once, whatever parts of the call work on it."""
+
+    connection: sa.Connection
+    now_ms: int
+    _locked: dict[int, RunUnit | None] = field(default_factory=dict)
+
+    def lock(self, *numbers: int) -> None:
+        """Locks these in order of number; a later lock of a lower one might meet another transaction's."""
+        for number in sorted(set(numbers)):
+            self.get(number)
+
+    def get(self, number: int) -> RunUnit | None:
+        """The run under its lock, or None when there is no such run."""
+        if number not in self._locked:
+            self._locked[number] = lock(self.connection, number, self.now_ms)
+        return self._locked[number]
+
+    def finish(self, effects: Effects) -> None:
+        """Writes what changed, and tells whom it concerns."""
+        for number, unit in self._locked.items():
+            if unit is not None:
+                unit.flush()
+                effects.changed.add(number)
+                if unit.transitions:
+                    effects.moved.add(number)
