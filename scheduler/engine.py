@@ -49,6 +49,7 @@ __all__ = ["Engine"]
 MAX_WAIT_SECONDS = 20.0
 MAX_LEASES = 10_000
 REBUILD_SECONDS = 0.5
+POLL_SECONDS = 1.0
 
 log = get_logger("engine")
 
@@ -403,8 +404,7 @@ class Engine:
     async def follow(self) -> None:
         """Opens and closes stages after states moved; runs until cancelled."""
         while True:
-            await self._move.wait()
-            self._move.clear()
+            await self._some_moved()
             while self._moved:
                 number = self._moved.pop()
                 try:
@@ -417,6 +417,16 @@ class Engine:
                         self.redis_lost(error.message)
                     await asyncio.sleep(0.2)
             self.wake()
+
+    async def _some_moved(self) -> None:
+        """Waits for a run that moved; looks now and then for those that a commit moved which was taken for failed."""
+        try:
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._move.wait()
+        except TimeoutError:
+            with contextlib.suppress(Unavailable):
+                self._moved |= await self._windows.astray() if self.granting else set()
+        self._move.clear()
 
     async def fed(self) -> None:
         """Wakes waiting acquires when a window was filled; runs until cancelled."""

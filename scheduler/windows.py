@@ -155,6 +155,13 @@ class Windows:
             await self._drop_closed()
         self._hungry.set()
 
+    async def astray(self) -> set[int]:
+        """Runs whose open stages are not those that SQL tells of: a commit that nobody here heard of moved them."""
+        found = await asyncio.to_thread(self._open_stages, None)
+        wanted = {((one.row.run, one.row.stage), one.epoch) for one in found}
+        known = {(key, stage.epoch) for key, stage in self.stages.items()}
+        return {key[0] for key, _ in wanted ^ known}
+
     async def reopen_all(self) -> None:
         """After Redis was rebuilt: every window starts again from SQL. Raises Lost, Unavailable."""
         async with self._lock:
