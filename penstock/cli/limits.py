@@ -259,7 +259,7 @@ def _at_once(view: LimitView) -> str | None:
     """What is allowed now, and of what, where a valve or the search for a good number holds it lower."""
     most, cap = view["concurrency"], view["cap"]
     found = " (adaptive)" if view["adaptive"] else ""
-    if cap is not None and (most is None or cap < most):
+    if view["state"] != "closed" and cap is not None and (most is None or cap < most):
         return f"{cap}" + (f" of {most}" if most is not None else "") + found
     return None if most is None else f"{most}{found}"
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "counts_of",
     "hint",
+    "money_short",
     "money_text",
     "print_commanded",
     "print_explanation",
@@ -68,6 +69,16 @@ def money_text(money: MoneyView) -> str:
         if money[name]  # type: ignore[literal-required]
     ]
     return words + (f" ({', '.join(parts)})" if parts else "")
+
+
+def money_short(money: MoneyView) -> str:
+    """`$1.20 of $5.00`; empty where there is none and no cap."""
+    from penstock.client.money import dollars
+
+    cap = money["budget_micros"]
+    if cap is None:
+        return dollars(money["spent_micros"]) if money["spent_micros"] else ""
+    return f"{dollars(money['spent_micros'])} of {dollars(cap)}"
 
 
 def hint(run: scheduler_pb2.Run) -> str:
@@ -196,14 +207,16 @@ def _print_stages(view: RunView) -> None:
     stages = view["stages"]
     # Seldom anything but 0: shown where they are needed to make the numbers add up.
     rare = [name for name in ("deferred", "stopped", "skipped") if any(stage["counts"][name] for stage in stages)]
-    paid = any(stage["money"]["spent_micros"] or stage["money"]["budget_micros"] is not None for stage in stages)
+    paid = any(stage["money"]["spent_micros"] for stage in stages)
+    capped = any(stage["money"]["budget_micros"] is not None for stage in stages)
     healed = any(stage["healed"] for stage in stages)
     show.print_table(
         (
             *("stage", "processor", "state", "items", "completed", "failed", "running", "waiting"),
             *rare,
             *(("healed",) if healed else ()),
-            *(("spent", "cap") if paid else ()),
+            *(("spent",) if paid or capped else ()),
+            *(("cap",) if capped else ()),
             "error",
         ),
         [
@@ -218,19 +231,19 @@ def _print_stages(view: RunView) -> None:
                 stage["counts"]["queued"] + stage["counts"]["retry"],
                 *(stage["counts"][name] for name in rare),  # type: ignore[literal-required]
                 *((stage["healed"],) if healed else ()),
-                *(
-                    (
-                        dollars(stage["money"]["spent_micros"]),
-                        None if stage["money"]["budget_micros"] is None else dollars(stage["money"]["budget_micros"]),
-                    )
-                    if paid
-                    else ()
-                ),
+                *((dollars(stage["money"]["spent_micros"]),) if paid or capped else ()),
+                *((_cap(stage["money"]),) if capped else ()),
                 stage["error"],
             )
             for stage in stages
         ],
     )
+
+
+def _cap(money: MoneyView) -> str | None:
+    from penstock.client.money import dollars
+
+    return None if money["budget_micros"] is None else dollars(money["budget_micros"])
 
 
 def _speed(summary: SummaryView) -> str:
@@ -241,7 +254,8 @@ def _speed(summary: SummaryView) -> str:
 def _eta(summary: SummaryView) -> str:
     eta = summary["eta"]
     if not eta["known"]:
-        return "not known yet" + (f": {eta['reason']}" if eta["reason"] else "")
+        why = eta["reason"] or ""
+        return why if why.startswith("not known") else "not known yet" + (f": {why}" if why else "")
     early, late = (_seconds_from_now(eta[name]) for name in ("early_time", "late_time"))
     soon, latest = show.duration(max(early, 0)), show.duration(max(late, 0))
     return f"in {soon}" if soon == latest else f"in {soon} to {latest}"

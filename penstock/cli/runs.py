@@ -22,7 +22,7 @@ from penstock.cli.options import (
 )
 from penstock.cli.run_text import (
     counts_of,
-    money_text,
+    money_short,
     print_commanded,
     print_explanation,
     print_summary,
@@ -62,7 +62,7 @@ def list_(
             show.print_json([run_view(run) for run in runs])
             return
         # Shown where there is any of it.
-        paid = any(money_text(money_view(run.money)) for run in runs)
+        paid = any(money_short(money_view(run.money)) for run in runs)
         waits = any(run.waiting for run in runs)
         show.print_table(
             (
@@ -79,7 +79,7 @@ def list_(
                     f"{show.percent(share_of(run))}%",
                     counts_of(run).failed,
                     *((run.waiting,) if waits else ()),
-                    *((money_text(money_view(run.money)),) if paid else ()),
+                    *((money_short(money_view(run.money)),) if paid else ()),
                     run.name,
                     time_text(run.create_time),
                     run.run_id,
