@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -70,7 +71,7 @@ class LimitRow:
         """The row whose settings count."""
         return self if self.declared or self.pattern is None else self.pattern
 
-    @property
+    @cached_property
     def bounds(self) -> Bounds:
         said = self.settings
         return Bounds(

@@ -8,7 +8,7 @@ import orjson
 import sqlalchemy as sa
 
 from scheduler.domain.prices import Histogram
-from scheduler.domain.states import ENDED_RUNS, RunState
+from scheduler.domain.states import ENDED_RUNS, RunState, StageState
 from scheduler.store.effects import Effects
 from scheduler.store.schema import costs, prices, runs, stages
 from scheduler.store.unit import lock
@@ -27,11 +27,17 @@ _LIVE_COSTS = (
     .join(runs, runs.c.number == stages.c.run)
     .where(runs.c.state.not_in(list(ENDED_RUNS)), sa.func.length(stages.c.costs) > 0)
 )
-# Runs that wait at a budget with such a stage: a price may let them go on.
-_WAITING = (
+_MAY_WAIT = [RunState.RUNNING, RunState.WAITING]
+# Runs that such items may be startable of. All are locked, not those alone that wait for a price: a grant of another
+# scheduler may be about to say that nobody knows it.
+_CONCERNED = (
     sa.select(stages.c.run)
     .join(runs, runs.c.number == stages.c.run)
-    .where(runs.c.state == RunState.WAITING, stages.c.processor == sa.bindparam("p"))
+    .where(
+        runs.c.state.in_(_MAY_WAIT),
+        stages.c.state == StageState.RUNNING,
+        stages.c.processor == sa.bindparam("p"),
+    )
     .distinct()
     .order_by(stages.c.run)
 )
@@ -60,16 +66,15 @@ def all_prices(connection: sa.Connection) -> list[PriceRow]:
 
 def set_price(connection: sa.Connection, effects: Effects, processor: str, micros: int, now_ms: int) -> PriceRow:
     """Sets a price, or forgets it (-1). Runs that wait at a budget with such items look whether it is enough now."""
-    for number in list(connection.execute(_WAITING, {"p": processor}).scalars()):
-        unit = lock(connection, number, now_ms)
-        if unit is not None:
-            unit.look_again()
-            unit.flush()
-            effects.changed.add(number)
-            effects.moved.add(number)
     connection.execute(_DELETE, {"p": processor})
     if micros >= 0:
         connection.execute(sa.insert(prices).values(processor=processor, micros=micros, change_ms=now_ms))
+    for number in list(connection.execute(_CONCERNED, {"p": processor}).scalars()):
+        unit = lock(connection, number, now_ms)
+        if unit is not None and unit.look_again():
+            unit.flush()
+            effects.changed.add(number)
+            effects.moved.add(number)
     found = {row.processor: row for row in all_prices(connection)}
     return found.get(processor, PriceRow(processor, None, None, 0))
 

@@ -14,7 +14,7 @@ from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
 from scheduler.store.schema import limit_events
-from tests.integration.scheduler.world import World
+from tests.integration.scheduler.world import World, completed
 
 Stub: TypeAlias = "scheduler_pb2_grpc.LimitServiceAsyncStub"
 
@@ -175,3 +175,22 @@ async def test_prices_are_set_listed_and_forgotten(limits: Stub) -> None:
     forgotten = await limits.SetPrice(pb.SetPriceRequest(processor="noop", micros=-1))
     assert forgotten.micros == -1
     assert not (await limits.ListPrices(pb.ListPricesRequest())).prices
+
+
+async def test_a_price_lets_a_run_go_on_that_waited_for_one_and_history_is_shown(world: World, limits: Stub) -> None:
+    plan_id = await world.plan(30, parameters={"paid": True})
+    run = await world.runs.StartRun(pb.StartRunRequest(plan_id=plan_id, budget_micros=100_000))
+    worker = world.worker()
+    assert await worker.leases(30, wait=0.3) == []
+    run = await world.until(run.run_id, lambda one: one.state == pb.RUN_STATE_WAITING)
+    assert "nobody knows what an item of noop costs" in run.waiting
+    await limits.SetPrice(pb.SetPriceRequest(processor="noop", micros=1_000))
+    leases = await worker.leases(30)
+    assert [lease.reserved_micros for lease in leases] == [1_000] * 30
+    outcomes = [completed(lease) for lease in leases]
+    for outcome in outcomes:
+        outcome.cost_micros = 700
+    await worker.report(run.run_id, outcomes)
+    price = (await limits.ListPrices(pb.ListPricesRequest())).prices[0]
+    assert (price.micros, price.samples) == (1_000, 30)
+    assert 700 <= price.learned_micros <= 770
