@@ -333,6 +333,7 @@ class Engine:
             self.redis_lost(str(error) or "its data is gone")
         for key, places in whole.ready.items():
             self._windows.returned(key, len(places))
+        self._windows.learned(whole.learned)
         for number in whole.moved:
             self.moved(number)
         self.watchers.wake(whole.changed)

@@ -246,6 +246,12 @@ class Windows:
             self._bytes -= len(item.payload)
         return item
 
+    def learned(self, uses: Mapping[StageKey, bytes]) -> None:
+        """Notes what items of these stages use of rates: estimates give way to it."""
+        for key, kept in uses.items():
+            if key in self.stages:
+                self.stages[key].row.uses = kept
+
     def returned(self, key: StageKey, count: int) -> None:
         """Notes that items went back to the ready set."""
         if key in self.stages:

@@ -27,7 +27,8 @@ class Effects:
     extended. `used`: by lane, how much more than estimated (less: negative) was used of each dimension of its rates.
     `limits`: what became of limits; None: the limit is gone. `changed`: numbers of runs whose state, stage or counters
     changed; `moved`: of these, the ones whose states, caps or concurrency changed. `rebuild`: all leases there are,
-    when Redis is to be made anew from them and from `limits`; `owners`: of the runs that may hold some."""
+    when Redis is to be made anew from them and from `limits`; `owners`: of the runs that may hold some; `learned`: what
+    items of a stage use of rates, as its row says (the next proposals take so much)."""
 
     forget: dict[StageKey, list[Slot]] = field(default_factory=dict)
     ready: dict[StageKey, list[Place]] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class Effects:
     moved: set[int] = field(default_factory=set)
     rebuild: dict[StageKey, list[Slot]] | None = None
     owners: dict[int, str] = field(default_factory=dict)
+    learned: dict[StageKey, bytes] = field(default_factory=dict)
 
     def use(self, lane: str, more: Mapping[str, float]) -> None:
         """Notes that a lease of this lane used so much more than was estimated."""
@@ -61,6 +63,7 @@ def merged(parts: Iterable[Effects]) -> Effects:
     for part in parts:
         whole.rebuild = part.rebuild if part.rebuild is not None else whole.rebuild
         whole.owners.update(part.owners)
+        whole.learned.update(part.learned)
         for key, slots in part.forget.items():
             whole.forget.setdefault(key, []).extend(slots)
         for key, slots in part.renew.items():

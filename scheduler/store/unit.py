@@ -356,6 +356,7 @@ class Units:
         for number, unit in self._locked.items():
             if unit is not None:
                 unit.flush()
+                effects.learned.update({(number, stage.stage): stage.uses for stage in unit.stages if stage.uses})
                 effects.changed.add(number)
                 if unit.transitions:
                     effects.moved.add(number)
