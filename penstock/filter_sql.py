@@ -13,7 +13,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
-from penstock.filters import And, Filter, IsNull, Node, Not, Or, Value, folded
+from penstock.filter_nodes import And, IsNull, Node, Not, Or, Value, folded
+from penstock.filters import Filter
 
 __all__ = ["condition"]
 

@@ -12,37 +12,24 @@ A subset of AIP-160, so that what works elsewhere works here and nothing means t
 - Two-valued: a field that is missing or null equals nothing, is less than nothing and holds no part, so a comparison
   with it is false and its NOT (`!=` too) is true.
 
-Pure: no input or output. Whatever is wrong with the text is told as InvalidInput (code `bad_filter`) with the place,
-what was expected, and what would be right. `filter_sql` makes a condition of SQL of a filter that was parsed here;
-both agree on every value.
+Here the text becomes nodes (filter_nodes.py). Pure. Whatever is wrong with the text is told as InvalidInput (code
+`bad_filter`) with the place, what was expected, and what would be right. `filter_sql` makes a condition of SQL of a
+filter that was parsed here; both agree on every value.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import TypeVar
+from functools import cached_property
 
+from penstock.filter_nodes import And, Compare, IsNull, Node, Not, Or, Value, decide, leaves, test
 from penstock.runtime.errors import InvalidInput
 
-__all__ = [
-    "EVERYTHING",
-    "MAX_CHARACTERS",
-    "And",
-    "Compare",
-    "Field",
-    "Filter",
-    "IsNull",
-    "Kind",
-    "Node",
-    "Not",
-    "Or",
-    "Value",
-    "folded",
-]
+__all__ = ["EVERYTHING", "MAX_CHARACTERS", "Field", "Filter", "Kind"]
 
 MAX_CHARACTERS = 10_000
 MAX_DEPTH = 50
@@ -53,10 +40,6 @@ _WHOLE = re.compile(r"[+-]?\d+")
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _KEYWORDS = frozenset({"and", "or", "not", "in", "is", "null"})
 _LARGEST = 2**63 - 1
-_FOLD = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
-
-Value = str | int | float | bool
-T = TypeVar("T", str, float)
 
 
 class Kind(StrEnum):
@@ -74,43 +57,6 @@ class Field:
 
     kind: Kind
     values: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class And:
-    parts: tuple[Node, ...]
-
-
-@dataclass(frozen=True)
-class Or:
-    parts: tuple[Node, ...]
-
-
-@dataclass(frozen=True)
-class Not:
-    part: Node
-
-
-@dataclass(frozen=True)
-class IsNull:
-    name: str
-
-
-@dataclass(frozen=True)
-class Compare:
-    """`operator` is one of = < <= > >= : (with one value), or in."""
-
-    name: str
-    operator: str
-    values: tuple[Value, ...]
-
-
-Node = And | Or | Not | IsNull | Compare
-
-
-def folded(text: str) -> str:
-    """The text with ASCII letters in lower case, as `:` compares it; other letters stay, as in every database."""
-    return text.translate(_FOLD)
 
 
 @dataclass(frozen=True)
@@ -132,74 +78,29 @@ class Filter:
     @property
     def names(self) -> frozenset[str]:
         """All fields that it names."""
-        return frozenset(node.name for node, _ in _leaves(self.node, wanted=True))
+        return frozenset(node.name for node, _ in leaves(self.node, wanted=True))
 
     def asks_for(self, name: str, value: Value) -> bool:
         """Whether it names this value of the field as one that it wants (not: one that it leaves out)."""
         return any(
             wanted and isinstance(node, Compare) and node.name == name and value in node.values
-            for node, wanted in _leaves(self.node, wanted=True)
+            for node, wanted in leaves(self.node, wanted=True)
         )
 
     def matches(self, values: Mapping[str, object]) -> bool:
         """Whether it takes these values; a field that is missing is null."""
-        names = self.names
-        return bool(self.decide({name: values.get(name) for name in names}))
+        return self._test(values)
+
+    @cached_property
+    def _test(self) -> Callable[[Mapping[str, object]], bool]:
+        return test(self.node) if self.node is not None else lambda values: True
 
     def decide(self, known: Mapping[str, object]) -> bool | None:
         """The same where only some fields are known: None when it depends on the others."""
-        return True if self.node is None else _decide(self.node, known)
+        return True if self.node is None else decide(self.node, known)
 
 
 EVERYTHING = Filter("", None)
-
-
-def _leaves(node: Node | None, *, wanted: bool) -> list[tuple[IsNull | Compare, bool]]:
-    if node is None:
-        return []
-    if isinstance(node, Not):
-        return _leaves(node.part, wanted=not wanted)
-    if isinstance(node, And | Or):
-        return [leaf for part in node.parts for leaf in _leaves(part, wanted=wanted)]
-    return [(node, wanted)]
-
-
-def _decide(node: Node, known: Mapping[str, object]) -> bool | None:
-    if isinstance(node, Not):
-        answer = _decide(node.part, known)
-        return None if answer is None else not answer
-    if isinstance(node, And | Or):
-        enough = isinstance(node, Or)
-        answers = [_decide(part, known) for part in node.parts]
-        if enough in answers:
-            return enough
-        return None if None in answers else not enough
-    if node.name not in known:
-        return None
-    held = known[node.name]
-    if isinstance(node, IsNull):
-        return held is None
-    return any(_compare(held, node.operator, value) for value in node.values)
-
-
-def _compare(held: object, operator: str, value: Value) -> bool:
-    if operator == ":":
-        return isinstance(held, str) and isinstance(value, str) and folded(value) in folded(held)
-    if isinstance(held, bool) or isinstance(value, bool):
-        return held is value
-    if isinstance(held, str) and isinstance(value, str):
-        return _ordered(held, operator, value)
-    if isinstance(held, int | float) and isinstance(value, int | float):
-        return _ordered(held, operator, value)
-    return False
-
-
-def _ordered(held: T, operator: str, value: T) -> bool:
-    if operator in ("=", "in"):
-        return held == value
-    if operator in ("<", "<="):
-        return held < value or (operator == "<=" and held == value)
-    return held > value or (operator == ">=" and held == value)
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,15 @@ from penstock.filter_sql import condition
 from penstock.filters import Filter
 from penstock.runtime.errors import InvalidInput, NotFound
 from penstock.runtime.sql import Database
+from penstock.v1 import common_pb2
 from scheduler.domain.shown import WAITING_ITEMS, left_by, shown
 from scheduler.domain.states import ENDED_STAGES, ItemState, StageState
 from scheduler.domain.verbs import UNKNOWN, UNTOUCHED, Verb, Verdict, judge
 from scheduler.plans import Plans
 from scheduler.store import reads
-from scheduler.store.actions import ActionRow, rows_for_action
+from scheduler.store.actions import ActionRow
 from scheduler.store.item_fields import FIELDS, columns, never_leased
+from scheduler.store.reading import with_rows
 from scheduler.store.rows import RunRow, StageRow
 from scheduler.store.schema import items
 
@@ -135,22 +137,29 @@ class Previews:
         after, count = -1, 0
         for _ in range(MAX_WINDOWS):
             window = await self._plans.window(run.plan_id, stage.stage, after, WINDOW)
-            known_of = {
-                item.seq: {**fresh, "seq": item.seq, "key": item.key, "group": item.group, "lane": item.lane}
-                for item in window.items
-            }
-            matching = [seq for seq, known_ in known_of.items() if chosen.matches(known_)]
-            count += len(matching) - await asyncio.to_thread(self._touched, stage, matching)
+            count += await asyncio.to_thread(self._fresh_in, stage, chosen, fresh, window.items)
             if window.end or not window.items:
                 return count, True
             after = window.items[-1].seq
         return count, False
 
+    def _fresh_in(
+        self, stage: StageRow, chosen: Filter, fresh: dict[str, object], window: Sequence[common_pb2.Item]
+    ) -> int:
+        """How many items of a window are taken and have no row."""
+        known = dict(fresh)
+        matching = []
+        for item in window:
+            known["seq"], known["key"], known["group"], known["lane"] = item.seq, item.key, item.group, item.lane
+            if chosen.matches(known):
+                matching.append(item.seq)
+        return len(matching) - self._touched(stage, matching)
+
     def _touched(self, stage: StageRow, seqs: Sequence[int]) -> int:
         count = 0
         with self._database.read() as connection:
             for first in range(0, len(seqs), CHUNK):
-                count += len(rows_for_action(connection, stage.run, stage.stage, seqs[first : first + CHUNK]))
+                count += len(with_rows(connection, stage.run, stage.stage, seqs[first : first + CHUNK]))
         return count
 
 

@@ -119,6 +119,19 @@ def _statement(name: str, sqlite: bool) -> sa.TextClause:
 
 
 _PREPARED = {(name, sqlite): _statement(name, sqlite) for name in _STATEMENTS for sqlite in (True, False)}
+# Rows for what was never leased.
+_INSERT = """
+INSERT INTO items (run, stage, seq, key, grp, lane, state, attempt, tries, suspect, session, grant_number, end_ms, rank)
+"""
+_INSERT_SQLITE = sa.text(
+    _INSERT + "SELECT :run, :stage, value ->> 0, value ->> 1, value ->> 2, value ->> 3, :state, 0, 0, 0, '', 0, :end,"
+    " :base + (value ->> 0) FROM json_each(:rows)"
+)
+_INSERT_POSTGRESQL = sa.text(
+    _INSERT + "SELECT :run, :stage, v.seq, v.key, v.grp, v.lane, :state, 0, 0, 0, '', 0, CAST(:end AS bigint),"
+    " CAST(:base AS bigint) + v.seq FROM unnest(CAST(:seqs AS bigint[]), CAST(:keys AS text[]),"
+    " CAST(:groups AS text[]), CAST(:lanes AS text[])) AS v(seq, key, grp, lane)"
+)
 # A person's word is the item's end, in the order of the run's other ends.
 _ACCEPT = (
     sa.update(items)
@@ -182,6 +195,7 @@ def apply(unit: RunUnit, effects: Effects, action: ActionRow, chunk: Chunk) -> A
     named = bool(action.seqs) or chosen.asks_for("kind", UNKNOWN)
     within = StageState(stage.state)
     rows = rows_for_action(unit.connection, stage.run, stage.stage, chunk.seqs)
+    names = chosen.names
     fresh = never_leased(within)
     counts = dict.fromkeys(Verdict, 0)
     example = action.example
@@ -190,10 +204,12 @@ def apply(unit: RunUnit, effects: Effects, action: ActionRow, chunk: Chunk) -> A
         if row is not None:
             held = ItemState(row.state)
             state, kind, left = shown(within, held), row.error_kind or "", held in WAITING_ITEMS
-            known = values(row, within) if chosen.node else {}
+            known = values(row, within, names)
         elif item is not None:
             state, kind, left = left_by(within), "", True
-            known = {**fresh, "seq": seq, "key": item.key, "group": item.group, "lane": item.lane}
+            known = fresh
+            if chosen.node:
+                fresh["seq"], fresh["key"], fresh["group"], fresh["lane"] = seq, item.key, item.group, item.lane
         else:
             # Without a row, and the verb means nothing for it.
             state, kind, left, known = left_by(within), "", True, {}
@@ -305,28 +321,25 @@ class _Work:
         if not self._items:
             return
         stage, skip = self._stage, self._verb is Verb.SKIP
-        self._unit.connection.execute(
-            sa.insert(items),
-            [
-                {
-                    "run": stage.run,
-                    "stage": stage.stage,
-                    "seq": item.seq,
-                    "key": item.key,
-                    "grp": item.group,
-                    "lane": item.lane or None,
-                    "state": ItemState.SKIPPED if skip else ItemState.QUEUED,
-                    "attempt": 0,
-                    "tries": 0,
-                    "suspect": 0,
-                    "session": "",
-                    "grant_number": 0,
-                    "end_ms": self._unit.now_ms if skip else None,
-                    "rank": None if skip else self._base + item.seq,
-                }
-                for item in self._items
-            ],
-        )
+        common = {
+            "run": stage.run,
+            "stage": stage.stage,
+            "state": ItemState.SKIPPED if skip else ItemState.QUEUED,
+            "end": self._unit.now_ms if skip else None,
+            "base": None if skip else self._base,
+        }
+        connection = self._unit.connection
+        if connection.dialect.name == "sqlite":
+            rows = orjson.dumps([(item.seq, item.key, item.group, item.lane or None) for item in self._items])
+            connection.execute(_INSERT_SQLITE, {**common, "rows": rows.decode()})
+        else:
+            columns = {
+                "seqs": [item.seq for item in self._items],
+                "keys": [item.key for item in self._items],
+                "groups": [item.group for item in self._items],
+                "lanes": [item.lane or None for item in self._items],
+            }
+            connection.execute(_INSERT_POSTGRESQL, {**common, **columns})
         if skip:
             stage.skipped += len(self._items)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -66,11 +66,13 @@ def columns(within: StageState) -> dict[str, sa.ColumnElement[Any]]:
     return found
 
 
-def values(row: Any, within: StageState) -> dict[str, object]:
-    """Every field of a row, which SQL or the archive gave."""
-    found: dict[str, object] = {name: getattr(row, column) for name, column in _PLAIN.items()}
-    found["lane"] = row.lane or ""
-    found["state"] = shown(within, ItemState(row.state)).value
+def values(row: Any, within: StageState, names: Collection[str] = FIELDS.keys()) -> dict[str, object]:
+    """These fields of a row, which SQL or the archive gave."""
+    found: dict[str, object] = {name: getattr(row, _PLAIN[name]) for name in names if name in _PLAIN}
+    if "lane" in names:
+        found["lane"] = row.lane or ""
+    if "state" in names:
+        found["state"] = shown(within, ItemState(row.state)).value
     return found
 
 
