@@ -300,9 +300,6 @@ class Engine:
             await self._hand_back(proposals)
             raise
         self._counted(answer.refused, outcomes)
-        for batch in answer.batches:
-            if (stage := self._windows.stages.get((batch.stage.run, batch.stage.stage))) is not None:
-                stage.row.uses = batch.stage.uses  # what items used meanwhile: the next are estimated by it
         return answer
 
     def _counted(self, refused: list[Refusal], outcomes: Iterable[pb.OutcomeBatch]) -> list[Refusal]:
