@@ -273,14 +273,10 @@ class Engine:
             reported = numbers_of(connection, {batch.run_id for batch in outcomes})
             units.lock(*reported.values(), *(run for run, _ in proposals))
             refused = self._endings(connection, effects, units).settle_reports(session.session, outcomes)
-            before = leases.seen(
-                connection,
-                session,
-                now,
-                granted=request.grant_number if request.max_leases else 0,
-            )
+            number = request.grant_number if request.max_leases else 0
+            before = leases.seen(connection, session, now, granted=number)
             batches: list[leases.GrantedBatch] = []
-            if request.max_leases and before == request.grant_number:
+            if number and before == number:
                 batches, now = leases.granted_again(connection, session.session, request.grant_number, now)
             if batches or generation != self._ready.generation or not self.granting:
                 for key, offer in proposals.items():

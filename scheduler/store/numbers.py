@@ -23,7 +23,7 @@ def numbers_of(connection: sa.Connection, run_ids: Collection[str]) -> dict[str,
     missing = [run_id for run_id in run_ids if run_id not in known]
     found = {run_id: known[run_id] for run_id in run_ids if run_id in known}
     if missing:
-        read = dict(connection.execute(_NUMBERS, {"ids": missing}).tuples().all())
+        read = {row.run_id: row.number for row in connection.execute(_NUMBERS, {"ids": missing})}
         found |= read
         if len(known) + len(read) > MOST:
             known.clear()
