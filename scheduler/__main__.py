@@ -93,7 +93,7 @@ async def build(settings: Settings) -> Service:
     metrics.expose(section.metrics_port)
 
     def register(server: grpc.aio.Server) -> None:
-        explainer = Explainer(database, plans, ready.held, now_ms=engine.now_ms, term_ms=engine.term_ms)
+        explainer = Explainer(database, plans, ready.held, ready.parked, now_ms=engine.now_ms, term_ms=engine.term_ms)
         rows = ItemRows(database, Archives(files))
         service = SchedulerService(
             engine,

@@ -7,7 +7,9 @@ is away; the rest needs SQL, and for an item that was never leased the planner.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -39,17 +41,25 @@ __all__ = ["Explainer", "Held"]
 Held = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
 """Leases that each of these limit keys has out. Raises Unavailable."""
 
+Parked = Callable[[tuple[int, int]], Awaitable[Mapping[str, int]]]
+"""Items of a stage (run number, stage) that limits hold back, by lane. Raises Unavailable."""
+
+MOST_KEYS = 200
+"""So many limits are looked at, those that hold back the most items of a run."""
+TOLD_KEYS = 5
+
 SILENT_TERMS = 2
 """A worker that gave no sign for so many lease terms counts for none."""
 
 
 class Explainer:
     def __init__(
-        self, database: Database, plans: Plans, held: Held, *, now_ms: Callable[[], int], term_ms: int
+        self, database: Database, plans: Plans, held: Held, parked: Parked, *, now_ms: Callable[[], int], term_ms: int
     ) -> None:
         self._database = database
         self._plans = plans
         self._held = held
+        self._parked = parked
         self._now_ms = now_ms
         self._silent_ms = SILENT_TERMS * max(term_ms, 15_000)
 
@@ -57,22 +67,43 @@ class Explainer:
         """Why nothing, or not more, of a run is running."""
         now = self._now_ms()
 
-        def read() -> tuple[RunRow, list[Reason], list[str]]:
+        def read() -> tuple[RunRow, list[Reason], StageRow | None]:
             with self._database.read() as connection:
                 run, stages = reads.load_run(connection, number)
                 reasons: list[Reason] = []
-                keys: list[str] = []
+                open_stage: StageRow | None = None
                 current = next((s for s in stages if StageState(s.state) not in ENDED_STAGES), None)
                 told = run_reasons(self._run_now(connection, run))
                 if current is not None and not told and run.archive is None:
                     reasons += self._waits(connection, current)
                     reasons += stage_reasons(self._stage_now(connection, stages, current), now)
-                    keys = [STAGE_VALVE.format(run=number, stage=current.stage)]
-                return run, reasons + told, keys
+                    open_stage = current
+                return run, reasons + told, open_stage
 
-        run, reasons, keys = await asyncio.to_thread(read)
-        closed = key_reasons(await self._keys(keys), now)
+        run, reasons, stage = await asyncio.to_thread(read)
+        closed: list[Reason] = []
+        if stage is not None:
+            closed = key_reasons(await self._keys([STAGE_VALVE.format(run=number, stage=stage.stage)]), now)
+            reasons += await self._held_back(stage, now)
         return _explanation(run.state, [*closed, *reasons], ahead=0)
+
+    async def _held_back(self, stage: StageRow, now: int) -> list[Reason]:
+        """The limits that hold back the most items of a stage; none are told while Redis is away."""
+        try:
+            parked = await self._parked((stage.run, stage.stage))
+        except Unavailable:
+            return []
+        counts: Counter[str] = Counter()
+        for lane, count in parked.items():
+            valve = LANE_VALVE.format(run=stage.run, stage=stage.stage, lane=lane)
+            counts.update(dict.fromkeys([*lane_keys(lane), valve], count))
+        found = key_reasons(await self._keys([key for key, _ in counts.most_common(MOST_KEYS)]), now)
+        # A rate lets something through all the time: it is told where nothing else holds.
+        hard = [reason for reason in found if reason.code != "limit_rate"] or found
+        return [
+            replace(reason, text=f"{reason.text}; {counts[reason.key]:,} of its items wait")
+            for reason in sorted(hard, key=lambda reason: -counts[reason.key])[:TOLD_KEYS]
+        ]
 
     async def item(self, number: int, index: int, seq: int) -> pb.Explanation:
         """Why an item is not running. Raises NotFound for a stage or seq that the run has not."""

@@ -299,6 +299,12 @@ class Ready:
             counts = await self._redis.hmget(f"{self._prefix}:slots", list(keys))
         return {key: int(count or 0) for key, count in zip(keys, counts, strict=True)}
 
+    async def parked(self, stage: StageKey) -> dict[str, int]:
+        """Items of a stage that limits hold back, by lane. Raises Unavailable."""
+        with _translated():
+            counts = await self._redis.hgetall(self._key("waiting", stage))
+        return {lane if isinstance(lane, str) else lane.decode(): int(count) for lane, count in counts.items()}
+
     async def unknown(self, stage: StageKey, slots: Sequence[Slot]) -> list[Slot]:
         """Which of these have no lease here."""
         if not slots:

@@ -43,6 +43,23 @@ async def test_an_item_behind_others_counts_them(world: World) -> None:
     assert worker.session.session in running.reasons[0].text
 
 
+async def test_a_run_names_the_limits_that_hold_its_items_back(world: World) -> None:
+    await world.limits.CloseLimit(pb.CloseLimitRequest(key="domain:shut", actor="ann", reason="429"))
+    run_id = await world.run(6, payload=lambda i: {"limits": ["domain:shut"]})
+    worker = world.worker()
+    told = pb.Explanation()
+    for _ in range(20):  # until what was asked for has been looked at and put aside
+        assert not (await worker.acquire(4, wait=0.3)).batches
+        told = await run(world, run_id)
+        if told.reasons:
+            break
+    assert (codes(told), told.reasons[0].key) == (["limit_closed"], "domain:shut")
+    assert told.reasons[0].text == "limit domain:shut is closed: 429; 6 of its items wait"
+    await world.limits.OpenLimit(pb.OpenLimitRequest(key="domain:shut", actor="ann"))
+    assert len(await worker.leases(6)) == 6
+    assert codes(await run(world, run_id)) == []
+
+
 async def test_a_full_stage_is_named(world: World) -> None:
     run_id = await world.run(5, concurrency=2)
     worker = world.worker()
