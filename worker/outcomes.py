@@ -22,6 +22,9 @@ from worker.held import HeldLease
 __all__ = ["MAX_WORDS_CHARACTERS", "Crash", "Kept", "checked", "failed", "large", "outcome", "plain", "words"]
 
 MAX_ERROR_CHARACTERS = 4_000
+MAX_RESULT_BYTES = 256 << 20
+"""Of a result, kept as a blob by itself; what is larger goes through `context.blobs`, in pieces."""
+
 MAX_KIND_CHARACTERS = 40
 MAX_WORDS_CHARACTERS = 100
 """Of a fingerprint, of a dimension and of a phase."""
@@ -156,6 +159,10 @@ def _result(answer: Result) -> Kept | Failure:
     except TypeError as error:
         return _invalid(f"its result is no JSON: {error}")
     blob = answer.blob
+    if len(data) > MAX_RESULT_BYTES:
+        return _invalid(
+            f"its result has {len(data):,} bytes; {MAX_RESULT_BYTES:,} are possible, more as blobs of its own"
+        )
     if blob is None:
         return Kept(data)
     if not (isinstance(blob, common_pb2.BlobRef) and len(blob.sha256) == 64):

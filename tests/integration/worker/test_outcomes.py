@@ -14,6 +14,7 @@ from penstock.runtime.blobs import BlobStore
 from penstock.runtime.errors import Conflict, Unavailable
 from penstock.runtime.settings import WorkerSection
 from penstock.v1 import scheduler_pb2 as pb
+from worker import outcomes
 from worker.agent import Agent
 from worker.held import HeldLease
 from worker.runner import Runner, StageWork
@@ -100,6 +101,13 @@ async def test_work_that_was_done_and_can_t_be_kept_is_not_done_again(
     assert (outcome.kind, outcome.error_kind, outcome.permanent) == (pb.OUTCOME_KIND_FAILED, "unknown", True)
     assert "the disk is full; it was done, and its result could not be kept" in outcome.error
     assert (outcome.cost_micros, outcome.no_try) == (7, False)
+
+
+async def test_a_result_has_a_bound(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcomes, "MAX_RESULT_BYTES", 99_999)
+    outcome = await run(runner, "large")
+    assert (outcome.error_kind, outcome.permanent, outcome.cost_micros) == ("invalid_result", True, 7)
+    assert "its result has 100,002 bytes; 99,999 are possible" in outcome.error
 
 
 async def test_a_processor_is_told_what_its_lease_is_for(runner: Runner) -> None:
