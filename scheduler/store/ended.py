@@ -381,6 +381,7 @@ class StageEndings:
                 key=told.limit_key,
                 retry_after_seconds=told.retry_after_seconds,
                 seq=row.seq,
+                lane=row.lane,
                 begun_ms=row.start_ms,
             )
         for (lane, equal, kind), (count, begun_ms) in self._equal.items():

@@ -137,16 +137,24 @@ class Valves:
         key: str,
         retry_after_seconds: float,
         seq: int,
+        lane: str | None = None,
         begun_ms: int | None = None,
     ) -> None:
-        """An item met a limit of the outside: its key closes. retry_after_seconds: 0 when it named no time."""
-        row = self._row(key)
+        """An item met a limit of the outside: its key closes. retry_after_seconds: 0 when it named no time. An item
+        whose `lane` lacks the key would be leased again at once, for ever: its lane closes too, or its stage."""
+        keys = [key]
+        if lane is not None and key not in lane_keys(lane):
+            own = LANE_VALVE if lane else STAGE_VALVE
+            keys.append(own.format(run=unit.run.number, stage=stage.stage, lane=lane))
         after_ms = max(round(retry_after_seconds * 1000), 1) if retry_after_seconds > 0 else None
-        valve = row.valve.throttled(self._now_ms, row.bounds, retry_after_ms=after_ms, begun_ms=begun_ms)
         said = f"asked to come back in {retry_after_seconds:g} s" if after_ms else "no time was named"
         why = f"throttled ({said}), item {stage.stage}/{seq} of run {unit.run.run_id}"
         metrics.THROTTLES.labels(kind_of(key)).inc()
-        self._moved(row, valve, why, unit=unit)
+        for name in keys:
+            row = self._row(name)
+            valve = row.valve.throttled(self._now_ms, row.bounds, retry_after_ms=after_ms, begun_ms=begun_ms)
+            self._moved(row, valve, why, unit=unit)
+            why += f", which does not name {key} among its limits"
         self._writes.flush()
 
     def failed(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
 import redis.asyncio
 
@@ -33,12 +33,9 @@ async def seen(world: World, key: str) -> pb.Limit:
     return found[0] if found else pb.Limit(key=key, state="open")
 
 
-async def is_(world: World, key: str, state: str, *, seconds: float = 5.0) -> pb.Limit:
-    deadline = time.monotonic() + seconds
-    while (limit := await seen(world, key)).state != state:
-        assert time.monotonic() < deadline, f"{key} is {limit.state}, not {state}"
-        await asyncio.sleep(0.01)
-    return limit
+async def every(world: World) -> AsyncIterator[pb.Limit]:
+    for limit in (await world.limits.ListLimits(pb.ListLimitsRequest())).limits:
+        yield limit
 
 
 async def seqs(worker: HandWorker, most: int, *, wait: float = 5.0) -> list[int]:
@@ -68,6 +65,20 @@ async def test_what_is_throttled_costs_no_try_and_others_pass_it(world: World) -
     await world.until(run_id, lambda run: run.state == pb.RUN_STATE_COMPLETED)
     types = [event.type for event in await world.events(run_id) if event.type.startswith("limit.")]
     assert types[0] == "limit.closed"
+
+
+async def test_an_item_that_is_throttled_by_a_key_that_it_does_not_name_waits_all_the_same(world: World) -> None:
+    run_id = await world.run(4, payload=lambda i: {"limits": [A]} if i < 2 else {})
+    worker = world.worker()
+    leases = await worker.leases(4)
+    started = time.monotonic()
+    await worker.report(run_id, [throttled(leases[0], "provider:x", 0.4), completed(leases[2]), completed(leases[3])])
+    assert [limit.key async for limit in every(world)] == [f"lane:1:0:{A}", "provider:x"]
+    assert await seqs(worker, 4, wait=0.6) == []  # its lane has one lease out, and takes no other yet
+    await worker.report(run_id, [completed(leases[1])])
+    probe = await worker.leases(4)
+    assert time.monotonic() - started >= 0.4
+    assert [lease.seq for lease in probe] == [0]
 
 
 async def test_a_ramp_doubles_wave_by_wave(world: World) -> None:
