@@ -32,7 +32,10 @@ local function add()
         list[#list + 1] = members[i]
       end
     end
-    in_chunks('ZADD', prefix .. 'ready:' .. stage, list)
+    -- An operator may have moved it since the plan was read: what is there keeps its rank.
+    for first = 1, #list, CHUNK do
+      redis.call('ZADD', prefix .. 'ready:' .. stage, 'NX', unpack(list, first, math.min(first + CHUNK - 1, #list)))
+    end
   end
   if next(ask.moved) then redis.call('HSET', fed, 'moved', 1) end
   for lane, found in pairs(ask.moved) do

@@ -36,6 +36,14 @@ async def test_items_come_in_order_of_rank_within_the_stages_concurrency(world: 
     assert await world.seqs(10, world.ask(A, 3)) == [7]
 
 
+async def test_what_was_moved_keeps_its_rank_when_its_page_of_the_plan_is_read(world: RedisWorld) -> None:
+    await world.open(A, ["", "", ""])
+    await world.apply(ready={A: [(4, "", -1)]})
+    page = [(3, "", 3), (4, "", 4), (5, "", 5)]
+    await world.ready.feed(A, 0, page, field="main", after=2, to=5, now_ms=world.now)
+    assert await world.seqs(10) == [4, 0, 1, 2, 3, 5]
+
+
 async def test_what_is_forgotten_or_renewed_twice_counts_once(world: RedisWorld) -> None:
     await world.open(A, ["d:x"] * 3)
     await world.proposals(3)
