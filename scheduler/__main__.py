@@ -24,6 +24,7 @@ from scheduler.cloning import Cloning
 from scheduler.commands import Commands
 from scheduler.engine import Engine
 from scheduler.explaining import Explainer
+from scheduler.holding import hold
 from scheduler.item_rows import ItemRows
 from scheduler.lease_service import LeaseService
 from scheduler.limit_service import LimitService
@@ -33,8 +34,10 @@ from scheduler.low_water import LowWater
 from scheduler.observing import Gauges
 from scheduler.plans import Plans
 from scheduler.ready import Ready
+from scheduler.recovery import Recovery
 from scheduler.service import SchedulerService
 from scheduler.sweeps import Sweeps
+from scheduler.wakes import Wakes
 from scheduler.windows import Windows
 
 
@@ -43,6 +46,9 @@ async def build(settings: Settings) -> Service:
     clock = SystemClock.start()
     database = Database(section.database_url, "scheduler")
     await asyncio.to_thread(migrate, database)
+    name = random_id("scheduler")
+    if database.is_sqlite:
+        await asyncio.to_thread(hold, database, clock.now_ms())
     ready = Ready(settings.redis_url, settings.redis_prefix)
     plans = Plans(settings.planner_address, settings.token())
     windows = Windows(
@@ -56,13 +62,13 @@ async def build(settings: Settings) -> Service:
         ready,
         blobs,
         clock=clock,
-        new_id=random_id,
         jitter=random.random,
     )
+    recovery = Recovery(engine, ready, windows, name=name, shared=not database.is_sqlite, new_id=random_id)
     commands = Commands(engine, plans, new_id=random_id)
     actions = Actions(engine, database, plans, new_id=random_id)
     low_water = LowWater(database, plans, windows, engine.commits, lag=4 * section.window_items)
-    sweeps = Sweeps(engine, database, low_water, ready, seconds=section.sweep_seconds)
+    sweeps = Sweeps(engine, database, low_water, ready, name=name, seconds=section.sweep_seconds)
     limits = Limits(engine, database, windows, ready, seconds=section.sweep_seconds, event_hours=section.event_hours)
     files = ArchiveFiles(blobs)
     archiving = Archiving(
@@ -76,7 +82,7 @@ async def build(settings: Settings) -> Service:
     )
     loops = {
         "commits": engine.commits.serve,
-        "rebuild": engine.rebuild,
+        "rebuild": recovery.serve,
         "follow": engine.follow,
         "feed": windows.serve,
         "fed": engine.fed,
@@ -86,6 +92,9 @@ async def build(settings: Settings) -> Service:
         "archiving": archiving.serve,
         "gauges": Gauges(database, seconds=5 * section.sweep_seconds).serve,
     }
+    if not database.is_sqlite:
+        wakes = Wakes(engine, ready, windows, name=name)
+        loops |= {"tell": wakes.tell, "listen": wakes.listen, "poll": wakes.poll}
     backend = None
     if section.backend == "process":
         backend = ProcessBackend(settings, engine, database, clock=clock, new_id=random_id)

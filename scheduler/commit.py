@@ -47,13 +47,20 @@ class _Call(Generic[T]):
 
 
 class GroupCommit:
-    """`apply` carries the effects of a committed group out; it must not raise."""
+    """`apply` carries the effects of a committed group out; it must not raise. `begin` is called first in every
+    transaction."""
 
     def __init__(
-        self, database: Database, apply: Callable[[list[Effects]], Awaitable[None]], *, queue_size: int
+        self,
+        database: Database,
+        apply: Callable[[list[Effects]], Awaitable[None]],
+        begin: Callable[[sa.Connection], None] = lambda connection: None,
+        *,
+        queue_size: int,
     ) -> None:
         self._database = database
         self._apply = apply
+        self._begin = begin
         self._queue: asyncio.Queue[_Call[Any]] = asyncio.Queue(queue_size)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sql-writer")
         self._problem: Unavailable | None = None
@@ -137,6 +144,7 @@ class GroupCommit:
 
     def _transaction(self, group: list[_Call[Any]]) -> list[tuple[Any, Effects]]:
         with self._database.write() as connection:
+            self._begin(connection)
             answers = []
             for call in group:
                 effects = Effects()

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from penstock.runtime import metrics
 from penstock.runtime.blobs import BlobStore
-from penstock.runtime.clock import Clock, IdSource
+from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
 from penstock.runtime.settings import SchedulerSection
@@ -32,11 +32,10 @@ from scheduler.domain.states import ItemState, RunState
 from scheduler.observing import note_grants, note_reports
 from scheduler.proposing import Proposer
 from scheduler.ready import Lost, Ready, StageKey
-from scheduler.store import leases
+from scheduler.store import leaders, leases
 from scheduler.store.effects import Effects, Slot, merged
 from scheduler.store.endings import Endings, Refusal, Rules
 from scheduler.store.items import rows_of
-from scheduler.store.limit_rows import all_states
 from scheduler.store.limits import Caution
 from scheduler.store.numbers import numbers_of
 from scheduler.store.unit import Units
@@ -48,7 +47,6 @@ __all__ = ["Engine"]
 
 MAX_WAIT_SECONDS = 20.0
 MAX_LEASES = 10_000
-REBUILD_SECONDS = 0.5
 POLL_SECONDS = 1.0
 
 log = get_logger("engine")
@@ -66,7 +64,6 @@ class Engine:
         blobs: BlobStore,
         *,
         clock: Clock,
-        new_id: IdSource,
         jitter: Callable[[], float],
     ) -> None:
         self._settings = settings
@@ -74,8 +71,7 @@ class Engine:
         self._ready = ready
         self._answers = Answers(windows, blobs, settings.lease_term_seconds)
         self._clock = clock
-        self._new_id = new_id
-        self.commits = GroupCommit(database, self._apply, queue_size=settings.commit_queue)
+        self.commits = GroupCommit(database, self._apply, self._begin, queue_size=settings.commit_queue)
         self.caution = Caution()
         self.rules = Rules(Backoff(settings.retry_first_seconds, settings.retry_max_seconds), jitter, self.caution)
         self.watchers = Watchers()
@@ -83,8 +79,11 @@ class Engine:
         self.phases = Phases()
         self.granting = False
         self.quiet_until_ms = 0
-        self._lost = asyncio.Event()
-        self._lost.set()
+        self.lost = asyncio.Event()
+        self.lost.set()
+        self.committed: Callable[[set[int], set[int]], None] = lambda moved, changed: None
+        self._shared = not database.is_sqlite
+        self._generation = ""
         self._wake = asyncio.Event()
         self._moved: set[int] = set()
         self._move = asyncio.Event()
@@ -98,7 +97,7 @@ class Engine:
             look_at=self.wake_at,
             weights=settings.owner_weights,
         )
-        windows.lost, windows.commits = self.redis_lost, self.commits
+        windows.lost, windows.commits = self._feeding_lost, self.commits
 
     @property
     def term_ms(self) -> int:
@@ -278,7 +277,8 @@ class Engine:
             batches: list[leases.GrantedBatch] = []
             if number and before == number:
                 batches, now = leases.granted_again(connection, session.session, request.grant_number, now)
-            if batches or generation != self._ready.generation or not self.granting:
+            current = self._generation if self._shared else self._ready.generation
+            if batches or generation != current or not self.granting:
                 for key, offer in proposals.items():
                     slots = [(p.seq, p.lane) for p in offer.proposals]
                     effects.unused((p.lane for p in offer.proposals), offer.uses)
@@ -306,10 +306,14 @@ class Engine:
             metrics.REPORTS_REFUSED.labels(refusal.reason).inc()
         return refused
 
+    def _begin(self, connection: sa.Connection) -> None:
+        """Before the calls of a transaction: on PostgreSQL another scheduler may have made Redis anew."""
+        if self._shared:
+            self._generation = leaders.generation(connection)
+
     async def _apply(self, effects: list[Effects]) -> None:
         """Carries out what committed transactions mean for Redis, windows and watchers. Never raises."""
         whole = merged(effects)
-        whole.ready = {key: places for key, places in whole.ready.items() if key in self._windows.stages}
         now = self.now_ms()
         try:
             if whole.rebuild is not None:
@@ -330,6 +334,8 @@ class Engine:
         for number in whole.moved:
             self.moved(number)
         self.watchers.wake(whole.changed)
+        if whole.changed or whole.moved or whole.ready or whole.limits:
+            self.committed(whole.moved, whole.changed)
         if whole.ready or whole.forget or whole.limits or whole.used:
             self.wake()
 
@@ -360,43 +366,11 @@ class Engine:
         if self.granting:
             log.warning("Redis was lost; leases are being rebuilt from SQL", reason=why)
         self.granting = False
-        self._lost.set()
+        self.lost.set()
 
-    async def rebuild(self) -> None:
-        """Waits for the loss of Redis and rebuilds it; runs until cancelled."""
-        while True:
-            await self._lost.wait()
-            self._lost.clear()
-            try:
-                await self._ready.check()
-                await self._rebuild_once()
-            except (Lost, Unavailable) as error:
-                log.warning("leases can't be rebuilt yet", error=str(error))
-                self._lost.set()
-                await asyncio.sleep(REBUILD_SECONDS)
-
-    async def _rebuild_once(self) -> None:
-        # In the writer's queue: every grant before this is in the rows, every one after sees the new generation, and
-        # what is reported after it is forgotten after it.
-        self._ready.generation = self._new_id("generation")
-
-        def work(connection: sa.Connection, effects: Effects) -> dict[StageKey, list[Slot]]:
-            self.caution.become(Caution.read(connection))
-            effects.rebuild = leases.all_running(connection)
-            effects.owners = leases.owners(connection)
-            effects.limits.update(all_states(connection))
-            return effects.rebuild
-
-        leased = await self.commits.run(work)
-        if self._lost.is_set():
-            await asyncio.sleep(REBUILD_SECONDS)
-            return
-        self.quiet_until_ms = self.now_ms() + self.term_ms
-        await self._windows.reopen_all()
-        metrics.REDIS_REBUILDS.inc()
-        self.granting = not self._lost.is_set()
-        log.info("leases were rebuilt", leased=sum(len(slots) for slots in leased.values()))
-        self.wake()
+    def _feeding_lost(self, why: str) -> None:
+        if self.granting:  # else it is being made anew, and all windows are opened after that
+            self.redis_lost(why)
 
     async def follow(self) -> None:
         """Opens and closes stages after states moved; runs until cancelled."""
@@ -407,7 +381,7 @@ class Engine:
                 try:
                     await self._windows.refresh(number)
                 except Lost:
-                    self.redis_lost("its data is gone")  # all stages are opened again when it is back
+                    self._feeding_lost("its data is gone")  # all stages are opened again when it is back
                 except Unavailable as error:
                     self._moved.add(number)
                     if error.code == "redis_unavailable":

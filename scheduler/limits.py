@@ -24,7 +24,8 @@ from scheduler.domain.limit_settings import LimitSettings, key_problem, problems
 from scheduler.domain.limits import RESERVED, LimitState
 from scheduler.domain.valve import MAX_CLOSED_MS, ValveState
 from scheduler.engine import Engine
-from scheduler.ready import Ready, limit_text
+from scheduler.members import limit_text
+from scheduler.ready import Ready
 from scheduler.store.effects import Effects
 from scheduler.store.limit_reads import closures_due, count_valves, nearby
 from scheduler.store.limit_rows import (

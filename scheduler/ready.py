@@ -12,7 +12,7 @@ rests on key expiry or on Redis's own time: now is passed in.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import resources
@@ -23,7 +23,8 @@ import redis.asyncio
 import redis.exceptions
 
 from penstock.runtime.errors import InvalidInput, Unavailable
-from scheduler.domain.limits import LimitState, lane_keys
+from scheduler.domain.limits import LimitState
+from scheduler.members import by_lane, fields, limit_text, members, places, ranked, slot
 from scheduler.store.effects import Effects, Place, Slot, StageKey
 
 __all__ = [
@@ -38,11 +39,11 @@ __all__ = [
     "StageAsk",
     "StageKey",
     "lane_field",
-    "limit_text",
 ]
 
 CALL_SECONDS = 3.0
 BATCH = 1_000
+LISTEN_SECONDS = 2.0
 MAIN, ROWS = "main", "rows"
 """Fields of `fed`: how far a stage was fed from its plan, but for lanes that are fed apart (`lane_field`), and from
 rows that are queued again."""
@@ -195,7 +196,7 @@ class Ready:
                 closed.append(stage.key)
             elif one:
                 found[stage.key] = Proposed(
-                    _places(one["items"], one.get("ranks") or {}),
+                    places(one["items"], one.get("ranks") or {}),
                     one["left"],
                     one.get("waiting") or {},
                     orjson.dumps(one["uses"]).decode() if one.get("uses") else "",
@@ -209,17 +210,17 @@ class Ready:
         ask: dict[str, object] = {"expiry": expiry_ms}
         if effects.limits:
             ask["limits"] = {key: limit_text(state) for key, state in effects.limits.items()}
-        forget = [(f"{run}:{stage}", *_members(slots)) for (run, stage), slots in effects.forget.items() if slots]
+        forget = [(f"{run}:{stage}", *members(slots)) for (run, stage), slots in effects.forget.items() if slots]
         if forget:
             ask["forget"] = forget
-        ready = [(f"{run}:{stage}", *_ranked(places)) for (run, stage), places in effects.ready.items() if places]
+        ready = [(f"{run}:{stage}", *ranked(places)) for (run, stage), places in effects.ready.items() if places]
         if ready:
             ask["ready"] = ready
-        renew = [(f"{run}:{stage}", _members(slots)[0]) for (run, stage), slots in effects.renew.items() if slots]
+        renew = [(f"{run}:{stage}", members(slots)[0]) for (run, stage), slots in effects.renew.items() if slots]
         if renew:
             ask["renew"] = renew
         if effects.used:
-            ask["used"] = _fields(effects.used)
+            ask["used"] = fields(effects.used)
         if len(ask) > 1:
             self._saw(await self._run("apply", self.generation, now_ms, ask))
 
@@ -272,9 +273,8 @@ class Ready:
     async def _feed(
         self, stage: StageKey, epoch: int, places: Iterable[Place], now_ms: int, ask: dict[str, object]
     ) -> Fed:
-        name = f"{stage[0]}:{stage[1]}"
-        ready, moved = _ready({stage: places})
-        ask |= {"stage": name, "epoch": epoch, "members": ready.get(name, {}), "moved": moved.get(name, {})}
+        plain, moved = by_lane(places)
+        ask |= {"stage": f"{stage[0]}:{stage[1]}", "epoch": epoch, "members": plain, "moved": moved}
         answer = orjson.loads(await self._run("feed", self.generation, now_ms, ask))
         self._saw(answer["ops"])
         cursors = dict(answer["fed"] or {})
@@ -289,7 +289,7 @@ class Ready:
             pipeline.zrangebyscore(self._key("leases", stage), "-inf", now_ms, start=0, num=limit)
         with _translated():
             answers = await pipeline.execute()
-        return {stage: [_slot(m) for m in members] for stage, members in zip(stages, answers, strict=True) if members}
+        return {stage: [slot(m) for m in members] for stage, members in zip(stages, answers, strict=True) if members}
 
     async def held(self, keys: Sequence[str]) -> dict[str, int]:
         """Leases that each of these limit keys has out. Raises Unavailable."""
@@ -344,7 +344,7 @@ class Ready:
         await self._run("apply", building, now_ms, {**times, "limits": {k: limit_text(v) for k, v in limits.items()}})
         for (run, stage), slots in leased.items():
             for first in range(0, len(slots), BATCH):
-                renew = [(f"{run}:{stage}", _members(slots[first : first + BATCH])[0])]
+                renew = [(f"{run}:{stage}", members(slots[first : first + BATCH])[0])]
                 self._saw(await self._run("apply", building, now_ms, {**times, "renew": renew}))
         with _translated():
             await self._redis.hset(meta, mapping={"generation": generation, "since": now_ms, "server": self._server})
@@ -361,87 +361,21 @@ class Ready:
         self.generation, self._server, self._foreign, self._seen = generation, server, False, int(ops or 0)
         return True
 
+    # -- between schedulers
+
+    async def publish(self, message: bytes) -> None:
+        with _translated():
+            await self._redis.publish(f"{self._prefix}:wake", message)
+
+    async def messages(self) -> AsyncIterator[bytes]:
+        """What is published from now on, until the connection breaks: then Unavailable."""
+        with _translated():
+            async with self._redis.pubsub() as listening:
+                await listening.subscribe(f"{self._prefix}:wake")
+                while True:
+                    message = await listening.get_message(ignore_subscribe_messages=True, timeout=LISTEN_SECONDS)
+                    if message is not None:
+                        yield bytes(message["data"])
+
     async def close(self) -> None:
         await self._redis.aclose()
-
-
-def _slot(member: bytes) -> Slot:
-    seq, _, lane = member.decode().partition(" ")
-    return int(seq), lane
-
-
-def _places(members: Iterable[str], ranks: Mapping[str, int]) -> list[Place]:
-    found = []
-    for member in members:
-        text, _, lane = member.partition(" ")
-        seq = int(text)
-        found.append((seq, lane, ranks.get(text, seq) if ranks else seq))
-    return found
-
-
-def _members(slots: Iterable[Slot]) -> tuple[list[str], dict[str, int]]:
-    """As members, each once; and how many of them name each limit key."""
-    members: list[str] = []
-    lanes: dict[str, int] = {}
-    for seq, lane in dict.fromkeys(slots):
-        members.append(f"{seq} {lane}")
-        lanes[lane] = lanes.get(lane, 0) + 1
-    keys: dict[str, int] = {}
-    for lane, count in lanes.items():
-        for key in lane_keys(lane):
-            keys[key] = keys.get(key, 0) + count
-    return members, keys
-
-
-def _ranked(places: Iterable[Place]) -> tuple[list[str], list[int], bool]:
-    """Members, their ranks, and whether these are other than the seqs."""
-    members, ranks, moved = [], [], False
-    for seq, lane, rank in places:
-        members.append(f"{seq} {lane}")
-        ranks.append(rank)
-        moved = moved or rank != seq
-    return members, ranks, moved
-
-
-def _fields(used: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """What was used by lane, for each bucket that may be there."""
-    found: dict[str, float] = {}
-    for lane, more in used.items():
-        for key in lane_keys(lane):
-            for dimension, amount in more.items():
-                found[f"{key} {dimension}"] = found.get(f"{key} {dimension}", 0.0) + amount
-    return found
-
-
-Ranges = dict[str, dict[str, list[int]]]
-
-
-def _ready(stages: Mapping[StageKey, Iterable[Place]]) -> tuple[Ranges, Ranges]:
-    """By stage and lane: seqs whose rank is their seq, and seq, rank, seq, rank … of the others."""
-    ready: Ranges = {}
-    moved: Ranges = {}
-    for (run, stage), places in stages.items():
-        plain: dict[str, list[int]] = {}
-        others: dict[str, list[int]] = {}
-        for seq, lane, rank in places:
-            if rank == seq:
-                plain.setdefault(lane, []).append(seq)
-            else:
-                others.setdefault(lane, []).extend((seq, rank))
-        if plain:
-            ready[f"{run}:{stage}"] = plain
-        if others:
-            moved[f"{run}:{stage}"] = others
-    return ready, moved
-
-
-def limit_text(state: LimitState | None) -> str | bool:
-    """false: it is gone; else concurrency (-: none), closed until (0: open, -1: until somebody opens it), and for
-    each rate its dimension, what flows in in a millisecond, burst and estimate."""
-    if state is None:
-        return False
-    closed = -1 if state.closed_until_ms is None else state.closed_until_ms
-    rates = "".join(
-        f" {rate.dimension} {rate.per_minute / 60_000!r} {rate.burst!r} {rate.estimate!r}" for rate in state.rates
-    )
-    return f"{'-' if state.concurrency is None else state.concurrency} {closed}{rates}"

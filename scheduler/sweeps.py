@@ -24,7 +24,7 @@ from scheduler.engine import Engine
 from scheduler.low_water import LowWater
 from scheduler.observing import sweep
 from scheduler.ready import Lost, Ready, StageKey
-from scheduler.store import gates, leases
+from scheduler.store import gates, leaders, leases
 from scheduler.store.due import any_due, release_due
 from scheduler.store.effects import Effects, Slot
 from scheduler.store.items import rows_of
@@ -35,6 +35,7 @@ __all__ = ["Sweeps"]
 LIMIT = 1_000
 FORGET_LIMIT = 10_000
 REQUEST_MS = 24 * 3600 * 1000
+LEAD_TURNS = 5
 MARK_EVERY = 2
 ADOPT_EVERY = 10
 FORGET_EVERY = 600
@@ -46,12 +47,13 @@ class Sweeps:
     """Runs every sweep in turn, `seconds` apart, while the engine grants."""
 
     def __init__(
-        self, engine: Engine, database: Database, low_water: LowWater, ready: Ready, *, seconds: float
+        self, engine: Engine, database: Database, low_water: LowWater, ready: Ready, *, name: str, seconds: float
     ) -> None:
         self._engine = engine
         self._database = database
         self._low_water = low_water
         self._ready = ready
+        self._name = name
         self._seconds = seconds
         self._seen_ms = engine.now_ms()
 
@@ -60,7 +62,7 @@ class Sweeps:
         while True:
             await asyncio.sleep(self._seconds)
             self._note_gap()
-            if not self._engine.granting:
+            if not self._engine.granting or not await self.leading():
                 continue
             turn += 1
             with sweep("due"):
@@ -79,6 +81,19 @@ class Sweeps:
             if turn % FORGET_EVERY == 1:
                 with sweep("forgotten"):
                     await self.forgotten()
+
+    async def leading(self) -> bool:
+        """Whether this scheduler leads the sweeps. Two that believe it harm nothing: a sweep done twice changes
+        nothing."""
+        if self._database.is_sqlite:
+            return True
+        now = self._engine.now_ms()
+        until = now + int(LEAD_TURNS * 1000 * self._seconds)
+
+        def work(connection: sa.Connection, effects: Effects) -> bool:
+            return leaders.take(connection, leaders.SWEEPS, self._name, now_ms=now, until_ms=until)
+
+        return await self._engine.commits.run(work)
 
     def _note_gap(self) -> bool:
         """Whether nobody served for a while (this process or its machine stood still): workers could not renew

@@ -192,7 +192,9 @@ class Windows:
         stage.high, stage.lane_marks = found.high, dict(found.lanes)
         fed = await self._ready.add(key, one.epoch, (), now_ms=self._now_ms())
         if fed.epoch == one.epoch:
-            stage.take(fed)
+            # Another scheduler has opened it. What one that died made startable, and told nobody, is told again.
+            again = await asyncio.to_thread(self._queued, key, -1, self._limit)
+            stage.take(await self._ready.add(key, one.epoch, again, now_ms=self._now_ms()))
         else:
             low = found.low
             cursors = {MAIN: END if low >= one.row.total else low - 1, ROWS: -1}

@@ -437,11 +437,29 @@ local function look_at(time)
   if time < math.huge then answer.next = math.min(answer.next or time, time) end
 end
 
+-- Makes the counts of parked items what they are: rare, and exact.
+local function recount(stage)
+  local counts = {}
+  for _, name in ipairs(redis.call('ZRANGE', prefix .. 'blocked:' .. stage.name, 0, -1)) do
+    for _, member in ipairs(redis.call('ZRANGE', prefix .. 'parked:' .. stage.name .. ':' .. name, 0, -1)) do
+      local lane = string.match(member, ' (.*)$')
+      counts[lane] = (counts[lane] or 0) + 1
+    end
+  end
+  for lane, by in pairs(stage.waiting) do counts[lane] = (counts[lane] or 0) - by end
+  redis.call('DEL', prefix .. 'waiting:' .. stage.name)
+  for lane, count in pairs(counts) do redis.call('HSET', prefix .. 'waiting:' .. stage.name, lane, count) end
+end
+
 local function finish(stage)
   if stage.at > 0 then redis.call('ZREMRANGEBYRANK', prefix .. 'ready:' .. stage.name, 0, stage.at - 1) end
   in_chunks('ZADD', prefix .. 'leases:' .. stage.name, stage.taken)
+  local known = false  -- something that was told twice was parked already
   for name, list in pairs(stage.parked) do
-    in_chunks('ZADD', prefix .. 'parked:' .. stage.name .. ':' .. name, list)
+    local parking = prefix .. 'parked:' .. stage.name .. ':' .. name
+    local before = redis.call('ZCARD', parking)
+    in_chunks('ZADD', parking, list)
+    known = known or redis.call('ZCARD', parking) - before < #list / 2
   end
   local blocked = prefix .. 'blocked:' .. stage.name
   for name, state in pairs(stage.touched) do
@@ -465,6 +483,7 @@ local function finish(stage)
     first = redis.call('ZRANGEBYSCORE', blocked, '(' .. now, '(+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   end
   if first[2] then look_at(tonumber(first[2])) end
+  if known then recount(stage) end
   local told, changed = {}, false
   for lane, by in pairs(stage.waiting) do
     if by ~= 0 then

@@ -1,0 +1,133 @@
+"""What a scheduler does when Redis is not what it left it: it adopts what another one has made, or makes it anew.
+
+    lost ──▶ is what Redis holds the generation of SQL? ── yes ──▶ adopted: windows are opened as they stand
+                     │ no
+                     ▼
+             new generation in SQL (every grant before it is in the rows, every one after is refused) ──▶ leases, limits
+             and shares from the rows ──▶ what ended meanwhile is forgotten ──▶ windows are opened from SQL
+
+One scheduler at a time makes Redis anew; the others wait for it, and take over when its term is over. On SQLite there
+is one scheduler, and it always makes Redis anew. Nothing is granted meanwhile, and nothing that runs is revoked: for a
+term no lease is declared lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from penstock.runtime import metrics
+from penstock.runtime.clock import IdSource
+from penstock.runtime.errors import Unavailable
+from penstock.runtime.logs import get_logger
+from scheduler.ready import Lost, Ready
+from scheduler.store import leaders, leases
+from scheduler.store.effects import Effects, Slot, StageKey
+from scheduler.store.limit_rows import all_states
+from scheduler.store.limits import Caution
+from scheduler.windows import Windows
+
+if TYPE_CHECKING:
+    from scheduler.engine import Engine
+
+__all__ = ["Recovery"]
+
+RETRY_SECONDS = 0.5
+REBUILD_MS = 10_000
+"""A scheduler that has begun to make Redis anew and says nothing for so long is given up."""
+
+log = get_logger("recovery")
+
+
+class Recovery:
+    """`name` is this scheduler's among the others; `shared`: there may be others."""
+
+    def __init__(
+        self, engine: Engine, ready: Ready, windows: Windows, *, name: str, shared: bool, new_id: IdSource
+    ) -> None:
+        self._engine = engine
+        self._ready = ready
+        self._windows = windows
+        self._name = name
+        self._shared = shared
+        self._new_id = new_id
+
+    async def serve(self) -> None:
+        """Waits for the loss of Redis and recovers; runs until cancelled."""
+        lost = self._engine.lost
+        while True:
+            await lost.wait()
+            lost.clear()
+            try:
+                await self._ready.check()
+                if not (self._shared and await self._adopt()):
+                    await self._rebuild()
+            except (Lost, Unavailable) as error:
+                log.warning("leases can't be rebuilt yet", error=str(error))
+                lost.set()
+            if lost.is_set():
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _adopt(self) -> bool:
+        def work(connection: sa.Connection, effects: Effects) -> leaders.Leader | None:
+            self._engine.caution.become(Caution.read(connection))
+            return leaders.leader(connection, leaders.REDIS)
+
+        found = await self._engine.commits.run(work)
+        if found is None or not await self._ready.adopt(found.value):
+            return False
+        await self._open()
+        log.info("went on with what another scheduler has made of Redis", maker=found.holder)
+        return True
+
+    async def _rebuild(self) -> None:
+        # In the writer's queue: every grant before this is in the rows, every one after sees the new generation, and
+        # what is reported after it is forgotten after it.
+        generation = self._new_id("generation")
+        engine = self._engine
+
+        def work(connection: sa.Connection, effects: Effects) -> dict[StageKey, list[Slot]] | None:
+            now = engine.now_ms()
+            until = now + REBUILD_MS
+            if self._shared and not leaders.begin_rebuild(
+                connection, self._name, generation, now_ms=now, until_ms=until
+            ):
+                return None
+            engine.caution.become(Caution.read(connection))
+            self._ready.generation = generation
+            effects.rebuild = leases.all_running(connection)
+            effects.owners = leases.owners(connection)
+            effects.limits.update(all_states(connection))
+            return effects.rebuild
+
+        leased = await engine.commits.run(work)
+        if leased is None:
+            engine.lost.set()  # another is at it: its work is adopted
+            return
+        if engine.lost.is_set():
+            return
+        if self._shared:
+            await self._catch_up(generation, leased)
+        engine.quiet_until_ms = engine.now_ms() + engine.term_ms
+        metrics.REDIS_REBUILDS.inc()
+        await self._open()
+        log.info("leases were rebuilt", leased=sum(len(slots) for slots in leased.values()))
+
+    async def _catch_up(self, generation: str, leased: dict[StageKey, list[Slot]]) -> None:
+        """Lets go of what other schedulers settled while Redis was made: they may have said so too early."""
+
+        def work(connection: sa.Connection, effects: Effects) -> None:
+            running = leases.all_running(connection)
+            for key, slots in leased.items():
+                still = set(running.get(key, ()))
+                effects.forget[key] = [slot for slot in slots if slot not in still]
+            leaders.end_rebuild(connection, self._name, generation)
+
+        await self._engine.commits.run(work)
+
+    async def _open(self) -> None:
+        await self._windows.reopen_all()
+        self._engine.granting = not self._engine.lost.is_set()
+        self._engine.wake()

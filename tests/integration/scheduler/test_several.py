@@ -1,0 +1,143 @@
+"""Several schedulers on one PostgreSQL and one Redis; and the second one that SQLite does not take."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+
+import scheduler.__main__
+from penstock.runtime.errors import Conflict
+from penstock.runtime.sql import Database
+from penstock.v1 import scheduler_pb2 as pb
+from scheduler import holding
+from tests.integration.scheduler.world import HandWorker, World, completed
+from tests.servers.inprocess import Served, serve
+
+
+@pytest.fixture
+async def pair(tmp_path: Path, redis_url: str, postgres_url: str) -> AsyncIterator[tuple[World, World]]:
+    """The same world, seen through two schedulers."""
+    one = await World.start(tmp_path, redis_url, postgres_url)
+    second: Served | None = None
+    try:
+        second = await serve(scheduler.__main__.build, one.settings)
+        other = World(one.settings, one.planner, second)
+        yield one, other
+        one.check()
+        for channel in other.channels:
+            await channel.close()
+    finally:
+        if second is not None:
+            await second.stop()
+        await one.stop()
+
+
+async def take(worker: HandWorker, run_id: str, seen: list[int]) -> bool:
+    leases = await worker.leases(40, wait=1)
+    seen += [lease.seq for lease in leases]
+    if leases:
+        assert await worker.report(run_id, [completed(lease) for lease in leases]) == []
+    return bool(leases)
+
+
+async def test_workers_of_both_share_a_run_and_each_item_is_leased_once(pair: tuple[World, World]) -> None:
+    one, other = pair
+    run_id = await one.run(2_000, concurrency=200)
+    seen: list[int] = []
+    workers = [one.worker("a"), other.worker("b"), other.worker("c")]
+
+    async def play(worker: HandWorker) -> int:
+        count = 0
+        while await take(worker, run_id, seen):
+            count += 1
+        return count
+
+    rounds = await asyncio.gather(*(play(worker) for worker in workers))
+    assert sorted(seen) == list(range(2_000))
+    assert all(rounds)
+    run = await other.until(run_id, lambda run: run.state == pb.RUN_STATE_COMPLETED)
+    assert run.counts.completed == 2_000
+
+
+async def test_a_worker_that_waits_at_one_is_woken_by_what_the_other_does(pair: tuple[World, World]) -> None:
+    one, other = pair
+    plan_id = await one.plan(2, concurrency=1)
+    patient = other.worker("patient")
+    waiting = asyncio.create_task(patient.leases(1, wait=10))
+    await asyncio.sleep(0.1)
+    began = time.monotonic()
+    run_id = (await one.runs.StartRun(pb.StartRunRequest(plan_id=plan_id))).run_id
+    (lease,) = await waiting
+    assert time.monotonic() - began < 0.9, "by a message, not by the poll"
+    assert lease.seq == 0
+    again = asyncio.create_task(one.worker("next").leases(1, wait=10))
+    await asyncio.sleep(0.1)
+    began = time.monotonic()
+    assert await patient.report(run_id, [completed(lease)]) == []
+    assert [lease.seq for lease in await again] == [1]
+    assert time.monotonic() - began < 0.9
+
+
+async def test_what_one_pauses_the_other_does_not_grant(pair: tuple[World, World]) -> None:
+    one, other = pair
+    run_id = await one.run(50)
+    worker = other.worker()
+    leases = await worker.leases(5)
+    await one.runs.PauseRun(pb.RunCommand(run_id=run_id))
+    assert await worker.leases(5, wait=0.3) == []
+    assert [x.seq for x in (await worker.renew(run_id, leases, begun=False)).wanted_back] == [0, 1, 2, 3, 4]
+    await one.runs.ResumeRun(pb.RunCommand(run_id=run_id))
+    assert [lease.seq for lease in await worker.leases(2)] == [5, 6]
+
+
+async def test_one_dies_and_the_other_goes_on_with_all_that_it_held(pair: tuple[World, World]) -> None:
+    one, other = pair
+    run_id = await one.run(300, concurrency=100)
+    gone = one.worker("gone")
+    held = await gone.leases(20)
+    await one.scheduler.crash()
+    worker = other.worker("stays")
+    seen: list[int] = []
+    deadline = time.monotonic() + 15
+    while len(seen) < 300 and time.monotonic() < deadline:
+        await take(worker, run_id, seen)
+    assert sorted(seen) == list(range(300)), "what the dead one leased comes back after its term"
+    assert len(held) == 20
+    await other.until(run_id, lambda run: run.state == pb.RUN_STATE_COMPLETED)
+    one.scheduler = await serve(scheduler.__main__.build, one.settings, address=one.scheduler.address)
+
+
+async def test_a_flushed_redis_is_made_anew_by_one_and_both_go_on(pair: tuple[World, World], redis_url: str) -> None:
+    one, other = pair
+    run_id = await one.run(400, concurrency=400)
+    first, second = one.worker("first"), other.worker("second")
+    held = await first.leases(10), await second.leases(10)
+    client = redis.asyncio.from_url(redis_url)
+    await client.flushall()
+    more = await first.leases(5, wait=3), await second.leases(5, wait=3)
+    await client.aclose()
+    assert sorted(lease.seq for part in (*held, *more) for lease in part) == list(range(30))
+    assert not (await first.renew(run_id, held[0])).revoked
+    for worker, part in ((first, held[0]), (second, held[1]), (first, more[0]), (second, more[1])):
+        assert await worker.report(run_id, [completed(lease) for lease in part]) == []
+
+
+def test_sqlite_takes_one_scheduler_and_names_the_other(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from penstock.runtime.sql import migrate
+
+    database = Database(sqlite_url, "scheduler")
+    migrate(database)
+    holding.hold(database, 1)
+    holding.hold(database, 2)  # the same process, begun again
+    monkeypatch.setattr("os.getpid", lambda: 1)  # another that lives
+    with pytest.raises(Conflict, match=r"another scheduler \(process \d+\) has this SQLite database"):
+        holding.hold(database, 3)
+    monkeypatch.undo()
+    monkeypatch.setattr(holding, "start_time", lambda pid: 5)  # that process is gone, its id was given to another
+    holding.hold(database, 4)
+    database.close()
