@@ -74,8 +74,13 @@ async def list_items(
 
 async def _checked(run_id: str, stage: int, seq: int, parts: Parts) -> scheduler_pb2.Run:
     run = await run_of(run_id, parts)
-    if not (0 <= stage < len(run.stages) and 0 <= seq < run.stages[stage].counts.total):
-        raise NotFound(f"run {run_id} has no item {stage}/{seq}", code="item_not_found")
+    if not 0 <= stage < len(run.stages):
+        there = f"its stages are 0 to {len(run.stages) - 1}"
+        raise NotFound(f"run {run_id} has no stage {stage}; {there}", code="stage_not_found")
+    total = run.stages[stage].counts.total
+    if not 0 <= seq < total:
+        there = f"its items are 0 to {total - 1}" if total else "it has none yet"
+        raise NotFound(f"stage {stage} of run {run_id} has no item {seq}; {there}", code="item_not_found")
     return run
 
 

@@ -174,6 +174,7 @@ async function reasons(known) {
   const list = find(".failed ul", known.element);
   if (!find(".failed", known.element).open) return;
   try {
+    if (known.run.counts.failed > GROUPED) return list.replaceChildren(...(await groups(known.run)));
     const page = await ask(`/api/v1/runs/${known.run.run_id}/items?state=failed&page_size=50`);
     list.replaceChildren(
       ...page.items.map((item) => {

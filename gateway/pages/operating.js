@@ -115,6 +115,20 @@ async function retryFailed(run, stage) {
   if (confirm(`Try ${many} of run ${run.number} again?`)) await change(`retry of run ${run.number}`, path, "POST", body);
 }
 
+// Where many failed, equal failures are told together.
+const GROUPED = 30;
+
+async function groups(run) {
+  const { failures, failure_groups } = await ask(`/api/v1/runs/${run.run_id}/summary`);
+  const told = failures.map((group) => `${number(group.count)} × ${group.kind}: ${group.example_error} (as ${group.example_key})`);
+  if (failure_groups > failures.length) told.push(`… and ${number(failure_groups - failures.length)} more kinds`);
+  return told.map((text) => {
+    const made = document.createElement("li");
+    made.textContent = text;
+    return made;
+  });
+}
+
 // ---- why
 
 async function explain(known) {

@@ -108,7 +108,9 @@ def show_(run: RunArgument, data: DataOption = None, as_json: JsonOption = False
 def set_(
     run: RunArgument,
     amount: DollarsArgument,
-    stage: Annotated[int | None, typer.Option("--stage", min=0, help="The cap of this stage, from 0.")] = None,
+    stage: Annotated[
+        int | None, typer.Option("--stage", min=0, max=1000, help="The cap of this stage, from 0.")
+    ] = None,
     item: ItemOption = False,
     reason: ReasonOption = "",
     data: DataOption = None,

@@ -142,7 +142,7 @@ def set_(
         from penstock.client.limits import RateOptions
         from penstock.runtime.errors import InvalidInput, NotFound
 
-        if not (concurrency == "none" or concurrency == "" or concurrency.isdecimal()):
+        if not (concurrency in ("", "none") or (concurrency.isascii() and concurrency.isdecimal())):
             raise InvalidInput(f"--concurrency {concurrency!r}: a number or `none` is needed", code="bad_concurrency")
         changed = {one.dimension: one for one in map(rate_of, rate or [])}
         pause = seconds_of(cooldown, "--cooldown") if cooldown else None

@@ -43,7 +43,7 @@ DataOption = Annotated[
     ),
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Kept with the event.")]
-StageNumberOption = Annotated[int, typer.Option("--stage", min=0, help="Which stage, from 0.")]
+StageNumberOption = Annotated[int, typer.Option("--stage", min=0, max=1000, help="Which stage, from 0.")]
 FilterOption = Annotated[
     str,
     typer.Option(

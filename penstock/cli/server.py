@@ -15,6 +15,7 @@ from penstock.cli.options import DataOption, JsonOption, carry_out, connected
 __all__ = ["processors", "settings", "status"]
 
 ANSWER_SECONDS = 5.0
+LIVE = ("running", "queued", "paused", "waiting", "stopping")
 
 processors = typer.Typer(no_args_is_help=True, help="The code that turns items into outcomes.")
 
@@ -33,11 +34,11 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
         async with connected(data) as client:
             found = client.endpoints
             problem = await asyncio.to_thread(_readiness, found.http)
-            active = (
-                None
-                if problem
-                else await client.runs.list(limit=100, states=["running", "queued", "paused", "waiting", "stopping"])
-            )
+            active = closed = retries = None
+            if not problem:
+                active = await client.runs.list(limit=100, states=LIVE)
+                closed = [limit.key for limit in await client.limits.list() if limit.state not in ("", "open")]
+                retries = (await client.retries.get()).allowed
         told: dict[str, Any] = {
             "version": __version__,
             "url": found.http,
@@ -45,6 +46,9 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
             "ready": not problem,
             "problem": problem or None,
             "active_runs": None if active is None else [run.number for run in active],
+            "waiting_runs": None if active is None else {run.number: run.waiting for run in active if run.waiting},
+            "closed_limits": closed,
+            "retries_allowed": retries,
             "planner": found.planner,
             "scheduler": found.scheduler,
             "analyzer": found.analyzer,
@@ -58,6 +62,12 @@ def status(data: DataOption = None, as_json: JsonOption = False) -> None:
                 show.say(f"  data folder  {found.data}")
             runs = "unknown" if active is None else ", ".join(str(run.number) for run in active) or "none"
             show.say(f"  active runs  {runs}")
+            for number, what in (told["waiting_runs"] or {}).items():
+                show.say(f"  waiting      run {number}: {show.text(what)}")
+            if closed:
+                show.say(f"  held back    {show.shortened(', '.join(closed), 200)}")
+            if retries is False:
+                show.say("  retries      are stopped: see `penstock retries show`")
             for name, pid in told["pids"].items():
                 show.say(f"  {name:<12} {told.get(name, '')} pid {pid}".replace("  pid", " pid"))
         return 1 if problem else 0

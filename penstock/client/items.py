@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from penstock.client.connection import Connection
+from penstock.client.filling import filled
 from penstock.runtime.errors import InvalidInput, NotFound
 from penstock.v1 import scheduler_pb2
 
@@ -51,7 +52,8 @@ class Items:
         with_payload: bool = False,
     ) -> scheduler_pb2.ListItemsResponse:
         """filter: as `state = failed AND group = "Razer"`; of items that were leased at least once."""
-        request = scheduler_pb2.ListItemsRequest(
+        request = filled(
+            scheduler_pb2.ListItemsRequest,
             run_id=run_id,
             stage=stage,
             states=chosen_states(states),
@@ -105,7 +107,7 @@ class Items:
 
     async def explain(self, run_id: str, seq: int, *, stage: int = 0) -> scheduler_pb2.Explanation:
         """Why it is not running, what would change that, since when, and what is ahead of it."""
-        request = scheduler_pb2.ExplainItemRequest(run_id=run_id, stage=stage, seq=seq)
+        request = filled(scheduler_pb2.ExplainItemRequest, run_id=run_id, stage=stage, seq=seq)
         return await self._connection.read(lambda: self._connection.scheduler.ExplainItem(request))
 
     async def act(
@@ -126,7 +128,8 @@ class Items:
         """
         if verb not in ITEM_VERBS:
             raise InvalidInput(f"no action {verb!r}: one of {', '.join(ITEM_VERBS)}", code="bad_verb")
-        request = scheduler_pb2.ActOnItemsRequest(
+        request = filled(
+            scheduler_pb2.ActOnItemsRequest,
             run_id=run_id,
             stage=stage,
             verb=ITEM_VERBS[verb],

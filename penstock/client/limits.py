@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from penstock.client.connection import Connection
+from penstock.client.filling import filled
 from penstock.runtime.errors import InvalidInput, NotFound
 from penstock.v1 import scheduler_pb2
 
@@ -15,8 +16,6 @@ __all__ = ["FORGET", "Limits", "Prices", "RateOptions", "Retries"]
 
 FORGET = -1
 """A price that is forgotten."""
-
-MOST = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +28,12 @@ class RateOptions:
     estimate: float = 0.0
 
     def message(self) -> scheduler_pb2.Rate:
-        return scheduler_pb2.Rate(
-            dimension=self.dimension, per_minute=self.per_minute, burst=self.burst, estimate=self.estimate
+        return filled(
+            scheduler_pb2.Rate,
+            dimension=self.dimension,
+            per_minute=self.per_minute,
+            burst=self.burst,
+            estimate=self.estimate,
         )
 
 
@@ -88,9 +91,8 @@ class Limits:
         request_id: str = "",
     ) -> scheduler_pb2.Limit:
         """Makes or replaces a limit, whole; live at once. etag: only if it is still as it was read then."""
-        if concurrency is not None and not -MOST <= concurrency <= MOST:
-            raise InvalidInput(f"concurrency {concurrency} is no 32-bit number", code="bad_limit")
-        limit = scheduler_pb2.Limit(
+        limit = filled(
+            scheduler_pb2.Limit,
             key=key,
             concurrency=concurrency,
             rates=[rate.message() for rate in rates],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from penstock.client.connection import Connection
+from penstock.client.filling import filled
 from penstock.client.uploads import PathLike, document_parts, item_parts, listed
 from penstock.runtime.channel import calling
 from penstock.runtime.errors import InvalidInput
@@ -46,7 +47,8 @@ class StageOptions:
             raise InvalidInput(
                 f"parameters of {self.processor!r} can't be written as JSON: {error}", code="bad_parameters"
             ) from None
-        return planner_pb2.StageSpec(
+        return filled(
+            planner_pb2.StageSpec,
             processor=self.processor,
             parameters=parameters,
             concurrency=self.concurrency,

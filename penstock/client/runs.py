@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from penstock.client.connection import Connection, worth_another_try
+from penstock.client.filling import filled
 from penstock.client.items import Items
 from penstock.runtime.channel import calling
 from penstock.runtime.clock import Clock, SystemClock
@@ -61,7 +62,8 @@ class StageChange:
     item_budget_micros: int | None = None
 
     def message(self) -> scheduler_pb2.StageUpdate:
-        return scheduler_pb2.StageUpdate(
+        return filled(
+            scheduler_pb2.StageUpdate,
             stage=self.stage,
             concurrency=self.concurrency,
             max_tries=self.max_tries,
@@ -95,7 +97,8 @@ class Runs:
         owner: whom its slots are counted for; default the actor. priority: higher goes first among the owner's runs.
         exclusive_keys: each is held by one live run; raises AlreadyExists or Conflict that names the holder.
         """
-        request = scheduler_pb2.StartRunRequest(
+        request = filled(
+            scheduler_pb2.StartRunRequest,
             plan_id=plan_id,
             name=name,
             actor=self._connection.actor,
@@ -113,9 +116,8 @@ class Runs:
 
     async def get(self, run: RunRef) -> scheduler_pb2.Run:
         """By id or by number. Raises NotFound."""
-        request = (
-            scheduler_pb2.GetRunRequest(number=run) if isinstance(run, int) else scheduler_pb2.GetRunRequest(run_id=run)
-        )
+        named: dict[str, object] = {"number": run} if isinstance(run, int) else {"run_id": run}
+        request = filled(scheduler_pb2.GetRunRequest, **named)
         return await self._connection.read(lambda: self._connection.scheduler.GetRun(request))
 
     async def list_page(
@@ -179,7 +181,8 @@ class Runs:
         request_id: str = "",
     ) -> scheduler_pb2.RunCommandResponse:
         """Changes a live run; what is None stays. Budgets: NO_CAP takes a cap away."""
-        request = scheduler_pb2.UpdateRunRequest(
+        request = filled(
+            scheduler_pb2.UpdateRunRequest,
             run_id=run_id,
             actor=self._connection.actor,
             reason=reason,
@@ -246,7 +249,7 @@ class Runs:
     async def ledger_page(
         self, run_id: str, *, after: int = 0, page_size: int = 100
     ) -> scheduler_pb2.ListLedgerResponse:
-        request = scheduler_pb2.ListLedgerRequest(run_id=run_id, after_number=after, page_size=page_size)
+        request = filled(scheduler_pb2.ListLedgerRequest, run_id=run_id, after_number=after, page_size=page_size)
         return await self._connection.read(lambda: self._connection.scheduler.ListLedger(request))
 
     async def ledger(self, run_id: str, *, after: int = 0) -> AsyncIterator[scheduler_pb2.LedgerEntry]:
@@ -262,8 +265,13 @@ class Runs:
     async def events_page(
         self, run_id: str, *, after: int = 0, page_size: int = 100, types: Sequence[str] = (), subject: str = ""
     ) -> scheduler_pb2.ListEventsResponse:
-        request = scheduler_pb2.ListEventsRequest(
-            run_id=run_id, after_number=after, page_size=page_size, types=types, subject=subject
+        request = filled(
+            scheduler_pb2.ListEventsRequest,
+            run_id=run_id,
+            after_number=after,
+            page_size=page_size,
+            types=types,
+            subject=subject,
         )
         return await self._connection.read(lambda: self._connection.scheduler.ListEvents(request))
 

@@ -167,10 +167,16 @@ async def test_closed_limits_and_stopped_retries_are_told_and_ended(
 
 
 async def test_what_failed_is_tried_again_after_a_question(services: Services, url: str, tmp_path: Path) -> None:
-    services.state.runs.append(run(1, s.RUN_STATE_COMPLETED_WITH_FAILURES, "done", total=40, completed=33, failed=7))
+    services.state.runs.append(run(1, s.RUN_STATE_COMPLETED_WITH_FAILURES, "done", total=90, completed=33, failed=57))
+    failures = services.state.operated.summaries["run-1"] = s.RunSummary(failure_groups=2)
+    failures.failures.add(count=50, kind="provider", example_error="no <answer>", example_key="page-4")
 
     def work(browser: Chromium) -> None:
         browser.until(f"!!{card('done')}?.querySelector('.actions button')")
+        browser.run(f"{card('done')}.querySelector('.failed').open = true")
+        browser.until(f"{card('done')}.querySelectorAll('.failed li').length === 2")
+        first = browser.run(f"{card('done')}.querySelector('.failed li').textContent")
+        assert first == "50 × provider: no <answer> (as page-4)"
         browser.run("window.asked = []; window.confirm = (text) => { asked.push(text); return asked.length > 1; }")
         browser.run(press("done", "Retry failed"))
         browser.until("asked.length === 1")

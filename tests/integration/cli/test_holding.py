@@ -58,6 +58,7 @@ def test_a_gate_holds_a_run_until_it_is_answered(penstock: Command, tmp_path: Pa
     number = started(penstock, items, *gate)
     run = in_state(penstock, number, "waiting")
     assert run["waiting"] == "gate go"
+    assert penstock("status", "--json").json()["waiting_runs"][number] == "gate go"
     waiting = penstock("gates", "list", number, "--json").json()
     assert [one["name"] for one in waiting] == ["go"]
     assert any(reason["code"] == "gate" for reason in penstock("runs", "explain", number, "--json").json()["reasons"])
@@ -103,6 +104,9 @@ def test_a_closed_key_holds_its_items_alone(penstock: Command, tmp_path: Path) -
     assert any(reason["key"] == "cli-test:shut" for reason in why["reasons"]), why
     closed = [one["key"] for one in penstock("limits", "list", "--closed", "--json").json()]
     assert "cli-test:shut" in closed
+    assert "cli-test:shut" in penstock("status", "--json").json()["closed_limits"]
+    told = penstock("runs", "explain", number, "--json").json()["reasons"]
+    assert ("limit_closed", "cli-test:shut") in [(reason["code"], reason["key"]) for reason in told]
     assert penstock("limits", "open", "cli-test:shut").code == 0
     in_state(penstock, number, "completed")
 
@@ -155,6 +159,7 @@ def test_retries_wait_while_they_are_stopped(penstock: Command, tmp_path: Path) 
     until("it waits", lambda: shown(penstock, number)["counts"]["retry"] == 1, pause=0.2)
     why = penstock("items", "explain", number, "0", "--json").json()
     assert why["reasons"], why
+    assert penstock("status", "--json").json()["retries_allowed"] is False
     assert penstock("retries", "allow").code == 0
     in_state(penstock, number, "completed")
 

@@ -269,6 +269,26 @@ async def test_a_live_run_is_updated_and_an_ended_one_cloned(services: Services,
     assert (refused.code, refused.err.strip()) == (1, "penstock: run 1 is archived: it can be cloned")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("items", "show", "1", str(10**20)), "seqs"),
+        (("items", "explain", "1", "1", "--stage", "900"), ""),
+        (("runs", "update", "1", "--priority", str(2**40), "--max-tries", "1"), "priority"),
+        (("runs", "update", "1", "--concurrency", str(2**40), "--max-run-seconds", str(-(2**40))), "max_run_seconds"),
+        (("runs", "show", str(10**30)), "number"),
+        (("limits", "set", "a:b", "--concurrency", str(2**40)), "concurrency"),
+        (("runs", "events", "1", "--after", str(10**20)), "after_number"),
+    ],
+)
+async def test_a_number_that_is_far_too_large_is_bad_input(
+    services: Services, penstock: Told, arguments: tuple[str, ...], named: str
+) -> None:
+    items_run(services)
+    answer = await penstock(*arguments)
+    assert (answer.code, named in answer.err) == (2 if named else 0, True), answer
+
+
 async def test_a_start_says_what_it_may_cost(services: Services, penstock: Told, tmp_path: Path) -> None:
     (tmp_path / "items.jsonl").write_text('{"key": "a"}\n')
     (tmp_path / "rules.json").write_text('{"gate": {"name": "go"}}')

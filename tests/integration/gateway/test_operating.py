@@ -85,7 +85,9 @@ async def test_summary_explanation_ledger_and_clone(services: Services, http: ht
     assert (summary["run"]["number"], summary["eta"]["known"]) == (1, False)
     assert (await http.get("/api/v1/runs/1/explain")).json() == {"state": "running", "reasons": [], "ahead": None}
     assert (await http.get("/api/v1/runs/1/items/0/4/explain")).json()["ahead"] == 4
-    assert (await http.get("/api/v1/runs/1/items/0/99/explain")).status_code == 404
+    for path, there in (("0/99", "its items are 0 to 8"), (f"0/{10**30}", "0 to 8"), ("7/0", "its stages are 0 to 1")):
+        missing = await http.get(f"/api/v1/runs/1/items/{path}/explain")
+        assert (missing.status_code, there in missing.json()["detail"]) == (404, True), missing.text
     page = (await http.get("/api/v1/runs/1/ledger", params={"page_size": 2})).json()
     assert ([entry["number"] for entry in page["entries"]], page["next_page_token"]) == ([1, 2], "2")
     page = (await http.get("/api/v1/runs/1/ledger", params={"page_token": "2"})).json()
