@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from penstock.words import limit_key_problem
-from scheduler.domain.limits import RateState
+from scheduler.domain.limits import REQUESTS, RateState
 
-__all__ = ["MAX_RATES", "REQUESTS", "LimitSettings", "key_problem", "problems", "rate_of"]
+__all__ = ["MAX_RATES", "LimitSettings", "key_problem", "problems", "rate_of"]
 
-REQUESTS = "requests"
-"""The dimension of which an item uses one."""
 MAX_RATES = 8
 MAX_CONCURRENCY = 1_000_000
 MAX_PER_MINUTE = 1e12

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = [
     "LANE_VALVE",
     "OPEN",
+    "REQUESTS",
     "RESERVED",
     "STAGE_VALVE",
     "LimitState",
     "RateState",
+    "flow_of",
     "lane_keys",
     "lane_of",
     "pattern_of",
 ]
 
+REQUESTS = "requests"
+"""The dimension of which an item uses one."""
 OPEN = 0
 """`closed_until_ms` of a limit that is open."""
 
@@ -35,6 +39,15 @@ class RateState:
     per_minute: float
     burst: float
     estimate: float
+
+
+def flow_of(rate: RateState) -> RateState:
+    """What must flow in so that no minute lets more than `per_minute` through, the burst included: less than is said by
+    what the burst lets through at once. (Of whole requests the first needs no flow.) A burst of more than half a minute
+    passes the rate by what is over: else nothing would flow."""
+    first = 1.0 if rate.dimension == REQUESTS else 0.0
+    flow = max(rate.per_minute - max(rate.burst - first, 0.0), rate.per_minute / 2)
+    return replace(rate, per_minute=flow)
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import orjson
 import sqlalchemy as sa
 
 from penstock.runtime.errors import Unavailable
-from scheduler.domain.limits import OPEN, LimitState, RateState, pattern_of
+from scheduler.domain.limits import OPEN, LimitState, RateState, flow_of, pattern_of
 from scheduler.domain.valve import Bounds, Valve, ValveState
 from scheduler.store.effects import Effects
 from scheduler.store.schema import limit_events, limits
@@ -109,7 +109,7 @@ class LimitRow:
         return LimitState(
             key=self.key,
             concurrency=min(bound, default=None),
-            rates=self.settings.rates,
+            rates=tuple(flow_of(rate) for rate in self.settings.rates),
             closed_until_ms=None if None in closed else max(until for until in closed if until is not None),
         )
 
