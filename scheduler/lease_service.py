@@ -24,6 +24,7 @@ __all__ = ["LeaseService"]
 MAX_WAIT_SECONDS = 366 * 86_400.0
 
 _SHA256 = re.compile("[0-9a-f]{64}")
+_TEXTS = ("error", "error_kind", "fingerprint")
 _RARE = (pb.OUTCOME_KIND_UNSPECIFIED, pb.OUTCOME_KIND_THROTTLED, pb.OUTCOME_KIND_DEFERRED)
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -60,10 +61,11 @@ def _check(batches: Iterable[pb.OutcomeBatch]) -> None:
             problem = _problem(outcome)
             if problem:
                 raise InvalidInput(f"the outcome of item {batch.stage}/{outcome.seq} {problem}", code="bad_outcome")
-            if "\0" in outcome.error or "\0" in outcome.error_kind or "\0" in outcome.fingerprint:
-                outcome.error = outcome.error.replace("\0", "\ufffd")
-                outcome.error_kind = outcome.error_kind.replace("\0", "\ufffd")
-                outcome.fingerprint = outcome.fingerprint.replace("\0", "\ufffd")
+            if outcome.kind == pb.OUTCOME_KIND_FAILED:
+                for field in _TEXTS:
+                    text = getattr(outcome, field)
+                    if "\0" in text:
+                        setattr(outcome, field, text.replace("\0", "\ufffd"))
 
 
 def _problem(outcome: pb.Outcome) -> str:

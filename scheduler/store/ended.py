@@ -84,9 +84,10 @@ class StageEndings:
             number += 1
             seq, attempt, lane, cost, used = row.seq, row.attempt, row.lane, outcome.cost_micros, outcome.used
             sha256 = size = None
+            result = outcome.result or None
             if outcome.HasField("result_blob"):
                 sha256, size = outcome.result_blob.sha256, outcome.result_blob.size_bytes
-            self._completed.append((now_ms, number, digest, outcome.result or None, sha256, size, cost, seq, attempt))
+            self._completed.append((now_ms, number, digest, result, sha256, size, cost, seq, attempt))
             self._forget.append((seq, lane))
             lanes.append(lane)
             told.append((seq, attempt, cost, row.reserved_micros))

@@ -136,7 +136,11 @@ class Endings:
         done: list[tuple[ItemRow, pb.Outcome, bytes]] = []
         short = not ended.confirms
         for outcome in batch.outcomes:
-            digest = blake2b(outcome.SerializeToString(deterministic=True), digest_size=12).digest()
+            # One text for one outcome: only maps of several entries have an order of their own.
+            told = (
+                outcome.SerializeToString(deterministic=True) if len(outcome.used) > 1 else outcome.SerializeToString()
+            )
+            digest = blake2b(told, digest_size=12).digest()
             seq, kind = outcome.seq, outcome.kind
             row = rows.get(seq)
             if (

@@ -49,7 +49,8 @@ class Proposal(NamedTuple):
 
 
 class Granted(NamedTuple):
-    """A lease as its worker hears of it. heals: this one included; saved: what a deferred attempt kept."""
+    """A lease as its worker hears of it. heals: this one included; saved: what a deferred attempt kept; was: the state
+    before it, if the item had a row."""
 
     seq: int
     attempt: int
@@ -60,6 +61,7 @@ class Granted(NamedTuple):
     reserved_micros: int = 0
     context: bytes | None = None
     saved: bytes | None = None
+    was: str | None = None
 
 
 class ItemRow(NamedTuple):
@@ -136,7 +138,7 @@ class Settled(NamedTuple):
 _GRANT_TAIL = """
 ON CONFLICT (run, stage, seq) DO UPDATE SET was = items.state, state = 'running', attempt = items.attempt + 1,
   session = excluded.session, grant_number = excluded.grant_number, start_ms = excluded.start_ms, end_ms = NULL,
-  due_ms = NULL, error_kind = NULL, error = NULL, digest = NULL, uses = excluded.uses,
+  due_ms = NULL, error_kind = NULL, error = NULL, fingerprint = NULL, digest = NULL, uses = excluded.uses,
   reserved_micros = excluded.reserved_micros
 WHERE items.state IN ('queued', 'retry', 'deferred')
 RETURNING seq, attempt, tries, suspect >= 2, mode, heals, reserved_micros, context, saved, was
@@ -201,17 +203,12 @@ def grant(
                 "reserved": array(reserved, "bigint"),
             },
         )
-    granted = []
-    money = 0
-    for row in fetched(result):
-        lease = Granted._make(row[:-1])
-        granted.append(lease)
-        money += lease.reserved_micros
-        was = row[-1]
-        if was == ItemState.RETRY:
-            stage.retry -= 1
-        elif was == ItemState.DEFERRED:
-            stage.deferred -= 1
+    make = tuple.__new__  # what `Granted._make` does, without its checks
+    granted = [make(Granted, row) for row in fetched(result)]
+    money = sum([lease.reserved_micros for lease in granted])
+    before = [lease.was for lease in granted if lease.was is not None]
+    stage.retry -= before.count(ItemState.RETRY)
+    stage.deferred -= before.count(ItemState.DEFERRED)
     stage.running += len(granted)
     stage.reserved_micros += money
     unit.run.reserved_micros += money
@@ -242,12 +239,17 @@ _ROWS_POSTGRESQL = sa.text(
 
 def rows_of(connection: sa.Connection, run: int, stage: int, seqs: Sequence[int]) -> dict[int, ItemRow]:
     """The rows of these items, by seq; one without a row is absent."""
+    make = tuple.__new__
+    return {row[0]: make(ItemRow, row) for row in _read_rows(connection, run, stage, seqs)}
+
+
+def _read_rows(connection: sa.Connection, run: int, stage: int, seqs: Sequence[int]) -> Sequence[tuple[Any, ...]]:
     values = {"run": run, "stage": stage}
     if connection.dialect.name == "sqlite":
         result = connection.execute(_ROWS_SQLITE, {**values, "seqs": orjson.dumps(list(seqs)).decode()})
     else:
         result = connection.execute(_ROWS_POSTGRESQL, {**values, "seqs": array(seqs, "bigint")})
-    return {row[0]: ItemRow._make(row) for row in fetched(result)}
+    return fetched(result)
 
 
 _MORE = sa.text(
@@ -266,10 +268,11 @@ def reserve_more(unit: RunUnit, stage: StageRow, row: ItemRow, micros: int) -> N
         stage.heal_micros += micros
 
 
-# Complete a batch of items, each under its fence.
+# Complete a batch of items, each under its fence. What the grant has cleared is not written again: an index over a
+# column that is written costs, also when it has nothing to do.
 _COMPLETE = """
-UPDATE items SET state = 'completed', suspect = 0, due_ms = NULL, reserved_micros = 0, fingerprint = NULL,
-  context = NULL, saved = NULL, end_ms = {end_ms}, settle_number = {settle_number}, digest = {digest},
+UPDATE items SET state = 'completed', suspect = 0, reserved_micros = 0, context = NULL, saved = NULL,
+  end_ms = {end_ms}, settle_number = {settle_number}, digest = {digest},
   result = {result}, result_blob = {result_blob}, result_size = {result_size},
   cost_micros = items.cost_micros + {cost_micros}
 """

@@ -141,9 +141,11 @@ def reserve(
     capped = budgeted(unit, stage)
     left = room(unit, stage)
     found: list[int] = []
-    if not rows and stage.item_budget_micros is None:
+    if not rows:
         # All of them cost the same, mostly there is money for all.
         each = price(unit, stage)
+        if each is not None and stage.item_budget_micros is not None:
+            each = min(each, stage.item_budget_micros)
         if each is not None and (left is None or (left >= 0 and each * len(proposals) <= left)):
             return [each] * len(proposals), None
     for proposal in proposals:
