@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from penstock.runtime.sql import Database
 from penstock.v1 import planner_pb2, planner_pb2_grpc, scheduler_pb2_grpc
 from penstock.v1 import scheduler_pb2 as pb
 from tests.bench import report
+from tests.bench.usage import cpu_seconds
 from tests.integration.scheduler.filled import fill_rows
 from tests.servers.postgres import PostgresServer
 from tests.servers.stack import Stack
@@ -65,6 +67,12 @@ async def planned(data: Path, count: int) -> str:
         spec = planner_pb2.StageSpec(processor="noop", parameters=b"{}", concurrency=2_000)
         request = planner_pb2.CreatePlanRequest(source_id=source.source_id, stages=[spec])
         return (await stub.CreatePlan(request, timeout=300)).plan_id
+
+
+def children_cpu() -> float:
+    """CPU of children that have ended and were waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 async def until(
@@ -130,8 +138,8 @@ async def reads(data: Path, plan_id: str, database: Database, count: int) -> lis
         return rows
 
 
-async def watch(data: Path, run_id: str, count: int) -> None:
-    """So many streams of one run, to its end."""
+async def watch(data: Path, count: int) -> None:
+    """So many streams of the run whose id comes on standard input, to its end. Says `ready` before."""
 
     async def one(stub: scheduler_pb2_grpc.SchedulerServiceAsyncStub) -> None:
         async for _ in stub.WatchRun(pb.WatchRunRequest(run_id=run_id, from_now=True)):
@@ -139,19 +147,34 @@ async def watch(data: Path, run_id: str, count: int) -> None:
 
     async with connect(data) as channel:
         stub = scheduler_pb2_grpc.SchedulerServiceStub(channel)
+        await channel.channel_ready()
+        print("ready", flush=True)
+        run_id = sys.stdin.readline().strip()
         await asyncio.gather(*(one(stub) for _ in range(count)))
 
 
-async def watched(data: Path, plan_id: str, watchers: int) -> float:
-    """Items per second of a run of the plan while so many watch it."""
+async def watched(stack: Stack, plan_id: str, watchers: int) -> tuple[float, float]:
+    """Of a run of the plan while so many watch it: items per second, and CPU microseconds an item of all programs and
+    the watchers."""
+    data, root = stack.data, stack.supervisor.pid
+    before, before_own = cpu_seconds(root), children_cpu()
     async with connect(data) as channel:
         stub = scheduler_pb2_grpc.SchedulerServiceStub(channel)
-        run = await stub.StartRun(pb.StartRunRequest(plan_id=plan_id), timeout=30)
         process = None
         if watchers:
-            words = ("-m", "tests.bench.seeing", "watch", str(data), run.run_id, str(watchers))
-            process = await asyncio.create_subprocess_exec(sys.executable, *words, stdout=subprocess.DEVNULL)
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "tests.bench.seeing", "watch", str(data), str(watchers)),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            assert process.stdout is not None
+            assert await process.stdout.readline() == b"ready\n"
+        run = await stub.StartRun(pb.StartRunRequest(plan_id=plan_id), timeout=30)
         try:
+            if process is not None:
+                assert process.stdin is not None
+                process.stdin.write(f"{run.run_id}\n".encode())
+                await process.stdin.drain()
             run = await until(stub, run.run_id, lambda run: run.end_time.seconds > 0)
             if process is not None:
                 assert await asyncio.wait_for(process.wait(), 30) == 0
@@ -161,7 +184,8 @@ async def watched(data: Path, plan_id: str, watchers: int) -> float:
                 await process.wait()
         assert run.counts.completed == run.counts.total, run.counts
         took = run.end_time.ToMilliseconds() - run.create_time.ToMilliseconds()
-        return run.counts.total / took * 1000
+        cpu = cpu_seconds(root) - before + children_cpu() - before_own
+        return run.counts.total / took * 1000, cpu / run.counts.total * 1e6
 
 
 @contextmanager
@@ -184,11 +208,12 @@ def _stack(folder: Path, postgres: PostgresServer | None) -> Iterator[tuple[Stac
 def main(*, quick: bool = False) -> int:
     rows: list[report.Row] = []
     late: list[str] = []
+    only_watching = "--watching" in sys.argv
     count = QUICK_ITEMS if quick else ITEMS
     with tempfile.TemporaryDirectory(prefix="pen-bench-") as folder:
         server = PostgresServer()
         try:
-            for name, postgres in (("sqlite", None), ("postgresql", server)):
+            for name, postgres in () if only_watching else (("sqlite", None), ("postgresql", server)):
                 place = Path(folder) / name
                 place.mkdir()
                 with _stack(place, postgres) as (stack, database):
@@ -200,21 +225,28 @@ def main(*, quick: bool = False) -> int:
         place.mkdir()
         with _stack(place, None) as (stack, _):
             plan_id = asyncio.run(planned(stack.data, QUICK_WATCHED_ITEMS if quick else WATCHED_ITEMS))
-            asyncio.run(watched(stack.data, plan_id, 0))  # the workers are up, and all code is loaded
-            speeds: dict[int, list[float]] = {0: [], WATCHERS: []}
+            asyncio.run(watched(stack, plan_id, 0))  # the workers are up, and all code is loaded
+            found: dict[int, list[tuple[float, float]]] = {0: [], WATCHERS: []}
             for watchers in (0, WATCHERS, WATCHERS, 0):
-                speeds[watchers].append(asyncio.run(watched(stack.data, plan_id, watchers)))
+                found[watchers].append(asyncio.run(watched(stack, plan_id, watchers)))
     for row in rows:
         bound = row.get("bound_ms")
         if isinstance(bound, float) and float(row["median_ms"] or 0) > bound:
             late.append(f"{row['system']} {row['measure']}: {row['median_ms']} ms; the bound is {bound:g} ms")
-    alone, seen = (sum(speeds[n]) / len(speeds[n]) for n in (0, WATCHERS))
-    for watchers, speed in ((0, alone), (WATCHERS, seen)):
-        rows.append({"system": "penstock/sqlite", "measure": f"{watchers} watchers", "items_per_second": round(speed)})
-    if seen < alone * (1 - WATCHED_SHARE):
-        late.append(
-            f"{WATCHERS} watchers cost {1 - seen / alone:.0%} of the throughput; the bound is {WATCHED_SHARE:.0%}"
+    for watchers, measured in found.items():
+        rows.append(
+            {
+                "system": "penstock/sqlite",
+                "measure": f"{watchers} watchers",
+                "items": QUICK_WATCHED_ITEMS if quick else WATCHED_ITEMS,
+                "items_per_second": round(sum(speed for speed, _ in measured) / len(measured)),
+                "cpu_us_per_item": round(sum(cpu for _, cpu in measured) / len(measured), 1),
+            }
         )
+    alone, seen = (sum(speed for speed, _ in found[n]) for n in (0, WATCHERS))
+    if seen < alone * (1 - WATCHED_SHARE):
+        cost = f"{1 - seen / alone:.0%} of the throughput; the bound is {WATCHED_SHARE:.0%}"
+        late.append(f"{WATCHERS} watchers cost {cost}")
     report.write("seeing", rows)
     for line in late:
         print(f"  past its bound: {line}")
@@ -223,6 +255,6 @@ def main(*, quick: bool = False) -> int:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["watch"]:
-        asyncio.run(watch(Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])))
+        asyncio.run(watch(Path(sys.argv[2]), int(sys.argv[3])))
         raise SystemExit(0)
     raise SystemExit(main(quick="--quick" in sys.argv))
