@@ -111,7 +111,7 @@ class Commands:
     def __init__(self, engine: Engine, plans: Plans, *, new_id: IdSource) -> None:
         self._engine = engine
         self._plans = plans
-        self._new_id = new_id
+        self.new_id = new_id
 
     async def start(self, asked: Start) -> Answer:
         """Makes and begins a run of a plan. Raises NotFound for the plan, InvalidInput with everything that is wrong or
@@ -122,7 +122,7 @@ class Commands:
         if not plan.stages or not plan.item_count:
             raise InvalidInput(f"plan {asked.plan_id} has no items: nothing to run", code="empty_plan")
         new = NewRun(
-            run_id=self._new_id("run"),
+            run_id=self.new_id("run"),
             name=asked.name,
             owner=asked.owner or asked.actor,
             priority=asked.priority,

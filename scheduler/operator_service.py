@@ -72,19 +72,19 @@ class OperatorCalls(RunCalls):
                 priority=request.priority,
                 budget_micros=request.budget_micros if request.HasField("budget_micros") else None,
                 exclusive_keys=list(request.exclusive_keys),
-                request=_request(request, "start"),
+                request=self._request(request, "start"),
             )
         )
         return await self._run(answer.number)
 
     async def PauseRun(self, request: pb.RunCommand, context: Context) -> pb.RunCommandResponse:
-        return await self._answer(await self._commands.pause(_command(request, "pause")))
+        return await self._answer(await self._commands.pause(self._command(request, "pause")))
 
     async def ResumeRun(self, request: pb.RunCommand, context: Context) -> pb.RunCommandResponse:
-        return await self._answer(await self._commands.resume(_command(request, "resume")))
+        return await self._answer(await self._commands.resume(self._command(request, "resume")))
 
     async def StopRun(self, request: pb.StopRunRequest, context: Context) -> pb.RunCommandResponse:
-        return await self._answer(await self._commands.stop(_command(request, "stop"), force=request.force))
+        return await self._answer(await self._commands.stop(self._command(request, "stop"), force=request.force))
 
     async def UpdateRun(self, request: pb.UpdateRunRequest, context: Context) -> pb.RunCommandResponse:
         asked = RunChanges(
@@ -102,11 +102,11 @@ class OperatorCalls(RunCalls):
                 for stage in request.stages
             ],
         )
-        return await self._answer(await self._changes.update(_command(request, "update"), asked))
+        return await self._answer(await self._changes.update(self._command(request, "update"), asked))
 
     async def AnswerGate(self, request: pb.AnswerGateRequest, context: Context) -> pb.RunCommandResponse:
         gate = plain_text(request.gate, "gate")
-        return await self._answer(await self._changes.answer_gate(_command(request, "gate"), gate, request.answer))
+        return await self._answer(await self._changes.answer_gate(self._command(request, "gate"), gate, request.answer))
 
     async def ListGates(self, request: pb.ListGatesRequest, context: Context) -> pb.ListGatesResponse:
         limit = page_size(request.page_size, 100, 1_000)
@@ -137,7 +137,7 @@ class OperatorCalls(RunCalls):
                 request.allowed,
                 actor=plain_text(request.actor, "actor") or "api",
                 reason=plain_text(request.reason, "reason", most=2_000),
-                request=_request(request, "retries"),
+                request=self._request(request, "retries"),
             )
             self._actions.look_again()
         return pb.SetRetriesResponse(
@@ -149,7 +149,7 @@ class OperatorCalls(RunCalls):
         )
 
     async def ActOnItems(self, request: pb.ActOnItemsRequest, context: Context) -> pb.ItemAction:
-        command = _command(request, "act")
+        command = self._command(request, "act")
         verb = _VERBS.get(request.verb)
         if verb is None:
             raise InvalidInput(f"say what is to be done: {', '.join(_VERBS.values())}", code="bad_verb")
@@ -167,11 +167,27 @@ class OperatorCalls(RunCalls):
         return _action(*await self._actions.get(plain_text(request.action_id, "action_id")))
 
     async def CloneRun(self, request: pb.CloneRunRequest, context: Context) -> pb.Run:
-        command = _command(request, "clone")
+        command = self._command(request, "clone")
         both = request.failed == request.unfinished
         choice = Choice(failed=both or request.failed, unfinished=both or request.unfinished)
         answer = await self._cloning.clone(command, choice, name=plain_text(request.name, "name"))
         return await self._run(answer.number)
+
+    def _request(self, message: Message, method: str) -> Request:
+        """A request without an id gets one: carried out twice (its commit came through and its answer did not), it is
+        answered like any other."""
+        given = plain_text(message.request_id, "request_id")  # type: ignore[attr-defined]
+        return Request(given or self._commands.new_id("request"), method, digest_of(message))
+
+    def _command(self, asked: _Commanding, method: str) -> Command:
+        if not asked.run_id:
+            raise InvalidInput("run_id is missing", code="run_id_missing")
+        return Command(
+            plain_text(asked.run_id, "run_id"),
+            plain_text(asked.actor, "actor") or "api",
+            plain_text(asked.reason, "reason", most=2_000),
+            self._request(asked, method),
+        )
 
     async def _answer(self, answer: Answer) -> pb.RunCommandResponse:
         return pb.RunCommandResponse(run=await self._run(answer.number), changed=answer.changed)
@@ -195,18 +211,3 @@ def _action(row: ActionRow, run_id: str) -> pb.ItemAction:
 def _given(message: Message, field: str) -> int | None:
     """The field's number, None where it is not set."""
     return getattr(message, field) if message.HasField(field) else None
-
-
-def _request(message: Message, method: str) -> Request:
-    return Request(plain_text(message.request_id, "request_id"), method, digest_of(message))  # type: ignore[attr-defined]
-
-
-def _command(asked: _Commanding, method: str) -> Command:
-    if not asked.run_id:
-        raise InvalidInput("run_id is missing", code="run_id_missing")
-    return Command(
-        plain_text(asked.run_id, "run_id"),
-        plain_text(asked.actor, "actor") or "api",
-        plain_text(asked.reason, "reason", most=2_000),
-        _request(asked, method),
-    )

@@ -86,6 +86,17 @@ async def test_nothing_changes_an_archived_run_and_a_clone_is_named(world: World
     assert "clone" in await refused(world.runs.ActOnItems(request, timeout=10))
 
 
+async def test_an_archived_run_is_cloned_and_listed_by_a_filter(world: World) -> None:
+    run_id = await archived(world)
+    request = pb.ListItemsRequest(run_id=run_id, filter="state = failed OR seq < 2")
+    assert [item.seq for item in (await world.runs.ListItems(request, timeout=10)).items] == [0, 1, 19]
+    clone = await world.runs.CloneRun(pb.CloneRunRequest(run_id=run_id), timeout=10)
+    items = (await world.runs.ListItems(pb.ListItemsRequest(run_id=clone.run_id), timeout=10)).items
+    assert [item.key for item in items] == [f"k{seq}" for seq in range(19, 30)]
+    failures = await world.runs.CloneRun(pb.CloneRunRequest(run_id=run_id, failed=True), timeout=10)
+    assert failures.counts.total == 1
+
+
 async def test_a_late_report_for_an_archived_run_is_refused(world: World) -> None:
     run_id = await world.run(1)
     worker = world.worker()
