@@ -31,6 +31,7 @@ __all__ = ["CLOSED_MS", "Caution", "Valves", "kind_of"]
 
 CLOSED_MS = 30_000
 """The first closure of a stage or lane whose rules say nothing else."""
+MUCH_LATER_MS = 1_000
 PASSES = frozenset({"item", "invalid_result", "unconfirmed", "refused"})
 """Kinds of failure in which the outside did answer: to a limit they are as good as a completion."""
 
@@ -286,7 +287,7 @@ class Valves:
             self._known().note(row)
             return
         type_ = ""
-        if valve.state is not row.valve.state or valve.until_ms != row.valve.until_ms:
+        if valve.state is not row.valve.state or _much_later(row.valve.until_ms, valve.until_ms):
             type_ = f"limit.{valve.state}"
         elif valve.concurrency(row.bounds) != row.valve.concurrency(row.bounds):
             type_ = "limit.cap"
@@ -335,6 +336,12 @@ def _breaker(rules: bytes) -> tuple[int, Bounds]:
         return 0, Bounds(first_ms=CLOSED_MS, max_ms=CLOSED_MS)
     first_ms = valve.closed_ms or CLOSED_MS
     return valve.failures, Bounds(first_ms=first_ms, max_ms=max(first_ms, valve.max_ms))
+
+
+def _much_later(before_ms: int | None, after_ms: int | None) -> bool:
+    """Whether people should know that a closure's end moved: what was under way when a key closed moves it by little,
+    again and again."""
+    return before_ms != after_ms and (before_ms is None or after_ms is None or after_ms - before_ms >= MUCH_LATER_MS)
 
 
 def kind_of(key: str) -> str:

@@ -136,6 +136,15 @@ def test_a_throttled_key_closes_probes_ramps_and_opens(turn: Turn) -> None:
     ]
 
 
+def test_a_closure_that_moves_by_little_is_told_once(turn: Turn) -> None:
+    for now_ms in range(0, 900, 100):
+        turn.throttled(now_ms, "domain:a", 30)
+    assert turn.states()["domain:a"].closed_until_ms == 30_800
+    assert len(turn.events("domain:a")) == 1
+    turn.throttled(900, "domain:a", 60)
+    assert len(turn.events("domain:a")) == 2
+
+
 def test_a_probe_needs_no_sweep(turn: Turn) -> None:
     turn.throttled(0, "domain:a", 1)
     turn.completed(1_000, "domain:a")
