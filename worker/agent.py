@@ -25,7 +25,7 @@ from penstock.runtime.settings import WorkerSection
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
 from worker.held import Held, HeldLease
-from worker.outcomes import failed
+from worker.outcomes import Ended, failed, put, size_of
 from worker.runner import Runner, StageWork
 
 __all__ = ["Agent"]
@@ -65,7 +65,7 @@ class Agent:
         self._term = 0.0  # seconds; the scheduler's first answer tells it
         self._term_known = asyncio.Event()
         self._grant_number = 1
-        self._outcomes: list[tuple[HeldLease, pb.Outcome]] = []
+        self._outcomes: list[Ended] = []
         self._reportable = asyncio.Event()
         self._freed = asyncio.Event()
         self._acquiring = False
@@ -128,8 +128,8 @@ class Agent:
                 grant_number=self._grant_number,
                 max_leases=free,
                 wait_seconds=self._settings.poll_seconds,
-                outcomes=_batches(outcomes),
             )
+            put(request.outcomes, outcomes)
             sent = asyncio.get_running_loop().time()
             try:
                 self._acquiring = True
@@ -266,17 +266,17 @@ class Agent:
 
     # -- report
 
-    def _take_outcomes(self) -> list[tuple[HeldLease, pb.Outcome]]:
+    def _take_outcomes(self) -> list[Ended]:
         count = size = 0
         for _, outcome in self._outcomes[:MAX_REPORT]:
-            size += outcome.ByteSize()
+            size += size_of(outcome)
             if count and size > MAX_REPORT_BYTES:
                 break
             count += 1
         taken, self._outcomes = self._outcomes[:count], self._outcomes[count:]
         return taken
 
-    def _unreported(self, outcomes: list[tuple[HeldLease, pb.Outcome]], error: PenstockError) -> None:
+    def _unreported(self, outcomes: list[Ended], error: PenstockError) -> None:
         """They wait for the next report; those that will never be taken are forgotten, and their leases expire."""
         if isinstance(error, InvalidInput | TooLarge) and outcomes:
             log.error("a report is given up", outcomes=len(outcomes), error=error.message)
@@ -298,11 +298,11 @@ class Agent:
         failures = 0
         while outcomes := self._take_outcomes():
             self._reporting += len(outcomes)
+            request = pb.ReportRequest(session=self._session)
+            put(request.outcomes, outcomes)
             try:
                 with calling():
-                    response = await self._stub.Report(
-                        pb.ReportRequest(session=self._session, outcomes=_batches(outcomes)), timeout=CALL_SECONDS
-                    )
+                    response = await self._stub.Report(request, timeout=CALL_SECONDS)
                 self._settled(outcomes, response.refused)
                 failures = 0
             except Conflict as error:
@@ -316,7 +316,7 @@ class Agent:
                 self._reporting -= len(outcomes)
                 self._settled_some.set()
 
-    def _settled(self, outcomes: Sequence[tuple[HeldLease, pb.Outcome]], refused: Sequence[pb.OutcomeAnswer]) -> None:
+    def _settled(self, outcomes: Sequence[Ended], refused: Sequence[pb.OutcomeAnswer]) -> None:
         for answer in refused:
             log.warning("a report was refused", run_id=answer.run_id, seq=answer.seq, why=answer.reason)
         self._held.drop(lease.key for lease, _ in outcomes)
@@ -387,10 +387,3 @@ async def _cancelled(tasks: set[asyncio.Task[Any]]) -> None:
 def _waits_alone(task: asyncio.Task[None]) -> bool:
     coroutine = task.get_coro()
     return getattr(coroutine, "__name__", "") == "_run_alone"
-
-
-def _batches(outcomes: Sequence[tuple[HeldLease, pb.Outcome]]) -> list[pb.OutcomeBatch]:
-    by_stage: dict[tuple[str, int], list[pb.Outcome]] = {}
-    for lease, outcome in outcomes:
-        by_stage.setdefault((lease.run_id, lease.stage), []).append(outcome)
-    return [pb.OutcomeBatch(run_id=run_id, stage=stage, outcomes=batch) for (run_id, stage), batch in by_stage.items()]

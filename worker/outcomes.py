@@ -8,18 +8,32 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 from penstock.processor import INLINE_BYTES, Deferred, Failure, Outcome, Result, Spending, Throttled
 from penstock.v1 import common_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from worker.held import HeldLease
 
-__all__ = ["MAX_WORDS_CHARACTERS", "Crash", "Kept", "checked", "failed", "large", "outcome", "plain", "words"]
+__all__ = [
+    "MAX_WORDS_CHARACTERS",
+    "Crash",
+    "Ended",
+    "Kept",
+    "checked",
+    "failed",
+    "large",
+    "outcome",
+    "plain",
+    "put",
+    "size_of",
+    "words",
+]
 
 MAX_ERROR_CHARACTERS = 4_000
 MAX_RESULT_BYTES = 256 << 20
@@ -34,9 +48,15 @@ MAX_WAIT_SECONDS = 366 * 86_400.0
 
 _INVALID = "invalid_result"
 _OUTCOMES = (Result, Failure, Throttled, Deferred)
+_PLAIN_BYTES = 100
 _MAX_DIMENSIONS = 16
 _MAX_AMOUNT = 1 << 53
 _COMPLETED, _FAILED = pb.OUTCOME_KIND_COMPLETED, pb.OUTCOME_KIND_FAILED
+
+
+Ended = tuple[HeldLease, pb.Outcome | Result]
+"""A lease and its outcome. A plain result becomes a message only where it is sent: copying one costs as much as
+making it."""
 
 
 @dataclass(frozen=True)
@@ -74,21 +94,38 @@ def large(kept: Kept | Outcome) -> bool:
     return isinstance(kept, Kept) and kept.blob is None and len(kept.data) > INLINE_BYTES
 
 
-def plain(held: HeldLease, answer: Any) -> pb.Outcome | None:
-    """The outcome of a result without value and blob, which most are where there are many; None for all others."""
+def plain(answer: Any) -> bool:
+    """Whether it is a result without value and blob, as most are where there are many, that can be recorded."""
     if answer.__class__ is not Result or answer.value is not None or answer.blob is not None:
-        return None
-    lease, cost, used = held.lease, answer.cost_micros, answer.used
+        return False
+    cost, used = answer.cost_micros, answer.used
     if cost.__class__ is not int or not 0 <= cost <= _MAX_AMOUNT:
-        return None
-    made = pb.Outcome(seq=lease.seq, attempt=lease.attempt, kind=_COMPLETED, cost_micros=cost)
-    if used:
-        if used.__class__ is not dict or not _uses(used):
-            return None
-        told = made.used
-        for dimension, amount in used.items():
-            told[dimension] = amount
-    return made
+        return False
+    return not used or (used.__class__ is dict and _uses(used))
+
+
+def put(batches: RepeatedCompositeFieldContainer[pb.OutcomeBatch], ended: Sequence[Ended]) -> None:
+    """Writes outcomes into a request, by stage. Equal outcomes make equal bytes: a report may be sent again."""
+    by_stage: dict[tuple[str, int], Any] = {}
+    for held, told in ended:
+        stage = held.run_id, held.stage
+        into = by_stage.get(stage)
+        if into is None:
+            into = by_stage[stage] = batches.add(run_id=held.run_id, stage=held.stage).outcomes
+        if isinstance(told, Result):
+            _, _, seq, attempt = held.key
+            made = into.add(seq=seq, attempt=attempt, kind=_COMPLETED, cost_micros=told.cost_micros)
+            if told.used:
+                used = made.used
+                for dimension, amount in told.used.items():
+                    used[dimension] = amount
+        else:
+            into.append(told)
+
+
+def size_of(told: pb.Outcome | Result) -> int:
+    """Bytes in a request, about."""
+    return _PLAIN_BYTES if isinstance(told, Result) else told.ByteSize()
 
 
 def outcome(held: HeldLease, answer: Any, kept: Kept | Outcome, spent: Spending | None, *, paid: bool) -> pb.Outcome:

@@ -26,6 +26,7 @@ from penstock.processor import (
     Parameters,
     Processor,
     ProcessorError,
+    Result,
     ServiceUnavailable,
     Spending,
     WorkItem,
@@ -39,7 +40,7 @@ from penstock.runtime.errors import PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
 from penstock.v1 import scheduler_pb2 as pb
 from worker.held import Call, HeldLease
-from worker.outcomes import MAX_WORDS_CHARACTERS, Crash, Kept, checked, large, outcome, plain, words
+from worker.outcomes import MAX_WORDS_CHARACTERS, Crash, Ended, Kept, checked, large, outcome, plain, words
 
 T = TypeVar("T")
 
@@ -111,7 +112,7 @@ class Runner:
         work: StageWork,
         leases: Sequence[HeldLease],
         begin: Callable[[Sequence[HeldLease]], Sequence[HeldLease]],
-    ) -> list[tuple[HeldLease, pb.Outcome]]:
+    ) -> list[Ended]:
         """An outcome for each lease that was begun, in order. Never raises but for cancellation.
 
         begin: called as soon as the processor takes another call; gives back those that may still be executed.
@@ -309,10 +310,9 @@ class Runner:
 
     async def _outcomes(
         self, work: StageWork, leases: Sequence[HeldLease], answers: Sequence[Any], spending: Mapping[int, Spending]
-    ) -> list[pb.Outcome]:
-        quick = [None if spending else plain(lease, answer) for lease, answer in zip(leases, answers, strict=True)]
-        if all(quick):
-            return cast("list[pb.Outcome]", quick)
+    ) -> Sequence[pb.Outcome | Result]:
+        if not spending and all(map(plain, answers)):
+            return cast("Sequence[Result]", answers)
         kept = [checked(answer) for answer in answers]
         blobs = [(place, one.data) for place, one in enumerate(kept) if isinstance(one, Kept) and large(one)]
         if blobs:

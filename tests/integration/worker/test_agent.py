@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from penstock.v1 import scheduler_pb2_grpc
 from tests.integration.scheduler.world import World
 from tests.integration.worker.conftest import MakeAgent
 from tests.integration.worker.trial import TrialProcessor, held_threads
+from worker import outcomes
 from worker.agent import MAX_REPORT_BYTES
 from worker.held import HeldLease
 from worker.runner import Runner, StageWork
@@ -50,6 +51,13 @@ class RecordingStub:
             return await method(request, timeout=timeout)
 
         return call
+
+
+def sent(ended: Sequence[outcomes.Ended]) -> list[pb.Outcome]:
+    """The outcomes of leases as a request has them."""
+    request = pb.ReportRequest()
+    outcomes.put(request.outcomes, ended)
+    return [outcome for batch in request.outcomes for outcome in batch.outcomes]
 
 
 def ended(run: pb.Run) -> bool:
@@ -126,7 +134,7 @@ async def test_threads_that_hang_do_not_starve_the_calls_after(tmp_path: Path) -
         work = StageWork("run-1", 0, "trial", orjson.dumps(parameters), seconds)
         held = [HeldLease("run-1", 0, pb.Lease(seq=seq, attempt=1), 1e9) for seq in range(count)]
         answers = await asyncio.gather(*(runner.run(work, [lease], list) for lease in held))
-        return [outcome for answer in answers for _, outcome in answer]
+        return sent([ended for answer in answers for ended in answer])
 
     try:
         hung = await run(40, 1, mode="hold_a_thread")
@@ -181,7 +189,7 @@ async def test_an_item_whose_payload_can_t_be_read_fails_alone(tmp_path: Path) -
     ended = await Runner(blobs, {}).run(StageWork("run", 0, "batched", b"", 60), held, list)
     assert [lease for lease, _ in ended] == held
     assert sorted(TrialProcessor.began) == [0, 3]
-    good, damaged, missing, inline = (outcome for _, outcome in ended)
+    good, damaged, missing, inline = sent(ended)
     assert {good.kind, inline.kind} == {pb.OUTCOME_KIND_COMPLETED}
     assert (damaged.error_kind, damaged.no_try) == ("unavailable", True)
     assert "no blob" in missing.error

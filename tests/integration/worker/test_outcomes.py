@@ -14,6 +14,7 @@ from penstock.runtime.blobs import BlobStore
 from penstock.runtime.errors import Conflict, Unavailable
 from penstock.runtime.settings import WorkerSection
 from penstock.v1 import scheduler_pb2 as pb
+from tests.integration.worker.test_agent import sent
 from worker import outcomes
 from worker.agent import Agent
 from worker.held import HeldLease
@@ -31,7 +32,7 @@ def work(does: str, **fields: Any) -> StageWork:
 
 async def run(runner: Runner, does: str, lease: pb.Lease | None = None, **fields: Any) -> pb.Outcome:
     held = HeldLease("run-1", 0, lease or pb.Lease(seq=4, attempt=2, key="k"), 1e9)
-    ((_, outcome),) = await runner.run(work(does, **fields), [held], list)
+    (outcome,) = sent(await runner.run(work(does, **fields), [held], list))
     assert (outcome.seq, outcome.attempt) == (4, 2)
     return outcome
 
