@@ -79,6 +79,7 @@ async def build(settings: Settings) -> Service:
         archive_hours=section.archive_hours,
         event_hours=section.event_hours,
         seconds=10 * section.sweep_seconds,
+        leads=lambda: sweeps.led,
     )
     loops = {
         "commits": engine.commits.serve,

@@ -56,6 +56,8 @@ class Sweeps:
         self._name = name
         self._seconds = seconds
         self._seen_ms = engine.now_ms()
+        self.led = database.is_sqlite
+        """Whether this scheduler led the sweeps when it last asked."""
 
     async def serve(self) -> None:
         turn = 0
@@ -93,7 +95,8 @@ class Sweeps:
         def work(connection: sa.Connection, effects: Effects) -> bool:
             return leaders.take(connection, leaders.SWEEPS, self._name, now_ms=now, until_ms=until)
 
-        return await self._engine.commits.run(work)
+        self.led = await self._engine.commits.run(work)
+        return self.led
 
     def _note_gap(self) -> bool:
         """Whether nobody served for a while (this process or its machine stood still): workers could not renew

@@ -217,6 +217,10 @@ def run_reasons(run: RunNow) -> list[Reason]:
         ]
     if run.state is RunState.QUEUED:
         return [Reason(code="run_queued", text="the run has not begun", change="wait", since_ms=run.since_ms)]
+    if run.waiting.startswith("budget"):
+        # What runs may free money yet: until it has ended nothing starts.
+        change = "raise the budget, or wait for what runs"
+        return [Reason(code="budget", text=f"nothing starts at a {run.waiting}", change=change, key="run")]
     return _money("the run", run.budget_micros, run.committed_micros)
 
 

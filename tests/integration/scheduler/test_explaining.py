@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
+from penstock.v1 import rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from tests.integration.scheduler.world import World, completed, failed
 
@@ -58,6 +60,60 @@ async def test_a_run_names_the_limits_that_hold_its_items_back(world: World) -> 
     await world.limits.OpenLimit(pb.OpenLimitRequest(key="domain:shut", actor="ann"))
     assert len(await worker.leases(6)) == 6
     assert codes(await run(world, run_id)) == []
+
+
+async def test_an_item_behind_a_closed_key_says_until_when_and_who(world: World) -> None:
+    run_id = await world.run(2, payload=lambda i: {"limits": [f"domain:{'ab'[i]}"]})
+    until = Timestamp()
+    until.GetCurrentTime()
+    until.seconds += 3_600
+    close = pb.CloseLimitRequest(key="domain:b", until_time=until, actor="ann", reason="they asked us to")
+    await world.limits.CloseLimit(close, timeout=10)
+    await world.worker().leases(1)
+    told = await item(world, run_id, 1)
+    assert codes(told) == ["limit_closed"]
+    (reason,) = told.reasons
+    assert (reason.key, reason.until_time.seconds) == ("domain:b", until.seconds)
+    assert "they asked us to" in reason.text
+    assert reason.since_time.ToMilliseconds() > 0
+
+
+async def test_an_item_behind_a_full_pattern_says_how_full(world: World) -> None:
+    limit = pb.Limit(key="domain:*", concurrency=1)
+    await world.limits.SetLimit(pb.SetLimitRequest(limit=limit), timeout=10)
+    run_id = await world.run(3, payload=lambda i: {"limits": ["domain:a"]})
+    worker = world.worker()
+    assert len(await worker.leases(3)) == 1
+    told = await item(world, run_id, 2)
+    assert codes(told) == ["limit_full", "order"]
+    assert "1 of 1" in told.reasons[0].text
+    assert "domain:*" in told.reasons[0].text
+
+
+async def test_a_run_and_an_item_at_a_gate_name_it_once(world: World) -> None:
+    run_id = await world.run(2, rules=rules_pb2.StageRules(gate=rules_pb2.GateRules(name="review")))
+    for told in (await run(world, run_id), await item(world, run_id, 0)):
+        assert codes(told) == ["gate"]
+        assert told.reasons[0].key == "review"
+        assert "approve" in told.reasons[0].change
+
+
+async def test_a_run_at_its_budget_says_what_is_missing(world: World) -> None:
+    await world.limits.SetPrice(pb.SetPriceRequest(processor="noop", micros=100), timeout=10)
+    plan_id = await world.plan(3, parameters={"paid": True})
+    request = pb.StartRunRequest(plan_id=plan_id, budget_micros=150)
+    run_id = (await world.runs.StartRun(request, timeout=10)).run_id
+    worker = world.worker()
+    (lease,) = await worker.leases(3)
+    told = await run(world, run_id)
+    assert codes(told) == ["budget"]
+    assert "needs 100 micro-dollars, 50 are left" in told.reasons[0].text
+    outcome = completed(lease)
+    outcome.cost_micros = 100
+    assert await worker.report(run_id, [outcome]) == []
+    await world.until(run_id, lambda run: run.state == pb.RUN_STATE_WAITING)
+    assert codes(await run(world, run_id)) == ["budget"]
+    assert codes(await item(world, run_id, 1))[-1] == "budget"
 
 
 async def test_a_full_stage_is_named(world: World) -> None:
