@@ -8,7 +8,9 @@ Failure story:
 
 - A call of the group raises: the group is rolled back and every call runs in a transaction of its own.
 - The commit is ambiguous (the connection broke while committing): each call runs again by itself. Calls are written so
-  that a repetition is answered from the rows: a fence that no longer holds, a request id or a grant that is known.
+  that a repetition is answered from the rows: a fence that no longer holds, a request id or a grant that is known. Such
+  an answer has no effects, so what the first attempt would have made ready is made ready all the same: if it did not
+  come through, a grant refuses it.
 - Redis fails afterwards: the commit stands; leases are rebuilt from SQL under a new generation.
 - The queue is full: RESOURCE_EXHAUSTED, nothing was begun.
 """
@@ -108,14 +110,17 @@ class GroupCommit:
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
         shared = len(group) > 1
+        made: list[Effects] = []
         try:
-            answers = await loop.run_in_executor(self._thread, self._transaction, group)
+            answers = await loop.run_in_executor(self._thread, self._transaction, group, made)
         except Exception as error:
             if shared or _ambiguous(error):
                 for call in group:
                     await self._alone(call)
             else:
                 self._fail(group[0], error)
+            if _ambiguous(error):
+                await self._apply([_perhaps(effects) for effects in made])
             return
         self._problem = None
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
@@ -126,9 +131,12 @@ class GroupCommit:
                 call.future.set_result(answer)
 
     async def _alone(self, call: _Call[Any]) -> None:
+        made: list[Effects] = []
         try:
-            answers = await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, [call])
+            answers = await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, [call], made)
         except Exception as error:
+            if _ambiguous(error):
+                await self._apply([_perhaps(effects) for effects in made])
             self._fail(call, error)
             return
         self._problem = None
@@ -142,18 +150,25 @@ class GroupCommit:
         if not call.future.done():
             call.future.set_exception(error)
 
-    def _transaction(self, group: list[_Call[Any]]) -> list[tuple[Any, Effects]]:
+    def _transaction(self, group: list[_Call[Any]], made: list[Effects]) -> list[tuple[Any, Effects]]:
+        """Answers and effects of the calls; `made` keeps the effects where the commit fails."""
         with self._database.write() as connection:
             self._begin(connection)
             answers = []
             for call in group:
                 effects = Effects()
+                made.append(effects)
                 answers.append((call.work(connection, effects), effects))
             return answers
 
 
 def _stopping() -> Unavailable:
     return Unavailable("the scheduler is stopping; ask again when it is back", code="stopping")
+
+
+def _perhaps(effects: Effects) -> Effects:
+    """What may be told of a transaction that perhaps came through."""
+    return Effects(ready=effects.ready, changed=effects.changed, moved=effects.moved)
 
 
 def _ambiguous(error: Exception) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,3 +98,37 @@ async def test_a_full_disk_is_said_plainly_and_recovers_by_itself(rig: Rig) -> N
     limit = 100_000
     await rig.commits.check()
     assert await rig.commits.run(insert(1, size=1_000_000)) == 1
+
+
+async def test_what_a_commit_made_ready_is_told_though_its_answer_was_lost(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Effects] = []
+
+    async def apply(effects: list[Effects]) -> None:
+        told.extend(effects)
+
+    rig.commits._apply = apply
+    commit = rig.database.write
+
+    @contextmanager
+    def lost() -> Iterator[sa.Connection]:
+        with commit() as connection:
+            yield connection
+        monkeypatch.undo()
+        raise Unavailable("the connection broke", code="sql_unavailable")
+
+    monkeypatch.setattr(rig.database, "write", lost)
+
+    def once(connection: sa.Connection, effects: Effects) -> str:
+        there = connection.execute(sa.select(requests.c.request_id)).scalar()
+        if there is not None:
+            return "known"
+        insert(1)(connection, effects)
+        effects.ready[1, 0] = [(7, "", 7)]
+        effects.forget[1, 0] = [(7, "")]
+        return "done"
+
+    assert await rig.commits.run(once) == "known"
+    assert [effects.ready for effects in told] == [{}, {(1, 0): [(7, "", 7)]}]
+    assert not any(effects.forget for effects in told), "what may still run is not let go"
