@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from penstock.client.runs import RUN_STATES
 from tests.integration.cli.conftest import Command
-from tests.servers.stack import until
+from tests.servers.stack import Stack, until
+
+InState = Callable[[str, str], dict[str, Any]]
 
 START = ("runs", "start", "--processor", "noop", "--json", "--items")
 
@@ -43,20 +46,24 @@ def shown(penstock: Command, number: str) -> dict[str, Any]:
     return told
 
 
-def in_state(penstock: Command, number: str, state: str) -> dict[str, Any]:
-    def there() -> dict[str, Any] | None:
-        run = shown(penstock, number)
-        return run if run["state"] == state else None
+@pytest.fixture
+def in_state(stack: Stack, penstock: Command) -> InState:
+    """The run as `runs show` has it, once it is in this state."""
 
-    run: dict[str, Any] = until(f"run {number} is {state}", there, seconds=30, pause=0.2)
-    return run
+    def reached(number: str, state: str) -> dict[str, Any]:
+        wanted = RUN_STATES[state]
+        asking = stack.client.runs
+        until(f"run {number} is {state}", lambda: asking.get(int(number)).state == wanted, seconds=40)
+        return shown(penstock, number)
+
+    return reached
 
 
-def test_a_gate_holds_a_run_until_it_is_answered(penstock: Command, tmp_path: Path) -> None:
+def test_a_gate_holds_a_run_until_it_is_answered(penstock: Command, in_state: InState, tmp_path: Path) -> None:
     items = written(tmp_path / "gate.jsonl", [{}] * 5)
     gate = ("--rules", '{"gate": {"name": "go"}}')
     number = started(penstock, items, *gate)
-    run = in_state(penstock, number, "waiting")
+    run = in_state(number, "waiting")
     assert run["waiting"] == "gate go"
     assert penstock("status", "--json").json()["waiting_runs"][number] == "gate go"
     waiting = penstock("gates", "list", number, "--json").json()
@@ -64,28 +71,28 @@ def test_a_gate_holds_a_run_until_it_is_answered(penstock: Command, tmp_path: Pa
     assert any(reason["code"] == "gate" for reason in penstock("runs", "explain", number, "--json").json()["reasons"])
     approved = penstock("gates", "approve", number, "--reason", "fine")
     assert "gate go approved" in approved.out, approved.err
-    assert in_state(penstock, number, "completed")["counts"]["completed"] == 5
+    assert in_state(number, "completed")["counts"]["completed"] == 5
     assert penstock("gates", "approve", number, "go").code == 1
     told = [event for event in penstock("runs", "events", number, "--json").lines() if event["reason"]]
     assert any("fine" in event["reason"] and event["actor"] == "cli" for event in told)
 
     rejected = started(penstock, items, *gate, "--name", "second")
-    in_state(penstock, rejected, "waiting")
+    in_state(rejected, "waiting")
     penstock("gates", "reject", rejected, "go")
-    assert in_state(penstock, rejected, "stopped")["counts"]["completed"] == 0
+    assert in_state(rejected, "stopped")["counts"]["completed"] == 0
 
 
-def test_a_cap_holds_a_run_and_more_money_lets_it_go_on(penstock: Command, tmp_path: Path) -> None:
+def test_a_cap_holds_a_run_and_more_money_lets_it_go_on(penstock: Command, in_state: InState, tmp_path: Path) -> None:
     items = written(tmp_path / "money.jsonl", [{"cost_micros": 100_000}] * 10)
     assert penstock("budgets", "price", "noop", "0.10").code == 0
     number = started(penstock, items, "--param", "paid=true", "--concurrency", "1", "--budget", "0.45")
-    run = in_state(penstock, number, "waiting")
+    run = in_state(number, "waiting")
     assert run["waiting"].startswith("budget")
     assert run["money"]["spent_micros"] == 400_000
     assert run["counts"]["completed"] == 4
     assert any(one["code"] == "budget" for one in penstock("runs", "explain", number, "--json").json()["reasons"])
     assert penstock("budgets", "set", number, "5", "--reason", "worth it").code == 0
-    run = in_state(penstock, number, "completed")
+    run = in_state(number, "completed")
     assert (run["money"]["spent_micros"], run["money"]["reserved_micros"]) == (1_000_000, 0)
     entries = penstock("budgets", "ledger", number, "--json").lines()
     assert sum(entry["micros"] for entry in entries) == 1_000_000
@@ -94,7 +101,7 @@ def test_a_cap_holds_a_run_and_more_money_lets_it_go_on(penstock: Command, tmp_p
     assert "$1.00" in penstock("budgets", "show", number).out
 
 
-def test_a_closed_key_holds_its_items_alone(penstock: Command, tmp_path: Path) -> None:
+def test_a_closed_key_holds_its_items_alone(penstock: Command, in_state: InState, tmp_path: Path) -> None:
     payloads = [{"limits": [f"cli-test:{'shut' if n < 6 else 'fine'}"]} for n in range(12)]
     assert penstock("limits", "set", "cli-test:*", "--concurrency", "2").code == 0
     assert penstock("limits", "close", "cli-test:shut", "--reason", "they asked").code == 0
@@ -108,13 +115,13 @@ def test_a_closed_key_holds_its_items_alone(penstock: Command, tmp_path: Path) -
     told = penstock("runs", "explain", number, "--json").json()["reasons"]
     assert ("limit_closed", "cli-test:shut") in [(reason["code"], reason["key"]) for reason in told]
     assert penstock("limits", "open", "cli-test:shut").code == 0
-    in_state(penstock, number, "completed")
+    in_state(number, "completed")
 
 
-def test_what_failed_is_found_grouped_retried_and_cloned(penstock: Command, tmp_path: Path) -> None:
+def test_what_failed_is_found_grouped_retried_and_cloned(penstock: Command, in_state: InState, tmp_path: Path) -> None:
     failing = [{"fail": "provider", "permanent": True} if n % 4 == 0 else {} for n in range(20)]
     number = started(penstock, written(tmp_path / "fails.jsonl", failing), "--max-tries", "1")
-    run = in_state(penstock, number, "completed_with_failures")
+    run = in_state(number, "completed_with_failures")
     (group,) = run["failures"]
     assert (group["count"], group["kind"]) == (5, "provider")
     words = f'fingerprint = "{group["fingerprint"]}"'
@@ -126,7 +133,7 @@ def test_what_failed_is_found_grouped_retried_and_cloned(penstock: Command, tmp_
     done = penstock("items", "retry", number, "4", "8-9", "--json")
     assert done.json()["changed"] == 2, done
     assert done.json()["refused"] == 1, "what is completed is not retried"
-    in_state(penstock, number, "completed_with_failures")
+    in_state(number, "completed_with_failures")
     attempts = {one["seq"]: one["attempt"] for one in penstock("items", "list", number, "--json").lines()}
     assert (attempts[4], attempts[8], attempts[0], attempts[1]) == (2, 2, 1, 1)
     clone = penstock("runs", "clone", number, "--failed", "--json").json()
@@ -135,7 +142,7 @@ def test_what_failed_is_found_grouped_retried_and_cloned(penstock: Command, tmp_
     assert (told.code, told.out) == (2, "")
 
 
-def test_waiting_items_are_skipped_and_moved_to_the_front(penstock: Command, tmp_path: Path) -> None:
+def test_waiting_items_are_skipped_and_moved_to_the_front(penstock: Command, in_state: InState, tmp_path: Path) -> None:
     penstock("limits", "close", "cli-test:all")
     number = started(
         penstock, written(tmp_path / "front.jsonl", [{"limits": ["cli-test:all"]}] * 8), "--concurrency", "1"
@@ -144,14 +151,14 @@ def test_waiting_items_are_skipped_and_moved_to_the_front(penstock: Command, tmp
     assert penstock("items", "front", number, "6", "--json").json()["changed"] == 1
     assert penstock("runs", "update", number, "--priority", "7").code == 0
     penstock("limits", "open", "cli-test:all")
-    run = in_state(penstock, number, "completed")
+    run = in_state(number, "completed")
     assert (run["counts"]["skipped"], run["priority"]) == (2, 7)
     items = penstock("items", "list", number, "--json").lines()
     began = sorted((item["start_time"], item["seq"]) for item in items if item["state"] == "completed")
     assert began[0][1] == 6
 
 
-def test_retries_wait_while_they_are_stopped(penstock: Command, tmp_path: Path) -> None:
+def test_retries_wait_while_they_are_stopped(penstock: Command, in_state: InState, tmp_path: Path) -> None:
     assert penstock("retries", "stop", "--reason", "incident").code == 0
     payloads = [{"fail": "item", "fail_attempts": 1}, {}]
     number = started(penstock, written(tmp_path / "again.jsonl", payloads))
@@ -161,10 +168,10 @@ def test_retries_wait_while_they_are_stopped(penstock: Command, tmp_path: Path) 
     assert why["reasons"], why
     assert penstock("status", "--json").json()["retries_allowed"] is False
     assert penstock("retries", "allow").code == 0
-    in_state(penstock, number, "completed")
+    in_state(number, "completed")
 
 
-def test_an_exclusive_key_has_one_live_run(penstock: Command, tmp_path: Path) -> None:
+def test_an_exclusive_key_has_one_live_run(penstock: Command, in_state: InState, tmp_path: Path) -> None:
     items = written(tmp_path / "alone.jsonl", [{}])
     gate = ("--rules", '{"gate": {"name": "go"}}', "--exclusive", "project:cli-test")
     first = started(penstock, items, *gate)
@@ -172,9 +179,9 @@ def test_an_exclusive_key_has_one_live_run(penstock: Command, tmp_path: Path) ->
     assert second.code == 1
     assert json.loads(second.err)["error"]["code"] == "exclusive_key_held"
     assert shown(penstock, first)["run_id"] in second.err
-    in_state(penstock, first, "waiting")
+    in_state(first, "waiting")
     penstock("runs", "stop", first, "--force")
-    in_state(penstock, first, "stopped")
+    in_state(first, "stopped")
     third = started(penstock, items, *gate)
     penstock("runs", "stop", third, "--force")
 
