@@ -6,7 +6,6 @@ the run's lock. Completions, of which there are most, take the short way.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -61,7 +60,7 @@ class StageEndings:
     _forget: list[Slot] = field(default_factory=list)
     _ready: list[Place] = field(default_factory=list)
     _failures: list[tuple[str, str, int, str, str]] = field(default_factory=list)
-    _lanes: Counter[str] = field(default_factory=Counter)
+    _passed: list[tuple[str, int]] = field(default_factory=list)
     _equal: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
     _throttles: list[tuple[ItemRow, Told]] = field(default_factory=list)
     _uses: dict[tuple[str, str | None], dict[str, list[int]]] = field(default_factory=dict)
@@ -78,7 +77,6 @@ class StageEndings:
         the digest of its report."""
         run, now_ms = self.unit.run, self.unit.now_ms
         number = run.settle_number
-        lanes: list[str] = []
         told: list[tuple[int, int, int, int]] = []
         for row, outcome, digest in done:
             number += 1
@@ -89,12 +87,11 @@ class StageEndings:
                 sha256, size = outcome.result_blob.sha256, outcome.result_blob.size_bytes
             self._completed.append((now_ms, number, digest, result, sha256, size, cost, seq, attempt))
             self._forget.append((seq, lane))
-            lanes.append(lane)
+            self._passed.append((lane, row.start_ms or 0))
             told.append((seq, attempt, cost, row.reserved_micros))
             if used:
                 self._use(row, used)
         run.settle_number = number
-        self._lanes.update(lanes)
         self._bill.settle_all(told)
         if self.stage.paid:
             self._bill.costs.update([cost for _, _, cost, _ in told])
@@ -144,7 +141,7 @@ class StageEndings:
             count, begun = self._equal.get((row.lane, equal, kind), (0, 0))
             self._equal[row.lane, equal, kind] = count + 1, max(begun, row.start_ms or 0)
         elif ended is Ended.COMPLETED:
-            self._lanes[row.lane] += 1
+            self._passed.append((row.lane, row.start_ms or 0))
         if ended is Ended.RELEASED:
             self._use(row, dict.fromkeys(_estimates(row.uses), 0) | dict(told.used) if row.uses else told.used)
         elif told.used:
@@ -387,8 +384,7 @@ class StageEndings:
             )
         for (lane, equal, kind), (count, begun_ms) in self._equal.items():
             valves.failed(unit, stage, lane=lane, fingerprint=equal, count=count, kind=kind, begun_ms=begun_ms)
-        if self._lanes:
-            valves.completed(unit, stage, self._lanes)
+        valves.completed(unit, stage, self._passed)
         tolerance = self._own.tolerance
         why = tolerance.passed(stage.failed, stage.total) if tolerance and not stage.failing else ""
         if why:

@@ -10,7 +10,7 @@ May not: talk to Redis (`Effects.limits` does, after the commit), decide (the va
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -172,7 +172,8 @@ class Valves:
         """`count` items of a lane failed in the same way. By the stage's valve rules, equal failures in a row close
         the lane, or the stage when they are of several lanes; and no key of the lane grows while errors last."""
         if kind in PASSES:
-            self._passed(unit, stage, {key: count for key in lane_keys(lane) if self._known().concerns(key)})
+            starts = [self._now_ms if begun_ms is None else begun_ms] * count
+            self._passed(unit, stage, {key: starts for key in lane_keys(lane) if self._known().concerns(key)})
         else:
             for key in lane_keys(lane):
                 if self._known().concerns(key):
@@ -183,21 +184,23 @@ class Valves:
             self._broke(unit, stage, lane, fingerprint, count, begun_ms, threshold, bounds)
         self._writes.flush()
 
-    def completed(self, unit: RunUnit, stage: StageRow, lanes: Mapping[str, int]) -> None:
-        """So many items of these lanes went through."""
-        caution = self._known()
-        if caution.nothing or not lanes:
+    def completed(self, unit: RunUnit, stage: StageRow, done: Sequence[tuple[str, int]]) -> None:
+        """Items went through: the lane of each, and when its attempt began."""
+        if not done or (caution := self._known()).nothing:
             return
-        counts: dict[str, int] = {}
-        for lane, count in lanes.items():
+        lanes: dict[str, list[int]] = {}
+        for lane, start in done:
+            lanes.setdefault(lane, []).append(start)
+        begun: dict[str, list[int]] = {}
+        for lane, starts in lanes.items():
             own = LANE_VALVE.format(run=unit.run.number, stage=stage.stage, lane=lane)
             for key in (own, *lane_keys(lane)):
                 if caution.concerns(key):
-                    counts[key] = counts.get(key, 0) + count
+                    begun.setdefault(key, []).extend(starts)
         stage_key = self._stage_key(unit, stage)
         if caution.concerns(stage_key):
-            counts[stage_key] = sum(lanes.values())
-        self._passed(unit, stage, counts)
+            begun[stage_key] = [start for _, start in done]
+        self._passed(unit, stage, begun)
         self._writes.flush()
 
     def due(self, most: int = 500) -> int:
@@ -267,11 +270,13 @@ class Valves:
         self._read([key])
         return self._rows[key]
 
-    def _passed(self, unit: RunUnit, stage: StageRow, counts: Mapping[str, int]) -> None:
-        self._read(counts)
-        for key in sorted(counts):
-            row = self._rows[key]
-            valve = row.valve.completed(self._now_ms, row.bounds, count=counts[key], running=self._running(stage, key))
+    def _passed(self, unit: RunUnit, stage: StageRow, begun: Mapping[str, Sequence[int]]) -> None:
+        self._read(begun)
+        for key in sorted(begun):
+            row, running = self._rows[key], self._running(stage, key)
+            # What began before it closed went through in a world that is gone: it is no probe.
+            count = sum(start >= row.valve.since_ms for start in begun[key])
+            valve = row.valve.completed(self._now_ms, row.bounds, count=count, running=running)
             self._moved(row, valve, "the probe went through" if valve.state is ValveState.RAMPING else "", unit=unit)
 
     def _running(self, stage: StageRow, key: str) -> int:
@@ -287,7 +292,8 @@ class Valves:
             self._known().note(row)
             return
         type_ = ""
-        if valve.state is not row.valve.state or _much_later(row.valve.until_ms, valve.until_ms):
+        moved = (valve.state, valve.since_ms) != (row.valve.state, row.valve.since_ms)
+        if moved or _much_later(row.valve.until_ms, valve.until_ms):
             type_ = f"limit.{valve.state}"
         elif valve.concurrency(row.bounds) != row.valve.concurrency(row.bounds):
             type_ = "limit.cap"

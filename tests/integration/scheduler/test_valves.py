@@ -66,9 +66,9 @@ class Turn:
         with self.at(now_ms) as (valves, unit):
             valves.throttled(unit, unit.stages[0], key=key, retry_after_seconds=seconds, seq=7)
 
-    def completed(self, now_ms: int, lane: str, count: int = 1) -> None:
+    def completed(self, now_ms: int, lane: str, count: int = 1, *, begun_ms: int | None = None) -> None:
         with self.at(now_ms) as (valves, unit):
-            valves.completed(unit, unit.stages[0], {lane: count})
+            valves.completed(unit, unit.stages[0], [(lane, now_ms if begun_ms is None else begun_ms)] * count)
 
     def failed(self, now_ms: int, lane: str, fingerprint: str = "ff", count: int = 1, kind: str = "provider") -> None:
         with self.at(now_ms) as (valves, unit):
@@ -143,6 +143,16 @@ def test_a_closure_that_moves_by_little_is_told_once(turn: Turn) -> None:
     assert len(turn.events("domain:a")) == 1
     turn.throttled(900, "domain:a", 60)
     assert len(turn.events("domain:a")) == 2
+    turn.throttled(61_000, "domain:a", 0.01)  # the probe, before anybody noted that it was time for it
+    assert len(turn.events("domain:a")) == 3
+
+
+def test_what_began_before_the_closure_is_no_probe(turn: Turn) -> None:
+    turn.throttled(1_000, "domain:a", 1)
+    turn.completed(2_500, "domain:a", 300, begun_ms=900)
+    assert turn.states()["domain:a"].concurrency == 1
+    turn.completed(2_600, "domain:a", begun_ms=2_000)
+    assert turn.states()["domain:a"].concurrency == 2
 
 
 def test_a_probe_needs_no_sweep(turn: Turn) -> None:
@@ -264,7 +274,7 @@ def test_completions_cost_nothing_while_nothing_is_cautious(turn: Turn) -> None:
         note: Callable[..., None] = lambda *facts: statements.append(facts[2])  # noqa: E731
         engine = turn.database.engine
         sa.event.listen(engine, "before_cursor_execute", note)
-        valves.completed(unit, unit.stages[0], {"domain:a": 100})
+        valves.completed(unit, unit.stages[0], [("domain:a", 0)] * 100)
         sa.event.remove(engine, "before_cursor_execute", note)
     assert statements == []
 
@@ -312,7 +322,7 @@ def test_two_schedulers_move_the_same_valves_and_every_change_has_its_number(dat
                     for key in some:
                         valves.throttled(unit, stage, key=key, retry_after_seconds=0.05, seq=step)
                 else:
-                    valves.completed(unit, stage, {" ".join(sorted(some)): randomness.choice([1, 400])})
+                    valves.completed(unit, stage, [(" ".join(sorted(some)), now_ms)] * randomness.choice([1, 400]))
                 unit.flush()
 
     with ThreadPoolExecutor(2) as threads:
