@@ -112,7 +112,9 @@ async function retryFailed(run, stage) {
   if (!told) return;
   const many = `${number(told.matched)} item${told.matched === 1 ? "" : "s"}`;
   if (!told.matched) return tell(`Run ${run.number}: nothing that failed can be tried again without being named.`);
-  if (confirm(`Try ${many} of run ${run.number} again?`)) await change(`retry of run ${run.number}`, path, "POST", body);
+  if (!confirm(`Try ${many} of run ${run.number} again?`)) return;
+  await change(`retry of run ${run.number}`, path, "POST", body);
+  refresh();
 }
 
 // Where many failed, equal failures are told together.
