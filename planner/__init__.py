@@ -3,6 +3,9 @@
 It takes uploads (documents as files or one zip, or plain items as JSONL), makes of each an immutable snapshot, and of
 a snapshot and the settings of its stages an immutable plan that the scheduler reads window by window.
 
+The limit keys of every item are asked of its processor once, when the plan is made: items with the same keys are a
+lane, and the scheduler reads the lanes that it wants. Chosen items of a plan make a plan of their own.
+
 A source is refused whole or kept; a plan is a draft (a preview, kept for a day) or kept. Neither ever changes: their
 ids are hashes over what they are, so the same upload is the same source and the same request the same plan.
 

@@ -5,7 +5,8 @@ Nouns
   lease     the right to execute one item under an attempt number
   batch     what a processor takes at once
 
-`agent.py` holds the session (acquire, report, renew), `held.py` knows every lease, `runner.py` runs processors.
+`agent.py` holds the session (acquire, report, renew, top up), `held.py` knows every lease, `runner.py` runs processors,
+`outcomes.py` says what came of them.
 
 States of a lease here: held -> begun -> reported -> gone; or revoked at any time, and then its outcome is not reported.
 
@@ -17,9 +18,9 @@ Failure story
   the trust window closes
       What has not begun is dropped. What runs goes on; its late report is accepted only if the fence still holds.
   every lease of a call is revoked
-      Its processor is told, and cancelled 5 s later.
+      Its processor is told, and cancelled 5 s later. What it cost is reported all the same: refused, and counted.
   a processor raises, hangs or answers nonsense
-      Its own items fail.
+      Its own items fail; where they must not be done twice, as `unknown`.
   SIGTERM
       Stop acquiring, hand back what has not begun, finish what fits the grace, release the rest.
 """

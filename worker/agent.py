@@ -24,8 +24,8 @@ from penstock.runtime.logs import get_logger
 from penstock.runtime.settings import WorkerSection
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
-from worker.held import Held, HeldLease
-from worker.outcomes import Ended, failed, put, size_of
+from worker.held import Held, HeldLease, LeaseKey
+from worker.outcomes import Ended, failed, put, size_of, tells_cost
 from worker.runner import Runner, StageWork
 
 __all__ = ["Agent"]
@@ -66,6 +66,7 @@ class Agent:
         self._term_known = asyncio.Event()
         self._grant_number = 1
         self._outcomes: list[Ended] = []
+        self._let_go: set[LeaseKey] = set()  # of these, the ones that are not held any more
         self._reportable = asyncio.Event()
         self._freed = asyncio.Event()
         self._acquiring = False
@@ -113,7 +114,7 @@ class Agent:
         failures = 0
         while True:
             # What is done and not reported yet is reported by the very call that asks for more.
-            free = self._settings.slots - (len(self._held) - len(self._outcomes))
+            free = self._settings.slots - len(self._held) + len(self._outcomes) - len(self._let_go)
             if self._draining.is_set():
                 await self._draining_forever()
             if free <= 0 or self._alone.locked():
@@ -203,6 +204,10 @@ class Agent:
     async def _run(self, batch: _Batch) -> None:
         for lease, outcome in await self._runner.run(batch.work, batch.leases, self._begun):
             if self._held.holds(lease):
+                self._outcomes.append((lease, outcome))
+            elif tells_cost(outcome, budgeted=batch.work.budgeted):
+                # It will be refused, and its money counts all the same.
+                self._let_go.add(lease.key)
                 self._outcomes.append((lease, outcome))
         self._reportable.set()
         self._freed.set()
@@ -318,8 +323,10 @@ class Agent:
 
     def _settled(self, outcomes: Sequence[Ended], refused: Sequence[pb.OutcomeAnswer]) -> None:
         for answer in refused:
-            log.warning("a report was refused", run_id=answer.run_id, seq=answer.seq, why=answer.reason)
+            if (answer.run_id, answer.stage, answer.seq, answer.attempt) not in self._let_go:
+                log.warning("a report was refused", run_id=answer.run_id, seq=answer.seq, why=answer.reason)
         self._held.drop(lease.key for lease, _ in outcomes)
+        self._let_go.difference_update([lease.key for lease, _ in outcomes] if self._let_go else ())
         if outcomes:
             self._freed.set()
             self._settled_some.set()
@@ -327,6 +334,7 @@ class Agent:
     def _release(self, leases: Iterable[HeldLease]) -> None:
         for lease in list(leases):
             self._held.drop([lease.key])
+            self._let_go.add(lease.key)
             outcome = pb.Outcome(seq=lease.lease.seq, attempt=lease.lease.attempt, kind=pb.OUTCOME_KIND_RELEASED)
             self._outcomes.append((lease, outcome))
         self._reportable.set()

@@ -32,6 +32,7 @@ __all__ = [
     "plain",
     "put",
     "size_of",
+    "tells_cost",
     "words",
 ]
 
@@ -121,6 +122,13 @@ def put(batches: RepeatedCompositeFieldContainer[pb.OutcomeBatch], ended: Sequen
                     used[dimension] = amount
         else:
             into.append(told)
+
+
+def tells_cost(told: pb.Outcome | Result, *, budgeted: bool) -> bool:
+    """Whether the scheduler learns from it what an attempt has cost, though it counts for nothing else."""
+    if isinstance(told, pb.Outcome) and told.cost_unknown:
+        return False
+    return budgeted or told.cost_micros > 0
 
 
 def size_of(told: pb.Outcome | Result) -> int:

@@ -12,7 +12,7 @@ from penstock.v1 import rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from tests.integration.scheduler.world import World
 from tests.integration.worker.conftest import MakeAgent
-from tests.integration.worker.test_agent import ended, item
+from tests.integration.worker.test_agent import ended, item, until
 from tests.integration.worker.trial import TrialProcessor
 
 Payload = Callable[[int], dict[str, object]]
@@ -63,6 +63,19 @@ async def test_a_paid_call_that_crashed_is_unknown_in_money_and_in_kind(world: W
     crashed = await item(world, run_id)
     assert (crashed.state, crashed.error_kind, crashed.attempt) == (pb.ITEM_STATE_FAILED, "unknown", 1)
     assert (run.money.spent_micros, run.money.unknown_micros) == (90, 90), "five were told, of ninety reserved"
+
+
+async def test_what_a_revoked_call_cost_is_told_all_the_same(world: World, make_agent: MakeAgent) -> None:
+    await set_price(world, "spending", 90)
+    agent = make_agent()
+    run_id = await start(world, 1, lambda i: {}, budget=500, processor="spending", parameters={"mode": "wait"})
+    await until("it began", lambda: TrialProcessor.began == [0])
+    await world.runs.StopRun(pb.StopRunRequest(run_id=run_id, force=True), timeout=10)
+    run = await world.get(run_id)
+    assert (run.money.spent_micros, run.money.unknown_micros) == (90, 90)
+    run = await world.until(run_id, lambda run: not run.money.unknown_micros)
+    assert (run.state, run.money.spent_micros) == (pb.RUN_STATE_STOPPED, 40)
+    await until("it is forgotten", lambda: not agent._let_go and not agent._outcomes)
 
 
 async def test_a_deferred_item_comes_back_with_what_it_saved(world: World, make_agent: MakeAgent) -> None:

@@ -194,6 +194,10 @@ class SpendingProcessor(Processor[TrialParameters]):
             return Result(await context.top_up(item, 100))
         if mode in SPENT:
             return SPENT[mode]
+        if mode == "wait":
+            TrialProcessor.began.append(item.seq)
+            await context.cancelled.wait()
+            return Result(cost_micros=40)
         context.spent(item, 3, {"tokens": 1})
         context.spent(item, 2, {"tokens": 1, "images": 4})
         if mode == "told":
