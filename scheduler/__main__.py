@@ -68,7 +68,7 @@ async def build(settings: Settings) -> Service:
     commands = Commands(engine, plans, new_id=random_id)
     actions = Actions(engine, database, plans, new_id=random_id)
     low_water = LowWater(database, plans, windows, engine.commits, lag=4 * section.window_items)
-    sweeps = Sweeps(engine, database, low_water, ready, name=name, seconds=section.sweep_seconds)
+    sweeps = Sweeps(engine, database, low_water, windows, ready, name=name, seconds=section.sweep_seconds)
     limits = Limits(engine, database, windows, ready, seconds=section.sweep_seconds, event_hours=section.event_hours)
     files = ArchiveFiles(blobs)
     archiving = Archiving(

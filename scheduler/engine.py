@@ -219,6 +219,14 @@ class Engine:
 
         return await self.commits.run(work)
 
+    async def time_out(self, key: StageKey, seqs: Sequence[int]) -> int:
+        """Ends what runs too long; returns how many still ran."""
+
+        def work(connection: sa.Connection, effects: Effects) -> int:
+            return self._endings(connection, effects).time_out(*key, seqs)
+
+        return await self.commits.run(work)
+
     # -- inside
 
     def _session(self, session: pb.WorkerSession) -> leases.Session:

@@ -78,6 +78,8 @@ class Recovery:
         found = await self._engine.commits.run(work)
         if found is None or not await self._ready.adopt(found.value):
             return False
+        # Whether anybody served until now is not known: workers could not renew if not.
+        self._engine.quiet_until_ms = self._engine.now_ms() + self._engine.term_ms
         await self._open()
         log.info("went on with what another scheduler has made of Redis", maker=found.holder)
         return True

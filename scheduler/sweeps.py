@@ -2,6 +2,8 @@
 
 due       items whose back-off is over become ready
 marks     low-water marks rise to what has rows
+overruns  what runs for longer than its stage allows ends as timed out
+untold    rows that are queued again, and of which Redis may never have heard, are told once more
 gates     gates whose time is over get their default answer
 expired   leases that ran out end as lost, proposals that nobody granted are ready again; quiet for one term after a
           start, a rebuild, or a gap in which this process stood still
@@ -29,14 +31,17 @@ from scheduler.store.due import any_due, release_due
 from scheduler.store.effects import Effects, Slot
 from scheduler.store.items import rows_of
 from scheduler.store.schema import requests, sessions
+from scheduler.windows import Windows
 
 __all__ = ["Sweeps"]
 
 LIMIT = 1_000
+OVERRUN_LIMIT = 500
 FORGET_LIMIT = 10_000
 REQUEST_MS = 24 * 3600 * 1000
 LEAD_TURNS = 5
 MARK_EVERY = 2
+OVERRUN_EVERY = 5
 ADOPT_EVERY = 10
 FORGET_EVERY = 600
 
@@ -47,11 +52,20 @@ class Sweeps:
     """Runs every sweep in turn, `seconds` apart, while the engine grants."""
 
     def __init__(
-        self, engine: Engine, database: Database, low_water: LowWater, ready: Ready, *, name: str, seconds: float
+        self,
+        engine: Engine,
+        database: Database,
+        low_water: LowWater,
+        windows: Windows,
+        ready: Ready,
+        *,
+        name: str,
+        seconds: float,
     ) -> None:
         self._engine = engine
         self._database = database
         self._low_water = low_water
+        self._windows = windows
         self._ready = ready
         self._name = name
         self._seconds = seconds
@@ -64,25 +78,35 @@ class Sweeps:
         while True:
             await asyncio.sleep(self._seconds)
             self._note_gap()
-            if not self._engine.granting or not await self.leading():
-                continue
-            turn += 1
-            with sweep("due"):
-                await self.due()
-            with sweep("gates"):
-                await self.gates()
-            if self._engine.now_ms() >= self._engine.quiet_until_ms:
-                with sweep("expired"):
-                    await self.expired()
-            if turn % MARK_EVERY == 0:
-                with sweep("marks"):
-                    await self.marks()
-            if turn % ADOPT_EVERY == 0:
-                with sweep("adopted"):
-                    await self.adopted()
-            if turn % FORGET_EVERY == 1:
-                with sweep("forgotten"):
-                    await self.forgotten()
+            try:
+                if self._engine.granting and await self.leading():
+                    turn += 1
+                    await self._turn(turn)
+            except (PenstockError, Lost) as error:
+                log.warning("sweeps wait for the next turn", error=str(error))
+
+    async def _turn(self, turn: int) -> None:
+        with sweep("due"):
+            await self.due()
+        with sweep("gates"):
+            await self.gates()
+        if self._engine.now_ms() >= self._engine.quiet_until_ms:
+            with sweep("expired"):
+                await self.expired()
+        if turn % MARK_EVERY == 0:
+            with sweep("marks"):
+                await self.marks()
+        if turn % OVERRUN_EVERY == 0:
+            with sweep("overruns"):
+                await self.overruns()
+        if turn % ADOPT_EVERY == 0:
+            with sweep("adopted"):
+                await self.adopted()
+            with sweep("untold"):
+                await self.untold()
+        if turn % FORGET_EVERY == 1:
+            with sweep("forgotten"):
+                await self.forgotten()
 
     async def leading(self) -> bool:
         """Whether this scheduler leads the sweeps. Two that believe it harm nothing: a sweep done twice changes
@@ -121,11 +145,21 @@ class Sweeps:
 
     async def marks(self) -> int:
         """Moves low-water marks up to what has rows."""
-        try:
-            return await self._low_water.turn(self._engine.now_ms())
-        except (PenstockError, Lost) as error:
-            log.warning("low-water marks stay where they are", error=str(error))
-            return 0
+        return await self._low_water.turn(self._engine.now_ms())
+
+    async def overruns(self) -> int:
+        """Ends what has run for longer than its stage allows, when its worker did not."""
+        count = 0
+        for key, seqs in (await asyncio.to_thread(self._overruns)).items():
+            count += await self._engine.time_out(key, seqs)
+        metrics.SWEEP_ITEMS.labels("overruns").inc(count)
+        return count
+
+    async def untold(self) -> int:
+        """Tells Redis again what is startable by its row: the word of a commit may have been lost with its process."""
+        count = await self._windows.tell_again()
+        metrics.SWEEP_ITEMS.labels("untold").inc(count)
+        return count
 
     async def gates(self) -> int:
         """Gives gates whose time is over their default answer."""
@@ -187,6 +221,10 @@ class Sweeps:
             return count
 
         return await self._engine.commits.run(work)
+
+    def _overruns(self) -> dict[StageKey, list[int]]:
+        with self._database.read() as connection:
+            return leases.overdue(connection, self._engine.now_ms(), OVERRUN_LIMIT)
 
     def _any_due(self) -> bool:
         with self._database.read() as connection:

@@ -42,6 +42,7 @@ SPARSE_ITEMS = 64
 MERGE_ITEMS = 5_000
 """Read at once where most items have rows already."""
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.2, 10.0
+AGAIN_ITEMS = 500
 MAX_LANES = 500
 """Read apart of one stage."""
 
@@ -281,6 +282,18 @@ class Windows:
                     stage.failures += 1
                     stage.not_before = loop.time() + pause
                     loop.call_later(pause, self._hungry.set)
+
+    async def tell_again(self) -> int:
+        """Adds queued rows of every open stage once more, the first ones; what is known already stays as it is. Returns
+        how many were told. Raises Lost, Unavailable."""
+        count = 0
+        for stage in list(self.stages.values()):
+            rows = await asyncio.to_thread(self._queued, stage.key, -1, AGAIN_ITEMS)
+            rows = [place for place in rows if place[0] <= stage.cursors.get(ROWS, END)]
+            if rows and self.stages.get(stage.key) is stage:
+                stage.take(await self._ready.add(stage.key, stage.epoch, rows, now_ms=self._now_ms()))
+                count += len(rows)
+        return count
 
     async def _fill(self, stage: OpenStage) -> None:
         await self._split(stage)

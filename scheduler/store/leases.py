@@ -31,6 +31,7 @@ __all__ = [
     "grant_batches",
     "granted_again",
     "open_rows",
+    "overdue",
     "owners",
     "run_of",
     "running_stages",
@@ -304,6 +305,25 @@ def running_stages(connection: sa.Connection) -> list[StageKey]:
     """Every stage that runs, of paused and stopping runs too."""
     query = sa.select(stages.c.run, stages.c.stage).where(stages.c.state == StageState.RUNNING)
     return [(run, stage) for run, stage in connection.execute(query)]
+
+
+OVERRUN_MS = 10_000
+"""A worker ends what runs too long itself; the scheduler does when it has not."""
+# What has run for longer than its stage allows.
+_OVERDUE = sa.text(f"""
+SELECT i.run, i.stage, i.seq FROM stages AS s JOIN items AS i ON i.run = s.run AND i.stage = s.stage
+WHERE s.state = 'running' AND i.state = 'running' AND i.settle_number IS NULL
+  AND i.start_ms + s.max_run_seconds * 1000 + {OVERRUN_MS} < :now
+LIMIT :most
+""")
+
+
+def overdue(connection: sa.Connection, now_ms: int, limit: int) -> dict[StageKey, list[int]]:
+    """Seqs of what runs too long, at most `limit`."""
+    found: dict[StageKey, list[int]] = {}
+    for run, stage, seq in connection.execute(_OVERDUE, {"now": now_ms, "most": limit}):
+        found.setdefault((run, stage), []).append(seq)
+    return found
 
 
 def owners(connection: sa.Connection) -> dict[int, str]:
