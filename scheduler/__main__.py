@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 
 import grpc
 
 from penstock.runtime import metrics
 from penstock.runtime.blobs import BlobStore
-from penstock.runtime.clock import SystemClock, random_id
+from penstock.runtime.clock import SharedClock, random_id
 from penstock.runtime.program import Service, main
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database, migrate
@@ -22,6 +23,7 @@ from scheduler.backends.process import ProcessBackend
 from scheduler.changes import Changes
 from scheduler.cloning import Cloning
 from scheduler.commands import Commands
+from scheduler.database_time import follow, started
 from scheduler.engine import Engine
 from scheduler.explaining import Explainer
 from scheduler.holding import hold
@@ -43,9 +45,9 @@ from scheduler.windows import Windows
 
 async def build(settings: Settings) -> Service:
     section = settings.scheduler
-    clock = SystemClock.start()
     database = Database(section.database_url, "scheduler")
     await asyncio.to_thread(migrate, database)
+    clock = await started(database)
     name = random_id("scheduler")
     if database.is_sqlite:
         await asyncio.to_thread(hold, database, clock.now_ms())
@@ -96,6 +98,8 @@ async def build(settings: Settings) -> Service:
     if not database.is_sqlite:
         wakes = Wakes(engine, ready, windows, name=name)
         loops |= {"tell": wakes.tell, "listen": wakes.listen, "poll": wakes.poll}
+    if isinstance(clock, SharedClock):
+        loops["clock"] = partial(follow, clock, database)
     backend = None
     if section.backend == "process":
         backend = ProcessBackend(settings, engine, database, clock=clock, new_id=random_id)

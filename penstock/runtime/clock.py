@@ -14,7 +14,7 @@ from typing import Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-__all__ = ["Clock", "IdSource", "SystemClock", "random_id", "to_timestamp"]
+__all__ = ["Clock", "IdSource", "SharedClock", "SystemClock", "random_id", "to_timestamp"]
 
 IdSource = Callable[[str], str]
 """Makes a new unique id that begins with the given prefix."""
@@ -44,6 +44,42 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+
+STEP_MS = 5.0
+"""A later measurement moves the clock by so much at most."""
+JUMP_MS = 10_000.0
+"""What lies further ahead was slept through (a suspended machine): the clock follows at once."""
+
+
+class SharedClock:
+    """The time of a database that several processes share, measured at start and carried on by the monotonic clock:
+    wall clocks of the processes' machines move nothing. Measured again now and then, it follows slowly, and never goes
+    back. `monotonic` is replaced by tests."""
+
+    def __init__(self, wall_ms: float, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._wall_ms = wall_ms
+        self._at = monotonic()
+        self._last = 0
+
+    def now_ms(self) -> int:
+        now = int(self._wall_ms + (self._monotonic() - self._at) * 1000)
+        self._last = max(self._last, now)
+        return self._last
+
+    def monotonic(self) -> float:
+        return self._monotonic()
+
+    def measured(self, wall_ms: float, *, asked: float) -> None:
+        """`wall_ms` is what the database said to a question that was asked at `asked` (monotonic)."""
+        now = self._monotonic()
+        told = wall_ms + (now - asked) * 500  # it was said about half way between question and answer
+        mine = self._wall_ms + (now - self._at) * 1000
+        apart = told - mine
+        if apart < JUMP_MS:
+            apart = max(-STEP_MS, min(STEP_MS, apart))
+        self._wall_ms, self._at = mine + apart, now
 
 
 def random_id(prefix: str) -> str:

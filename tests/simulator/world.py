@@ -22,6 +22,7 @@ import scheduler.__main__ as program
 from penstock.runtime import metrics
 from penstock.runtime.errors import PenstockError, Unavailable
 from penstock.runtime.settings import Settings
+from scheduler import database_time
 from tests.simulator.loop import Process, VirtualLoop
 from tests.simulator.planner_side import PlannerWorld, SimPlans
 from tests.simulator.redis_side import RedisWorld, SimRedis
@@ -196,7 +197,7 @@ class World:
             mock.patch.object(program, "Database", return_value=SimDatabase(self.sql)),
             mock.patch.object(program, "migrate"),
             mock.patch.object(program, "Plans", return_value=SimPlans(self.planner)),
-            mock.patch.object(program, "SystemClock", Clock),
+            mock.patch.object(database_time, "SystemClock", Clock),
             mock.patch.object(program, "random_id", self.new_id),
             mock.patch.object(random, "random", self.jitter.random),
             mock.patch.object(metrics, "expose"),

@@ -36,6 +36,14 @@ def marks(world: World) -> tuple[int, dict[str, int]]:
         database.close()
 
 
+async def mark_at(world: World, low: int) -> tuple[int, dict[str, int]]:
+    """The marks as soon as the stage's is so high, or after 5 s."""
+    deadline = time.monotonic() + 5
+    for _ in iter(lambda: time.monotonic() < deadline and marks(world)[0] < low, False):
+        await asyncio.sleep(0.05)
+    return marks(world)
+
+
 async def work(worker: HandWorker, run_id: str, least: int) -> list[int]:
     seqs: list[int] = []
     while len(seqs) < least:
@@ -52,12 +60,7 @@ async def test_a_closed_domain_at_the_head_is_read_apart_and_comes_in_order_when
     run_id = await world.run(9_000, payload=closed(6_000), concurrency=500)
     worker = world.worker()
     assert await work(worker, run_id, 3_000) == list(range(6_000, 9_000))
-    low, lanes = marks(world)
-    deadline = time.monotonic() + 5
-    while low < 9_000 and time.monotonic() < deadline:
-        await asyncio.sleep(0.05)
-        low, lanes = marks(world)
-    assert (low, lanes) == (9_000, {"domain:closed.org": 0})
+    assert await mark_at(world, 9_000) == (9_000, {"domain:closed.org": 0})
     await world.restart_scheduler()
     worker = world.worker()
     assert await worker.leases(10, wait=0.3) == []
@@ -72,9 +75,6 @@ async def test_the_mark_follows_what_has_rows_and_a_restart_goes_on_from_there(w
     worker = world.worker()
     leases = await worker.leases(400)
     await worker.report(run_id, [completed(lease) for lease in leases])
-    deadline = time.monotonic() + 5
-    while marks(world)[0] != 400 and time.monotonic() < deadline:
-        await asyncio.sleep(0.05)
-    assert marks(world)[0] == 400
+    assert (await mark_at(world, 400))[0] == 400
     await world.restart_scheduler()
     assert [lease.seq for lease in await world.worker().leases(3)] == [400, 401, 402]
