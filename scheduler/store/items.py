@@ -7,16 +7,17 @@ statistics: the PostgreSQL update finds each row by its key in a lateral sub-que
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
 
 from scheduler.domain.states import ItemState, Mode
-from scheduler.store.arrays import array, fetched
 from scheduler.store.effects import Place, Slot
 from scheduler.store.rows import StageRow
 from scheduler.store.schema import attempts
+from scheduler.store.statements import Statement, array
 from scheduler.store.unit import RunUnit
 
 __all__ = [
@@ -147,19 +148,17 @@ _GRANT_HEAD = """
 INSERT INTO items (run, stage, seq, key, grp, state, attempt, tries, suspect, session, grant_number, start_ms, uses,
   lane, rank, reserved_micros)
 """
-_GRANT_SQLITE = sa.text(
+_GRANT = Statement(
     _GRANT_HEAD
     + """SELECT :run, :stage, value ->> 0, value ->> 1, value ->> 2, 'running', 1, 0, 0, :session, :grant, :now, :uses,
   value ->> 3, value ->> 4, value ->> 5 FROM json_each(:rows) WHERE true"""
-    + _GRANT_TAIL
-)
-_GRANT_POSTGRESQL = sa.text(
-    _GRANT_HEAD
+    + _GRANT_TAIL,
+    postgresql=_GRANT_HEAD
     + """SELECT :run, :stage, v.seq, v.key, v.grp, 'running', 1, 0, 0, :session, :grant, :now, :uses, v.lane, v.rank,
   v.reserved
 FROM unnest(CAST(:seqs AS bigint[]), CAST(:keys AS text[]), CAST(:groups AS text[]), CAST(:lanes AS text[]),
   CAST(:ranks AS bigint[]), CAST(:reserved AS bigint[])) AS v(seq, key, grp, lane, rank, reserved)"""
-    + _GRANT_TAIL
+    + _GRANT_TAIL,
 )
 
 
@@ -175,7 +174,7 @@ def grant(
 ) -> list[Granted]:
     """Leases what is startable, each with its reservation; moves the stage's counters. What is not in the answer
     was refused."""
-    common = {
+    values: dict[str, Any] = {
         "run": stage.run,
         "stage": stage.stage,
         "session": session,
@@ -188,23 +187,19 @@ def grant(
             (seq, key, group, lane or None, rank, micros)
             for (seq, key, group, lane, rank), micros in zip(proposals, reserved, strict=True)
         ]
-        result = unit.connection.execute(_GRANT_SQLITE, {**common, "rows": orjson.dumps(rows).decode()})
+        values["rows"] = orjson.dumps(rows).decode()
     else:
         seqs, keys, groups, lanes, ranks = zip(*proposals, strict=True)
-        result = unit.connection.execute(
-            _GRANT_POSTGRESQL,
-            {
-                **common,
-                "seqs": array(seqs, "bigint"),
-                "keys": array(keys, "text"),
-                "groups": array(groups, "text"),
-                "lanes": array([lane or None for lane in lanes], "text"),
-                "ranks": array(ranks, "bigint"),
-                "reserved": array(reserved, "bigint"),
-            },
-        )
+        values |= {
+            "seqs": array(seqs, "bigint"),
+            "keys": array(keys, "text"),
+            "groups": array(groups, "text"),
+            "lanes": array([lane or None for lane in lanes], "text"),
+            "ranks": array(ranks, "bigint"),
+            "reserved": array(reserved, "bigint"),
+        }
     make = tuple.__new__  # what `Granted._make` does, without its checks
-    granted = [make(Granted, row) for row in fetched(result)]
+    granted = [make(Granted, row) for row in _GRANT.rows(unit.connection, values)]
     money = sum([lease.reserved_micros for lease in granted])
     before = [lease.was for lease in granted if lease.was is not None]
     stage.retry -= before.count(ItemState.RETRY)
@@ -226,33 +221,25 @@ _ROW = (
     "coalesce({0}lane, ''), {0}rank, {0}uses, {0}mode, {0}heals, {0}reserved_micros, {0}cost_micros, {0}key, "
     "{0}promised_micros"
 )
-_ROWS_SQLITE = sa.text(
+_ROWS = Statement(
     f"SELECT {_ROW.format('')} FROM items "
-    "WHERE run = :run AND stage = :stage AND seq IN (SELECT value FROM json_each(:seqs))"
-)
-_ROWS_POSTGRESQL = sa.text(
-    f"SELECT {_ROW.format('i.')} "
+    "WHERE run = :run AND stage = :stage AND seq IN (SELECT value FROM json_each(:seqs))",
+    postgresql=f"SELECT {_ROW.format('i.')} "
     "FROM unnest(CAST(:seqs AS bigint[])) AS v(seq) CROSS JOIN LATERAL "
-    "(SELECT * FROM items WHERE run = :run AND stage = :stage AND seq = v.seq OFFSET 0) AS i"
+    "(SELECT * FROM items WHERE run = :run AND stage = :stage AND seq = v.seq OFFSET 0) AS i",
 )
 
 
 def rows_of(connection: sa.Connection, run: int, stage: int, seqs: Sequence[int]) -> dict[int, ItemRow]:
     """The rows of these items, by seq; one without a row is absent."""
+    on_sqlite = connection.dialect.name == "sqlite"
+    wanted = orjson.dumps(list(seqs)).decode() if on_sqlite else array(seqs, "bigint")
     make = tuple.__new__
-    return {row[0]: make(ItemRow, row) for row in _read_rows(connection, run, stage, seqs)}
+    found = _ROWS.rows(connection, {"run": run, "stage": stage, "seqs": wanted})
+    return {row[0]: make(ItemRow, row) for row in found}
 
 
-def _read_rows(connection: sa.Connection, run: int, stage: int, seqs: Sequence[int]) -> Sequence[tuple[Any, ...]]:
-    values = {"run": run, "stage": stage}
-    if connection.dialect.name == "sqlite":
-        result = connection.execute(_ROWS_SQLITE, {**values, "seqs": orjson.dumps(list(seqs)).decode()})
-    else:
-        result = connection.execute(_ROWS_POSTGRESQL, {**values, "seqs": array(seqs, "bigint")})
-    return fetched(result)
-
-
-_MORE = sa.text(
+_MORE = Statement(
     "UPDATE items SET reserved_micros = reserved_micros + :micros "
     "WHERE run = :run AND stage = :stage AND seq = :seq AND attempt = :attempt AND state = 'running'"
 )
@@ -261,7 +248,7 @@ _MORE = sa.text(
 def reserve_more(unit: RunUnit, stage: StageRow, row: ItemRow, micros: int) -> None:
     """Adds to the reservation of a lease that runs."""
     values = {"run": stage.run, "stage": stage.stage, "seq": row.seq, "attempt": row.attempt, "micros": micros}
-    _all_held(unit, stage, unit.connection.execute(_MORE, values).rowcount, 1)
+    _all_held(unit, stage, _MORE.run(unit.connection, values), 1)
     stage.reserved_micros += micros
     unit.run.reserved_micros += micros
     if row.mode == Mode.HEAL:
@@ -300,21 +287,28 @@ _TYPES = {
 }
 
 
-def _from_arrays(head: str, names: Sequence[str]) -> sa.TextClause:
+def _from_arrays(head: str, names: Sequence[str]) -> str:
     values = {name: f"v.{name}" for name in names}
     arrays = ", ".join(f"CAST(:{name} AS {_TYPES[name]}[])" for name in names)
     fence = _FENCE.format(run=":run", stage=":stage", **values)
-    return sa.text(
+    return (
         f"{head.format(**values)} FROM unnest({arrays}) AS v({', '.join(names)}) "
         f"CROSS JOIN LATERAL (SELECT ctid AS at FROM items {fence} OFFSET 0) AS found WHERE items.ctid = found.at"
     )
 
 
-_COMPLETE_POSTGRESQL = _from_arrays(_COMPLETE, COMPLETED_FIELDS)
-_SETTLE_POSTGRESQL = _from_arrays(_SETTLE, Settled._fields)
-# Values in the order of the record; the run and the stage are numbers of ours.
-_COMPLETE_SQLITE = (_COMPLETE + _FENCE).format(run="{run}", stage="{stage}", **dict.fromkeys(COMPLETED_FIELDS, "?"))
-_SETTLE_SQLITE = (_SETTLE + _FENCE).format(run=":run", stage=":stage", **{name: f":{name}" for name in Settled._fields})
+@lru_cache(maxsize=1_024)
+def _complete(run: int, stage: int) -> Statement:
+    # Values in the order of the record; the run and the stage are numbers of ours.
+    text = (_COMPLETE + _FENCE).format(run=run, stage=stage, **dict.fromkeys(COMPLETED_FIELDS, "?"))
+    return Statement(text, postgresql=_COMPLETE_ARRAYS)
+
+
+_COMPLETE_ARRAYS = _from_arrays(_COMPLETE, COMPLETED_FIELDS)
+_SETTLE_EACH = Statement(
+    (_SETTLE + _FENCE).format(run=":run", stage=":stage", **{name: f":{name}" for name in Settled._fields}),
+    postgresql=_from_arrays(_SETTLE, Settled._fields),
+)
 
 
 def complete(unit: RunUnit, stage: StageRow, ended: Sequence[Completed]) -> None:
@@ -322,11 +316,11 @@ def complete(unit: RunUnit, stage: StageRow, ended: Sequence[Completed]) -> None
     one that does not is a defect and ends the transaction."""
     if not ended:
         return
+    statement = _complete(stage.run, stage.stage)
     if unit.connection.dialect.name == "sqlite":
-        statement = _COMPLETE_SQLITE.format(run=stage.run, stage=stage.stage)
-        count = unit.connection.exec_driver_sql(statement, list(ended)).rowcount
+        count = statement.run_many(unit.connection, ended)
     else:
-        count = unit.connection.execute(_COMPLETE_POSTGRESQL, _arrays(stage, COMPLETED_FIELDS, ended)).rowcount
+        count = statement.run(unit.connection, _arrays(stage, COMPLETED_FIELDS, ended))
     _all_held(unit, stage, count, len(ended))
     stage.running -= len(ended)
     stage.completed += len(ended)
@@ -338,9 +332,9 @@ def settle(unit: RunUnit, stage: StageRow, ended: Sequence[Settled]) -> None:
         return
     if unit.connection.dialect.name == "sqlite":
         values = [{**row._asdict(), "run": stage.run, "stage": stage.stage} for row in ended]
-        count = unit.connection.exec_driver_sql(_SETTLE_SQLITE, values).rowcount
+        count = _SETTLE_EACH.run_many(unit.connection, values)
     else:
-        count = unit.connection.execute(_SETTLE_POSTGRESQL, _arrays(stage, Settled._fields, ended)).rowcount
+        count = _SETTLE_EACH.run(unit.connection, _arrays(stage, Settled._fields, ended))
     _all_held(unit, stage, count, len(ended))
     stage.running -= len(ended)
     for row in ended:

@@ -19,6 +19,7 @@ from scheduler.store.items import Granted, Proposal, grant, rows_of
 from scheduler.store.rows import StageRow
 from scheduler.store.schema import items, runs, sessions, stages
 from scheduler.store.stage_rules import stage_rules
+from scheduler.store.statements import Statement
 from scheduler.store.unit import RunUnit, Units, lock
 
 __all__ = [
@@ -102,7 +103,7 @@ class GrantedBatch:
 _RUN = sa.select(runs.c.number, runs.c.state).where(runs.c.run_id == sa.bindparam("run_id"))
 
 # Note a sign of a session; answers the grant number that it had before (none: it is new) and whether it has ended.
-_SEEN = sa.text("""
+_SEEN = Statement("""
 INSERT INTO sessions (session, worker, worker_class, granted, was_granted, ended, seen_ms)
 VALUES (:session, :worker, :worker_class, :granted, NULL, 0, :now)
 ON CONFLICT (session) DO UPDATE SET was_granted = sessions.granted, seen_ms = excluded.seen_ms,
@@ -113,8 +114,8 @@ RETURNING was_granted, ended
 
 def seen(connection: sa.Connection, session: Session, now_ms: int, *, granted: int = 0) -> int:
     """Notes a sign of the session; returns the grant number that it had before. Raises Conflict when it has ended."""
-    row = connection.execute(
-        _SEEN,
+    ((was_granted, ended),) = _SEEN.rows(
+        connection,
         {
             "session": session.session,
             "worker": session.worker,
@@ -122,10 +123,10 @@ def seen(connection: sa.Connection, session: Session, now_ms: int, *, granted: i
             "granted": granted,
             "now": now_ms,
         },
-    ).one()
-    if row.ended:
+    )
+    if ended:
         raise Conflict(f"worker session {session.session} has ended; start a new one", code="session_ended")
-    before = int(row.was_granted or 0)
+    before = int(was_granted or 0)
     if granted and granted < before:
         raise InvalidInput(f"grant_number {granted} after {before}: each new one is higher", code="bad_grant_number")
     return before

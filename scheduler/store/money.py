@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import orjson
-import sqlalchemy as sa
 
 from scheduler.domain.prices import Histogram, Use, price_of
 from scheduler.domain.states import Mode
 from scheduler.store.rows import StageRow
 from scheduler.store.stage_rules import stage_rules
+from scheduler.store.statements import Statement
 
 if TYPE_CHECKING:
     from scheduler.store.items import ItemRow, Proposal
@@ -44,16 +44,16 @@ BUDGET = "budget: "
 EXAMPLES = 20
 
 # What the operator says that an item of a processor costs, and what such items did cost.
-_KNOWN = sa.text(
+_KNOWN = Statement(
     "SELECT (SELECT micros FROM prices WHERE processor = :processor), "
     "(SELECT histogram FROM costs WHERE processor = :processor AND version = :version)"
 )
 # Add what a stage learned to what is known of its processor.
-_LEARN = sa.text(
+_LEARN = Statement(
     "INSERT INTO costs (processor, version, histogram) VALUES (:processor, :version, :histogram) "
     "ON CONFLICT (processor, version) DO UPDATE SET histogram = excluded.histogram"
 )
-_ENTER = sa.text(
+_ENTER = Statement(
     "INSERT INTO ledger (run, number, time_ms, stage, micros, entries) "
     "VALUES (:run, :number, :now, :stage, :micros, :entries)"
 )
@@ -102,7 +102,7 @@ def _price(unit: RunUnit, stage: StageRow, mode: Mode) -> int | None:
 
 
 def _known(unit: RunUnit, processor: str, version: str) -> tuple[Histogram, int | None]:
-    listed, kept = unit.connection.execute(_KNOWN, {"processor": processor, "version": version}).one()
+    ((listed, kept),) = _KNOWN.rows(unit.connection, {"processor": processor, "version": version})
     return Histogram.of(orjson.loads(kept)) if kept else Histogram(), listed
 
 
@@ -111,10 +111,10 @@ def learn(unit: RunUnit, stage: StageRow) -> None:
     if not stage.costs:
         return
     key = {"processor": stage.processor, "version": stage.processor_version}
-    kept = unit.connection.execute(_KNOWN, key).one()[1]
+    ((_, kept),) = _KNOWN.rows(unit.connection, key)
     own = Histogram.of(orjson.loads(stage.costs))
     both = own.merged(Histogram.of(orjson.loads(kept))) if kept else own
-    unit.connection.execute(_LEARN, {**key, "histogram": orjson.dumps(both.pairs())})
+    _LEARN.run(unit.connection, {**key, "histogram": orjson.dumps(both.pairs())})
     stage.costs = b""
 
 
@@ -317,8 +317,8 @@ class Bill:
             self.overs = []
         if self.entries:
             unit.run.ledger_number += 1
-            unit.connection.execute(
-                _ENTER,
+            _ENTER.run(
+                unit.connection,
                 {
                     "run": unit.run.number,
                     "number": unit.run.ledger_number,

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import orjson
 import sqlalchemy as sa
 
+from scheduler.store.statements import Statement
+
 __all__ = ["MINUTES", "MOST_GROUPS", "OTHER", "note_failures", "note_settled"]
 
 MOST_GROUPS = 1_000
@@ -65,7 +67,7 @@ _KNOWN_POSTGRESQL = sa.text(
 _COUNT = sa.text("SELECT count(*) FROM failures WHERE run = :run AND stage = :stage AND fingerprint <> :other")
 
 # Add to the minute; answers what it has now.
-_MINUTE = sa.text("""
+_MINUTE = Statement("""
 INSERT INTO throughput (run, minute, settled) VALUES (:run, :minute, :count)
 ON CONFLICT (run, minute) DO UPDATE SET settled = throughput.settled + excluded.settled
 RETURNING settled
@@ -125,6 +127,6 @@ def note_settled(connection: sa.Connection, run: int, now_ms: int, count: int) -
     if not count:
         return
     minute = now_ms // MINUTE_MS
-    total = connection.execute(_MINUTE, {"run": run, "minute": minute, "count": count}).scalar_one()
+    ((total,),) = _MINUTE.rows(connection, {"run": run, "minute": minute, "count": count})
     if total == count:
         connection.execute(_FORGET, {"run": run, "oldest": minute - MINUTES + 1})

@@ -41,14 +41,26 @@ from scheduler.store.rows import (
     progress_of,
     queued_of,
 )
-from scheduler.store.schema import events, items, runs, stages
+from scheduler.store.schema import items
 from scheduler.store.stage_rules import stage_rules
+from scheduler.store.statements import Statement
 
 __all__ = ["RUN_COLUMNS", "STAGE_COLUMNS", "RunRow", "RunUnit", "StageRow", "Units", "lock", "progress_of"]
 
 
-_LOCK = sa.select(*RUN_COLUMNS).where(runs.c.number == sa.bindparam("n")).with_for_update()
-_STAGES = sa.select(*STAGE_COLUMNS).where(stages.c.run == sa.bindparam("n")).order_by(stages.c.stage)
+def _names(columns: Sequence[sa.Column[Any]]) -> str:
+    return ", ".join(column.name for column in columns)
+
+
+_LOCK = Statement(
+    f"SELECT {_names(RUN_COLUMNS)} FROM runs WHERE number = :n",
+    postgresql=f"SELECT {_names(RUN_COLUMNS)} FROM runs WHERE number = :n FOR UPDATE",
+)
+_STAGES = Statement(f"SELECT {_names(STAGE_COLUMNS)} FROM stages WHERE run = :n ORDER BY stage")
+_TELL = Statement(
+    "INSERT INTO events (run, number, time_ms, type, subject, actor, old_state, new_state, reason, data) "
+    "VALUES (:run, :number, :time_ms, :type, :subject, :actor, :old_state, :new_state, :reason, :data)"
+)
 _ERRORS = (
     sa.select(items.c.error)
     .where(items.c.run == sa.bindparam("n"), items.c.stage == sa.bindparam("s"), items.c.settle_number.is_not(None))
@@ -58,9 +70,9 @@ _ERRORS = (
 
 
 @lru_cache(maxsize=1_024)
-def _write(table: str, where: str, columns: tuple[str, ...]) -> sa.TextClause:
+def _write(table: str, where: str, columns: tuple[str, ...]) -> Statement:
     """Writes what changed of a row, and no more: a run has many columns, and a batch of items changes few."""
-    return sa.text(f"UPDATE {table} SET {', '.join(f'{name} = :{name}' for name in columns)} WHERE {where}")
+    return Statement(f"UPDATE {table} SET {', '.join(f'{name} = :{name}' for name in columns)} WHERE {where}")
 
 
 @dataclass
@@ -266,7 +278,7 @@ class RunUnit:
         changes = _changes(RUN_CHANGES, self._before, now)
         if changes:
             statement = _write("runs", "number = :n", tuple(changes))
-            self.connection.execute(statement, {"n": self.run.number, **changes})
+            statement.run(self.connection, {"n": self.run.number, **changes})
             self._before = now
         for index, stage in enumerate(self.stages):
             now = _values(stage, STAGE_CHANGES)
@@ -274,11 +286,11 @@ class RunUnit:
             if changes:
                 _count_money(stage, self._before_stages[index])
                 statement = _write("stages", "run = :n AND stage = :s", tuple(changes))
-                self.connection.execute(statement, {"n": stage.run, "s": stage.stage, **changes})
+                statement.run(self.connection, {"n": stage.run, "s": stage.stage, **changes})
                 self._before_stages[index] = now
         self.prices.clear()
         if self._events:
-            self.connection.execute(sa.insert(events), self._events)
+            _TELL.run_many(self.connection, self._events)
             for event in self._events:
                 metrics.EVENTS.labels(event["type"]).inc()
             self._events = []
@@ -325,11 +337,11 @@ def _changes(names: Sequence[str], before: tuple[object, ...], now: tuple[object
 
 def lock(connection: sa.Connection, number: int, now_ms: int) -> RunUnit | None:
     """The run `number` under its lock, or None when there is no such run. Callers lock several in order of number."""
-    row = connection.execute(_LOCK, {"n": number}).one_or_none()
-    if row is None:
+    rows = _LOCK.rows(connection, {"n": number})
+    if not rows:
         return None
-    found = [StageRow(*stage) for stage in connection.execute(_STAGES, {"n": number})]
-    return RunUnit(connection, RunRow(*row), found, now_ms)
+    found = [StageRow(*stage) for stage in _STAGES.rows(connection, {"n": number})]
+    return RunUnit(connection, RunRow(*rows[0]), found, now_ms)
 
 
 @dataclass
