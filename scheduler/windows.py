@@ -325,7 +325,7 @@ class Windows:
         """What to read next: lanes of which little waits, else what holds the rest up."""
         lanes = stage.hungry_lanes(max(self._limit // 16, 1))
         if lanes:
-            return lane_field(min(lanes, key=lambda lane: stage.cursors[lane_field(lane)]))
+            return lane_field(min(lanes, key=lambda lane: (stage.cursors[lane_field(lane)], lane)))
         if stage.ready >= self._limit // 2:
             return None
         left = [name for name in (ROWS, MAIN) if stage.cursors.get(name, END) < END]

@@ -28,16 +28,18 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--failures", type=int, default=2, help="stop after so many")
+    parser.add_argument("--no-story", action="store_true", help="only say which seeds fell")
     arguments = parser.parse_args()
     began = time.monotonic()
     count = min(arguments.processes, arguments.seeds)
     parts = [range(arguments.first + i, arguments.first + arguments.seeds, count) for i in range(count)]
     total = Told()
     if count == 1:
-        found = [part(parts[0], arguments.steps, arguments.failures)]
+        found = [part(parts[0], arguments.steps, arguments.failures, not arguments.no_story)]
     else:
         with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
-            found = list(pool.map(part, parts, [arguments.steps] * count, [arguments.failures] * count))
+            settings = ([value] * count for value in (arguments.steps, arguments.failures, not arguments.no_story))
+            found = list(pool.map(part, parts, *settings))
     for told in found:
         total.seeds += told.seeds
         total.steps += told.steps
@@ -60,4 +62,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":
+        # The order of a set of texts must not depend on the process: a seed is to have one history.
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONHASHSEED": "0"})
     sys.exit(main())

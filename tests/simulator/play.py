@@ -56,7 +56,7 @@ class Play:
         for number in range(self.steps):
             source = random.Random(f"{self.seed}:step:{number}")
             (kind,) = source.choices(kinds, weights)
-            pause = source.choice((0.0, 0.02, 0.1, 0.4, 1.0, 1.5))
+            pause = source.choice((0.0, 0.02, 0.1, 0.3, 0.5, 1.0))
             if number not in left_out:
                 take(self, "start" if number == 0 else kind, source)
             self._go_on(world.loop.now + pause)

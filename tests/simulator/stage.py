@@ -58,7 +58,7 @@ def opened() -> Iterator[Stage]:
         server.stop()
 
 
-def part(seeds: range, steps: int, most_failures: int) -> Told:
+def part(seeds: range, steps: int, most_failures: int, stories: bool = True) -> Told:
     told = Told()
     with opened() as stage:
         for seed in seeds:
@@ -72,7 +72,8 @@ def part(seeds: range, steps: int, most_failures: int) -> Told:
             told.fired += play.world.counted
             told.hashes[seed] = play.world.history
             if violation is not None:
-                told.failed[seed] = shortened(stage.play, seed, steps, violation)
+                print(f"fell: seed {seed}: {violation.rule} {violation.subject} {violation.text}"[:400], flush=True)
+                told.failed[seed] = shortened(stage.play, seed, steps, violation) if stories else violation.text
                 if len(told.failed) >= most_failures:
                     break
     return told

@@ -10,7 +10,7 @@ from tests.simulator.play import Play
 
 __all__ = ["shortened"]
 
-SECONDS = 60.0
+SECONDS = 40.0
 """For shortening one story."""
 LINES = 60
 

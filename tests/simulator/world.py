@@ -31,8 +31,8 @@ from tests.simulator.sql_side import SimDatabase, SqlWorld
 __all__ = ["BASE_MS", "SWEEP_SECONDS", "TERM_SECONDS", "SchedulerProcess", "SimClock", "World"]
 
 BASE_MS = 1_800_000_000_000
-TERM_SECONDS = 4.0
-SWEEP_SECONDS = 1.0
+TERM_SECONDS = 3.0
+SWEEP_SECONDS = 1.5
 STORY_LINES = 4_000
 
 
