@@ -94,14 +94,16 @@ class Explainer:
         except Unavailable:
             return []
         counts: Counter[str] = Counter()
+        lanes: dict[str, str] = {}
         for lane, count in parked.items():
             valve = LANE_VALVE.format(run=stage.run, stage=stage.stage, lane=lane)
+            lanes[valve] = lane
             counts.update(dict.fromkeys([*lane_keys(lane), valve], count))
         found = key_reasons(await self._keys([key for key, _ in counts.most_common(MOST_KEYS)]), now)
         # A rate lets something through all the time: it is told where nothing else holds.
         hard = [reason for reason in found if reason.code != "limit_rate"] or found
         return [
-            replace(reason, text=f"{reason.text}; {counts[reason.key]:,} of its items wait")
+            replace(reason, text=f"{_of_lane(reason, lanes)}; {counts[reason.key]:,} of its items wait")
             for reason in sorted(hard, key=lambda reason: -counts[reason.key])[:TOLD_KEYS]
         ]
 
@@ -252,6 +254,12 @@ def _called(one: facts.KeyLimit) -> str:
     if one.key.startswith("lane:"):
         return "the valve of its lane"
     return f"limit {one.key}" + (f" (by the pattern {one.name})" if one.name != one.key else "")
+
+
+def _of_lane(reason: Reason, lanes: Mapping[str, str]) -> str:
+    """The sentence about a lane's valve with the lane's name: a run has many."""
+    lane = lanes.get(reason.key)
+    return reason.text if lane is None else reason.text.replace("its lane", f"lane {lane}", 1)
 
 
 def _ended(state: ItemState, row: facts.ItemNow | None, stage: StageRow) -> Reason:

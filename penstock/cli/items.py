@@ -54,6 +54,8 @@ def list_(
 ) -> None:
     """The items of a run and what became of them. With --json one object a line.
 
+    A --filter looks at items that were leased, or moved by somebody, at least once; --state at all.
+
     Examples:
 
       penstock items list 3 --state failed

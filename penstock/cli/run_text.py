@@ -248,7 +248,9 @@ def _cap(money: MoneyView) -> str | None:
 
 def _speed(summary: SummaryView) -> str:
     throughput = summary["throughput"]
-    return f"{throughput['items_per_second']:.3g} items/s, {throughput['last_hour']:,} in the last hour"
+    rate = throughput["items_per_second"]
+    told = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+    return f"{told} items/s, {throughput['last_hour']:,} in the last hour"
 
 
 def _eta(summary: SummaryView) -> str:
