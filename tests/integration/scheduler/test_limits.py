@@ -10,8 +10,10 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
+import pytest
 import redis.asyncio
 
+import scheduler.limits
 from penstock.v1 import rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from tests.integration.scheduler.world import HandWorker, World, completed, failed, throttled
@@ -239,3 +241,22 @@ async def test_closures_outlive_redis_and_the_scheduler(world: World, redis_url:
     assert await seqs(world.worker(), 8, wait=0.5) == []
     await world.limits.OpenLimit(pb.OpenLimitRequest(key=A))
     assert set(await seqs(world.worker(), 8)) == {0, 2, 4, 6}
+
+
+async def test_a_redis_that_knows_other_limits_than_sql_is_told(
+    world: World, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when a scheduler died between a commit and its word to Redis, and another went on with that Redis."""
+    monkeypatch.setattr(scheduler.limits, "COMPARE_MS", 50)
+    await declare(world, A, concurrency=1)
+    await declare(world, "provider:*", concurrency=7)
+    client = redis.asyncio.from_url(redis_url, decode_responses=True)
+    right = {name: await client.hgetall(f"penstock:{{s}}:{name}") for name in ("limits", "patterns")}
+    assert right == {"limits": {A: "1 0"}, "patterns": {"provider:*": "7 0"}}
+    await client.hdel("penstock:{s}:limits", A)
+    await client.hset("penstock:{s}:limits", mapping={"domain:gone": "1 -1"})
+    await client.hset("penstock:{s}:patterns", mapping={"provider:*": "9 0", "x:*": "1 0"})
+    deadline = time.monotonic() + 5
+    while {name: await client.hgetall(f"penstock:{{s}}:{name}") for name in right} != right:
+        assert time.monotonic() < deadline
+    await client.aclose()
