@@ -68,6 +68,7 @@ class Archiving:
         self._seconds = seconds
         self._leads = leads
         self._unpurged: list[int] | None = None
+        self._at = store.Bite()
 
     async def serve(self) -> None:
         """Archives, purges, forgets, `seconds` apart; runs until cancelled."""
@@ -120,14 +121,16 @@ class Archiving:
         if not self._unpurged:
             return False
         number = self._unpurged[0]
-
-        def work(connection: sa.Connection, effects: Effects) -> int:
-            return store.purge(connection, number, PURGE_ROWS)
-
         for _ in range(PURGES):
-            count = await self._commits.run(work)
+            at = self._at
+
+            def work(connection: sa.Connection, effects: Effects, at: store.Bite = at) -> tuple[int, store.Bite | None]:
+                return store.purge(connection, number, at, PURGE_ROWS)
+
+            count, following = await self._commits.run(work)
             metrics.SWEEP_ITEMS.labels("purged").inc(count)
-            if count < PURGE_ROWS:
+            self._at = following or store.Bite()
+            if following is None:
                 self._unpurged = [other for other in self._unpurged if other != number]
                 break
         return bool(self._unpurged)
@@ -163,14 +166,15 @@ class Archiving:
             _, stages = load_run(connection, due.number)
         parts: dict[str, list[Part]] = {"items": [], "attempts": [], "events": [], "ledger": []}
         for stage in range(len(stages)):
-            parts["items"] += self._parts("items", stage, self._items(due.number, stage), "seq")
-            parts["attempts"] += self._parts("attempts", stage, self._attempts(due.number, stage), "seq")
-        parts["events"] += self._parts("events", 0, self._numbered(store.event_chunk, due.number), "number")
-        parts["ledger"] += self._parts("ledger", 0, self._numbered(store.ledger_chunk, due.number), "number")
+            parts["items"] += self._parts("items", due.number, stage, "seq")
+            parts["attempts"] += self._parts("attempts", due.number, stage, "seq")
+        parts["events"] += self._parts("events", due.number, 0, "number")
+        parts["ledger"] += self._parts("ledger", due.number, 0, "number")
         return Index(parts)
 
-    def _parts(self, table: str, stage: int, chunks: Iterator[Chunk], place: str) -> Iterator[Part]:
+    def _parts(self, table: str, number: int, stage: int, place: str) -> Iterator[Part]:
         """Parts of bounded size. Chunks are read as they are written: no part is in memory whole."""
+        chunks = self._chunks(table, number, stage)
         first = next(chunks, None)
         while first is not None:
             taken = _Taken(first, chunks)
@@ -178,35 +182,14 @@ class Archiving:
             yield Part(part.sha256, stage, first[0][place], taken.last[place], part.rows)
             first = taken.next
 
-    def _items(self, number: int, stage: int) -> Iterator[Chunk]:
+    def _chunks(self, table: str, number: int, stage: int) -> Iterator[Chunk]:
         after = -1
         while True:
             with self._database.read() as connection:
-                chunk = store.item_chunk(connection, number, stage, after=after, most=CHUNK)
-            if not chunk:
+                rows, after = store.chunk(connection, table, number, stage, after=after, width=CHUNK)
+            if not rows:
                 return
-            after = chunk[-1]["seq"]
-            yield chunk
-
-    def _attempts(self, number: int, stage: int) -> Iterator[Chunk]:
-        after = -1, 0
-        while True:
-            with self._database.read() as connection:
-                chunk = store.attempt_chunk(connection, number, stage, after=after, most=CHUNK)
-            if not chunk:
-                return
-            after = chunk[-1]["seq"], chunk[-1]["attempt"]
-            yield chunk
-
-    def _numbered(self, read: Callable[..., Chunk], number: int) -> Iterator[Chunk]:
-        after = 0
-        while True:
-            with self._database.read() as connection:
-                chunk = read(connection, number, after=after, most=CHUNK)
-            if not chunk:
-                return
-            after = chunk[-1]["number"]
-            yield chunk
+            yield rows
 
 
 class _Taken:

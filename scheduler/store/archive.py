@@ -10,24 +10,21 @@ Runs, stages, events (for their time), failures and the last hour's throughput s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from scheduler.domain.states import ENDED_RUNS
-from scheduler.store.schema import actions, attempts, events, items, ledger, runs
+from scheduler.store.schema import actions, attempts, events, items, ledger, runs, stages
 from scheduler.store.unit import lock
 
 __all__ = [
+    "Bite",
     "Due",
-    "attempt_chunk",
+    "chunk",
     "due_runs",
-    "event_chunk",
     "forget_events",
-    "item_chunk",
-    "ledger_chunk",
     "mark",
     "old_events",
     "purge",
@@ -72,9 +69,11 @@ _ITEMS = (
         items.c.result_blob, items.c.result_size, items.c.cost_micros, items.c.reserved_micros, items.c.rank,
         items.c.mode, items.c.heals, items.c.healed,
     )
-    .where(items.c.run == sa.bindparam("n"), items.c.stage == sa.bindparam("s"), items.c.seq > sa.bindparam("after"))
+    .where(
+        items.c.run == sa.bindparam("n"), items.c.stage == sa.bindparam("s"), items.c.seq >= sa.bindparam("first"),
+        items.c.seq < sa.bindparam("end"),
+    )
     .order_by(items.c.seq)
-    .limit(sa.bindparam("most"))
 )  # fmt: skip
 _ATTEMPTS = (
     sa.select(
@@ -84,55 +83,65 @@ _ATTEMPTS = (
     )
     .where(
         attempts.c.run == sa.bindparam("n"), attempts.c.stage == sa.bindparam("s"),
-        sa.tuple_(attempts.c.seq, attempts.c.attempt) > sa.tuple_(sa.bindparam("after"), sa.bindparam("attempt")),
+        attempts.c.seq >= sa.bindparam("first"), attempts.c.seq < sa.bindparam("end"),
     )
     .order_by(attempts.c.seq, attempts.c.attempt)
-    .limit(sa.bindparam("most"))
 )  # fmt: skip
 _EVENTS = (
     sa.select(
         events.c.number, events.c.time_ms, events.c.type, events.c.subject, events.c.actor, events.c.old_state,
         events.c.new_state, events.c.reason, events.c.data,
     )
-    .where(events.c.run == sa.bindparam("n"), events.c.number > sa.bindparam("after"))
+    .where(
+        events.c.run == sa.bindparam("n"), events.c.number >= sa.bindparam("first"),
+        events.c.number < sa.bindparam("end"),
+    )
     .order_by(events.c.number)
-    .limit(sa.bindparam("most"))
 )  # fmt: skip
 _LEDGER = (
     sa.select(ledger.c.number, ledger.c.time_ms, ledger.c.stage, ledger.c.entries)
-    .where(ledger.c.run == sa.bindparam("n"), ledger.c.number > sa.bindparam("after"))
+    .where(
+        ledger.c.run == sa.bindparam("n"),
+        ledger.c.number >= sa.bindparam("first"),
+        ledger.c.number < sa.bindparam("end"),
+    )
     .order_by(ledger.c.number)
-    .limit(sa.bindparam("most"))
 )
 
 
-def item_chunk(connection: sa.Connection, number: int, stage: int, *, after: int, most: int) -> list[dict[str, Any]]:
-    """The next items of a stage after seq `after`, as the archive has them."""
-    found = connection.execute(_ITEMS, {"n": number, "s": stage, "after": after, "most": most})
-    return [{**row, "result": _json(row["result"])} for row in _dicts(found)]
+_ROWS = {"items": _ITEMS, "attempts": _ATTEMPTS, "events": _EVENTS, "ledger": _LEDGER}
+_JSON = {"result", "data", "entries"}
+# The next place in use: the first entry of an index after another, whatever lies between.
+_NEXT_IN_STAGE = {
+    table: sa.text(f"SELECT min(seq) FROM {table} WHERE run = :n AND stage = :s AND seq > :after")
+    for table in ("items", "attempts")
+}
+_NEXT_NUMBER = {
+    table: sa.text(f"SELECT min(number) FROM {table} WHERE run = :n AND number > :after")
+    for table in ("events", "ledger")
+}
 
 
-def attempt_chunk(
-    connection: sa.Connection, number: int, stage: int, *, after: tuple[int, int], most: int
-) -> list[dict[str, Any]]:
-    """The next attempts of a stage after (seq, attempt)."""
-    values = {"n": number, "s": stage, "after": after[0], "attempt": after[1], "most": most}
-    return _dicts(connection.execute(_ATTEMPTS, values))
-
-
-def event_chunk(connection: sa.Connection, number: int, *, after: int, most: int) -> list[dict[str, Any]]:
-    found = connection.execute(_EVENTS, {"n": number, "after": after, "most": most})
-    return [{**row, "data": _json(row["data"])} for row in _dicts(found)]
-
-
-def ledger_chunk(connection: sa.Connection, number: int, *, after: int, most: int) -> list[dict[str, Any]]:
-    found = connection.execute(_LEDGER, {"n": number, "after": after, "most": most})
-    return [{**row, "entries": _json(row["entries"])} for row in _dicts(found)]
-
-
-def _dicts(found: sa.CursorResult[Any]) -> list[dict[str, Any]]:
+def chunk(
+    connection: sa.Connection, table: str, number: int, stage: int, *, after: int, width: int
+) -> tuple[list[dict[str, Any]], int]:
+    """The next rows of a table (of a stage, for items and attempts) after a place, as the archive has them, and the
+    place up to which that is all: rows of `width` places are read. No rows: there are no more."""
+    values = {"n": number, "s": stage, "after": after}
+    first = connection.execute(_next_place(table), values).scalar()
+    if first is None:
+        return [], after
+    found = connection.execute(_ROWS[table], {**values, "first": first, "end": first + width})
     names = [str(name) for name in found.keys()]  # noqa: SIM118  # SQLAlchemy's own kind of text is no JSON key
-    return [dict(zip(names, row, strict=True)) for row in found]
+    rows = [dict(zip(names, row, strict=True)) for row in found]
+    for row in rows:
+        for name in _JSON & row.keys():
+            row[name] = _json(row[name])
+    return rows, first + width - 1
+
+
+def _next_place(table: str) -> sa.TextClause:
+    return _NEXT_IN_STAGE[table] if table in _NEXT_IN_STAGE else _NEXT_NUMBER[table]
 
 
 def _json(data: bytes | None) -> str | None:
@@ -166,34 +175,43 @@ def unpurged(connection: sa.Connection, most: int) -> list[int]:
     return list(connection.execute(_UNPURGED, {"most": most}).scalars())
 
 
-_KEYS = {
-    "items": ("stage", "seq"),
-    "attempts": ("stage", "seq", "attempt"),
-    "ledger": ("number",),
-}
+@dataclass(frozen=True)
+class Bite:
+    """Where the purge of a run has come to: up to `after` in a stage of a table everything is gone."""
+
+    table: str = "items"
+    stage: int = 0
+    after: int = -1
 
 
-def purge(connection: sa.Connection, number: int, most: int) -> int:
-    """Removes at most `most` rows of an archived run; 0 when none is left."""
-    run = connection.execute(sa.select(runs.c.archive).where(runs.c.number == number)).scalar()
-    if run is None:
-        return 0
-    connection.execute(sa.delete(actions).where(actions.c.run == number))
-    count = 0
-    for name, key in _KEYS.items():
-        if count < most:
-            count += _purge(connection, name, key, number, most - count)
-    return count
+def purge(connection: sa.Connection, number: int, at: Bite, width: int) -> tuple[int, Bite | None]:
+    """Removes the next rows of an archived run, of so many places; how many, and where to go on (None: it is done)."""
+    if connection.execute(sa.select(runs.c.archive).where(runs.c.number == number)).scalar() is None:
+        return 0, None
+    if at == Bite():
+        connection.execute(sa.delete(actions).where(actions.c.run == number))
+    stages_ = connection.execute(sa.select(sa.func.count()).select_from(stages).where(stages.c.run == number))
+    count, after = _purge(connection, at.table, number, at.stage, at.after, width)
+    if count or after > at.after:
+        return count, Bite(at.table, at.stage, after)
+    if at.table == "ledger":
+        return 0, None
+    if at.stage + 1 < stages_.scalar_one():
+        return 0, Bite(at.table, at.stage + 1)
+    return 0, Bite("attempts" if at.table == "items" else "ledger")
 
 
-def _purge(connection: sa.Connection, table: str, key: Sequence[str], number: int, most: int) -> int:
-    # The first rows by primary key: no table is ever walked.
-    columns = ", ".join(key)
-    first = f"SELECT {columns} FROM {table} WHERE run = :run ORDER BY run, {columns} LIMIT :most"
+def _purge(connection: sa.Connection, table: str, number: int, stage: int, after: int, width: int) -> tuple[int, int]:
+    values = {"n": number, "s": stage, "after": after}
+    first = connection.execute(_next_place(table), values).scalar()
+    if first is None:
+        return 0, after
+    place = "stage = :s AND seq" if table in _NEXT_IN_STAGE else "number"
     result = connection.execute(
-        sa.text(f"DELETE FROM {table} WHERE run = :run AND ({columns}) IN ({first})"), {"run": number, "most": most}
+        sa.text(f"DELETE FROM {table} WHERE run = :n AND {place} >= :first AND {place.split()[-1]} < :end"),
+        {**values, "first": first, "end": first + width},
     )
-    return result.rowcount
+    return result.rowcount, first + width - 1
 
 
 # Archived runs that have events of before their time; the oldest archives first.
@@ -211,4 +229,4 @@ def old_events(connection: sa.Connection, before_ms: int) -> int | None:
 def forget_events(connection: sa.Connection, before_ms: int, most: int) -> int:
     """Removes events of such a run, at most `most`; its archive has them."""
     number = old_events(connection, before_ms)
-    return 0 if number is None else _purge(connection, "events", ("number",), number, most)
+    return 0 if number is None else _purge(connection, "events", number, 0, 0, most)[0]

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from penstock.runtime.sql import Database, migrate
 from scheduler.domain.states import ItemState
-from scheduler.store import explaining, reads
+from scheduler.store import archive, explaining, reads
 from scheduler.summary import run_summary
 from scheduler.watching import Phases
 from tests.integration.scheduler.filled import NOW, RUNNING, fill_half
@@ -74,6 +74,9 @@ READS: dict[str, Callable[[sa.Connection], object]] = {
         c, 1, 0, after=9_000, states=[ItemState.COMPLETED, ItemState.FAILED], limit=100
     ),
     "events": lambda c: reads.list_events(c, 1, after=50, types=[], limit=100),
+    "archived": lambda c: [
+        archive.chunk(c, table, 1, 0, after=9_000, width=100) for table in ("items", "attempts", "events", "ledger")
+    ],
     "waits": lambda c: explaining.next_due(c, 1, 0, "retry"),
     "explained": lambda c: (
         explaining.item_now(c, 1, 0, 15_000),
@@ -88,6 +91,15 @@ READS: dict[str, Callable[[sa.Connection], object]] = {
 def test_no_read_for_people_walks_through_a_run(database: Database, name: str) -> None:
     for plan in told(database, READS[name]):
         assert not walks(database, plan), plan
+
+
+@pytest.mark.parametrize("name", ["failed", "waiting", "completed", "page", "outcomes", "events", "archived"])
+def test_a_page_is_read_in_the_order_of_an_index_and_ends_there(database: Database, name: str) -> None:
+    for plan in told(database, READS[name]):
+        steps = plan.partition("\n-- ")[0]
+        assert "Sort" not in steps, plan
+        assert "TEMP B-TREE" not in steps, plan
+        assert "Bitmap" not in steps, plan
 
 
 def test_running_and_failed_items_are_found_by_their_own_index(database: Database) -> None:
