@@ -130,7 +130,7 @@ function show(run) {
     const element = find("#run").content.firstElementChild.cloneNode(true);
     known = { run: null, element };
     runs.set(run.run_id, known);
-    find(".failed", element).addEventListener("toggle", () => reasons(known));
+    find("details.failed", element).addEventListener("toggle", () => reasons(known));
     find(".why", element).addEventListener("toggle", () => explain(known));
   }
   const { element } = known;
@@ -158,8 +158,8 @@ function show(run) {
   find(".error", element).textContent = error;
   find(".error", element).hidden = !error;
   const failed = run.stages[0]?.counts.failed || 0;
-  find(".failed", element).hidden = !failed;
-  find(".failed summary", element).textContent = `Why ${number(failed)} failed`;
+  find("details.failed", element).hidden = !failed;
+  find("details.failed summary", element).textContent = `Why ${number(failed)} failed`;
   // Buttons are made anew only when they change, so that a click or the focus is not lost between two updates.
   const offers = (one) => JSON.stringify([one.state, one.waiting, one.money.budget_micros, one.stages.findIndex(({ counts }) => counts.failed)]);
   if (!before || offers(before) !== offers(run)) find(".actions", element).replaceChildren(...actions(run));
@@ -171,8 +171,8 @@ function count(known) {
 }
 
 async function reasons(known) {
-  const list = find(".failed ul", known.element);
-  if (!find(".failed", known.element).open) return;
+  const list = find("details.failed ul", known.element);
+  if (!find("details.failed", known.element).open) return;
   try {
     if (known.run.counts.failed > GROUPED) return list.replaceChildren(...(await groups(known.run)));
     const page = await ask(`/api/v1/runs/${known.run.run_id}/items?state=failed&page_size=50`);

@@ -166,6 +166,20 @@ async def test_closed_limits_and_stopped_retries_are_told_and_ended(
     assert services.state.operated.retries.allowed
 
 
+async def test_a_failed_run_says_why_at_its_place(services: Services, url: str, tmp_path: Path) -> None:
+    failed = run(1, s.RUN_STATE_FAILED, "broken", total=4, completed=1, failed=3)
+    failed.stages[0].state = s.STAGE_STATE_FAILED
+    failed.stages[0].error = "3 of 4 items failed"
+    services.state.runs.append(failed)
+
+    def work(browser: Chromium) -> None:
+        browser.until(f"{card('broken')}?.querySelector('details.failed summary').textContent === 'Why 3 failed'")
+        assert browser.run(f"{card('broken')}.querySelector('.error').textContent") == "3 of 4 items failed"
+        assert browser.run(f"{card('broken')}.querySelector('.why').hidden")
+
+    await at_the_page(url, tmp_path, work)
+
+
 async def test_what_failed_is_tried_again_after_a_question(services: Services, url: str, tmp_path: Path) -> None:
     services.state.runs.append(run(1, s.RUN_STATE_COMPLETED_WITH_FAILURES, "done", total=90, completed=33, failed=57))
     failures = services.state.operated.summaries["run-1"] = s.RunSummary(failure_groups=2)
