@@ -70,6 +70,7 @@ class Limits:
         self._ready = ready
         self._seconds = seconds
         self._event_ms = int(event_hours * 3_600_000)
+        self._compared = ""
         self._compared_ms = 0
 
     # -- within a transaction; the service keeps request ids around them
@@ -175,8 +176,11 @@ class Limits:
         self._engine.caution.full = self._windows.waiting_keys()
         for state in (ValveState.CLOSED, ValveState.PROBING, ValveState.RAMPING):
             metrics.VALVES.labels(str(state)).set(counts.get(state, 0))
-        if now_ms - self._compared_ms >= COMPARE_MS and self._engine.granting:
-            self._compared_ms = now_ms
+        anew = (
+            self._ready.generation != self._compared
+        )  # what others changed meanwhile may have been told to the old one
+        if (anew or now_ms - self._compared_ms >= COMPARE_MS) and self._engine.granting:
+            self._compared, self._compared_ms = self._ready.generation, now_ms
             await self.compare()
             await self.forget()
         if not due:

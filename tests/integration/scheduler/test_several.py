@@ -15,7 +15,7 @@ from penstock.runtime.errors import Conflict
 from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler import holding
-from tests.integration.scheduler.world import HandWorker, World, completed
+from tests.integration.scheduler.world import HandWorker, World, completed, throttled
 from tests.servers.inprocess import Served, serve
 
 
@@ -62,6 +62,27 @@ async def test_workers_of_both_share_a_run_and_each_item_is_leased_once(pair: tu
     assert all(rounds)
     run = await other.until(run_id, lambda run: run.state == pb.RUN_STATE_COMPLETED)
     assert run.counts.completed == 2_000
+
+
+async def test_a_limit_holds_at_both_and_what_one_learns_the_other_keeps(pair: tuple[World, World]) -> None:
+    key = "domain:a.org"
+    one, other = pair
+    await one.limits.SetLimit(pb.SetLimitRequest(limit=pb.Limit(key=key, concurrency=3)))
+    run_id = await one.run(30, payload=lambda i: {"limits": [key]})
+    here, there = one.worker("here"), other.worker("there")
+    leases = await here.leases(2)
+    assert len(await there.leases(9)) == 1  # three in all
+    await here.report(run_id, [throttled(leases[0], key, 0.3), throttled(leases[1], key, 0.3)])
+    closed = (await other.limits.ListLimits(pb.ListLimitsRequest())).limits[0]
+    assert (closed.state, closed.held) == ("closed", 1)
+    await other.limits.CloseLimit(pb.CloseLimitRequest(key=key))
+    assert await here.leases(9, wait=0.6) == []
+    waiting = asyncio.create_task(here.leases(2, wait=10))
+    await asyncio.sleep(0.1)
+    began = time.monotonic()
+    await other.limits.OpenLimit(pb.OpenLimitRequest(key=key))
+    assert [lease.seq for lease in await waiting] == [0, 1]
+    assert time.monotonic() - began < 1.5
 
 
 async def test_a_worker_that_waits_at_one_is_woken_by_what_the_other_does(pair: tuple[World, World]) -> None:
