@@ -129,6 +129,10 @@ async def build(settings: Settings) -> Service:
         await asyncio.to_thread(database.ping)
         await engine.commits.check()
 
+    async def check_redis() -> None:
+        await ready.check()
+        await engine.check()
+
     async def drain() -> None:
         if backend is not None:
             await backend.drain()
@@ -143,7 +147,7 @@ async def build(settings: Settings) -> Service:
     return Service(
         register=register,
         names=["penstock.v1.SchedulerService", "penstock.v1.LeaseService", "penstock.v1.LimitService"],
-        checks={"sql": check_sql, "redis": ready.check},
+        checks={"sql": check_sql, "redis": check_redis},
         loops=loops,
         drain=drain,
         close=close,

@@ -48,6 +48,7 @@ __all__ = ["Engine"]
 MAX_WAIT_SECONDS = 20.0
 MAX_LEASES = 10_000
 POLL_SECONDS = 1.0
+UNWELL_SECONDS = 3.0
 
 log = get_logger("engine")
 
@@ -84,6 +85,7 @@ class Engine:
         self.committed: Callable[[set[int], set[int]], None] = lambda moved, changed: None
         self._shared = not database.is_sqlite
         self._generation = ""
+        self._lost_at, self._why = clock.monotonic(), "it has not been asked yet"
         self._wake = asyncio.Event()
         self._moved: set[int] = set()
         self._move = asyncio.Event()
@@ -141,7 +143,8 @@ class Engine:
             if proposals:
                 continue
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(deadline):
+                # Whoever waits looks now and then all the same: a word between schedulers may be lost.
+                async with asyncio.timeout_at(min(deadline, loop.time() + POLL_SECONDS)):
                     await woken.wait()
 
     async def report(self, request: pb.ReportRequest) -> list[Refusal]:
@@ -344,7 +347,7 @@ class Engine:
         self.watchers.wake(whole.changed)
         if whole.changed or whole.moved or whole.ready or whole.limits:
             self.committed(whole.moved, whole.changed)
-        if whole.ready or whole.forget or whole.limits or whole.used:
+        if (whole.ready or whole.forget or whole.limits or whole.used) and self._windows.some_left():
             self.wake()
 
     def wake(self) -> None:
@@ -373,8 +376,14 @@ class Engine:
         """Nothing is granted until leases are rebuilt."""
         if self.granting:
             log.warning("Redis was lost; leases are being rebuilt from SQL", reason=why)
-        self.granting = False
+            self._lost_at = self._clock.monotonic()
+        self.granting, self._why = False, why
         self.lost.set()
+
+    async def check(self) -> None:
+        """Raises Unavailable when nothing has been granted for longer than making Redis anew takes."""
+        if not self.granting and self._clock.monotonic() - self._lost_at > UNWELL_SECONDS:
+            raise Unavailable(f"nothing is leased: Redis can't be made anew ({self._why})", code="redis_unavailable")
 
     def _feeding_lost(self, why: str) -> None:
         if self.granting:  # else it is being made anew, and all windows are opened after that

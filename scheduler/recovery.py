@@ -66,7 +66,7 @@ class Recovery:
                     await self._rebuild()
             except (Lost, Unavailable) as error:
                 log.warning("leases can't be rebuilt yet", error=str(error))
-                lost.set()
+                self._engine.redis_lost(str(error) or "its data is gone")
             if lost.is_set():
                 await asyncio.sleep(RETRY_SECONDS)
 

@@ -255,6 +255,10 @@ class Windows:
             if key in self.stages:
                 self.stages[key].row.uses = kept
 
+    def some_left(self) -> bool:
+        """Whether there may be anything to lease: ready, or held back by limits."""
+        return any(stage.ready or any(stage.waiting.values()) for stage in self.stages.values())
+
     def returned(self, key: StageKey, count: int) -> None:
         """Notes that items went back to the ready set."""
         if key in self.stages:

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from scheduler.domain.states import ENDED_RUNS
-from scheduler.store.schema import actions, attempts, events, items, ledger, runs, stages
+from scheduler.store.schema import actions, attempts, events, items, lane_cursors, ledger, runs, stages
 from scheduler.store.unit import lock
 
 __all__ = [
@@ -190,6 +190,7 @@ def purge(connection: sa.Connection, number: int, at: Bite, width: int) -> tuple
         return 0, None
     if at == Bite():
         connection.execute(sa.delete(actions).where(actions.c.run == number))
+        connection.execute(sa.delete(lane_cursors).where(lane_cursors.c.run == number))
     stages_ = connection.execute(sa.select(sa.func.count()).select_from(stages).where(stages.c.run == number))
     count, after = _purge(connection, at.table, number, at.stage, at.after, width)
     if count or after > at.after:

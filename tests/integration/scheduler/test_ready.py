@@ -298,7 +298,7 @@ async def test_a_rebuild_counts_what_runs_and_another_scheduler_adopts_it(world:
     await other.close()
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 async def test_whatever_happens_counts_are_true_order_holds_and_nothing_is_lost(world: RedisWorld, seed: int) -> None:
     randomness = random.Random(seed)
     keys = ["d:1", "d:2", "d:3", "p:1"]
