@@ -44,8 +44,9 @@ from scheduler.windows import Windows
 
 __all__ = ["Limits"]
 
-COMPARE_MS = 10_000
-"""Between two comparisons of what Redis knows with what SQL says."""
+COMPARE_MS = 3_000
+"""Between two comparisons of what Redis knows with what SQL says; longer where there are many limits: a millisecond for
+each."""
 FORGET_EVENTS = 1_000
 
 log = get_logger("limits")
@@ -71,6 +72,7 @@ class Limits:
         self._seconds = seconds
         self._event_ms = int(event_hours * 3_600_000)
         self._compared = ""
+        self._known = 0
         self._compared_ms = 0
 
     # -- within a transaction; the service keeps request ids around them
@@ -179,7 +181,7 @@ class Limits:
         anew = (
             self._ready.generation != self._compared
         )  # what others changed meanwhile may have been told to the old one
-        if (anew or now_ms - self._compared_ms >= COMPARE_MS) and self._engine.granting:
+        if (anew or now_ms - self._compared_ms >= max(COMPARE_MS, self._known)) and self._engine.granting:
             self._compared, self._compared_ms = self._ready.generation, now_ms
             await self.compare()
             await self.forget()
@@ -198,6 +200,7 @@ class Limits:
         """Tells Redis where it knows other limits than SQL; returns how many. So it was when a scheduler died between a
         commit and its word to Redis and another took Redis over, or when two told theirs in the wrong order."""
         texts = await self._ready.limit_texts()
+        self._known = len(texts)
 
         def work(connection: sa.Connection, effects: Effects) -> int:
             # In the writer's queue: what is committed after this is told after this.

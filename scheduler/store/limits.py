@@ -153,6 +153,8 @@ class Valves:
         metrics.THROTTLES.labels(kind_of(key)).inc()
         for name in keys:
             row = self._row(name)
+            if row.valve.state is ValveState.CLOSED and (begun_ms or 0) > row.valve.since_ms:
+                self._effects.limits[name] = row.state()  # it began while the key was closed: Redis has not heard of it
             valve = row.valve.throttled(self._now_ms, row.bounds, retry_after_ms=after_ms, begun_ms=begun_ms)
             self._moved(row, valve, why, unit=unit)
             why += f", which does not name {key} among its limits"

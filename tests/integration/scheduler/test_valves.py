@@ -62,9 +62,11 @@ class Turn:
             unit.flush()
         self.told |= effects.limits
 
-    def throttled(self, now_ms: int, key: str, seconds: float = 0) -> None:
+    def throttled(self, now_ms: int, key: str, seconds: float = 0, *, begun_ms: int | None = None) -> None:
         with self.at(now_ms) as (valves, unit):
-            valves.throttled(unit, unit.stages[0], key=key, retry_after_seconds=seconds, seq=7)
+            valves.throttled(
+                unit, unit.stages[0], key=key, retry_after_seconds=seconds, seq=7, lane=key, begun_ms=begun_ms
+            )
 
     def completed(self, now_ms: int, lane: str, count: int = 1, *, begun_ms: int | None = None) -> None:
         with self.at(now_ms) as (valves, unit):
@@ -134,6 +136,15 @@ def test_a_throttled_key_closes_probes_ramps_and_opens(turn: Turn) -> None:
         (5, "limit.cap", "ramping", "ramping"),
         (6, "limit.open", "ramping", "open"),
     ]
+
+
+def test_a_closure_that_redis_never_heard_of_is_told_again(turn: Turn) -> None:
+    turn.throttled(0, "domain:a", 30)
+    turn.told.clear()
+    turn.throttled(10, "domain:a", 1, begun_ms=-5)
+    assert turn.told == {}
+    turn.throttled(500, "domain:a", 1, begun_ms=400)
+    assert turn.told == turn.states()
 
 
 def test_a_closure_that_moves_by_little_is_told_once(turn: Turn) -> None:
