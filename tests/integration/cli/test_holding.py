@@ -195,3 +195,17 @@ def test_absurd_settings_are_all_told_at_once(penstock: Command, tmp_path: Path)
         assert word in answer.err
     answer = penstock("limits", "set", "cli-test:x", "--concurrency", "0", "--rate", "Tokens=5")
     assert answer.code == 2
+
+
+def test_what_ended_unknown_is_settled_by_a_person(penstock: Command, in_state: InState, tmp_path: Path) -> None:
+    payloads = [{"fail": "unknown", "permanent": True}, {"fail": "unknown", "permanent": True, "fail_attempts": 1}, {}]
+    number = started(penstock, written(tmp_path / "unknown.jsonl", payloads))
+    run = in_state(number, "completed_with_failures")
+    assert [group["kind"] for group in run["failures"]] == ["unknown"]
+    spared = penstock("items", "retry", number, "--filter", "state = failed", "--json").json()
+    assert spared["changed"] == 0, "no bulk retry takes what may have been done"
+    accepted = penstock("items", "accept", number, "0", "--reason", "it was sent", "--json").json()
+    assert accepted["changed"] == 1, accepted
+    retried = penstock("items", "retry", number, "--filter", "kind = unknown", "--json").json()
+    assert retried["changed"] == 1, retried
+    assert in_state(number, "completed")["counts"]["completed"] == 3
