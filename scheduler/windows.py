@@ -34,6 +34,7 @@ from scheduler.store.effects import Effects, Place
 from scheduler.store.low_water import split_lane
 from scheduler.store.reading import Marks, Opening, marks, open_stages, queued_rows, with_rows
 from scheduler.store.rows import StageRow
+from scheduler.store.stage_rules import stage_rules
 
 __all__ = ["OpenStage", "Windows"]
 
@@ -123,12 +124,14 @@ class Windows:
         self.commits: GroupCommit
 
     def for_worker(self, worker_class: str, processors: Mapping[str, str]) -> list[OpenStage]:
-        """Stages that this worker can serve: its class, and a processor in the version that the plan names."""
+        """Stages that this worker can serve: its class, and the processors in the versions that the plan names, those
+        that heal and confirm included: what is leased next of a stage may be any of it."""
         return [
             stage
             for stage in self.stages.values()
             if stage.row.worker_class == worker_class
             and processors.get(stage.row.processor) == stage.row.processor_version
+            and stage_rules(stage.row.rules).processors().items() <= processors.items()
         ]
 
     def waiting_keys(self) -> set[str]:
