@@ -56,7 +56,9 @@ def changed(mutant: Mutant | None) -> Iterator[Path]:
             file = folder / change.file
             text = file.read_text()
             if text.count(change.find) < 1:
-                raise LookupError(f"{change.file} has no {change.find!r} any more: the mutant must be brought up to date")
+                raise LookupError(
+                    f"{change.file} has no {change.find!r} any more: the mutant must be brought up to date"
+                )
             file.write_text(text.replace(change.find, change.replace, 1 if change.once else -1))
         yield folder
 

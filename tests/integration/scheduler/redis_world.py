@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import redis
 
@@ -31,7 +32,7 @@ class RedisWorld:
         self.url = url
         self.now = 1_700_000_000_000
         self.ready = Ready(url, "test")
-        self.raw = redis.Redis.from_url(url, decode_responses=True)
+        self.raw: Any = redis.Redis.from_url(url, decode_responses=True)
         self.epochs: dict[StageKey, int] = {}
         self.owners: dict[StageKey, str] = {}
 
