@@ -37,6 +37,9 @@ MAX_REPORT_BYTES = 2 << 20
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 CALL_SECONDS = 30.0
 RENEW_AGAIN_SECONDS = 0.2
+PATIENCE_SECONDS = 0.005
+"""After a grant, while few slots are free: items that end at once are then reported by the next acquire, and not each
+grant followed by a small one."""
 
 log = get_logger("agent")
 
@@ -111,7 +114,7 @@ class Agent:
     # -- acquire
 
     async def _acquire(self) -> None:
-        failures = 0
+        failures, patient_until, now = 0, 0.0, asyncio.get_running_loop().time
         while True:
             # What is done and not reported yet is reported by the very call that asks for more.
             free = self._settings.slots - len(self._held) + len(self._outcomes) - len(self._let_go)
@@ -120,6 +123,12 @@ class Agent:
             if free <= 0 or self._alone.locked():
                 self._freed.clear()
                 await self._freed.wait()
+                continue
+            if free < self._settings.slots // 4 and now() < patient_until:
+                self._freed.clear()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(patient_until):
+                        await self._freed.wait()
                 continue
             outcomes = self._take_outcomes()
             if self._outcomes:
@@ -148,6 +157,7 @@ class Agent:
             finally:
                 self._acquiring = False
             self._grant_number += 1
+            patient_until = now() + PATIENCE_SECONDS
             self._term = response.term_seconds
             self._term_known.set()
             self._settled(outcomes, response.refused)
