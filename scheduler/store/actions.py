@@ -281,9 +281,8 @@ class _Work:
             self._accept()
         self._insert()
         self._make_ready()
-        if verb in (Verb.SKIP, Verb.FRONT):
-            # What could not be paid may no longer be the head.
-            unit.look_again()
+        # What could not be paid may no longer be the head.
+        unit.look_again(head_moved=True)
         unit.settle_up()
 
     def _execute(self, name: str, seqs: list[int], **values: object) -> None:

@@ -193,9 +193,7 @@ def hold(unit: RunUnit, short: Short) -> None:
 
 
 def look_again(unit: RunUnit) -> bool:
-    """Whether a run that waits for money may go on now."""
-    if not unit.run.waiting.startswith(BUDGET):
-        return False
+    """Whether what a run waits for can be paid now."""
     for stage in unit.stages:
         if stage.state != "running":
             continue

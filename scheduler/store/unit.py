@@ -208,10 +208,11 @@ class RunUnit:
         self.wait_at_gate()
         self._wait_for_money()
 
-    def look_again(self) -> bool:
+    def look_again(self, *, head_moved: bool = False) -> bool:
         """After a cap was raised, a price was set or money came back: goes on when it is enough; returns whether it
-        does. What was proposed while the run was held is void, and its windows are opened anew."""
-        if not money.look_again(self):
+        does. What was proposed while the run was held is void, and its windows are opened anew. head_moved: another
+        item may come first now, and nobody knows yet what it needs."""
+        if not self.run.waiting.startswith(money.BUDGET) or not (head_moved or money.look_again(self)):
             return False
         waited, self.run.waiting, self.run.needs_micros = self.run.waiting, "", None
         self.run.epoch += 1

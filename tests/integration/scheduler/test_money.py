@@ -265,3 +265,14 @@ def test_head_room_says_which_cap_refuses(desk: Desk) -> None:
     assert desk.row(0).reserved_micros == 300
     assert ask(901) == "run_budget"
     assert ask(401) == "stage_budget"
+
+
+def test_when_another_item_comes_first_it_is_asked_anew_what_it_needs(desk: Desk) -> None:
+    priced(desk)
+    desk.start({"paid": True}, budget_micros=50)
+    assert desk.grant(range(3)) == []
+    assert desk.run.state == "waiting"
+    assert desk.change(lambda unit: unit.look_again(head_moved=True))
+    assert desk.run.state == "running"
+    assert desk.grant(range(1, 3)) == []
+    assert desk.run.state == "waiting", "and what can't be paid either waits again"
