@@ -37,8 +37,8 @@ class Answers:
             key = batch.stage.run, batch.stage.stage
             # Granted before a restart, its window may not be open: its items are read for this answer alone.
             stage = opened.get(key) or OpenStage(key, batch.run_id, batch.plan_id, -1, batch.stage)
-            missing = [g.seq for g in batch.granted if g.seq not in stage.items]
-            if missing:
+            # More than once: while some are read, others may be let go for want of memory.
+            while missing := [g.seq for g in batch.granted if g.seq not in stage.items]:
                 await self._windows.read_missing(stage, missing)
             out = response.batches.add(
                 run_id=batch.run_id,

@@ -131,16 +131,17 @@ class Proposer:
     async def _offer(self, stage: OpenStage, proposed: Proposed) -> Offer:
         places = proposed.places
         missing = set(self._windows.took(stage, proposed))
+        items = {seq: stage.items[seq] for seq, _, _ in places if seq not in missing}
         if missing:
             try:
                 await self._windows.read_missing(stage, sorted(missing))
+                items.update((seq, stage.items[seq]) for seq in missing)
             except PenstockError as error:
                 log.warning("items can't be read from the plan now", run_id=stage.run_id, error=error.message)
                 back = [Proposal(seq, "", "", lane, rank) for seq, lane, rank in places if seq in missing]
                 await self._hand_back({stage.key: Offer(stage.epoch, back, proposed.uses)})
                 await asyncio.sleep(UNREADABLE_SECONDS)
                 places = [place for place in places if place[0] not in missing]
-        items = stage.items
         offered = [
             Proposal(seq, items[seq].key, items[seq].group, lane, None if rank == seq else rank)
             for seq, lane, rank in places

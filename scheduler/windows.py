@@ -69,6 +69,7 @@ class OpenStage:
     waiting: dict[str, int] = field(default_factory=dict)
     lane_marks: dict[str, int] = field(default_factory=dict)
     items: dict[int, common_pb2.Item] = field(default_factory=dict)
+    prune_at: int = 0
     failures: int = 0
     not_before: float = 0.0
 
@@ -226,7 +227,16 @@ class Windows:
         stage.waiting.update(proposed.waiting)
         if self._wants(stage):
             self._hungry.set()
+        if proposed.places and len(stage.items) > max(stage.prune_at, 2 * self._limit):
+            self._prune(stage, proposed.places[0][0])
         return [seq for seq, _, _ in proposed.places if seq not in stage.items]
+
+    def _prune(self, stage: OpenStage, seq: int) -> None:
+        """Lets go of what lies before what is proposed now and waits for no limit: other schedulers have leased it."""
+        held = {lane for lane, count in stage.waiting.items() if count}
+        for old in [old for old, item in stage.items.items() if old < seq and item.lane not in held]:
+            self._bytes -= len(stage.items.pop(old).payload)
+        stage.prune_at = 2 * len(stage.items)
 
     def _wants(self, stage: OpenStage) -> bool:
         if stage.ready < self._limit // 2 and not stage.at_end():
