@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +19,7 @@ from penstock.cli.options import (
     connected,
     reference,
 )
+from penstock.cli.run_events import events
 from penstock.cli.run_text import (
     counts_of,
     money_short,
@@ -37,6 +37,7 @@ app = typer.Typer(no_args_is_help=True, help="Start, watch and command runs.")
 
 app.command()(start)
 app.command("items")(list_items)
+app.command()(events)
 
 
 @app.command("list")
@@ -255,59 +256,6 @@ def explain(run: RunArgument, data: DataOption = None, as_json: JsonOption = Fal
             show.print_json(view)
         else:
             print_explanation(f"Run {found.number}", view)
-
-    carry_out(work())
-
-
-@app.command()
-def events(
-    run: RunArgument,
-    after: Annotated[int, typer.Option("--after", min=0, help="Only events after this number.")] = 0,
-    type_: Annotated[list[str] | None, typer.Option("--type", help="Only events of this type; repeat it.")] = None,
-    subject: Annotated[str, typer.Option("--subject", help="Only of this: stage:0, item:0/17, …")] = "",
-    limit: Annotated[int, typer.Option("--limit", min=1, help="Events to show.")] = 200,
-    data: DataOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """What happened in a run, oldest first: who, what, why. With --json one object a line.
-
-    Example: penstock runs events 3 --after 100        of one item: penstock runs events 3 --subject item:0/17
-    """
-    from penstock.runtime.errors import InvalidInput
-    from penstock.words import EVENT_TYPES
-
-    if unknown := next((one for one in type_ or [] if one not in EVENT_TYPES), None):
-        raise InvalidInput(f"no event type {unknown!r}: one of {', '.join(EVENT_TYPES)}", code="bad_type")
-
-    async def work() -> None:
-        from penstock.client.views import event_view
-
-        rows = []
-        async with connected(data) as client:
-            found = await client.runs.get(reference(run))
-            left = limit
-            async for event in client.runs.events(found.run_id, after=after, types=type_ or [], subject=subject):
-                view = event_view(event)
-                if as_json:
-                    print(json.dumps(view, ensure_ascii=False))
-                else:
-                    change = f"{view['old_state'] or '·'} → {view['new_state']}" if view["new_state"] else ""
-                    rows.append(
-                        (
-                            view["number"],
-                            view["time"],
-                            view["type"],
-                            view["subject"],
-                            change,
-                            view["actor"],
-                            view["reason"],
-                        )
-                    )
-                left -= 1
-                if not left:
-                    break
-        if not as_json:
-            show.print_table(("number", "time", "type", "subject", "change", "actor", "reason"), rows)
 
     carry_out(work())
 

@@ -309,6 +309,30 @@ async def test_a_start_says_what_it_may_cost(services: Services, penstock: Told,
     assert "held by run 7" in (await penstock(*start, "--exclusive", "project:x")).err
 
 
+async def test_events_are_followed_to_the_end(services: Services, penstock: Told) -> None:
+    run = items_run(services)
+    services.state.events = [
+        s.Event(number=1, type="run.created", new_state="queued", actor="ada"),
+        s.Event(number=2, type="item.failed", subject="item:0/7", reason="no answer"),
+        s.Event(number=3, type="run.state", old_state="running", new_state="completed"),
+    ]
+
+    async def ends(request: s.WatchRunRequest) -> AsyncIterator[s.WatchRunResponse]:
+        yield s.WatchRunResponse(run=run, events=services.state.events[:2])
+        ended = s.Run()
+        ended.CopyFrom(run)
+        ended.state = s.RUN_STATE_COMPLETED
+        yield s.WatchRunResponse(run=ended, events=services.state.events[2:])
+
+    services.state.watch = ends
+    lines = (await penstock("runs", "events", "1", "--follow")).out.splitlines()
+    assert [line.split()[0] for line in lines] == ["NUMBER", "1", "2", "3"]
+    assert lines[2].split()[2:4] == ["item.failed", "item:0/7"]
+    failed = await penstock("runs", "events", "1", "-f", "--type", "item.failed", "--json")
+    assert [event["number"] for event in failed.lines()] == [2]
+    assert len((await penstock("runs", "events", "1", "--limit", "2")).out.splitlines()) == 3
+
+
 async def test_who_watches_a_run_that_waits_hears_how_it_goes_on(services: Services, penstock: Told) -> None:
     run = items_run(services)
 
