@@ -19,7 +19,7 @@ from scheduler.plans import Plans
 from scheduler.ready import END, MAIN, lane_field
 from scheduler.store.effects import Effects
 from scheduler.store.low_water import contiguous, raise_lane, raise_stage
-from scheduler.store.reading import with_rows
+from scheduler.store.reading import lane_marks, with_rows
 from scheduler.windows import OpenStage, Windows
 
 __all__ = ["LowWater"]
@@ -100,7 +100,10 @@ class LowWater:
         at = self._lanes.get(stage.key, 0)
         self._lanes[stage.key] = at + 1
         lane = lanes[at % len(lanes)]
-        low = stage.lane_marks.get(lane, stage.row.cursor)
+        if lane not in stage.lane_marks:
+            # Another scheduler has split it off; the stage's own mark says nothing of it.
+            stage.lane_marks.update(await asyncio.to_thread(self._lane_marks, stage))
+        low = stage.lane_marks.get(lane, 0)
         if low > stage.cursors.get(lane_field(lane), 0):
             return 0
         found, _ = await self._by_plan(stage, low, lane)
@@ -113,6 +116,10 @@ class LowWater:
 
         await self._commits.run(work)
         return 1
+
+    def _lane_marks(self, stage: OpenStage) -> dict[str, int]:
+        with self._database.read() as connection:
+            return lane_marks(connection, *stage.key)
 
     async def _raise(self, stage: OpenStage, low: int, now_ms: int) -> None:
         def work(connection: sa.Connection, effects: Effects) -> None:

@@ -21,7 +21,7 @@ from scheduler.store.low_water import contiguous
 from scheduler.store.rows import STAGE_COLUMNS, StageRow
 from scheduler.store.schema import lane_cursors, runs, stages
 
-__all__ = ["Marks", "Opening", "marks", "open_stages", "queued_rows", "with_rows"]
+__all__ = ["Marks", "Opening", "lane_marks", "marks", "open_stages", "queued_rows", "with_rows"]
 
 MOVED_LIMIT = 50_000
 CHUNK = 50_000
@@ -88,7 +88,7 @@ def marks(connection: sa.Connection, run: int, stage: int, low: int) -> Marks:
     """`low` is the mark that was kept; while the stage is read as one, rows may say more."""
     key = {"run": run, "stage": stage}
     highest = connection.execute(_HIGHEST, key).scalar()
-    lanes = {row[0]: int(row[1]) for row in connection.execute(_LANES, key)}
+    lanes = lane_marks(connection, run, stage)
     moved = [(row[0], row[1], row[2]) for row in connection.execute(_MOVED, {**key, "most": MOVED_LIMIT})]
     high = 0 if highest is None else int(highest) + 1
     while not lanes and low < high:
@@ -98,6 +98,11 @@ def marks(connection: sa.Connection, run: int, stage: int, low: int) -> Marks:
             break
         low = further
     return Marks(low, high, lanes, moved)
+
+
+def lane_marks(connection: sa.Connection, run: int, stage: int) -> dict[str, int]:
+    """Low-water marks of the lanes that are read apart."""
+    return {row[0]: int(row[1]) for row in connection.execute(_LANES, {"run": run, "stage": stage})}
 
 
 def queued_rows(connection: sa.Connection, run: int, stage: int, after_seq: int, limit: int) -> list[Place]:
