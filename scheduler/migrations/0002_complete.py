@@ -166,6 +166,8 @@ def upgrade() -> None:
         sa.Column("first_ms", Big, nullable=False),
         sa.Column("last_ms", Big, nullable=False),
     )
+    op.create_index("events_type", "events", ["run", "type", "number"])
+    op.create_index("events_subject", "events", ["run", "subject", "number"])
     op.create_index("failures_largest", "failures", ["run", "count", "last_ms"])
     op.create_table(
         "throughput",

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from scheduler.domain.limits import pattern_of
 from scheduler.store.limit_rows import LimitRow, patterns_of, read_rows
 from scheduler.store.schema import items, switches
-from scheduler.store.seeing import OPEN_INDEX, by_open_index
+from scheduler.store.seeing import OPEN_INDEX, by_index
 
 __all__ = [
     "AHEAD_MOST",
@@ -104,18 +104,16 @@ def item_now(connection: sa.Connection, run: int, stage: int, seq: int) -> ItemN
     )
 
 
-# The latest change of a run's state among its latest events.
-_LAST_MOVE = sa.text(f"""
-SELECT time_ms, actor, reason FROM (
-  SELECT number, time_ms, actor, reason, type, new_state FROM events WHERE run = :run
-  ORDER BY number DESC LIMIT {LOOKED_AT}
-) AS e WHERE type = 'run.state' ORDER BY number DESC LIMIT 1
+# The latest change of a run's state.
+_LAST_MOVE = by_index("""
+SELECT time_ms, actor, reason FROM events INDEXED BY events_type
+WHERE run = :run AND type = 'run.state' ORDER BY number DESC LIMIT 1
 """)
 
 
 def last_move(connection: sa.Connection, run: int) -> LastMove | None:
-    """None when it was long ago."""
-    row = connection.execute(_LAST_MOVE, {"run": run}).one_or_none()
+    """None when its events were kept for their time."""
+    row = connection.execute(_LAST_MOVE[connection.dialect.name], {"run": run}).one_or_none()
     return None if row is None else LastMove(row.time_ms, row.actor, row.reason)
 
 
@@ -162,7 +160,7 @@ def retries_stopped(connection: sa.Connection) -> tuple[str, str, int] | None:
 
 
 # The earliest end of a wait among the first waiting items of a stage, by state.
-_DUE = by_open_index(f"""
+_DUE = by_index(f"""
 SELECT count(*), min(due_ms) FROM (
   SELECT due_ms FROM items {OPEN_INDEX}
   WHERE run = :run AND stage = :stage AND state = :state AND settle_number IS NULL LIMIT {LOOKED_AT}
@@ -177,7 +175,7 @@ def next_due(connection: sa.Connection, run: int, stage: int, state: str) -> int
 
 
 # Open rows of a stage with a lower rank that may start, up to a bound.
-_OPEN_AHEAD = by_open_index(f"""
+_OPEN_AHEAD = by_index(f"""
 SELECT count(*) FROM (
   SELECT 1 FROM items {OPEN_INDEX} WHERE run = :run AND stage = :stage AND state = 'queued'
   AND settle_number IS NULL AND COALESCE(rank, seq) < :rank LIMIT :most

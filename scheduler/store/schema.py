@@ -276,6 +276,8 @@ events = sa.Table(
     sa.Column("new_state", sa.Text, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("data", sa.LargeBinary, nullable=False),
+    sa.Index("events_type", "run", "type", "number"),
+    sa.Index("events_subject", "run", "subject", "number"),
     sqlite_with_rowid=False,
 )
 

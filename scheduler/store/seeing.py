@@ -5,12 +5,13 @@ It may not count or sort what grows with a run. A read that fails says `sql_unav
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-__all__ = ["OPEN_INDEX", "Group", "Running", "by_open_index", "failure_groups", "minutes_of", "oldest_running"]
+__all__ = ["OPEN_INDEX", "Group", "Running", "by_index", "failure_groups", "minutes_of", "oldest_running"]
 
 LOOKED_AT = 500
 """Of a stage's running items the first so many in order of seq: one that got stuck is among them, since items start in
@@ -20,10 +21,10 @@ that order."""
 OPEN_INDEX = "INDEXED BY items_open"
 
 
-def by_open_index(text: str) -> Mapping[str, sa.TextClause]:
-    """The statement by dialect: SQLite is told the index of open items, since without statistics it takes the primary
-    key, through every row of the stage."""
-    return {"sqlite": sa.text(text), "postgresql": sa.text(text.replace(OPEN_INDEX, ""))}
+def by_index(text: str) -> Mapping[str, sa.TextClause]:
+    """The statement by dialect. SQLite is told the index: without statistics it takes the primary key, through every
+    row of the stage; PostgreSQL has no such word."""
+    return {"sqlite": sa.text(text), "postgresql": sa.text(re.sub(r"INDEXED BY \w+", "", text))}
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Group:
 
 # The oldest of the first running items of a stage. The inner query has no order, so that PostgreSQL has no reason to
 # take the primary key.
-_RUNNING = by_open_index(f"""
+_RUNNING = by_index(f"""
 SELECT r.stage, r.seq, r.key, r.session, r.attempt, r.mode, COALESCE(r.start_ms, 0) FROM (
   SELECT stage, seq, key, session, attempt, mode, start_ms FROM items {OPEN_INDEX}
   WHERE run = :run AND stage = :stage AND state = 'running' AND settle_number IS NULL LIMIT {LOOKED_AT}

@@ -78,9 +78,11 @@ READS: dict[str, Callable[[sa.Connection], object]] = {
         archive.chunk(c, table, 1, 0, after=9_000, width=100) for table in ("items", "attempts", "events", "ledger")
     ],
     "waits": lambda c: explaining.next_due(c, 1, 0, "retry"),
+    "events of types": lambda c: reads.list_events(c, 1, after=50, types=["run.state", "item.failed"], limit=100),
+    "events of an item": lambda c: reads.list_events(c, 1, after=50, types=[], subject="item:0/7", limit=100),
+    "moved": lambda c: explaining.last_move(c, 1),
     "explained": lambda c: (
         explaining.item_now(c, 1, 0, 15_000),
-        explaining.last_move(c, 1),
         explaining.ahead_of(c, 1, 0, seq=25_000, rank=25_000, low_water=20_000),
         explaining.other_runs(c, 1, "default"),
     ),
@@ -93,7 +95,7 @@ def test_no_read_for_people_walks_through_a_run(database: Database, name: str) -
         assert not walks(database, plan), plan
 
 
-@pytest.mark.parametrize("name", ["failed", "waiting", "completed", "page", "outcomes", "events", "archived"])
+@pytest.mark.parametrize("name", ["failed", "waiting", "completed", "page", "outcomes", "events", "archived", "moved"])
 def test_a_page_is_read_in_the_order_of_an_index_and_ends_there(database: Database, name: str) -> None:
     for plan in told(database, READS[name]):
         steps = plan.partition("\n-- ")[0]
@@ -108,8 +110,15 @@ def test_running_and_failed_items_are_found_by_their_own_index(database: Databas
         ("failed", "items_not_completed"),
         ("waiting", "items_open"),
         ("waits", "items_open"),
+        ("events of types", "events_type"),
+        ("events of an item", "events_subject"),
+        ("moved", "events_type"),
     ):
-        plans = [plan.partition("\n-- ")[0] for plan in told(database, READS[name]) if "FROM items" in plan]
+        plans = [
+            plan.partition("\n-- ")[0]
+            for plan in told(database, READS[name])
+            if "FROM items" in plan or "FROM events" in plan
+        ]
         assert plans
         assert any(index in plan for plan in plans), "\n\n".join(plans)
         assert not any("PRIMARY KEY (run=? AND stage=?)" in plan or "items_pkey" in plan for plan in plans), plans
