@@ -171,6 +171,17 @@ class Parquet:
                 {"plan": str(plan.resolve()), "stage": stage, "first": first, "end": end},
             ).fetchall()
 
+    def read_seqs(self, plan: Path, *, stage: int, seqs: Sequence[int], laned: bool = False) -> list[ItemTuple]:
+        """These items of a stage (rising, at least one), in order."""
+        lane = "lane" if laned else "''"
+        values = {"plan": str(plan.resolve()), "stage": stage, "first": seqs[0], "last": seqs[-1], "seqs": list(seqs)}
+        with self._cursor() as cursor:
+            return cursor.execute(
+                f'SELECT seq, key, "group", encode(payload), {lane} FROM read_parquet($plan) WHERE stage = $stage '
+                "AND seq >= $first AND seq <= $last AND seq IN (SELECT unnest($seqs::BIGINT[])) ORDER BY seq",
+                values,
+            ).fetchall()
+
     def find_items(
         self, plan: Path, *, stage: int, first: int, end: int, lanes: LaneFilter, limit: int
     ) -> list[tuple[int, int]]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from penstock.runtime.blobs import BlobStore
@@ -34,6 +34,10 @@ MAX_LANES = 10_000
 
 _AHEAD_ITEMS = 8_192
 _AHEAD_BYTES = 8 << 20
+_SPARSE, _SPARSE_BLOCKS = 16, 4
+"""Items of which fewer than one of so many is asked for, over so many blocks, are read by themselves."""
+
+_SELDOM, _ASKED_BLOCKS = 3, 10_000
 _FIRST_SPAN = 1 << 17  # seqs that are searched first for items of some lanes; doubles
 _PLAN_SECONDS = 60.0  # a draft may end: its row is read again after this
 
@@ -74,6 +78,7 @@ class PlanReader:
         self._plans: OrderedDict[str, tuple[float, PlanRow]] = OrderedDict()
         self._blocks: OrderedDict[_BlockKey, _Block] = OrderedDict()
         self._loading: dict[tuple[_BlockKey, int], asyncio.Task[_Block]] = {}
+        self._asked: Counter[_BlockKey] = Counter()
         self._weight = 0
 
     async def window(
@@ -146,22 +151,53 @@ class PlanReader:
         if len(seqs) > MAX_LIMIT:
             raise InvalidInput(f"{len(seqs):,} seqs are asked for, at most {MAX_LIMIT:,} are read", code="bad_limit")
         plan, row = await self._stage(plan_id, stage)
-        items, size, current, block = list[ItemTuple](), 0, -1, None
-        for seq in seqs:
-            if not 0 <= seq < row.item_count:
-                raise NotFound(
-                    f"stage {stage} of plan {plan_id} has no item {seq}: it has {row.item_count:,}, from 0",
-                    code="item_not_found",
-                )
-            number = bisect_right(row.blocks, seq) - 1
-            if number != current or block is None:
-                block, current = await self._block(plan, row, stage, number), number
-            item = block.items[seq - row.blocks[number]]
-            size += len(item[3])
-            if items and size > ANSWER_BYTES:
+        wrong = next((seq for seq in seqs if not 0 <= seq < row.item_count), None)
+        if wrong is not None:
+            raise NotFound(
+                f"stage {stage} of plan {plan_id} has no item {wrong}: it has {row.item_count:,}, from 0",
+                code="item_not_found",
+            )
+        items, size = list[ItemTuple](), 0
+        async for some in self._chosen(plan, row, stage, seqs):
+            part, size = _bounded(some, size)
+            items += part
+            if len(part) < len(some):
                 break
-            items.append(item)
         return Window(items, end=bool(items) and items[-1][0] == row.item_count - 1)
+
+    async def _chosen(
+        self, plan: PlanRow, row: StageRow, stage: int, seqs: Sequence[int]
+    ) -> AsyncIterator[list[ItemTuple]]:
+        """These items, a few blocks at a time; where they are few of many, without making items of the others."""
+        first = 0
+        while first < len(seqs):
+            number = bisect_right(row.blocks, seqs[first]) - 1
+            start, end = row.blocks[number], _end(row, number + _SPARSE_BLOCKS - 1)
+            count = _rising(seqs, first, end)
+            if count * _SPARSE < end - start and self._seldom((plan.items_sha256, stage, number)):
+                some = list(seqs[first : first + count])
+                file = self._blobs.path(plan.items_sha256)
+                rows = await asyncio.to_thread(self._parquet.read_seqs, file, stage=stage, seqs=some, laned=plan.laned)
+                if len(rows) != len(some):
+                    raise _damaged(plan, stage)
+            else:
+                end = _end(row, number)
+                block = await self._block(plan, row, stage, number)
+                count = 0
+                while first + count < len(seqs) and start <= seqs[first + count] < end:
+                    count += 1
+                rows = [block.items[seq - start] for seq in seqs[first : first + count]]
+            yield rows
+            first += count
+
+    def _seldom(self, key: _BlockKey) -> bool:
+        """Whether a block is not at hand and was not asked for often."""
+        if key in self._blocks:
+            return False
+        if len(self._asked) > _ASKED_BLOCKS:
+            self._asked.clear()
+        self._asked[key] += 1
+        return self._asked[key] <= _SELDOM
 
     async def lanes(self, plan_id: str, *, stage: int, after: int, limit: int) -> Sequence[tuple[str, int, int]]:
         """(lane, count, first seq) of a stage's lanes in the order of their first seqs, from after a seq on."""
@@ -200,8 +236,7 @@ class PlanReader:
         if block is not None:
             self._blocks.move_to_end(key)
             return block
-        first = row.blocks[number]
-        end = row.blocks[number + 1] if number + 1 < len(row.blocks) else row.item_count
+        first, end = row.blocks[number], _end(row, number)
         return await self._shared(key, first, lambda: self._decoded(plan, stage, first, end))
 
     async def _ahead(
@@ -240,7 +275,7 @@ class PlanReader:
         file = self._blobs.path(plan.items_sha256)
         items = self._parquet.read_items(file, stage=stage, first=first, end=end, laned=plan.laned)
         if len(items) != end - first:
-            raise NotFound(f"the plan's file {plan.items_sha256} has lost items of stage {stage}", code="plan_damaged")
+            raise _damaged(plan, stage)
         return _Block(items, _weight(items))
 
     def _found(self, plan: PlanRow, row: StageRow, stage: int, after: int, count: int, lanes: LaneFilter) -> _Block:
@@ -268,7 +303,7 @@ class PlanReader:
         if found:
             items = self._parquet.read_filtered(file, stage=stage, first=found[0], end=found[-1] + 1, lanes=lanes)
         if len(items) != len(found):
-            raise NotFound(f"the plan's file {plan.items_sha256} has lost items of stage {stage}", code="plan_damaged")
+            raise _damaged(plan, stage)
         return _Block(items, _weight(items), after, last, found)
 
 
@@ -283,6 +318,23 @@ def _lane_filter(only: Sequence[str], without: Sequence[str]) -> LaneFilter | No
     if only:
         return LaneFilter(tuple(sorted(set(only))))
     return LaneFilter(tuple(sorted(set(without))), without=True) if without else None
+
+
+def _end(row: StageRow, number: int) -> int:
+    """The first seq after a block."""
+    return row.blocks[number + 1] if number + 1 < len(row.blocks) else row.item_count
+
+
+def _rising(seqs: Sequence[int], first: int, end: int) -> int:
+    """How many of these from a place on rise and are below `end`: at least one."""
+    at = first + 1
+    while at < len(seqs) and seqs[at - 1] < seqs[at] < end:
+        at += 1
+    return at - first
+
+
+def _damaged(plan: PlanRow, stage: int) -> NotFound:
+    return NotFound(f"the plan's file {plan.items_sha256} has lost items of stage {stage}", code="plan_damaged")
 
 
 def _weight(items: Sequence[ItemTuple]) -> int:

@@ -74,7 +74,7 @@ async def test_blocks_that_were_not_read_for_long_go_first(
 ) -> None:
     monkeypatch.setattr(reading, "_CACHE_BYTES", 2 * BLOCK_ROWS * 430)
     for seq in (0, BLOCK_ROWS, 0, 2 * BLOCK_ROWS, 0, BLOCK_ROWS):
-        window = await reader.exactly("p", stage=0, seqs=[seq])
+        window = await reader.window("p", stage=0, after_seq=seq - 1, limit=1)
         assert window.items[0][0] == seq
     assert parquet.loads == 4
 
@@ -104,6 +104,20 @@ async def test_every_item_is_in_one_window_whatever_its_size(reader: PlanReader)
             if window.end or (limit == 1 and seen == 50):
                 break
         assert seen == (50 if limit == 1 else COUNT)
+
+
+async def test_few_items_of_many_are_read_by_themselves(reader: PlanReader, parquet: CountingParquet) -> None:
+    sparse = list(range(5, COUNT, 501))
+    window = await reader.exactly("p", stage=0, seqs=sparse)
+    assert [(item[0], item[1]) for item in window.items] == [(seq, f"k{seq}") for seq in sparse]
+    assert parquet.loads == 0
+    mixed = [9, 8, 8, COUNT - 1, *range(100, 4_000), 3 * BLOCK_ROWS, 7]
+    window = await reader.exactly("p", stage=0, seqs=mixed)
+    assert [item[0] for item in window.items] == mixed
+    assert parquet.loads == 2, "many of a block are read with it, and its last few too"
+    for _ in range(5):
+        await reader.exactly("p", stage=0, seqs=[BLOCK_ROWS])
+    assert parquet.loads == 3, "and what is asked for again and again"
 
 
 async def test_a_cached_window_of_2000_items_takes_less_than_5_ms(reader: PlanReader) -> None:
