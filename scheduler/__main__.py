@@ -107,8 +107,10 @@ async def build(settings: Settings) -> Service:
     metrics.expose(section.metrics_port)
 
     def register(server: grpc.aio.Server) -> None:
-        explainer = Explainer(database, plans, ready.held, ready.parked, now_ms=engine.now_ms, term_ms=engine.term_ms)
         rows = ItemRows(database, Archives(files))
+        explainer = Explainer(
+            database, plans, rows, ready.held, ready.parked, now_ms=engine.now_ms, term_ms=engine.term_ms
+        )
         service = SchedulerService(
             engine,
             database,

@@ -31,6 +31,7 @@ from scheduler.domain.reasons import (
 )
 from scheduler.domain.shown import left_by, shown
 from scheduler.domain.states import ENDED_STAGES, STARTABLE_ITEMS, ItemState, RunState, StageState
+from scheduler.item_rows import ItemRows
 from scheduler.plans import Plans
 from scheduler.store import explaining as facts
 from scheduler.store import reads
@@ -54,9 +55,18 @@ SILENT_TERMS = 2
 
 class Explainer:
     def __init__(
-        self, database: Database, plans: Plans, held: Held, parked: Parked, *, now_ms: Callable[[], int], term_ms: int
+        self,
+        database: Database,
+        plans: Plans,
+        rows: ItemRows,
+        held: Held,
+        parked: Parked,
+        *,
+        now_ms: Callable[[], int],
+        term_ms: int,
     ) -> None:
         self._database = database
+        self._rows = rows
         self._plans = plans
         self._held = held
         self._parked = parked
@@ -156,7 +166,10 @@ class Explainer:
             if not 0 <= seq < stages[index].total:
                 there = f"its items are 0 to {stages[index].total - 1}"
                 raise NotFound(f"stage {index} of run {run.run_id} has no item {seq}; {there}", code="item_not_found")
-            return run, stages, facts.item_now(connection, number, index, seq)
+            if run.archive is None:
+                return run, stages, facts.item_now(connection, number, index, seq)
+        kept = self._rows.between(run, index, after_seq=seq - 1, up_to_seq=seq)
+        return run, stages, facts.item_of(kept[0]) if kept else None
 
     async def _of(self, run: RunRow) -> RunNow:
         def read() -> RunNow:

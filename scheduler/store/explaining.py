@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -22,6 +23,7 @@ __all__ = [
     "LastMove",
     "ahead_of",
     "item_now",
+    "item_of",
     "last_move",
     "limits_of",
     "next_due",
@@ -47,8 +49,6 @@ class ItemNow:
     due_ms: int | None
     lane: str
     rank: int
-    mode: int
-    suspect: int
     error_kind: str
     error: str
 
@@ -76,17 +76,24 @@ class LastMove:
     reason: str
 
 
+_ITEM = sa.select(
+    *(items.c[name] for name in (
+        "seq", "state", "attempt", "tries", "session", "start_ms", "end_ms", "due_ms", "lane", "rank", "error_kind",
+        "error",
+    ))
+).where(
+    items.c.run == sa.bindparam("n"), items.c.stage == sa.bindparam("s"), items.c.seq == sa.bindparam("q")
+)  # fmt: skip
+
+
 def item_now(connection: sa.Connection, run: int, stage: int, seq: int) -> ItemNow | None:
     """The item's row; None when it was never leased and nobody moved it."""
-    c = items.c
-    row = connection.execute(
-        sa.select(
-            c.state, c.attempt, c.tries, c.session, c.start_ms, c.end_ms, c.due_ms, c.lane, c.rank, c.mode, c.suspect,
-            c.error_kind, c.error,
-        ).where(c.run == run, c.stage == stage, c.seq == seq)
-    ).one_or_none()  # fmt: skip
-    if row is None:
-        return None
+    row = connection.execute(_ITEM, {"n": run, "s": stage, "q": seq}).one_or_none()
+    return None if row is None else item_of(row)
+
+
+def item_of(row: Any) -> ItemNow:
+    """From a row of SQL or of an archive."""
     return ItemNow(
         state=row.state,
         attempt=row.attempt,
@@ -96,9 +103,7 @@ def item_now(connection: sa.Connection, run: int, stage: int, seq: int) -> ItemN
         end_ms=row.end_ms,
         due_ms=row.due_ms,
         lane=row.lane or "",
-        rank=seq if row.rank is None else row.rank,
-        mode=row.mode,
-        suspect=row.suspect,
+        rank=row.seq if row.rank is None else row.rank,
         error_kind=row.error_kind or "",
         error=row.error or "",
     )

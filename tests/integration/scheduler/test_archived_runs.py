@@ -58,8 +58,8 @@ async def test_an_archived_run_is_read_as_before(world: World) -> None:
     assert [item.seq for item in page.items] == [20, 21, 22, 23]
     request.page_token = page.next_page_token
     assert [item.seq for item in (await world.runs.ListItems(request, timeout=10)).items] == [24, 25, 26, 27]
-    told = await outcomes(world, run_id)
-    assert [item.settle_number for item in told] == list(range(1, 21))
+    settled = await outcomes(world, run_id)
+    assert [item.settle_number for item in settled] == list(range(1, 21))
     assert [item.settle_number for item in await outcomes(world, run_id, after_settle_number=17)] == [18, 19, 20]
     story = [event.number for event in await world.events(run_id)]
     assert story == list(range(1, len(story) + 1))
@@ -70,6 +70,9 @@ async def test_an_archived_run_is_read_as_before(world: World) -> None:
     assert [event.number for answer in watched for event in answer.events] == story
     why = await world.runs.ExplainRun(pb.ExplainRunRequest(run_id=run_id), timeout=10)
     assert [reason.code for reason in why.reasons] == ["run_archived"]
+    for seq, state in ((3, "completed"), (19, "failed"), (25, "stopped")):
+        told = await world.runs.ExplainItem(pb.ExplainItemRequest(run_id=run_id, seq=seq), timeout=10)
+        assert (told.state, [reason.code for reason in told.reasons]) == (state, [state, "run_archived"])
 
 
 async def refused(call: Awaitable[object]) -> str:
