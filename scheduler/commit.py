@@ -167,8 +167,9 @@ def _stopping() -> Unavailable:
 
 
 def _perhaps(effects: Effects) -> Effects:
-    """What may be told of a transaction that perhaps came through."""
-    return Effects(ready=effects.ready, changed=effects.changed, moved=effects.moved)
+    """What may be told of a transaction that perhaps came through: what a grant decides about anyway, and what limits
+    are then; they are compared with SQL now and then."""
+    return Effects(ready=effects.ready, limits=effects.limits, changed=effects.changed, moved=effects.moved)
 
 
 def _ambiguous(error: Exception) -> bool:
