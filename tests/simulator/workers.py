@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["SimWorker", "Work"]
 
 MARGIN_SECONDS = TERM_SECONDS / 3
+MOST_THROTTLES = 4
 LEASE = "/penstock.v1.LeaseService/"
 
 
@@ -34,13 +35,17 @@ class Work:
     """What items did so far, over all workers: (run id, stage, seq) -> how often of each."""
 
     done: Counter[tuple[str, int, int, str]] = field(default_factory=Counter)
+    throttled: Counter[str] = field(default_factory=Counter)
 
     def next(self, run_id: str, stage: int, seq: int, mode: int, nature: dict[str, Any]) -> str:
         """What this attempt ends in: each ill of the item's nature in turn, then success."""
         ills = ("disagree",) if mode == pb.MODE_CONFIRM else ("kill", "slow", "throttle", "defer", "fail", "release")
         for ill in ills:
+            if ill == "throttle" and self.throttled[nature.get("throttle_key", "")] >= MOST_THROTTLES:
+                continue  # each one makes its key's closure longer
             if self.done[run_id, stage, seq, ill] < nature.get(ill, 0):
                 self.done[run_id, stage, seq, ill] += 1
+                self.throttled[nature.get("throttle_key", "")] += ill == "throttle"
                 return ill
         return "permanent" if nature.get("permanent") else "complete"
 
@@ -125,6 +130,8 @@ class SimWorker:
                 continue
             self.grant_number += 1
             self._settled(taken, response.refused)
+            if self.over:
+                return
             until = sent + response.granted_after_seconds + response.term_seconds - MARGIN_SECONDS
             for batch in response.batches:
                 for lease in batch.leases:
