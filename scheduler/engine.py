@@ -264,6 +264,7 @@ class Engine:
         batches: list[leases.GrantedBatch]
         refused: list[Refusal]
         granted_ms: int
+        generation: str
 
     async def _record(
         self,
@@ -295,11 +296,9 @@ class Engine:
                     effects.unused((p.lane for p in offer.proposals), offer.uses)
                     leases.give_back(connection, effects, key, slots, startable=True)
             elif proposals:
-                batches = leases.grant_batches(
-                    connection, effects, session, request.grant_number, proposals, now, units
-                )
+                batches = leases.grant_batches(connection, effects, session, number, proposals, now, units)
             units.finish(effects)
-            return Engine._Answer([batch for batch in batches if batch.granted], refused, now)
+            return Engine._Answer([batch for batch in batches if batch.granted], refused, now, current)
 
         try:
             answer = await self.commits.run(work)
@@ -307,6 +306,8 @@ class Engine:
             await self._hand_back(proposals)
             raise
         self._counted(answer.refused, outcomes)
+        if answer.generation and answer.generation != generation == self._ready.generation:
+            self.redis_lost("another scheduler makes it anew")
         return answer
 
     def _counted(self, refused: list[Refusal], outcomes: Iterable[pb.OutcomeBatch]) -> list[Refusal]:
@@ -318,9 +319,9 @@ class Engine:
         return refused
 
     def _begin(self, connection: sa.Connection) -> None:
-        """Before the calls of a transaction: on PostgreSQL another scheduler may have made Redis anew."""
+        """Before a transaction's calls: who makes Redis anew? Where nothing is granted the row is not locked for that."""
         if self._shared:
-            self._generation = leaders.generation(connection)
+            self._generation = leaders.generation(connection) if self.granting else ""
 
     async def _apply(self, effects: list[Effects]) -> None:
         """Carries out what committed transactions mean for Redis, windows and watchers. Never raises."""

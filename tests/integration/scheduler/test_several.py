@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import redis.asyncio
+import sqlalchemy as sa
 
 import scheduler.__main__
 from penstock.runtime.errors import Conflict
 from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
-from scheduler import holding
+from scheduler import holding, recovery
+from scheduler.store import leaders
 from tests.integration.scheduler.world import HandWorker, World, completed, throttled
 from tests.servers.inprocess import Served, serve
 
@@ -162,3 +164,24 @@ def test_sqlite_takes_one_scheduler_and_names_the_other(sqlite_url: str, monkeyp
     monkeypatch.setattr(holding, "start_time", lambda pid: 5)  # that process is gone, its id was given to another
     holding.hold(database, 4)
     database.close()
+
+
+async def test_one_that_dies_while_it_makes_redis_anew_is_followed_by_the_other(
+    pair: tuple[World, World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = pair
+    monkeypatch.setattr(recovery, "REBUILD_MS", 500)
+    await one.run(50)
+    worker = other.worker()
+    assert [lease.seq for lease in await worker.leases(5)] == [0, 1, 2, 3, 4]
+    database = Database(one.settings.scheduler.database_url, "scheduler")
+    with database.write() as connection:  # as far as it came
+        now = connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp()) * 1000")).scalar_one()
+        until = int(now) + 500
+        assert leaders.begin_rebuild(connection, "dead", "never-made", now_ms=int(now), until_ms=until)
+    database.close()
+    seqs: list[int] = []
+    deadline = time.monotonic() + 8
+    while not seqs and time.monotonic() < deadline:
+        seqs = [lease.seq for lease in await worker.leases(5, wait=1)]
+    assert seqs == [5, 6, 7, 8, 9]
