@@ -319,7 +319,7 @@ class Engine:
         return refused
 
     def _begin(self, connection: sa.Connection) -> None:
-        """Before a transaction's calls: who makes Redis anew? Where nothing is granted the row is not locked for that."""
+        """Before a transaction: who has made Redis? While nothing is granted the row is left to who makes it anew."""
         if self._shared:
             self._generation = leaders.generation(connection) if self.granting else ""
 
