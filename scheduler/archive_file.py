@@ -96,20 +96,24 @@ GROUP_ROWS = 10_240
 GROUP_BYTES = 8 << 20
 """Of a row group: what a page read decodes at least."""
 _MEMORY = "192MB"
-_LINE_BYTES = 4 << 20
+_LINE_BYTES = 1 << 20
+"""The longest row: DuckDB sets 32 times as much aside when it reads."""
 
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Part:
-    """Rows `first` to `last` (of the table's order: seq of a stage, or number) in one Parquet blob."""
+    """Rows `first` to `last` (of the table's order: seq of a stage, or number) in one Parquet blob. Of items also the
+    least and the greatest settle number; 0: none is settled."""
 
     sha256: str
     stage: int
     first: int
     last: int
     rows: int
+    settled_from: int = 0
+    settled_to: int = 0
 
 
 @dataclass(frozen=True)
@@ -145,11 +149,13 @@ class ArchiveFiles:
     def write(self, table: str, stage: int, first: int, last: int, rows: Iterable[Row]) -> Part:
         """One part of these rows, durable. `first` and `last` are their places."""
         columns = TABLES[table]
-        count = 0
+        count, settled = 0, set[int]()
         with self._blobs.writer() as lines:
             for row in rows:
                 lines.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
                 count += 1
+                if number := row.get("settle_number"):
+                    settled = {min(number, *settled), max(number, *settled)} if settled else {number}
             lines.finish()
             place = lines.place.with_name(lines.place.name + ".parquet").resolve()
             group = max(2_048, min(GROUP_ROWS, GROUP_BYTES // max(1, lines.size_bytes // max(count, 1))))
@@ -171,7 +177,7 @@ class ArchiveFiles:
                 self._blobs.adopt([(place, sha256)])
             finally:
                 place.unlink(missing_ok=True)
-        return Part(sha256, stage, first, last, count)
+        return Part(sha256, stage, first, last, count, min(settled, default=0), max(settled, default=0))
 
     def keep(self, index: Index, run_id: str) -> str:
         """The index as a blob; its hash."""
@@ -211,7 +217,7 @@ class ArchiveFiles:
             cursor = self._connection.cursor()
         try:
             yield cursor
-        except duckdb.IOException as error:
+        except duckdb.Error as error:
             text = str(error)
             if "No space left" in text or "disk quota" in text.lower():
                 raise disk_full(f"the blob store {self._folder}") from error

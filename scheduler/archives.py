@@ -67,15 +67,23 @@ class Archives:
         self, archive: str, stage: int, *, after: int, states: Sequence[ItemState], limit: int
     ) -> list[SimpleNamespace]:
         """Settled rows of a stage in commit order after a settle number."""
-        rows = self._files.read(
-            "items",
-            self._parts(archive, "items", stage),
-            "stage = $stage AND settle_number > $after AND state IN (SELECT unnest($states))",
-            {"stage": stage, "after": after, "states": [str(state) for state in states]},
-            order="settle_number",
-            limit=limit,
-        )
-        return [_item(row) for row in rows]
+        parts = [part for part in self._parts(archive, "items", stage) if part.settled_to > after]
+        parts.sort(key=lambda part: part.settled_from)
+        found: list[dict[str, Any]] = []
+        # Items end about in their order: once a page is full, only parts that begin below its end may have more of it.
+        for part in parts:
+            if len(found) >= limit and part.settled_from > found[-1]["settle_number"]:
+                break
+            found += self._files.read(
+                "items",
+                [part],
+                "settle_number > $after AND state IN (SELECT unnest($states))",
+                {"after": after, "states": [str(state) for state in states]},
+                order="settle_number",
+                limit=limit,
+            )
+            found = sorted(found, key=lambda row: row["settle_number"])[:limit]
+        return [_item(row) for row in found]
 
     def events(
         self, archive: str, *, after: int, types: Sequence[str] = (), subject: str = "", limit: int

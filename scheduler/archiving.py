@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -31,8 +32,10 @@ from scheduler.store.reads import load_run
 __all__ = ["Archiving"]
 
 PART_ROWS = 100_000
-PART_BYTES = 128 << 20
-CHUNK = 2_000
+PART_BYTES = 24 << 20
+FIRST_CHUNK, CHUNK = 100, 2_000
+CHUNK_BYTES = 4 << 20
+"""Read at once: first a few rows, then as many of that size as fit."""
 PURGE_ROWS = 1_000
 """In one transaction: others wait for it."""
 PURGES = 50
@@ -179,17 +182,22 @@ class Archiving:
         while first is not None:
             taken = _Taken(first, chunks)
             part = self._files.write(table, stage, first[0][place], 0, taken.rows())
-            yield Part(part.sha256, stage, first[0][place], taken.last[place], part.rows)
+            yield replace(part, last=taken.last[place])
             first = taken.next
 
     def _chunks(self, table: str, number: int, stage: int) -> Iterator[Chunk]:
-        after = -1
+        after, width = -1, FIRST_CHUNK
         while True:
             with self._database.read() as connection:
-                rows, after = store.chunk(connection, table, number, stage, after=after, width=CHUNK)
+                rows, after = store.chunk(connection, table, number, stage, after=after, width=width)
             if not rows:
                 return
+            width = max(FIRST_CHUNK, min(CHUNK, CHUNK_BYTES * len(rows) // max(1, sum(map(_size, rows)))))
             yield rows
+
+
+def _size(row: dict[str, Any]) -> int:
+    return sum(len(value) for value in row.values() if isinstance(value, str))
 
 
 class _Taken:
@@ -204,7 +212,7 @@ class _Taken:
         count = size = 0
         while self.next is not None and count < PART_ROWS and size < PART_BYTES:
             for row in self.next:
-                size += sum(len(value) for value in row.values() if isinstance(value, str))
+                size += _size(row)
                 yield row
             count += len(self.next)
             self.last = self.next[-1]

@@ -77,8 +77,10 @@ class ItemList:
             if len(answer) >= limit or after_seq < mark - 1 or mark >= stage.total:
                 token = str(after_seq) if after_seq < stage.total - 1 else ""
                 return pb.ListItemsResponse(items=answer, next_page_token=token)
-        for _ in range(MAX_WINDOWS):
-            size = max(limit - len(answer), WINDOW if states else 1)
+        for turn in range(MAX_WINDOWS):
+            # Where states are asked for, most of the first items are in them, or few of very many.
+            look = 1 if not states else 2 * limit if turn == 0 else WINDOW
+            size = max(limit - len(answer), look)
             window = await self._plans.window(run.plan_id, index, after_seq, size)
             answer += await asyncio.to_thread(self._merged, run, stage, window.items, states, with_payload)
             if window.items:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -262,6 +263,21 @@ async def test_events_stay_for_their_time_and_then_the_archive_has_them(shelf: S
     archive = shelf.archive()
     assert archive is not None
     assert len(Archives(shelf.files).events(archive, after=0, limit=COUNT)) == COUNT
+
+
+async def test_results_as_large_as_they_may_be_are_archived(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archiving, "PART_ROWS", 100_000)
+    fill(shelf.database)
+    large = orjson.dumps({"text": random.Random(1).randbytes(30_000).hex()})
+    with shelf.database.write() as connection:
+        connection.execute(sa.update(items).where(items.c.state == "completed").values(result=large))
+    await all_turns(shelf.archiving())
+    archive = shelf.archive()
+    assert archive is not None
+    found = Archives(shelf.files).items(archive, 0, after_seq=610, limit=20)
+    assert [row.result for row in found if row.seq % 10] == [large] * 18
+    told = Archives(shelf.files).outcomes(archive, 0, after=3, states=[ItemState.COMPLETED], limit=100)
+    assert [row.settle_number for row in told] == [n for n in range(4, 120) if (COUNT - n) % 10][:100]
 
 
 async def test_commands_on_an_archived_run_are_refused(shelf: Shelf) -> None:
