@@ -130,7 +130,7 @@ class SimWorker:
                 continue
             self.grant_number += 1
             self._settled(taken, response.refused)
-            if self.over:
+            if self.process.alive and self._has_ended():
                 return
             until = sent + response.granted_after_seconds + response.term_seconds - MARGIN_SECONDS
             for batch in response.batches:
@@ -200,6 +200,10 @@ class SimWorker:
                 if held_back is not None and not held_back.begun:
                     self._ends(held_back, pb.Outcome(kind=pb.OUTCOME_KIND_RELEASED))
             self.freed.set()
+
+    def _has_ended(self) -> bool:
+        """It may have been ended while a call was under way."""
+        return self.over
 
     async def end(self) -> None:
         """Hands everything back."""

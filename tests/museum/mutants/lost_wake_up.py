@@ -1,0 +1,20 @@
+"""Nobody hears that a run was moved: its stage is never opened."""
+
+from __future__ import annotations
+
+from tests.museum.mutant import Change, Mutant
+
+MUTANT = Mutant(
+    changes=(
+        Change(
+            "scheduler/engine.py",
+            "        self._moved.add(number)\n        self._move.set()\n",
+            "        pass\n",
+        ),
+        Change(
+            "scheduler/engine.py",
+            "self._moved |= await self._windows.astray() if self.granting else set()",
+            "pass",
+        ),
+    ),
+)
