@@ -34,7 +34,7 @@ from scheduler.proposing import Proposer
 from scheduler.ready import Lost, Ready, StageKey
 from scheduler.store import leaders, leases
 from scheduler.store.effects import Effects, Slot, merged
-from scheduler.store.endings import Endings, Refusal, Rules
+from scheduler.store.endings import Endings, Refusal, Rules, Spared
 from scheduler.store.items import rows_of
 from scheduler.store.limits import Caution
 from scheduler.store.numbers import numbers_of
@@ -199,26 +199,26 @@ class Engine:
         return response
 
     async def end_session(self, session: leases.Session, reason: str, *, handed_back: bool) -> int:
-        """Takes back all that a session holds; returns how many. `handed_back`: its worker says so itself, and no
-        item pays a try; else the worker is gone."""
+        """Takes back all that a session holds; returns how many. `handed_back`: so says its worker; else it is gone."""
 
         def work(connection: sa.Connection, effects: Effects) -> int:
             with contextlib.suppress(PenstockError):
                 leases.seen(connection, session, self.now_ms())
             endings = self._endings(connection, effects)
-            count = 0
-            for (run, stage), slots in leases.session_rows(connection, session.session).items():
-                count += endings.lose(run, stage, slots, reason=reason, handed_back=handed_back)
-            leases.end_session(connection, session.session)
+            count, name = 0, session.session
+            for (run, stage), slots in leases.session_rows(connection, name).items():
+                count += endings.lose(run, stage, slots, reason=reason, handed_back=handed_back, session=name)
+            leases.end_session(connection, name)
             return count
 
         return await self.commits.run(work)
 
-    async def lose(self, key: StageKey, slots: Sequence[Slot], reason: str) -> int:
-        """Ends leases that ran out, and takes up again what was never granted; returns how many still ran."""
+    async def lose(self, key: StageKey, slots: Sequence[Slot], reason: str, *, read_ms: int) -> int:
+        """Ends leases that had run out at `read_ms`; takes up what was never granted; returns how many still ran."""
+        spared = Spared(read_ms - self.term_ms, read_ms)
 
         def work(connection: sa.Connection, effects: Effects) -> int:
-            return self._endings(connection, effects).lose(*key, slots, reason=reason)
+            return self._endings(connection, effects).lose(*key, slots, reason=reason, spared=spared)
 
         return await self.commits.run(work)
 

@@ -176,12 +176,14 @@ class Sweeps:
         running = await asyncio.to_thread(self._stages)
         if not running:
             return 0
-        found = await self._ready.expired(running, self._engine.now_ms(), LIMIT)
+        read_ms = self._engine.now_ms()
+        found = await self._ready.expired(running, read_ms, LIMIT)
         if self._note_gap():
             return 0
         count = 0
         for key, slots in found.items():
-            lost = await self._engine.lose(key, slots, "the lease ran out: its worker gave no sign for a whole term")
+            reason = "the lease ran out: its worker gave no sign for a whole term"
+            lost = await self._engine.lose(key, slots, reason, read_ms=read_ms)
             count += lost
             log.info("leases ran out", run=key[0], stage=key[1], leases=len(slots), lost=lost)
         metrics.SWEEP_ITEMS.labels("expired").inc(count)

@@ -19,14 +19,14 @@ from scheduler.domain.states import ItemState, Mode, RunState, StageState
 from scheduler.store.effects import Effects, Slot
 from scheduler.store.ended import StageEndings
 from scheduler.store.items import ItemRow, rows_of
-from scheduler.store.leases import give_back, open_rows
+from scheduler.store.leases import give_back, heard_of, open_rows
 from scheduler.store.numbers import numbers_of
 from scheduler.store.refusals import Refusal, explain
 from scheduler.store.told import Rules, Told
 from scheduler.store.unit import RunUnit, StageRow, Units, lock
 from scheduler.watching import Begun
 
-__all__ = ["Endings", "Refusal", "Rules"]
+__all__ = ["Endings", "Refusal", "Rules", "Spared"]
 
 KIND_CHARACTERS, FINGERPRINT_CHARACTERS = 40, 100
 COMPLETED, WORK = int(pb.OUTCOME_KIND_COMPLETED), int(Mode.WORK)
@@ -37,6 +37,14 @@ _ENDED_OF_KIND = {
     pb.OUTCOME_KIND_THROTTLED: Ended.THROTTLED,
     pb.OUTCOME_KIND_DEFERRED: Ended.DEFERRED,
 }
+
+
+@dataclass(frozen=True)
+class Spared:
+    """Attempts that began after started_ms, and those of sessions that were heard of after seen_ms, are not lost."""
+
+    started_ms: int
+    seen_ms: int
 
 
 @dataclass(frozen=True)
@@ -74,16 +82,35 @@ class Endings:
             units.finish(self.effects)
         return refused
 
-    def lose(self, number: int, stage: int, slots: Sequence[Slot], *, reason: str, handed_back: bool = False) -> int:
+    def lose(
+        self,
+        number: int,
+        stage: int,
+        slots: Sequence[Slot],
+        *,
+        reason: str,
+        handed_back: bool = False,
+        session: str = "",
+        spared: Spared | None = None,
+    ) -> int:
         """Ends the running attempts of these items as lost with their worker; returns how many. What the worker
         hands back, or had not begun as far as it said, costs no try. What was proposed and never granted is ready
-        again."""
+        again. session: only what it holds; spared: whose lease has not run out after all."""
         unit = lock(self.connection, number, self.now_ms)
         if unit is None:
             return 0
         row = unit.stages[stage]
         rows = rows_of(self.connection, number, stage, [seq for seq, _ in slots])
-        found = [item for item in rows.values() if item.state == ItemState.RUNNING]
+        found = [
+            item
+            for item in rows.values()
+            if item.state == ItemState.RUNNING and (not session or item.session == session)
+        ]
+        if spared is not None:
+            # Since Redis was asked a lease may have been renewed, or lost and granted to another; the next look tells.
+            found = [item for item in found if (item.start_ms or 0) <= spared.started_ms]
+            heard = heard_of(self.connection, {item.session for item in found}, spared.seen_ms)
+            found = [item for item in found if item.session not in heard]
         ended = StageEndings(unit, row, self.effects, self.rules)
         for item in found:
             begun = self.begun.has(item.session, (unit.run.run_id, stage, item.seq, item.attempt))

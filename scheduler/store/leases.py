@@ -5,7 +5,7 @@ A grant is numbered by its session. The same number answers the same leases; a l
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -31,6 +31,7 @@ __all__ = [
     "give_back",
     "grant_batches",
     "granted_again",
+    "heard_of",
     "open_rows",
     "overdue",
     "owners",
@@ -336,3 +337,9 @@ def owners(connection: sa.Connection) -> dict[int, str]:
 def end_session(connection: sa.Connection, session: str) -> None:
     """No later call of this session is taken."""
     connection.execute(sa.update(sessions).where(sessions.c.session == session).values(ended=1))
+
+
+def heard_of(connection: sa.Connection, names: Collection[str], since_ms: int) -> set[str]:
+    """Which of these sessions gave a sign after a time."""
+    query = sa.select(sessions.c.session).where(sessions.c.session.in_(sorted(names)), sessions.c.seen_ms > since_ms)
+    return set(connection.execute(query).scalars()) if names else set()

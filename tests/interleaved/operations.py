@@ -167,7 +167,9 @@ def _budgeted(micros: int) -> Check:
 async def _sweep(replica: Replica, scene: Scene) -> Any:
     """The leases of `one` have run out, as far as this scheduler knows."""
     slots = [(lease.seq, "") for lease in scene.held.values()]
-    return await replica.sweeps._engine.lose((scene.number, 0), slots, "the lease ran out")
+    engine = replica.sweeps._engine
+    later = engine.now_ms() + 2 * engine.term_ms
+    return await engine.lose((scene.number, 0), slots, "the lease ran out", read_ms=later)
 
 
 async def _end(replica: Replica, scene: Scene) -> Any:

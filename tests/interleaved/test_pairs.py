@@ -1,8 +1,7 @@
 """Every pair of operations, two schedulers on one PostgreSQL, interleaved at every statement.
 
-The first does `k` statements, for every k, the second a few or all; then each goes to its end, one waiting for the other's locks where it
-must. Afterwards all rules hold between the rows, and what each was answered is true. Where the second waits for a lock
-of the first, more steps for it change nothing and are not tried.
+The first does `k` statements, for every k, the second a few or all; then each goes to its end, one waiting for the
+other's locks where it must. Afterwards all rules hold between the rows, and what each was answered is true.
 """
 
 from __future__ import annotations
