@@ -18,6 +18,7 @@ import grpc
 import redis
 import sqlalchemy as sa
 
+from penstock.runtime.channel import OPTIONS
 from penstock.runtime.lifeline import ENVIRONMENT_NAME
 from tests.chaos.executed import LOG
 from tests.chaos.proxy import Proxy
@@ -136,7 +137,7 @@ class Cluster:
         for program in self.programs:
             program.start()
         for port in (self.planner_port, *self.scheduler_ports):
-            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            with grpc.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS) as channel:
                 grpc.channel_ready_future(channel).result(timeout=60)
 
     def tend(self) -> None:

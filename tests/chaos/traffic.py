@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import grpc
 import orjson
 
+from penstock.runtime.channel import OPTIONS
 from penstock.v1 import planner_pb2, planner_pb2_grpc, scheduler_pb2_grpc
 from penstock.v1 import scheduler_pb2 as pb
 
@@ -44,7 +45,7 @@ class Traffic:
 
     def __init__(self, planner: str, scheduler: str, source: random.Random, *, items: int, seconds: float) -> None:
         self.random = source
-        options = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 500)]
+        options = [*OPTIONS, ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 500)]
         self._channels = [grpc.insecure_channel(address, options=options) for address in (planner, scheduler)]
         self.plans = planner_pb2_grpc.PlannerServiceStub(self._channels[0])
         self.runs = scheduler_pb2_grpc.SchedulerServiceStub(self._channels[1])
