@@ -269,7 +269,8 @@ async def test_a_worker_gets_only_what_its_class_and_versions_can_do(world: Worl
 
 async def test_many_payloads_that_together_pass_a_message_go_as_blobs(world: World) -> None:
     run_id = await world.run(400, concurrency=400, padding=60_000)
-    await asyncio.sleep(2)  # until more than one answer of the planner is ready
+    number = (await world.get(run_id)).number
+    await world.until_ready(number, 400)
     response = await world.worker().acquire(400)
     leases = [lease for batch in response.batches for lease in batch.leases]
     assert len(leases) == 400

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import orjson
+import redis.asyncio
 import sqlalchemy as sa
 
 import planner.__main__
@@ -226,6 +227,17 @@ class World:
                 return run
             assert time.monotonic() < deadline, f"not within {seconds} s; the run is {run}"
             await asyncio.sleep(0.02)
+
+    async def until_ready(self, number: int, count: int, *, seconds: float = 20.0) -> None:
+        """Waits until so many items of a run's first stage stand ready in Redis."""
+        client = redis.asyncio.Redis.from_url(self.settings.redis_url)
+        try:
+            async with asyncio.timeout(seconds):
+                name = f"{self.settings.redis_prefix}:{{s}}:ready:{number}:0"
+                while await client.zcard(name) < count:  # noqa: ASYNC110 - another program fills it
+                    await asyncio.sleep(0.02)
+        finally:
+            await client.aclose()
 
     async def events(self, run_id: str, *types: str) -> list[pb.Event]:
         response = await self.runs.ListEvents(
