@@ -5,7 +5,7 @@ VENV := .venv/bin
 RUN := $(VENV)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo up test simulate museum chaos lint format verify stubs docs bench eval train clean
+.PHONY: help setup setup-dev demo up test simulate interleave museum chaos lint format verify stubs docs bench eval train clean
 
 help:  ## This list
 	@echo "penstock: make TARGET"
@@ -28,6 +28,9 @@ test: setup-dev  ## All tests, on real servers [ARGS="tests/unit -k name"]
 
 simulate: setup-dev  ## The scheduler under virtual time and every fault [SEEDS=2000]
 	@PYTHONHASHSEED=0 $(RUN) -m tests.simulator --seeds $(or $(SEEDS),2000) $(ARGS)
+
+interleave: setup-dev  ## Two schedulers on PostgreSQL, every pair of operations at every statement [ARGS="-k grant"]
+	@$(RUN) -m tools.test tests/interleaved $(ARGS)
 
 museum: setup-dev  ## Known defects, put in one by one: each must be found [ARGS="-k fence"]
 	@PYTHONHASHSEED=0 $(RUN) -m tests.museum $(ARGS)
