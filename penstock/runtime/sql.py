@@ -182,10 +182,26 @@ def migrate(database: Database, version: str = "head") -> None:
     config.set_main_option("script_location", str(Path(__file__).parent / "alembic"))
     config.set_main_option("version_locations", str(folder))
     config.set_main_option("path_separator", "os")
-    with translated(database.service), database.engine.connect() as connection:
-        if not database.is_sqlite:
-            connection.execute(sa.text(f'CREATE SCHEMA IF NOT EXISTS "{database.service}"'))
-            connection.commit()
+    with translated(database.service), database.engine.connect() as connection, _migrating(database, connection):
         config.attributes["connection"] = connection
         command.upgrade(config, version)
+        connection.commit()
+
+
+@contextmanager
+def _migrating(database: Database, connection: sa.Connection) -> Iterator[None]:
+    """On PostgreSQL, the schema and the only right to change it: of several replicas that start at once, one migrates
+    and the others wait for it. On SQLite the transaction itself is that right."""
+    if database.is_sqlite:
+        yield
+        return
+    connection.execute(sa.text("SELECT pg_advisory_lock(hashtext(:name))"), {"name": f"migrate {database.service}"})
+    try:
+        connection.execute(sa.text(f'CREATE SCHEMA IF NOT EXISTS "{database.service}"'))
+        connection.commit()
+        yield
+    finally:
+        # The lock is the session's, which goes back to the pool: it would outlive the transaction.
+        connection.rollback()
+        connection.execute(sa.text("SELECT pg_advisory_unlock_all()"))
         connection.commit()

@@ -31,6 +31,7 @@ def chaos(minutes: float, seed: int, *, items: int = 0) -> list[str]:
     items = items or int(ITEMS_A_MINUTE * minutes)
     cluster = Cluster(folder, source)
     traffic: Traffic | None = None
+    held = False
     try:
         cluster.start()
         addresses = f"127.0.0.1:{cluster.planner_port}", f"127.0.0.1:{cluster.proxy.port}"
@@ -55,12 +56,16 @@ def chaos(minutes: float, seed: int, *, items: int = 0) -> list[str]:
             f"connections cut after a request: {cluster.proxy.cuts}; leases of a domain at most "
             f"{verdict.most_in_domain}; {time.monotonic() - began:.0f} s"
         )
+        held = not problems
         return problems
     finally:
         if traffic is not None:
             traffic.close()
         cluster.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+        if held:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            print(f"the programs' logs and the witnesses' are in {folder}", flush=True)
 
 
 def drained(cluster: Cluster, traffic: Traffic) -> list[str]:

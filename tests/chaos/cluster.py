@@ -5,6 +5,7 @@ What dies is started again at once, as a supervisor would; everything ends with 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -14,11 +15,9 @@ import sys
 import time
 from pathlib import Path
 
-import grpc
 import redis
 import sqlalchemy as sa
 
-from penstock.runtime.channel import OPTIONS
 from penstock.runtime.lifeline import ENVIRONMENT_NAME
 from tests.chaos.executed import LOG
 from tests.chaos.proxy import Proxy
@@ -29,6 +28,7 @@ from tests.servers.site import install_processor
 __all__ = ["TERM_SECONDS", "Cluster", "Program"]
 
 TERM_SECONDS = 4
+START_SECONDS = 60.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -77,6 +77,11 @@ class Program:
     def signal(self, number: signal.Signals) -> None:
         if self.alive():
             os.kill(self.pid, number)
+
+    def tail(self) -> str:
+        """The last lines of its log."""
+        lines = (self.folder / f"{self.name}.log").read_text(errors="replace").splitlines()
+        return "\n".join(lines[-20:])
 
     def kill(self) -> None:
         if self.process is not None and self.alive():
@@ -136,9 +141,16 @@ class Cluster:
     def start(self) -> None:
         for program in self.programs:
             program.start()
-        for port in (self.planner_port, *self.scheduler_ports):
-            with grpc.insecure_channel(f"127.0.0.1:{port}", options=OPTIONS) as channel:
-                grpc.channel_ready_future(channel).result(timeout=60)
+        deadline = time.monotonic() + START_SECONDS
+        waiting = dict(zip((self.planner_port, *self.scheduler_ports), self.programs, strict=False))
+        while waiting:
+            for port, program in list(waiting.items()):
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                    del waiting[port]
+                    continue
+                if not program.alive() or time.monotonic() > deadline:
+                    raise AssertionError(f"{program.name} does not serve:\n{program.tail()}")
+            time.sleep(0.1)
 
     def tend(self) -> None:
         now = time.monotonic()

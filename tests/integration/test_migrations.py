@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import subprocess
+import sys
 
 import pytest
 import sqlalchemy as sa
@@ -30,3 +32,24 @@ def test_migrations_and_tables_agree(service: str, database_url: str) -> None:
             assert set(metadata.tables) <= there
     finally:
         database.close()
+
+
+def test_replicas_that_start_at_once_migrate_one_after_another(postgres_url: str) -> None:
+    migration = """
+import sys, alembic.command, scheduler, penstock.runtime.sql as sql
+print("ready", flush=True)
+sys.stdin.read()
+sql.migrate(sql.Database(sys.argv[1], "scheduler"))
+"""
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", migration, postgres_url]
+    replicas = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) for _ in range(4)]
+    for replica in replicas:
+        assert replica.stdout is not None
+        assert replica.stdout.readline() == b"ready\n"
+    for replica in replicas:
+        assert replica.stdin is not None
+        replica.stdin.close()
+        replica.stdin = None
+    said = [replica.communicate(timeout=50)[1].decode() for replica in replicas]
+    assert [replica.returncode for replica in replicas] == [0] * len(replicas), "\n".join(said)[-2_000:]
