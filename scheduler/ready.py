@@ -117,6 +117,11 @@ def _translated() -> Iterator[None]:
         raise Unavailable(f"Redis can't be used: {error}", code="redis_unavailable") from error
 
 
+def _in_order(counts: Mapping[str, int] | None) -> dict[str, int]:
+    """By name: the order in which Redis tells a hash is another one in each of its processes."""
+    return dict(sorted((counts or {}).items()))
+
+
 class Ready:
     """The ready and lease sets of every open stage, and the limits, under one generation."""
 
@@ -198,7 +203,7 @@ class Ready:
                 found[stage.key] = Proposed(
                     places(one["items"], one.get("ranks") or {}),
                     one["left"],
-                    one.get("waiting") or {},
+                    _in_order(one.get("waiting")),
                     orjson.dumps(one["uses"]).decode() if one.get("uses") else "",
                 )
         next_ms = answer.get("next")
@@ -277,18 +282,23 @@ class Ready:
         ask |= {"stage": f"{stage[0]}:{stage[1]}", "epoch": epoch, "members": plain, "moved": moved}
         answer = orjson.loads(await self._run("feed", self.generation, now_ms, ask))
         self._saw(answer["ops"])
-        cursors = dict(answer["fed"] or {})
-        return Fed(answer["done"], cursors.pop("epoch", None), cursors, answer["left"], answer["waiting"] or {})
+        cursors = _in_order(answer["fed"])
+        return Fed(answer["done"], cursors.pop("epoch", None), cursors, answer["left"], _in_order(answer["waiting"]))
 
     # -- what sweeps look for
 
     async def expired(self, stages: Sequence[StageKey], now_ms: int, limit: int) -> dict[StageKey, list[Slot]]:
-        """Items whose lease has run out, at most `limit` a stage."""
-        pipeline = self._redis.pipeline(transaction=False)
+        """Items whose lease has run out, at most `limit` a stage. Raises Lost: one that was rolled back names leases
+        that were renewed since."""
+        pipeline = self._redis.pipeline(transaction=True)
+        pipeline.hmget(f"{self._prefix}:meta", ["generation", "ops"])
         for stage in stages:
             pipeline.zrangebyscore(self._key("leases", stage), "-inf", now_ms, start=0, num=limit)
+        generation, seen = self.generation, self._seen
         with _translated():
-            answers = await pipeline.execute()
+            (known, ops), *answers = await pipeline.execute()
+        if (known or b"").decode() != generation or int(ops or 0) < seen or self._foreign:
+            raise Lost
         return {stage: [slot(m) for m in members] for stage, members in zip(stages, answers, strict=True) if members}
 
     async def held(self, keys: Sequence[str]) -> dict[str, int]:

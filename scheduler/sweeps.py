@@ -83,6 +83,8 @@ class Sweeps:
                     turn += 1
                     await self._turn(turn)
             except (PenstockError, Lost) as error:
+                if isinstance(error, Lost):
+                    self._engine.redis_lost(str(error) or "its data is gone")
                 log.warning("sweeps wait for the next turn", error=str(error))
 
     async def _turn(self, turn: int) -> None:

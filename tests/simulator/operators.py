@@ -153,9 +153,10 @@ def mend(play: Play) -> None:
             limit = pb.Limit(key=key, concurrency=8)
             play.operate(LIMITS + "SetLimit", pb.SetLimitRequest(limit=limit, request_id=_id(play), **WHO))
             play.operate(LIMITS + "OpenLimit", pb.OpenLimitRequest(key=key, request_id=_id(play), **WHO))
-    # A call that was drawn before, and is made again until somebody answers, may come through after all this.
+    # A call that was drawn before, and is made again until somebody answers, may come through after all this; and what
+    # is throttled still closes its key for longer and longer.
     raw = play.world.sql.raw
-    for (key,) in raw.execute("SELECT key FROM limits WHERE state = 'closed' AND closed_until_ms IS NULL").fetchall():
+    for (key,) in raw.execute("SELECT key FROM limits WHERE state = 'closed'").fetchall():
         play.operate(LIMITS + "OpenLimit", pb.OpenLimitRequest(key=key, request_id=_id(play), **WHO))
     if raw.execute("SELECT 1 FROM switches WHERE name = 'retries' AND value = 'off'").fetchone():
         play.operate("SetRetries", pb.SetRetriesRequest(allowed=True, request_id=_id(play), **WHO))

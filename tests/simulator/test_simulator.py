@@ -39,6 +39,17 @@ def test_the_same_seed_has_the_same_history(stage: Stage) -> None:
     assert len(histories) == 1
 
 
+def test_a_history_does_not_depend_on_the_process_of_redis(stage: Stage) -> None:
+    """It tells the fields of a hash in an order of its own; seed 128 has lanes that are read apart."""
+    histories = set()
+    with opened() as other:
+        for one in (stage, other):
+            play = one.play(128, STEPS)
+            play.run()
+            histories.add(play.world.history)
+    assert len(histories) == 1
+
+
 def test_another_seed_has_another_history(stage: Stage) -> None:
     plays = [stage.play(seed, 30) for seed in (1, 2)]
     for play in plays:

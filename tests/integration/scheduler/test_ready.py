@@ -271,9 +271,13 @@ async def test_a_lost_or_rolled_back_redis_is_noticed(world: RedisWorld) -> None
         await world.ready.propose([world.ask(A)], most=1, now_ms=world.now, expiry_ms=world.now + TERM_MS)
     with pytest.raises(Lost):
         await world.forget(A, (1, ""))
+    with pytest.raises(Lost):
+        await world.ready.expired([A], world.now + TERM_MS, 10)
     assert not world.raw.keys("*"), "nothing is written to what is not ours"
     for key, value in before.items():
         world.raw.restore(key, 0, value, replace=True)
+    with pytest.raises(Lost):
+        await world.ready.expired([A], world.now + TERM_MS, 10)
     with pytest.raises(Lost):
         await world.ready.propose([world.ask(A)], most=1, now_ms=world.now, expiry_ms=world.now + TERM_MS)
 
