@@ -7,6 +7,7 @@ anything that must hold does not.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import random
 import shutil
 import sys
@@ -14,8 +15,11 @@ import tempfile
 import time
 from pathlib import Path
 
+import redis
+
 from tests.chaos.cluster import Cluster
 from tests.chaos.faults import Faults
+from tests.chaos.slots import unlike_leases
 from tests.chaos.traffic import Traffic
 from tests.chaos.validator import validate
 
@@ -38,6 +42,7 @@ def chaos(minutes: float, seed: int, *, items: int = 0) -> list[str]:
         traffic = Traffic(*addresses, source, items=items, seconds=minutes * 60)
         traffic.begin()
         faults = Faults(cluster, source)
+        problems: list[str] = []
         began = time.monotonic()
         wanted = int(KILLS_A_MINUTE * minutes)
         pause = 60.0 / KILLS_A_MINUTE / 2.6
@@ -45,9 +50,10 @@ def chaos(minutes: float, seed: int, *, items: int = 0) -> list[str]:
             time.sleep(source.uniform(0.3, 1.7) * pause)
             print(f"{time.monotonic() - began:7.1f} s  {faults.strike()}", flush=True)
             cluster.tend()
+            problems += counted(cluster)
             if source.random() < 0.15:
                 traffic.command()
-        problems = drained(cluster, traffic)
+        problems += drained(cluster, traffic)
         verdict = validate(cluster, traffic, disturbances=sum(faults.struck.values()))
         problems += verdict.problems
         print(f"{items} items, {verdict.executions} executions ({verdict.repeated} repeated), {faults.kills} SIGKILLs")
@@ -66,6 +72,13 @@ def chaos(minutes: float, seed: int, *, items: int = 0) -> list[str]:
             shutil.rmtree(folder, ignore_errors=True)
         else:
             print(f"the programs' logs and the witnesses' are in {folder}", flush=True)
+
+
+def counted(cluster: Cluster) -> list[str]:
+    """In the middle of it all the held slots are the live leases."""
+    with contextlib.suppress(redis.exceptions.RedisError):
+        return list(unlike_leases(cluster.redis_client()))
+    return []
 
 
 def drained(cluster: Cluster, traffic: Traffic) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -12,6 +13,7 @@ import redis.exceptions
 import sqlalchemy as sa
 
 from tests.chaos.cluster import TERM_SECONDS, Cluster
+from tests.chaos.slots import snapshot
 
 __all__ = ["Faults"]
 
@@ -54,11 +56,8 @@ class Faults:
     def _keep(self) -> None:
         """Now and then remembers what Redis holds."""
         if self.random.random() < 0.3:
-            try:
-                client = self.cluster.redis_client()
-                self._kept = {key: client.dump(key) for key in client.scan_iter()}  # type: ignore[misc]
-            except redis.exceptions.RedisError:
-                pass
+            with contextlib.suppress(redis.exceptions.RedisError):
+                self._kept = snapshot(self.cluster.redis_client())
 
     def _worker(self) -> None:
         self.random.choice(self.cluster.workers).kill()
@@ -96,8 +95,7 @@ class Faults:
         pipeline = client.pipeline(transaction=True)
         pipeline.flushall()
         for key, value in self._kept.items():
-            if value is not None:
-                pipeline.restore(key, 0, value)
+            pipeline.restore(key, 0, value)
         pipeline.execute()
 
     def _postgres(self) -> None:

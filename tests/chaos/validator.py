@@ -10,10 +10,13 @@ import sqlalchemy as sa
 
 from scheduler.store.schema import attempts, items, runs
 from tests.chaos.cluster import Cluster
+from tests.chaos.slots import unlike_leases
 from tests.chaos.traffic import DOMAIN_BOUND, Traffic
 from tests.rules import breaches
 
 __all__ = ["Execution", "Verdict", "validate"]
+
+_Span = tuple[int, int]
 
 CLOCK_MARGIN_MS = 100
 """The witness writes wall time, the scheduler the time of its own clock."""
@@ -52,7 +55,7 @@ def validate(cluster: Cluster, traffic: Traffic, *, disturbances: int) -> Verdic
     engine = cluster.engine()
     seen = sorted(executions(cluster), key=lambda one: one.begin_ms)
     repeated = 0
-    most = 0
+    spans: dict[str, list[_Span]] = defaultdict(list)
     with engine.connect() as connection:
         problems += [str(breach) for breach in breaches(connection)]
         for one in traffic.started:
@@ -72,9 +75,14 @@ def validate(cluster: Cluster, traffic: Traffic, *, disturbances: int) -> Verdic
             problems += _executed(cluster, one.number, mine, rows)
             if not one.limited:
                 problems += _order(connection, one.number, one.concurrency, disturbances)
-            else:
-                count = _most_at_once(connection, one.number)
-                most = max(most, count)
+            leases = _leases(connection, one.number)
+            for lane, found_leases in leases.items():
+                spans[lane] += found_leases
+            held = _most_at_once([span for found_leases in leases.values() for span in found_leases])
+            if held > one.concurrency:
+                problems.append(f"run {one.number}: {held} leases at once, {one.concurrency} are allowed")
+    spans.pop("", None)
+    most = max(map(_most_at_once, spans.values()), default=0)
     problems += _slots(cluster)
     if most > DOMAIN_BOUND:
         problems.append(f"{most} leases of one domain at once, {DOMAIN_BOUND} are allowed")
@@ -122,36 +130,36 @@ def _order(connection: sa.Connection, number: int, concurrency: int, disturbance
         yield f"run {number}: {late} items started after one behind them; {disturbances} disturbances excuse fewer"
 
 
-def _most_at_once(connection: sa.Connection, number: int) -> int:
-    """The most leases that one domain had at once, by the rows of all attempts."""
-    spans: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    lanes = dict(connection.execute(sa.select(items.c.seq, items.c.lane).where(items.c.run == number)).tuples().all())
-    for seq, start, end in connection.execute(
-        sa.select(items.c.seq, items.c.start_ms, items.c.end_ms).where(items.c.run == number)
-    ):
-        spans[lanes[seq] or ""].append((start, end))
-    for seq, start, end in connection.execute(
-        sa.select(attempts.c.seq, attempts.c.start_ms, attempts.c.end_ms).where(attempts.c.run == number)
-    ):
-        spans[lanes[seq] or ""].append((start, end))
-    most = 0
-    for found in spans.values():
-        edges = sorted([(end, -1) for start, end in found if end > start] + [(s, 1) for s, end in found if end > s])
-        held = 0
-        for _, step in edges:
-            held += step
-            most = max(most, held)
+def _leases(connection: sa.Connection, number: int) -> dict[str, list[_Span]]:
+    """From when to when each lane's leases were held, by the rows of all attempts."""
+    spans: dict[str, list[_Span]] = defaultdict(list)
+    lanes: dict[int, str] = {}
+    last = sa.select(items.c.seq, items.c.lane, items.c.start_ms, items.c.end_ms).where(items.c.run == number)
+    for seq, lane, start, end in connection.execute(last):
+        lanes[seq] = lane or ""
+        if start is not None and end is not None:
+            spans[lanes[seq]].append((start, end))
+    before = sa.select(attempts.c.seq, attempts.c.start_ms, attempts.c.end_ms).where(attempts.c.run == number)
+    for seq, start, end in connection.execute(before):
+        spans[lanes.get(seq, "")].append((start, end))
+    return spans
+
+
+def _most_at_once(spans: list[_Span]) -> int:
+    """Of leases that end and begin in one millisecond the end is first."""
+    edges = sorted([(end, -1) for start, end in spans if end > start] + [(s, 1) for s, end in spans if end > s])
+    most = held = 0
+    for _, step in edges:
+        held += step
+        most = max(most, held)
     return most
 
 
 def _slots(cluster: Cluster) -> Iterator[str]:
-    """Nothing runs, so nobody holds a slot or a lease."""
+    """Nothing runs, so nobody holds a lease, and no slot."""
     client = cluster.redis_client()
     for key in client.scan_iter():
         name = key.decode()
         if ":leases:" in name and client.zcard(key):
             yield f"{name} still has {client.zcard(key)} leases"
-        if name.endswith(":slots"):
-            held = {field.decode(): int(value) for field, value in client.hgetall(key).items() if int(value)}  # type: ignore[union-attr]
-            if held:
-                yield f"slots are held and nothing runs: {held}"
+    yield from unlike_leases(client)
