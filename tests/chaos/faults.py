@@ -37,14 +37,20 @@ class Faults:
             "redis killed": (3, self._redis),
             "redis flushed": (2, self._flush),
             "redis rolled back": (2, self._roll_back),
+            "redis rolled back and both schedulers killed": (1, self._roll_back_unseen),
             "postgresql killed": (2, self._postgres),
             "postgresql connections ended": (2, self._connections),
             "connections cut": (8, self.cluster.proxy.cut),
         }
+        # Each kind once, however short the run, in an order of the seed; then by weight.
+        self._first = source.sample(sorted(self._kinds), len(self._kinds))
 
     def strike(self) -> str:
-        names = list(self._kinds)
-        (name,) = self.random.choices(names, [self._kinds[name][0] for name in names])
+        if self._first:
+            name = self._first.pop()
+        else:
+            names = list(self._kinds)
+            (name,) = self.random.choices(names, [self._kinds[name][0] for name in names])
         self._keep()
         try:
             self._kinds[name][1]()
@@ -55,7 +61,7 @@ class Faults:
 
     def _keep(self) -> None:
         """Now and then remembers what Redis holds."""
-        if self.random.random() < 0.3:
+        if not self._kept or self.random.random() < 0.3:
             with contextlib.suppress(redis.exceptions.RedisError):
                 self._kept = snapshot(self.cluster.redis_client())
 
@@ -97,6 +103,11 @@ class Faults:
         for key, value in self._kept.items():
             pipeline.restore(key, 0, value)
         pipeline.execute()
+
+    def _roll_back_unseen(self) -> None:
+        """Nobody is left who remembers how far Redis was."""
+        self._schedulers()
+        self._roll_back()
 
     def _postgres(self) -> None:
         """One backend dies without a word: PostgreSQL ends all others and recovers from its log."""
