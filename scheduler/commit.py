@@ -32,7 +32,7 @@ from penstock.runtime.sql import Database
 from scheduler.store.effects import Effects
 from scheduler.store.schema import requests
 
-__all__ = ["GroupCommit", "Work"]
+__all__ = ["GroupCommit", "Work", "ambiguous"]
 
 T = TypeVar("T")
 
@@ -114,12 +114,12 @@ class GroupCommit:
         try:
             answers = await loop.run_in_executor(self._thread, self._transaction, group, made)
         except Exception as error:
-            if shared or _ambiguous(error):
+            if shared or ambiguous(error):
                 for call in group:
                     await self._alone(call)
             else:
                 self._fail(group[0], error)
-            if _ambiguous(error):
+            if ambiguous(error):
                 await self._apply([_perhaps(effects) for effects in made])
             return
         self._problem = None
@@ -135,7 +135,7 @@ class GroupCommit:
         try:
             answers = await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, [call], made)
         except Exception as error:
-            if _ambiguous(error):
+            if ambiguous(error):
                 await self._apply([_perhaps(effects) for effects in made])
             self._fail(call, error)
             return
@@ -172,7 +172,8 @@ def _perhaps(effects: Effects) -> Effects:
     return Effects(ready=effects.ready, limits=effects.limits, changed=effects.changed, moved=effects.moved)
 
 
-def _ambiguous(error: Exception) -> bool:
+def ambiguous(error: Exception) -> bool:
+    """Whether a transaction that failed in this way may have come through."""
     return isinstance(error, Unavailable) and error.code == "sql_unavailable"
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -32,6 +32,7 @@ from scheduler.domain.states import ItemState, RunState
 from scheduler.observing import note_grants, note_reports
 from scheduler.proposing import Proposer
 from scheduler.ready import Lost, Ready, StageKey
+from scheduler.returning import Returning
 from scheduler.store import leaders, leases
 from scheduler.store.effects import Effects, Slot, merged
 from scheduler.store.endings import Endings, Refusal, Rules, Spared
@@ -90,10 +91,11 @@ class Engine:
         self._moved: set[int] = set()
         self._move = asyncio.Event()
         self._look: asyncio.TimerHandle | None = None
+        self._returning = Returning(self.commits, ready, self._apply, term_seconds=settings.lease_term_seconds)
         self._proposer = Proposer(
             windows,
             ready,
-            hand_back=self._hand_back,
+            hand_back=self._returning.undecided,
             lost=self.redis_lost,
             moved=self.moved,
             look_at=self.wake_at,
@@ -250,15 +252,6 @@ class Engine:
         now = self.now_ms()
         return await self._proposer.propose(stages, most=most, credit=credit, now_ms=now, expiry_ms=now + self.term_ms)
 
-    async def _hand_back(self, proposals: Mapping[StageKey, leases.Offer]) -> None:
-        """Makes proposals ready again that no transaction has decided about; a grant refuses those that run."""
-        effects = Effects()
-        for key, offer in proposals.items():
-            effects.forget[key] = [(p.seq, p.lane) for p in offer.proposals]
-            effects.ready[key] = [p.place for p in offer.proposals]
-            effects.unused((p.lane for p in offer.proposals), offer.uses)
-        await self._apply([effects])
-
     @dataclass(frozen=True)
     class _Answer:
         batches: list[leases.GrantedBatch]
@@ -291,10 +284,7 @@ class Engine:
                 batches, now = leases.granted_again(connection, session.session, request.grant_number, now)
             current = self._generation if self._shared else self._ready.generation
             if batches or generation != current or not self.granting:
-                for key, offer in proposals.items():
-                    slots = [(p.seq, p.lane) for p in offer.proposals]
-                    effects.unused((p.lane for p in offer.proposals), offer.uses)
-                    leases.give_back(connection, effects, key, slots, startable=True)
+                leases.refuse(connection, effects, proposals)
             elif proposals:
                 batches = leases.grant_batches(connection, effects, session, number, proposals, now, units)
             units.finish(effects)
@@ -302,8 +292,8 @@ class Engine:
 
         try:
             answer = await self.commits.run(work)
-        except PenstockError:
-            await self._hand_back(proposals)
+        except PenstockError as error:
+            await self._returning.failed(proposals, error)
             raise
         self._counted(answer.refused, outcomes)
         if answer.generation and answer.generation != generation == self._ready.generation:

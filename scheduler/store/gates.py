@@ -52,6 +52,7 @@ def answer(unit: RunUnit, name: str, given: GateAnswer.ValueType, *, actor: str,
     unit.move_stage(stage, StageEvent.BEGIN, actor=actor, reason=why)
     if unit.run.state == RunState.WAITING:
         unit.move_run(RunEvent.GO_ON, actor=actor, reason=why)
+    unit.settle_up()  # each of its items may have been skipped meanwhile
 
 
 def _stage_at(unit: RunUnit, name: str) -> StageRow:

@@ -35,6 +35,7 @@ __all__ = [
     "open_rows",
     "overdue",
     "owners",
+    "refuse",
     "run_of",
     "running_stages",
     "seen",
@@ -236,6 +237,13 @@ def give_back(
             for seq, lane in free
             if seq not in rows or rows[seq].state in STARTABLE_ITEMS
         )
+
+
+def refuse(connection: sa.Connection, effects: Effects, proposals: Mapping[StageKey, Offer]) -> None:
+    """Gives proposals back of which a call was granted nothing."""
+    for key, offer in proposals.items():
+        effects.unused((p.lane for p in offer.proposals), offer.uses)
+        give_back(connection, effects, key, [(p.seq, p.lane) for p in offer.proposals], startable=True)
 
 
 def granted_again(

@@ -245,8 +245,8 @@ class RunUnit:
             if stage.state == StageState.PENDING:
                 if before is None or _begins(stage, before):
                     self.begin_stage(stage)
-                    if not stage.total:
-                        self.settle_up()
+                    if stage.state == StageState.RUNNING and stage_end(progress_of(stage), stage.failing):
+                        self.settle_up()  # it has no items, or each was skipped before its turn came
                     return
                 done = f"{before.state}, {before.completed} of {before.total} items completed"
                 self.move_stage(stage, StageEvent.SKIP, reason=f"stage {before.stage} {done}")

@@ -6,6 +6,7 @@ import grpc
 
 from penstock.v1 import rules_pb2 as rules
 from penstock.v1 import scheduler_pb2 as pb
+from tests.integration.scheduler.test_actions import act
 from tests.integration.scheduler.test_operators import refused
 from tests.integration.scheduler.test_runs import work_off
 from tests.integration.scheduler.world import World
@@ -90,3 +91,10 @@ async def test_gates_are_listed_in_pages_over_all_runs(world: World) -> None:
     rest = await world.runs.ListGates(pb.ListGatesRequest(page_size=2, page_token=page.next_page_token))
     assert [gate.run_id for gate in (*page.gates, *rest.gates)] == made
     assert rest.next_page_token == ""
+
+
+async def test_a_stage_whose_items_were_all_skipped_at_its_gate_ends_when_it_is_approved(world: World) -> None:
+    run_id = await world.run(2, rules=gated())
+    assert (await act(world, run_id, "skip", seqs=[0, 1])).changed == 2
+    answered = await world.runs.AnswerGate(answer(run_id, rules.GATE_ANSWER_APPROVE))
+    assert (answered.run.state, answered.run.counts.skipped) == (pb.RUN_STATE_COMPLETED, 2)

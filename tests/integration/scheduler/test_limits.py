@@ -10,10 +10,12 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
+import grpc
 import pytest
 import redis.asyncio
 
 import scheduler.limits
+from penstock.runtime.errors import Unavailable
 from penstock.v1 import rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from tests.integration.scheduler.world import HandWorker, World, completed, failed, throttled
@@ -264,3 +266,34 @@ async def test_a_redis_that_knows_other_limits_than_sql_is_told(
     await client.hset("penstock:{s}:patterns", mapping={"provider:*": "9 0", "x:*": "1 0"})
     await told()
     await client.aclose()
+
+
+async def test_what_a_broken_commit_granted_all_the_same_keeps_its_slot(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await declare(world, A, concurrency=1)
+    await world.run(3, payload=of(A))
+    worker = world.worker()
+    commits = world.scheduler.service.loops["commits"].__self__  # type: ignore[attr-defined]
+    transaction, broken = commits._transaction, 0
+
+    def breaks(group: list[object], made: list[object]) -> object:
+        nonlocal broken
+        answers = transaction(group, made)
+        if broken < 2 and any(effects.changed for effects in made):  # type: ignore[attr-defined]
+            broken += 1
+            raise Unavailable("the connection broke while committing", code="sql_unavailable")
+        return answers
+
+    monkeypatch.setattr(commits, "_transaction", breaks)
+    await world.until_ready(1, 3)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await worker.acquire(1, grant_number=1)
+    assert broken == 2
+    first = pb.StartRunRequest(plan_id=await world.plan(3, payload=of(A)), priority=5)
+    await world.runs.StartRun(first)
+    await world.until_ready(2, 3)
+    assert await world.worker("other").leases(3, wait=0.7) == []
+    (batch,) = (await worker.acquire(1, grant_number=1)).batches
+    assert [lease.seq for lease in batch.leases] == [0]
+    assert (await seen(world, A)).held == 1
