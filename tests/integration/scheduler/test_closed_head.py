@@ -9,7 +9,7 @@ from penstock.v1 import scheduler_pb2 as pb
 from tests.integration.scheduler.world import HandWorker, World, completed
 
 CLOSED = "domain:closed.org"
-HEAD, REST = 300_000, 20_000
+HEAD, REST = 300_000, 40_000
 
 
 def payload_of(head: int, index: int) -> dict[str, object]:
