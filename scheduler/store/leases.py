@@ -246,23 +246,26 @@ def refuse(connection: sa.Connection, effects: Effects, proposals: Mapping[Stage
         give_back(connection, effects, key, [(p.seq, p.lane) for p in offer.proposals], startable=True)
 
 
+# What runs of one grant.
+_AGAIN = (
+    sa.select(
+        *(items.c.start_ms, items.c.run, items.c.stage, items.c.seq, items.c.attempt, items.c.tries, items.c.suspect),
+        *(items.c.mode, items.c.heals, items.c.reserved_micros, items.c.context, items.c.saved),
+    )
+    .select_from(_OPEN_STAGES)
+    .where(_RUNNING, items.c.session == sa.bindparam("name"), items.c.grant_number == sa.bindparam("grant"))
+    .order_by(items.c.run, items.c.stage, items.c.seq)
+)
+
+
 def granted_again(
     connection: sa.Connection, session: str, grant_number: int, now_ms: int
 ) -> tuple[list[GrantedBatch], int]:
     """The leases of a grant whose answer was lost, as far as they still hold, and when they were granted (now: there
     are none)."""
-    columns = (
-        *(items.c.run, items.c.stage, items.c.seq, items.c.attempt, items.c.tries, items.c.suspect, items.c.mode),
-        *(items.c.heals, items.c.reserved_micros, items.c.context, items.c.saved),
-    )
-    query = (
-        sa.select(items.c.start_ms, *columns)
-        .select_from(_OPEN_STAGES)
-        .where(_RUNNING, items.c.session == session, items.c.grant_number == grant_number)
-        .order_by(items.c.run, items.c.stage, items.c.seq)
-    )
     found: dict[StageKey, list[Granted]] = {}
-    for start_ms, run, stage, seq, attempt, tries, suspect, *rest in connection.execute(query):
+    again = connection.execute(_AGAIN, {"name": session, "grant": grant_number})
+    for start_ms, run, stage, seq, attempt, tries, suspect, *rest in again:
         now_ms = min(now_ms, start_ms)
         found.setdefault((run, stage), []).append(Granted(seq, attempt, tries, suspect >= ALONE, *rest))
     answer = []

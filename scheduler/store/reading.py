@@ -51,18 +51,20 @@ class Marks:
     moved: list[Place]
 
 
+_OPEN = (
+    sa.select(runs.c.run_id, runs.c.plan_id, runs.c.epoch, runs.c.owner, runs.c.priority, *STAGE_COLUMNS)
+    .join(stages, stages.c.run == runs.c.number)
+    .where(runs.c.state == RunState.RUNNING, stages.c.state == StageState.RUNNING)
+    # What waits for money, or fails once nothing of it runs, is not proposed.
+    .where(runs.c.waiting == "", stages.c.failing == "")
+)
+_OPEN_OF = _OPEN.where(runs.c.number == sa.bindparam("number"))
+
+
 def open_stages(connection: sa.Connection, number: int | None) -> list[Opening]:
     """Stages that may be leased from now, of one run or of all."""
-    query = (
-        sa.select(runs.c.run_id, runs.c.plan_id, runs.c.epoch, runs.c.owner, runs.c.priority, *STAGE_COLUMNS)
-        .join(stages, stages.c.run == runs.c.number)
-        .where(runs.c.state == RunState.RUNNING, stages.c.state == StageState.RUNNING)
-        # What waits for money, or fails once nothing of it runs, is not proposed.
-        .where(runs.c.waiting == "", stages.c.failing == "")
-    )
-    if number is not None:
-        query = query.where(runs.c.number == number)
-    return [Opening(row[0], row[1], row[2], row[3], row[4], StageRow(*row[5:])) for row in connection.execute(query)]
+    found = connection.execute(_OPEN) if number is None else connection.execute(_OPEN_OF, {"number": number})
+    return [Opening(row[0], row[1], row[2], row[3], row[4], StageRow(*row[5:])) for row in found]
 
 
 # The highest row of a stage.

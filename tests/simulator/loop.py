@@ -143,46 +143,51 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Runs until a time, or until `done` says so (asked whenever time would move), or until nothing is left."""
         running = asyncio._get_running_loop()
         asyncio._set_running_loop(self)
+        ready = self._ready
         try:
-            while self._turn(until, done):
-                pass
+            while ready or self._wait(until, done):
+                handle = ready.popleft()
+                if handle._cancelled:
+                    continue
+                process = handle._context.get(_PROCESS)  # type: ignore[attr-defined]
+                if process is None or self._lets(process, handle):
+                    self.steps += 1
+                    if self.steps > MAX_STEPS:
+                        raise AssertionError(f"{MAX_STEPS:,} steps and no end: something turns in circles")
+                    handle._run()
         finally:
             asyncio._set_running_loop(running)
 
-    def _turn(self, until: float | None, done: Callable[[], bool] | None) -> bool:
-        if not self._ready:
-            if done is not None and done():
+    def _wait(self, until: float | None, done: Callable[[], bool] | None) -> bool:
+        """Moves time to the next timer; false when it comes too late, or there is none."""
+        if done is not None and done():
+            return False
+        timers, ready = self._timers, self._ready
+        while timers and timers[0][2]._cancelled:
+            heapq.heappop(timers)
+        if not timers or (until is not None and timers[0][0] > until):
+            if until is not None:
+                self.now = max(self.now, until)
+            return False
+        when, _, first = heapq.heappop(timers)
+        self.now = max(self.now, when)
+        ready.append(first)
+        while timers and timers[0][0] <= self.now:
+            ready.append(heapq.heappop(timers)[2])
+        return True
+
+    def _lets(self, process: Process, handle: asyncio.Handle) -> bool:
+        """Whether a process runs what is its turn: it lives, and does not stand still."""
+        if not process.alive:
+            return False
+        if process.stalled_until > self.now:
+            heapq.heappush(self._timers, (process.stalled_until, next(self._numbers), handle))
+            return False
+        if process.fuse is not None:
+            process.fuse -= 1
+            if process.fuse < 0:
+                process.die()
                 return False
-            while self._timers and self._timers[0][2].cancelled():
-                heapq.heappop(self._timers)
-            if not self._timers or (until is not None and self._timers[0][0] > until):
-                if until is not None:
-                    self.now = max(self.now, until)
-                return False
-            when, _, first = heapq.heappop(self._timers)
-            self.now = max(self.now, when)
-            self._ready.append(first)
-            while self._timers and self._timers[0][0] <= self.now:
-                self._ready.append(heapq.heappop(self._timers)[2])
-        handle = self._ready.popleft()
-        if handle.cancelled():
-            return True
-        process = handle._context.get(_PROCESS)  # type: ignore[attr-defined]
-        if process is not None:
-            if not process.alive:
-                return True
-            if process.stalled_until > self.now:
-                heapq.heappush(self._timers, (process.stalled_until, next(self._numbers), handle))
-                return True
-            if process.fuse is not None:
-                process.fuse -= 1
-                if process.fuse < 0:
-                    process.die()
-                    return True
-        self.steps += 1
-        if self.steps > MAX_STEPS:
-            raise AssertionError(f"{MAX_STEPS:,} steps and no end: something turns in circles")
-        handle._run()
         return True
 
 

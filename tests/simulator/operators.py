@@ -145,7 +145,8 @@ STEPS: dict[str, tuple[int, Callable[[Play, random.Random], None]]] = {
 
 
 def mend(play: Play) -> None:
-    """Operators let everything go on: caps are lifted, gates and limits open, retries allowed, runs resumed."""
+    """Operators let everything go on: caps are lifted, gates and limits open, retries allowed, runs resumed; and what
+    runs one by one may run at once."""
     if not play.mended:
         play.mended = True
         play.operate("SetRetries", pb.SetRetriesRequest(allowed=True, request_id=_id(play), **WHO))
@@ -170,7 +171,7 @@ def mend(play: Play) -> None:
             play.lifted.add(number)
             request = pb.UpdateRunRequest(run_id=run_id, budget_micros=-1, request_id=_id(play), **WHO)
             for (stage,) in play.world.sql.raw.execute("SELECT stage FROM stages WHERE run = ?", (number,)).fetchall():
-                request.stages.add(stage=stage, budget_micros=-1, item_budget_micros=-1)
+                request.stages.add(stage=stage, budget_micros=-1, item_budget_micros=-1, concurrency=30)
             play.operate("UpdateRun", request)
             for gate in ("gate-0", "gate-1"):
                 approve = pb.AnswerGateRequest(run_id=run_id, gate=gate, request_id=_id(play), **WHO)

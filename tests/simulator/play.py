@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class Play:
         for number in range(self.steps):
             source = random.Random(f"{self.seed}:step:{number}")
             (kind,) = source.choices(kinds, weights)
-            pause = source.choice((0.0, 0.02, 0.1, 0.3, 0.5, 1.0))
+            pause = source.choice((0.0, 0.02, 0.1, 0.2, 0.3, 0.6))
             if number not in left_out:
                 take(self, "start" if number == 0 else kind, source)
             self._go_on(world.loop.now + pause)
@@ -123,8 +123,8 @@ class Play:
 
     # -- inside
 
-    def _go_on(self, until: float) -> None:
-        self.world.loop.run(until=until, done=self._broken)
+    def _go_on(self, until: float, done: Callable[[], bool] | None = None) -> None:
+        self.world.loop.run(until=until, done=done or self._broken)
         lost = [worker for worker in self.workers if worker.process.alive and not worker.over]
         while len(lost) < WORKERS:
             self.new_worker()
@@ -155,7 +155,7 @@ class Play:
         world, model = self.world, self.model
         limit = world.loop.now + 3 * TERM_SECONDS + 10.0 + self._work_left()
         while world.loop.now < limit:
-            self._go_on(min(world.loop.now + 2.0, limit))
+            self._go_on(min(world.loop.now + 2.0, limit), lambda: self._broken() or not model.live())
             if self._broken() or not model.live():
                 break
             mend(self)

@@ -91,6 +91,7 @@ class SimWorker:
         self.never = 0
         self.grant_number = 1
         self.freed = asyncio.Event()
+        self.ended = asyncio.Event()
         self.over = False
 
     def start(self) -> None:
@@ -144,6 +145,10 @@ class SimWorker:
 
     async def _report(self) -> None:
         while True:
+            self.ended.clear()
+            while not self.outbox:
+                await self.ended.wait()
+                self.ended.clear()
             await asyncio.sleep(self.random.choice((0.1, 0.5)))
             if not self.outbox:
                 continue
@@ -302,6 +307,7 @@ class SimWorker:
         outcome.seq, outcome.attempt = held.lease.seq, held.lease.attempt
         self.outbox.append((held, outcome))
         self.freed.set()
+        self.ended.set()
 
 
 def _cost(held: _Held, nature: dict[str, Any]) -> int:
