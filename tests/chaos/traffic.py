@@ -21,6 +21,13 @@ T = TypeVar("T")
 DOMAIN_BOUND = 6
 DOMAINS = 4
 PRICE = 5
+WEATHER = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+"""Of the day, and no answer."""
 ENDED = {
     pb.RUN_STATE_COMPLETED,
     pb.RUN_STATE_COMPLETED_WITH_FAILURES,
@@ -54,6 +61,7 @@ class Traffic:
         self.seconds = seconds
         self.started: list[Started] = []
         self.commands = 0
+        self._paused: Started | None = None
 
     def insist(self, call: Callable[[], T], *, seconds: float = 60.0) -> T:
         """Until it is answered."""
@@ -62,14 +70,7 @@ class Traffic:
             try:
                 return call()
             except grpc.RpcError as error:
-                code = error.code()
-                weather = (
-                    grpc.StatusCode.UNAVAILABLE,
-                    grpc.StatusCode.DEADLINE_EXCEEDED,
-                    grpc.StatusCode.CANCELLED,
-                    grpc.StatusCode.RESOURCE_EXHAUSTED,
-                )
-                if code not in weather or time.monotonic() > deadline:
+                if error.code() not in WEATHER or time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
 
@@ -120,15 +121,17 @@ class Traffic:
         self.started.append(Started(run.run_id, run.number, count, concurrency, limited))
 
     def command(self) -> None:
-        """An operator does something to a run, and undoes it later."""
-        one = self.random.choice(self.started)
+        """An operator pauses a run; the next time it is told to go on."""
+        one = self._paused or self.random.choice(self.started)
         self.commands += 1
         request = pb.RunCommand(run_id=one.run_id, actor="chaos", request_id=f"command-{self.commands}")
-        method = self.runs.PauseRun if self.commands % 2 else self.runs.ResumeRun
         try:
-            method(request, timeout=5)
-        except grpc.RpcError:
-            return
+            (self.runs.ResumeRun if self._paused else self.runs.PauseRun)(request, timeout=5)
+        except grpc.RpcError as error:
+            if error.code() in WEATHER:  # it may be paused by now
+                self._paused = one
+                return
+        self._paused = None if self._paused else one
 
     def settle(self) -> None:
         """Every run goes on."""

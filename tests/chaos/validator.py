@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from scheduler.store.schema import attempts, items, runs
-from tests.chaos.cluster import Cluster
+from tests.chaos.cluster import TERM_SECONDS, Cluster
 from tests.chaos.slots import unlike_leases
 from tests.chaos.traffic import DOMAIN_BOUND, Traffic
 from tests.rules import breaches
@@ -155,11 +156,14 @@ def _most_at_once(spans: list[_Span]) -> int:
     return most
 
 
-def _slots(cluster: Cluster) -> Iterator[str]:
-    """Nothing runs, so nobody holds a lease, and no slot."""
+def _slots(cluster: Cluster) -> list[str]:
+    """Nothing runs, so nobody holds a lease or a slot: at the latest when the last lease has run out and been swept."""
     client = cluster.redis_client()
-    for key in client.scan_iter():
-        name = key.decode()
-        if ":leases:" in name and client.zcard(key):
-            yield f"{name} still has {client.zcard(key)} leases"
-    yield from unlike_leases(client)
+    deadline = time.monotonic() + 3 * TERM_SECONDS
+    while True:
+        held = {key.decode(): client.zcard(key) for key in client.scan_iter("*:leases:*")}
+        wrong = [f"{name} still has {count} leases" for name, count in held.items() if count]
+        wrong += unlike_leases(client)
+        if not wrong or time.monotonic() > deadline:
+            return wrong
+        time.sleep(0.2)
