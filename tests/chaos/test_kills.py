@@ -118,10 +118,12 @@ def test_a_worker_that_was_stopped_past_its_lease_reports_in_vain(fresh_stack: S
         until("the lease was lost", lambda: told("lease.lost"), seconds=15)
         assert stack.pids()["worker-1"] == worker, "stopped, not dead: nobody may start another in its place"
         stack.kill("worker-1", signal.SIGCONT)
-        (refused,) = until("the late report was refused", lambda: told("report.refused"), seconds=10)
+        refused, *_ = until("the late report was refused", lambda: told("report.refused"), seconds=10)
         assert refused.subject == "item:0/0"
         assert refused.reason, "the event says why"
         ended = client.runs.wait(run.run_id)
         assert (ended.counts.completed, ended.counts.failed) == (1, 0)
         (outcome,) = client.runs.items(run.run_id)
-    assert (outcome.attempt, json.loads(outcome.result)) == (2, {"attempt": 2}), "what counts is the later attempt"
+    # The worker may have stood still when the second lease was granted to it: too old an answer is begun by nobody.
+    assert outcome.attempt >= 2, "what counts is a later attempt"
+    assert json.loads(outcome.result) == {"attempt": outcome.attempt}
