@@ -93,8 +93,9 @@ async def test_a_grant_that_sql_refuses_returns_its_proposals(world: World, monk
     monkeypatch.setattr(Database, "write", full)
     for _ in range(3):
         with contextlib.suppress(Exception):
-            assert not await worker.leases(5, wait=0.1)
+            await worker.leases(5, wait=0.1)
     assert not failing
+    await worker.end()  # a sweep may have met the full disk in its place: then it was given leases
     assert (await work_off(world, run_id, seconds=0.9)).state == pb.RUN_STATE_COMPLETED, "within a term"
 
 
