@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.servers.postgres import PostgresServer
@@ -13,6 +15,11 @@ from tests.servers.redis import RedisServer
 from tests.servers.stack import Stack
 
 StackFactory = Callable[..., Stack]
+
+# What CI says of a commit it says again: the search for new examples is for those who work on it.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("PEN_CI"):
+    hypothesis.settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")
