@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal, get_args
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "GRANULARITIES",
     "MAX_LIMIT_KEYS",
     "Granularity",
+    "lane_of",
     "limit_key_problem",
     "limit_keys_problem",
 ]
@@ -44,6 +45,11 @@ MAX_LIMIT_KEYS = 8
 _MAX_KEY_CHARACTERS = 200
 _LIMIT_KEY = re.compile(r"[a-z][a-z0-9_-]*:[^\s*]+")
 _OURS = ("stage:", "lane:")
+
+
+def lane_of(keys: Iterable[str]) -> str:
+    """The lane of an item with these limit keys: sorted, each once, with one space between."""
+    return " ".join(sorted(set(keys)))
 
 
 def limit_key_problem(key: object) -> str:

@@ -16,7 +16,7 @@ import orjson
 from penstock.processor import Parameters, Processor
 from penstock.runtime.blobs import blob_trouble
 from penstock.runtime.errors import InvalidInput
-from penstock.words import limit_keys_problem
+from penstock.words import lane_of, limit_keys_problem
 from planner.parquet import Parquet
 
 __all__ = ["Lanes", "names_limits"]
@@ -80,7 +80,7 @@ class Lanes:
         if problem:
             self._tell(row, key, problem)
             return ""
-        lane = " ".join(sorted(set(keys)))
+        lane = lane_of(keys)
         if len(self._known) >= _KNOWN_LANES:
             self._known.clear()
         self._known[keys] = lane

@@ -14,6 +14,7 @@ import orjson
 from penstock.runtime import metrics, tracing
 from penstock.runtime.errors import PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
+from scheduler.domain.prices import mean_uses
 from scheduler.ready import Lost, Proposals, Proposed, Ready, StageAsk, StageKey
 from scheduler.store.items import Proposal
 from scheduler.store.leases import Offer
@@ -23,8 +24,6 @@ __all__ = ["Proposer"]
 
 UNREADABLE_SECONDS = 0.2
 """Before an item that can't be read now is offered again."""
-LEARNED_SAMPLES = 20
-"""What so many items of a stage used is a better guess than the limit's estimate."""
 LOOKS = 100
 """Calls in a row that find nothing but what limits hold back."""
 
@@ -125,7 +124,7 @@ class Proposer:
             owner=stage.owner,
             weight=self._weights.get(stage.owner, 1.0),
             priority=stage.priority,
-            uses=_learned(row.uses) if row.uses else {},
+            uses=mean_uses(orjson.loads(row.uses)) if row.uses else {},
         )
 
     async def _offer(self, stage: OpenStage, proposed: Proposed) -> Offer:
@@ -147,9 +146,3 @@ class Proposer:
             for seq, lane, rank in places
         ]
         return Offer(stage.epoch, offered, proposed.uses)
-
-
-def _learned(stored: bytes) -> dict[str, float]:
-    """What items of a stage use of rates, as far as enough of them have told."""
-    uses: dict[str, tuple[int, float]] = orjson.loads(stored)
-    return {dimension: mean for dimension, (samples, mean) in uses.items() if samples >= LEARNED_SAMPLES}

@@ -229,10 +229,6 @@ class Ready:
         if len(ask) > 1:
             self._saw(await self._run("apply", self.generation, now_ms, ask))
 
-    async def set_limits(self, limits: Mapping[str, LimitState | None], *, now_ms: int) -> None:
-        """Makes limits what they are now; None: the limit is gone. Raises Lost."""
-        await self.apply(Effects(limits=dict(limits)), now_ms=now_ms, expiry_ms=now_ms)
-
     async def limit_texts(self) -> dict[str, str]:
         """Every limit that is known here, as `limit_text` tells it."""
         with _translated():

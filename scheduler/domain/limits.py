@@ -15,7 +15,6 @@ __all__ = [
     "RateState",
     "flow_of",
     "lane_keys",
-    "lane_of",
     "pattern_of",
 ]
 
@@ -59,11 +58,6 @@ class LimitState:
     concurrency: int | None = None
     rates: tuple[RateState, ...] = ()
     closed_until_ms: int | None = OPEN
-
-
-def lane_of(keys: list[str]) -> str:
-    """The lane of an item with these limit keys."""
-    return " ".join(sorted(set(keys)))
 
 
 def lane_keys(lane: str) -> list[str]:

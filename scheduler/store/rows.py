@@ -168,8 +168,7 @@ def progress_of(stage: StageRow) -> Progress:
 
 def queued_of(stage: StageRow) -> int:
     """Items that are queued, with a row or without."""
-    settled = stage.completed + stage.failed + stage.skipped + stage.stopped
-    return stage.total - settled - stage.running - stage.retry - stage.deferred
+    return progress_of(stage).queued
 
 
 def gate_of(stage: StageRow) -> GateRules | None:

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from penstock.v1 import common_pb2, planner_pb2, rules_pb2
-from scheduler.domain.limits import lane_of
+from penstock.words import lane_of
 
 __all__ = ["ILLS", "KEYS", "PRICE", "PROCESSORS", "draw_plan"]
 

@@ -53,7 +53,7 @@ class RedisWorld:
 
     async def limits(self, *changes: Mapping[str, LimitState | None]) -> None:
         for change in changes:
-            await self.ready.set_limits(change, now_ms=self.now)
+            await self.apply(limits=dict(change))
 
     def ask(self, key: StageKey, most: int = 1_000, **settings: object) -> StageAsk:
         return StageAsk(key, self.epochs[key], most, self.owners[key], **settings)  # type: ignore[arg-type]
