@@ -10,19 +10,12 @@ so calls from several threads are safe.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from penstock.runtime.disk import disk_full
-from penstock.runtime.errors import Unavailable
+from penstock.runtime.parquet_files import ParquetFiles, literal
 from planner.domain.rows import MAX_PAYLOAD_BYTES
-
-if TYPE_CHECKING:
-    import duckdb
 
 __all__ = ["BLOCK_ROWS", "ItemTuple", "LaneFilter", "LaterItem", "Parquet"]
 
@@ -68,21 +61,20 @@ class LaneFilter:
 class Parquet:
     def __init__(self, folder: Path) -> None:
         """`folder` is the blob store's; nothing outside it can be read or written."""
-        self._folder = folder.resolve()
-        self._lock = threading.Lock()
-        self._connection: duckdb.DuckDBPyConnection | None = None
+        folder = folder.resolve()
+        self._files = ParquetFiles(folder, memory=_MEMORY, spill=folder / ".planner" / "spill", what="the blob store")
 
     def write_snapshot(self, rows: Path, place: Path) -> None:
         """`rows` are lines of `planner.domain.rows`; makes the file `place`."""
-        with self._cursor() as cursor:
+        with self._files.cursor() as cursor:
             cursor.execute(
-                f'COPY (SELECT key, "group", payload FROM {_ROWS}) TO {_text(place.resolve())} ({_WRITE})',
+                f'COPY (SELECT key, "group", payload FROM {_ROWS}) TO {literal(place.resolve())} ({_WRITE})',
                 {"rows": str(rows.resolve())},
             )
 
     def payloads(self, snapshot: Path) -> Iterator[list[tuple[str, str]]]:
         """(key, payload) of every row of a snapshot, in order, many at a time."""
-        with self._cursor() as cursor:
+        with self._files.cursor() as cursor:
             rows = cursor.execute(
                 "SELECT key, payload FROM read_parquet($snapshot)", {"snapshot": str(snapshot.resolve())}
             )
@@ -102,21 +94,21 @@ class Parquet:
             first += f" POSITIONAL JOIN read_csv($lanes, columns = {{line: 'VARCHAR'}}, {_LINES})"
             values["lanes"] = str(lanes.resolve())
         rest = "".join(
-            f" UNION ALL SELECT {stage}, {seq}, {_text(key)}, {_text(group)}, {_text(payload)}"
-            + (f", {_text(lane)}, {len(payload.encode())}" if lanes is not None else "")
+            f" UNION ALL SELECT {stage}, {seq}, {literal(key)}, {literal(group)}, {literal(payload)}"
+            + (f", {literal(lane)}, {len(payload.encode())}" if lanes is not None else "")
             for stage, seq, key, group, payload, lane in later
         )
-        with self._cursor() as cursor:
+        with self._files.cursor() as cursor:
             cursor.execute(
                 f'COPY (SELECT 0::INTEGER AS stage, file_row_number AS seq, key, "group", payload{columns} '
-                f"FROM {first}{rest}) TO {_text(place.resolve())} ({_WRITE})",
+                f"FROM {first}{rest}) TO {literal(place.resolve())} ({_WRITE})",
                 values,
             )
 
     def derive_plan(self, plan: Path, place: Path, *, stage: int, seqs: Path, laned: bool) -> None:
         """A plan of some items of a plan's stage, and of the stages after it. `seqs`: a line each, rising."""
         lane = ", lane, size" if laned else ""
-        with self._cursor() as cursor:
+        with self._files.cursor() as cursor:
             cursor.execute(
                 f'COPY (SELECT 0::INTEGER AS stage, chosen.place AS seq, key, "group", payload{lane} '
                 "FROM (SELECT row_number() OVER () - 1 AS place, seq "
@@ -124,13 +116,13 @@ class Parquet:
                 "JOIN read_parquet($plan) AS items ON items.seq = chosen.seq AND items.stage = $stage "
                 f'UNION ALL SELECT stage - $stage, seq, key, "group", payload{lane} '
                 "FROM read_parquet($plan) WHERE stage > $stage ORDER BY 1, 2) "
-                f"TO {_text(place.resolve())} ({_WRITE})",
+                f"TO {literal(place.resolve())} ({_WRITE})",
                 {"plan": str(plan.resolve()), "seqs": str(seqs.resolve()), "stage": stage},
             )
 
     def blocks(self, plan: Path, *, stage: int) -> list[int]:
         """The first seq of each block of a stage: at most BLOCK_ROWS rows and about _BLOCK_BYTES of payload."""
-        with self._cursor() as cursor:
+        with self._files.cursor() as cursor:
             rows = cursor.execute(
                 "SELECT min(seq) FROM (SELECT seq, (sum(strlen(payload)) OVER (ORDER BY seq) - strlen(payload)) "
                 f"// {_BLOCK_BYTES} AS part FROM read_parquet($plan) WHERE stage = $stage) "
@@ -141,10 +133,10 @@ class Parquet:
 
     def write_lanes(self, plan: Path, place: Path) -> dict[int, int]:
         """The lane table of a plan with lanes: stage, lane, count, first_seq. Answers how many each stage has."""
-        with self._cursor() as cursor:
+        with self._files.cursor() as cursor:
             cursor.execute(
                 "COPY (SELECT stage, lane, count(*) AS count, min(seq) AS first_seq FROM read_parquet($plan) "
-                f"GROUP BY ALL ORDER BY stage, first_seq) TO {_text(place.resolve())} ({_WRITE})",
+                f"GROUP BY ALL ORDER BY stage, first_seq) TO {literal(place.resolve())} ({_WRITE})",
                 {"plan": str(plan.resolve())},
             )
             rows = cursor.execute(
@@ -154,7 +146,7 @@ class Parquet:
 
     def read_lanes(self, lanes: Path, *, stage: int, after: int, limit: int) -> list[tuple[str, int, int]]:
         """(lane, count, first seq) of a stage's lanes with a first seq > `after`, in its order."""
-        with self._cursor() as cursor:
+        with self._files.cursor() as cursor:
             return cursor.execute(
                 "SELECT lane, count, first_seq FROM read_parquet($lanes) "
                 f"WHERE stage = $stage AND first_seq > $after ORDER BY first_seq LIMIT {limit}",
@@ -164,7 +156,7 @@ class Parquet:
     def read_items(self, plan: Path, *, stage: int, first: int, end: int, laned: bool = False) -> list[ItemTuple]:
         """Items of a stage with first <= seq < end, in order."""
         lane = "lane" if laned else "''"
-        with self._cursor() as cursor:
+        with self._files.cursor() as cursor:
             return cursor.execute(
                 f'SELECT seq, key, "group", encode(payload), {lane} FROM read_parquet($plan) '
                 "WHERE stage = $stage AND seq >= $first AND seq < $end ORDER BY seq",
@@ -175,7 +167,7 @@ class Parquet:
         """These items of a stage (rising, at least one), in order."""
         lane = "lane" if laned else "''"
         values = {"plan": str(plan.resolve()), "stage": stage, "first": seqs[0], "last": seqs[-1], "seqs": list(seqs)}
-        with self._cursor() as cursor:
+        with self._files.cursor() as cursor:
             return cursor.execute(
                 f'SELECT seq, key, "group", encode(payload), {lane} FROM read_parquet($plan) WHERE stage = $stage '
                 "AND seq >= $first AND seq <= $last AND seq IN (SELECT unnest($seqs::BIGINT[])) ORDER BY seq",
@@ -187,7 +179,7 @@ class Parquet:
     ) -> list[tuple[int, int]]:
         """(seq, size) of the first of a stage's items with first <= seq < end that the filter takes, in order."""
         values: dict[str, object] = {"plan": str(plan.resolve()), "stage": stage, "first": first, "end": end}
-        with self._cursor() as cursor:
+        with self._files.cursor() as cursor:
             return cursor.execute(
                 "SELECT seq, size FROM read_parquet($plan) WHERE stage = $stage AND seq >= $first AND seq < $end "
                 f"AND {lanes.sql(values)} ORDER BY seq LIMIT {limit}",
@@ -197,7 +189,7 @@ class Parquet:
     def read_filtered(self, plan: Path, *, stage: int, first: int, end: int, lanes: LaneFilter) -> list[ItemTuple]:
         """Items of a stage with first <= seq < end that the filter takes, in order."""
         values: dict[str, object] = {"plan": str(plan.resolve()), "stage": stage, "first": first, "end": end}
-        with self._cursor() as cursor:
+        with self._files.cursor() as cursor:
             return cursor.execute(
                 'SELECT seq, key, "group", encode(payload), lane FROM read_parquet($plan) '
                 f"WHERE stage = $stage AND seq >= $first AND seq < $end AND {lanes.sql(values)} ORDER BY seq",
@@ -206,7 +198,7 @@ class Parquet:
 
     def has_duplicates(self, snapshot: Path) -> bool:
         """Whether a key stands twice in the snapshot."""
-        with self._cursor() as cursor:
+        with self._files.cursor() as cursor:
             found = cursor.execute(
                 "SELECT 1 FROM read_parquet($snapshot) GROUP BY key HAVING count(*) > 1 LIMIT 1",
                 {"snapshot": str(snapshot.resolve())},
@@ -215,7 +207,7 @@ class Parquet:
 
     def duplicates(self, rows: Path, *, most: int) -> list[tuple[int, int, str]]:
         """Of keys that stand twice in `rows`: second row, first row (from 0), key; in order of the first rows."""
-        with self._cursor() as cursor:
+        with self._files.cursor() as cursor:
             found = cursor.execute(
                 f"WITH r AS (SELECT row_number() OVER () - 1 AS row, key FROM {_ROWS}), "
                 "twice AS (SELECT key, min(row) AS first FROM r GROUP BY key HAVING count(*) > 1 "
@@ -227,58 +219,8 @@ class Parquet:
 
     def warm(self) -> None:
         """Loads DuckDB now."""
-        with self._cursor() as cursor:
+        with self._files.cursor() as cursor:
             cursor.execute("SELECT 1")
 
     def close(self) -> None:
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
-    @contextmanager
-    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        import duckdb
-
-        with self._lock:
-            if self._connection is None:
-                self._connection = _connect(self._folder)
-            cursor = self._connection.cursor()
-        try:
-            yield cursor
-        except duckdb.IOException as error:
-            text = str(error)
-            if "No space left" in text or "disk quota" in text.lower():
-                raise disk_full(f"the blob store {self._folder}") from error
-            raise Unavailable(
-                f"a file of the blob store can't be read or written: {text.splitlines()[0]}",
-                code="blob_store_unavailable",
-            ) from error
-        finally:
-            cursor.close()
-
-
-def _connect(folder: Path) -> duckdb.DuckDBPyConnection:
-    import duckdb
-
-    spill = folder / ".planner"
-    spill.mkdir(parents=True, exist_ok=True)
-    connection = duckdb.connect(
-        ":memory:",
-        config={
-            "threads": 1,
-            "memory_limit": _MEMORY,
-            "temp_directory": str(spill / "spill"),
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        },
-    )
-    connection.execute(f"SET allowed_directories = [{_text(folder)}]")
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
-    return connection
-
-
-def _text(value: object) -> str:
-    """An SQL literal: COPY takes no parameters for its target."""
-    return "'" + str(value).replace("'", "''") + "'"
+        self._files.close()

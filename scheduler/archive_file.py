@@ -10,21 +10,15 @@ Raises Unavailable when the disk is full or the blob store can't be used; nothin
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
 from penstock.runtime.blobs import BlobStore, blob_trouble
-from penstock.runtime.disk import disk_full
 from penstock.runtime.errors import Unavailable
-
-if TYPE_CHECKING:
-    import duckdb
+from penstock.runtime.parquet_files import ParquetFiles, literal
 
 __all__ = ["TABLES", "ArchiveFiles", "Index", "Part"]
 
@@ -143,8 +137,9 @@ class ArchiveFiles:
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
         self._folder = blobs.folder.resolve()
-        self._lock = threading.Lock()
-        self._connection: duckdb.DuckDBPyConnection | None = None
+        self._files = ParquetFiles(
+            self._folder, memory=_MEMORY, spill=self._folder / ".archive", what="an archive", every_error=True
+        )
 
     def write(self, table: str, stage: int, first: int, last: int, rows: Iterable[Row]) -> Part:
         """One part of these rows, durable. `first` and `last` are their places."""
@@ -162,11 +157,11 @@ class ArchiveFiles:
             types = ", ".join(f"{_name(name)}: '{kind}'" for name, kind in columns.items())
             chosen = ", ".join(_name(name) for name in columns)
             try:
-                with self._cursor() as cursor:
+                with self._files.cursor() as cursor:
                     cursor.execute(
                         f"COPY (SELECT {chosen} FROM read_json($rows, format='newline_delimited', "
                         f"columns={{{types}}}, maximum_object_size={_LINE_BYTES})) "
-                        f"TO {_text(place)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {group})",
+                        f"TO {literal(place)} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {group})",
                         {"rows": str(lines.place.resolve())},
                     )
                 try:
@@ -194,7 +189,7 @@ class ArchiveFiles:
             return []
         chosen = ", ".join(_name(name) for name in TABLES[table])
         files = [str(self._blobs.path(part.sha256).resolve()) for part in parts]
-        with self._cursor() as cursor:
+        with self._files.cursor() as cursor:
             found = cursor.execute(
                 f"SELECT {chosen} FROM read_parquet($files) WHERE {where} ORDER BY {order} LIMIT {int(limit)}",
                 {"files": files, **values},
@@ -202,55 +197,8 @@ class ArchiveFiles:
         return [dict(zip(TABLES[table], row, strict=True)) for row in found]
 
     def close(self) -> None:
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
-    @contextmanager
-    def _cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        import duckdb
-
-        with self._lock:
-            if self._connection is None:
-                self._connection = _connect(self._folder)
-            cursor = self._connection.cursor()
-        try:
-            yield cursor
-        except duckdb.Error as error:
-            text = str(error)
-            if "No space left" in text or "disk quota" in text.lower():
-                raise disk_full(f"the blob store {self._folder}") from error
-            raise Unavailable(
-                f"a file of an archive can't be read or written: {text.splitlines()[0]}", code="blob_store_unavailable"
-            ) from error
-        finally:
-            cursor.close()
-
-
-def _connect(folder: Path) -> duckdb.DuckDBPyConnection:
-    import duckdb
-
-    connection = duckdb.connect(
-        ":memory:",
-        config={
-            "threads": 1,
-            "memory_limit": _MEMORY,
-            "temp_directory": str(folder / ".archive"),
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        },
-    )
-    connection.execute(f"SET allowed_directories = [{_text(folder)}]")
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
-    return connection
+        self._files.close()
 
 
 def _name(column: str) -> str:
     return f'"{column}"'
-
-
-def _text(value: object) -> str:
-    """An SQL literal: COPY takes no parameters for its target."""
-    return "'" + str(value).replace("'", "''") + "'"

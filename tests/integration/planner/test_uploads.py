@@ -216,7 +216,7 @@ def test_a_full_disk_under_the_parquet_writer_is_said_plainly(tmp_path: Path, mo
     rows = tmp_path / "rows"
     rows.write_bytes(b'{"key":"a","group":"","payload":"{}"}\n' * 1_000)
     # Our own connection would not open a device.
-    monkeypatch.setattr("planner.parquet._connect", lambda folder: duckdb.connect())
+    monkeypatch.setattr("penstock.runtime.parquet_files.ParquetFiles._connect", lambda files: duckdb.connect())
     parquet = Parquet(tmp_path)
     with pytest.raises(Unavailable) as told:
         parquet.write_snapshot(rows, Path("/dev/full"))
