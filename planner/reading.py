@@ -1,14 +1,15 @@
 """ReadPlanItems: windows of a plan, from blocks that are kept decoded in bounded memory.
 
 A block is cut when the source is made (planner.spool). Blocks and plans never change, so they are cached without
-further thought; the least recently read go first. Two readers of the same block share one load. A reader of some lanes
-has a block of its own, read ahead of it: what it leaves out is never decoded.
+further thought; the least recently read go first. Two readers of the same block share one load. Of some lanes,
+blocks begin where a reader came to, and are read ahead of it: what it leaves out is never decoded, and who follows
+behind finds them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_right
+from bisect import bisect_right, insort
 from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -56,17 +57,18 @@ class Window:
 
 @dataclass(frozen=True)
 class _Block:
-    """Items in order. Of some lanes: all of theirs with `after` < seq <= `last`, whose seqs are `seqs`."""
+    """Items in order. Of some lanes: all of theirs from where the block begins up to `last`, whose seqs are `seqs`."""
 
     items: list[ItemTuple]
     weight: int
-    after: int = -1
     last: int = -1
     seqs: Sequence[int] = ()
 
 
-_BlockKey = tuple[str, int, int | LaneFilter]
-"""Hash of the items file, stage, number of the block or the lanes that it has."""
+_LanesKey = tuple[str, int, LaneFilter]
+"""Hash of the items file, stage, lanes."""
+_BlockKey = tuple[str, int, LaneFilter | None, int]
+"""The same, with the number of the block, or of some lanes the seq after which it begins."""
 
 
 class PlanReader:
@@ -77,7 +79,8 @@ class PlanReader:
         self._clock = clock
         self._plans: OrderedDict[str, tuple[float, PlanRow]] = OrderedDict()
         self._blocks: OrderedDict[_BlockKey, _Block] = OrderedDict()
-        self._loading: dict[tuple[_BlockKey, int], asyncio.Task[_Block]] = {}
+        self._begins: dict[_LanesKey, list[int]] = {}  # where the blocks of some lanes begin, rising
+        self._loading: dict[_BlockKey, asyncio.Task[_Block]] = {}
         self._asked: Counter[_BlockKey] = Counter()
         self._weight = 0
 
@@ -174,7 +177,7 @@ class PlanReader:
             number = bisect_right(row.blocks, seqs[first]) - 1
             start, end = row.blocks[number], _end(row, number + _SPARSE_BLOCKS - 1)
             count = _rising(seqs, first, end)
-            if count * _SPARSE < end - start and self._seldom((plan.items_sha256, stage, number)):
+            if count * _SPARSE < end - start and self._seldom((plan.items_sha256, stage, None, number)):
                 some = list(seqs[first : first + count])
                 file = self._blobs.path(plan.items_sha256)
                 rows = await asyncio.to_thread(self._parquet.read_seqs, file, stage=stage, seqs=some, laned=plan.laned)
@@ -231,45 +234,62 @@ class PlanReader:
         return plan
 
     async def _block(self, plan: PlanRow, row: StageRow, stage: int, number: int) -> _Block:
-        key = (plan.items_sha256, stage, number)
+        key = (plan.items_sha256, stage, None, number)
         block = self._blocks.get(key)
         if block is not None:
             self._blocks.move_to_end(key)
             return block
         first, end = row.blocks[number], _end(row, number)
-        return await self._shared(key, first, lambda: self._decoded(plan, stage, first, end))
+        return await self._shared(key, lambda: self._decoded(plan, stage, first, end))
 
     async def _ahead(
         self, plan: PlanRow, row: StageRow, stage: int, after: int, limit: int, lanes: LaneFilter
     ) -> _Block:
         """The lanes' block in which what comes after a seq begins."""
-        key = (plan.items_sha256, stage, lanes)
-        block = self._blocks.get(key)
-        if block is not None and block.after <= after < block.last:
-            self._blocks.move_to_end(key)
-            return block
+        of = (plan.items_sha256, stage, lanes)
+        begins = self._begins.get(of, [])
+        nearest = bisect_right(begins, after) - 1
+        if nearest >= 0:
+            key = (*of, begins[nearest])
+            block = self._blocks[key]
+            if after < block.last:
+                self._blocks.move_to_end(key)
+                return block
         count = min(max(4 * limit, DEFAULT_LIMIT), _AHEAD_ITEMS)
-        return await self._shared(key, after, lambda: self._found(plan, row, stage, after, count, lanes))
+        return await self._shared((*of, after), lambda: self._found(plan, row, stage, after, count, lanes))
 
-    async def _shared(self, key: _BlockKey, first: int, load: Callable[[], _Block]) -> _Block:
-        task = self._loading.get((key, first))
+    async def _shared(self, key: _BlockKey, load: Callable[[], _Block]) -> _Block:
+        task = self._loading.get(key)
         if task is None:
             task = asyncio.create_task(self._load(key, load))
-            self._loading[key, first] = task
-            task.add_done_callback(lambda _: self._loading.pop((key, first), None))
+            self._loading[key] = task
+            task.add_done_callback(lambda _: self._loading.pop(key, None))
         # One caller that gives up must not take the load from the others.
         return await asyncio.shield(task)
 
     async def _load(self, key: _BlockKey, load: Callable[[], _Block]) -> _Block:
         block = await asyncio.to_thread(load)
-        if (old := self._blocks.pop(key, None)) is not None:
-            self._weight -= old.weight
+        self._drop(key)
         self._blocks[key] = block
         self._weight += block.weight
+        sha256, stage, lanes, begin = key
+        if lanes is not None:
+            insort(self._begins.setdefault((sha256, stage, lanes), []), begin)
         while self._weight > _CACHE_BYTES and len(self._blocks) > 1:
-            _, gone = self._blocks.popitem(last=False)
-            self._weight -= gone.weight
+            self._drop(next(iter(self._blocks)))
         return block
+
+    def _drop(self, key: _BlockKey) -> None:
+        block = self._blocks.pop(key, None)
+        if block is None:
+            return
+        self._weight -= block.weight
+        sha256, stage, lanes, begin = key
+        if lanes is not None:
+            begins = self._begins[sha256, stage, lanes]
+            begins.remove(begin)
+            if not begins:
+                del self._begins[sha256, stage, lanes]
 
     def _decoded(self, plan: PlanRow, stage: int, first: int, end: int) -> _Block:
         file = self._blobs.path(plan.items_sha256)
@@ -304,7 +324,7 @@ class PlanReader:
             items = self._parquet.read_filtered(file, stage=stage, first=found[0], end=found[-1] + 1, lanes=lanes)
         if len(items) != len(found):
             raise _damaged(plan, stage)
-        return _Block(items, _weight(items), after, last, found)
+        return _Block(items, _weight(items), last, found)
 
 
 def _lane_filter(only: Sequence[str], without: Sequence[str]) -> LaneFilter | None:

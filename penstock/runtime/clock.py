@@ -14,7 +14,9 @@ from typing import Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-__all__ = ["Clock", "IdSource", "SharedClock", "SystemClock", "random_id", "to_timestamp"]
+from penstock.runtime.errors import InvalidInput
+
+__all__ = ["Clock", "IdSource", "SharedClock", "SystemClock", "milliseconds_of", "random_id", "to_timestamp"]
 
 IdSource = Callable[[str], str]
 """Makes a new unique id that begins with the given prefix."""
@@ -28,6 +30,10 @@ class Clock(Protocol):
         """Seconds from an arbitrary start; never goes back."""
 
 
+BACK_MS = 24 * 3600 * 1000
+"""A wall clock that is further behind what is known is believed: what is known was told by a wrong one."""
+
+
 @dataclass(frozen=True)
 class SystemClock:
     """Wall time once at start plus the monotonic clock: a wall clock that is set while we run moves nothing."""
@@ -36,8 +42,10 @@ class SystemClock:
     monotonic_at_start: float
 
     @classmethod
-    def start(cls) -> SystemClock:
-        return cls(time.time_ns() // 1_000_000, time.monotonic())
+    def start(cls, not_before_ms: int = 0) -> SystemClock:
+        """not_before_ms: a time known to be over, whatever the wall clock says, unless it lies BACK_MS ahead."""
+        wall_ms = time.time_ns() // 1_000_000
+        return cls(not_before_ms if wall_ms < not_before_ms < wall_ms + BACK_MS else wall_ms, time.monotonic())
 
     def now_ms(self) -> int:
         return self.wall_at_start_ms + int((time.monotonic() - self.monotonic_at_start) * 1000)
@@ -85,6 +93,14 @@ class SharedClock:
 def random_id(prefix: str) -> str:
     """`prefix-` and 20 hex digits (80 random bits)."""
     return f"{prefix}-{secrets.token_hex(10)}"
+
+
+def milliseconds_of(time: Timestamp, field: str) -> int:
+    """A time that somebody gave, since the epoch. Raises InvalidInput (code `bad_time`) for what no calendar has."""
+    try:
+        return time.ToMilliseconds()
+    except ValueError as error:
+        raise InvalidInput(f"{field} is no time: {error}", code="bad_time") from error
 
 
 def to_timestamp(ms: int | None) -> Timestamp | None:

@@ -111,6 +111,7 @@ async def test_keys_that_are_none_refuse_the_plan_with_their_items(planner: Plan
     keys: list[list[object]] = [["domain:ok"]] * 20
     keys[3:6] = [["no kind"], ["Domain:x"], [7]]
     keys[8], keys[9] = [f"domain:{i}" for i in range(9)], ["lane:1"]
+    keys[10] = [f"domain:{i}{'字' * 190}" for i in range(4)]
     source = await planner.items(lines(keys))
     with pytest.raises(InvalidInput) as told:
         await planner.plan(source.source_id, stages=NOOP)
@@ -121,6 +122,7 @@ async def test_keys_that_are_none_refuse_the_plan_with_their_items(planner: Plan
         "item 5 ('k5'): a limit key is int, not text",
         "item 8 ('k8'): it names 9 limit keys, 8 are possible",
         "item 9 ('k9'): limit key 'lane:1' begins with lane:, which the scheduler uses itself",
+        "item 10 ('k10'): its limit keys have 2,312 bytes together, 2,000 are possible",
     ):
         assert words in told.value.message, words
     all_wrong = await planner.items(lines([["?"]] * 50))
@@ -136,16 +138,22 @@ async def test_lanes_of_a_window_are_taken_or_left_out(planner: Planner) -> None
         await planner.read(plan_id, only_lanes=[str(i) for i in range(10_001)])
 
 
-async def test_a_page_does_not_pay_for_the_lane_left_out(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[int] = []
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many items each reading of some lanes has made."""
+    counts: list[int] = []
     original = Parquet.read_filtered
 
     def counted(self: Parquet, *args: object, **fields: object) -> object:
         rows = original(self, *args, **fields)  # type: ignore[arg-type]
-        read.append(len(rows))
+        counts.append(len(rows))
         return rows
 
     monkeypatch.setattr(Parquet, "read_filtered", counted)
+    return counts
+
+
+async def test_a_page_does_not_pay_for_the_lane_left_out(planner: Planner, read: list[int]) -> None:
     count = 60_000
     plan_id = await plan_of(planner, [["domain:closed"] if i % 20 else ["domain:open"] for i in range(count)])
     started = time.process_time()
@@ -153,3 +161,18 @@ async def test_a_page_does_not_pay_for_the_lane_left_out(planner: Planner, monke
     assert time.process_time() - started < 2.0
     assert len(rest) == sum(read) == count // 20, "what is left out is never made an item"
     assert len(read) <= 3, "and items are read ahead of the pages"
+
+
+async def test_who_follows_behind_another_finds_what_was_read_ahead(
+    planner: Planner, read: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan_id = await plan_of(planner, [["domain:closed"] if i < 100 else ["domain:open"] for i in range(30_000)])
+    fields = {"without_lanes": ["domain:closed"]}
+    for after in range(99, 29_000, 500):
+        await planner.read(plan_id, after_seq=after, limit=1_000, **fields)
+        behind = await planner.read(plan_id, after_seq=max(99, after - 6_250), limit=1_000, **fields)
+        assert behind.items[0].seq == max(99, after - 6_250) + 1
+    assert sum(read) < 31_000, "each item was made once"
+    monkeypatch.setattr(reading, "_CACHE_BYTES", 0)
+    assert await walked(planner, plan_id, 1_000, **fields) == list(range(100, 30_000))
+    assert await walked(planner, plan_id, 700, **fields) == list(range(100, 30_000))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from tests.museum.mutant import INTERLEAVED, Change, Mutant
+from tests.museum.mutant import Change, Mutant
 
 MUTANT = Mutant(
     changes=(
         Change(
-            "scheduler/store/unit.py",
+            "scheduler/store/locking.py",
             "WHERE number = :n FOR UPDATE",
             "WHERE number = :n",
         ),
     ),
-    by=INTERLEAVED,
-    pairs="report-pause or pause-report or report-sweep or sweep-report",
+    pairs="report-pause,report-sweep",
+    only_interleaved=True,
 )
