@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from pydantic import Field
 from typing_extensions import TypedDict
 
 from gateway.batch import DOCUMENT_FIELDS, FILE, multipart_body, upload_source
-from gateway.bodies import Body, RunId, Token, run_of
+from gateway.bodies import Body, RunId, Token, Whole, resource_router, run_of
 from gateway.wiring import Wired
 from penstock import __version__
 from penstock.client.collection_views import (
@@ -40,18 +40,20 @@ from penstock.words import Granularity
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1")
+router = resource_router()
 
 SourceId = Annotated[str, Path(max_length=MAX_CHARACTERS)]
 PlanId = Annotated[str, Path(max_length=MAX_CHARACTERS)]
 
 
 class StageBody(Body):
+    """Numbers out of range are the planner's to refuse, with all else that is wrong with a plan."""
+
     processor: str = Field(min_length=1, max_length=MAX_CHARACTERS)
     parameters: dict[str, Any] = Field(default_factory=dict)
-    concurrency: int = Field(0, ge=0, le=10_000, description="Leases at once; 0: the default.")
-    max_tries: int = Field(0, ge=0, le=100, description="0: the default.")
-    max_run_seconds: int = Field(0, ge=0, le=7 * 86_400, description="For one item; 0: the default.")
+    concurrency: Whole = Field(0, description="Leases at once, 1-10,000; 0: the default.")
+    max_tries: Whole = Field(0, description="1-100; 0: the default.")
+    max_run_seconds: Whole = Field(0, description="For one item, 1-604,800; 0: the default.")
     worker_class: str = Field("", max_length=63)
     rules: Rules | None = Field(None, description="What goes wrong, what waits and what costs; absent: the defaults.")
 

@@ -166,6 +166,8 @@ async def report_page(job_id: JobId, parts: Wired) -> Response:
     description=events.DESCRIPTION,
     responses={200: {"description": "A stream.", "content": {"text/event-stream": {}}}},
 )
-async def job_events(job_id: JobId, request: Request, parts: Wired) -> StreamingResponse:
+async def job_events(
+    job_id: JobId, request: Request, parts: Wired, after: events.After = "", start: events.From = "start"
+) -> StreamingResponse:
     run = await parts.client.documents.run(job_id)
-    return await events.event_stream(request, parts, run.run_id, name="status", snapshot=job_status)
+    return await events.event_stream(request, parts, run.run_id, after, start, name="status", snapshot=job_status)

@@ -1,24 +1,58 @@
-"""What routes of the resource API share: bodies that refuse what they do not know, ids, page tokens, commands."""
+"""What routes of the resource API share: bodies and queries that refuse what they do not know, ids, page tokens,
+commands.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from gateway.wiring import Parts
 from penstock.client.views import RunView, run_view
+from penstock.runtime.errors import InvalidInput
 from penstock.runtime.paging import whole_number
 from penstock.runtime.plain_text import MAX_CHARACTERS
 from penstock.v1 import scheduler_pb2
 
-__all__ = ["Body", "CommandAnswer", "CommandBody", "RunId", "StageNumber", "Token", "commanded", "run_of"]
+__all__ = [
+    "Body",
+    "CommandAnswer",
+    "CommandBody",
+    "RunId",
+    "StageNumber",
+    "Token",
+    "Whole",
+    "commanded",
+    "resource_router",
+    "run_of",
+]
 
 RunId = Annotated[str, Path(max_length=MAX_CHARACTERS, description="The run's id, or its number.")]
 Token = Annotated[str, Query(max_length=1000, description="next_page_token of the page before.")]
+# Shapes alone are checked here; what is absurd the services tell, all of it at once.
+Whole = Annotated[int, Field(ge=-(2**31 - 1), le=2**31 - 1)]
 StageNumber = Annotated[int, Query(ge=0, le=1_000, description="From 0.")]
+
+
+def _known_parameters(request: Request) -> None:
+    """Raises InvalidInput for parameters that the route does not know: a filter that is mistyped is not left out."""
+    route: APIRoute = request.scope["route"]
+    known = [parameter.alias for parameter in route.dependant.query_params]
+    if unknown := sorted(set(request.query_params) - set(known)):
+        there = f"it takes {', '.join(known)}" if known else "it takes none"
+        raise InvalidInput(
+            f"{request.method} {route.path} has no parameter {', '.join(name[:80] for name in unknown[:10])}; {there}",
+            code="unknown_parameter",
+        )
+
+
+def resource_router() -> APIRouter:
+    """Of a part of /api/v1."""
+    return APIRouter(prefix="/api/v1", dependencies=[Depends(_known_parameters)])
 
 
 class Body(BaseModel):

@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
+from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
@@ -26,7 +27,7 @@ from penstock.runtime.errors import InvalidInput, PenstockError
 from penstock.runtime.paging import whole_number
 from penstock.v1 import scheduler_pb2
 
-__all__ = ["DESCRIPTION", "event_stream"]
+__all__ = ["DESCRIPTION", "After", "From", "event_stream"]
 
 HEARTBEAT_SECONDS = 10.0
 RETRY_MS = 1000
@@ -44,26 +45,29 @@ def _message(name: str, data: Mapping[str, object], number: int | None = None) -
     return head + b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(data))
 
 
-def _position(request: Request) -> tuple[int, bool]:
+After = Annotated[str, Query(description="The number of the last event that was seen; `Last-Event-ID` comes first.")]
+From = Annotated[str, Query(alias="from", description="start, or now: without past events.")]
+
+
+def _position(request: Request, after: str, start: str) -> tuple[int, bool]:
     """(number of the last event that was seen, whether only new events are wanted)."""
-    last = request.headers.get("last-event-id", "") or request.query_params.get("after", "")
+    last = request.headers.get("last-event-id", "") or after
     if last:
         number = whole_number(last)
         if number is None:
             raise InvalidInput(f"Last-Event-ID is {last!r}; it must be the number of an event", code="bad_event_id")
         return number, False
-    start = request.query_params.get("from", "start")
     if start not in ("start", "now"):
         raise InvalidInput(f"from is {start!r}; it must be start or now", code="invalid_input")
     return 0, start == "now"
 
 
 async def event_stream(
-    request: Request, parts: Parts, run_id: str, *, name: str, snapshot: Snapshot
+    request: Request, parts: Parts, run_id: str, after: str, start: str, *, name: str, snapshot: Snapshot
 ) -> StreamingResponse:
     """The stream of a run; snapshots are called `name`. Raises NotFound before anything is sent."""
-    after, from_now = _position(request)
-    watch = parts.client.runs.watch(run_id, after=after, from_now=from_now)
+    number, from_now = _position(request, after, start)
+    watch = parts.client.runs.watch(run_id, after=number, from_now=from_now)
     return await streamed(
         _told(watch, parts.stopping, name, snapshot), "text/event-stream", {"X-Accel-Buffering": "no"}
     )

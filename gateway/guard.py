@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gateway.problems import problem
+from penstock.client.connection import ACTING
 from penstock.runtime import metrics, tracing
 from penstock.runtime.logs import get_logger
 
@@ -28,6 +29,8 @@ __all__ = ["Guard", "is_loopback"]
 POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 MAX_BODY_BYTES = 4 << 20
 TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES >> 20} MiB; only uploads may be"
+ACTOR = "penstock-actor"
+"""The header that says for whom a call is made: with every change stands who asked for it."""
 UPLOADS = frozenset({"/api/batch/upload", "/api/v1/sources"})  # these are read as streams
 ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE"
 
@@ -83,6 +86,7 @@ class Guard:
                 self._stamp(MutableHeaders(scope=message), headers.get("origin", "") if allowed else "")
             await send(message)
 
+        ACTING.set(headers.get(ACTOR, ""))
         bounded = scope["path"] not in UPLOADS
         taken = 0
 

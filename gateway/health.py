@@ -15,7 +15,7 @@ from gateway.problems import MEDIA_TYPE
 from gateway.wiring import Parts, Wired
 from penstock.runtime.channel import calling
 from penstock.runtime.errors import PenstockError, Unavailable
-from penstock.runtime.program import Check, watch_checks
+from penstock.runtime.program import CAUSE_KEY, Check, watch_checks
 
 __all__ = ["router"]
 
@@ -38,23 +38,30 @@ def _check(parts: Parts, name: str) -> Check:
         response_deserializer=health_pb2.HealthCheckResponse.FromString,
     )
 
-    async def status(of: str) -> int:
+    async def status(of: str) -> tuple[int, str]:
+        """And the cause, where the service knows it."""
         with calling():
-            answer = await ask(health_pb2.HealthCheckRequest(service=of))
-        return int(answer.status)
+            call = ask(health_pb2.HealthCheckRequest(service=of))
+            answer = await call
+            told = await call.trailing_metadata()
+        return int(answer.status), str(dict(told or ()).get(CAUSE_KEY, ""))
 
-    async def waits_for(of: str) -> bool:
+    async def lack(of: str, text: str) -> str:
+        """What the service can't use, and why; "" where it can, or does not say."""
         with contextlib.suppress(PenstockError):
-            return await status(of) == health_pb2.HealthCheckResponse.UNKNOWN
-        return False
+            found, cause = await status(of)
+            if found == health_pb2.HealthCheckResponse.UNKNOWN:
+                return f"{text}: {cause or 'its log says why'}"
+        return ""
 
     async def check() -> None:
-        if await status("") == health_pb2.HealthCheckResponse.SERVING:
+        found, _ = await status("")
+        if found == health_pb2.HealthCheckResponse.SERVING:
             return
-        waits = await asyncio.gather(*(waits_for(each) for each in _DEPENDENCIES))
-        away = " and ".join(text for text, waiting in zip(_DEPENDENCIES.values(), waits, strict=True) if waiting)
+        lacks = await asyncio.gather(*(lack(of, text) for of, text in _DEPENDENCIES.items()))
+        away = "; nor ".join(each for each in lacks if each)
         if away:
-            raise Unavailable(f"the {name} can't use {away}: its log says why")
+            raise Unavailable(f"the {name} can't use {away}")
         raise Unavailable(f"the {name} answers that it can't serve yet: its log says what it waits for")
 
     return check

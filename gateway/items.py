@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from gateway.bodies import CommandBody, RunId, StageNumber, Token, run_of
+from gateway.bodies import CommandBody, RunId, StageNumber, Token, resource_router, run_of
 from gateway.wiring import Parts, Wired
 from penstock.client.operator_views import ActionView, ExplanationView, action_view, explanation_view
 from penstock.client.views import ItemView, item_view
 from penstock.runtime.errors import NotFound
 from penstock.runtime.plain_text import MAX_CHARACTERS
 from penstock.v1 import scheduler_pb2
+from penstock.words import numbers_there_are
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1")
+router = resource_router()
 
 MAX_FILTER = 10_000
 ItemState = Literal["queued", "running", "retry", "deferred", "completed", "failed", "skipped", "stopped"]
@@ -75,11 +76,11 @@ async def list_items(
 async def _checked(run_id: str, stage: int, seq: int, parts: Parts) -> scheduler_pb2.Run:
     run = await run_of(run_id, parts)
     if not 0 <= stage < len(run.stages):
-        there = f"its stages are 0 to {len(run.stages) - 1}"
+        there = numbers_there_are(len(run.stages), "stage")
         raise NotFound(f"run {run_id} has no stage {stage}; {there}", code="stage_not_found")
     total = run.stages[stage].counts.total
     if not 0 <= seq < total:
-        there = f"its items are 0 to {total - 1}" if total else "it has none yet"
+        there = numbers_there_are(total, "item")
         raise NotFound(f"stage {stage} of run {run_id} has no item {seq}; {there}", code="item_not_found")
     return run
 

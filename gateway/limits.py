@@ -8,20 +8,27 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from pydantic import AwareDatetime, Field
 from typing_extensions import TypedDict
 
-from gateway.bodies import Body, CommandBody, Token
+from gateway.bodies import Body, CommandBody, Token, resource_router
 from gateway.wiring import Wired
-from penstock.client.limit_views import LimitView, PriceView, limit_view, price_view
+from penstock.client.limit_views import (
+    LimitEventView,
+    LimitView,
+    PriceView,
+    limit_event_view,
+    limit_view,
+    price_view,
+)
 from penstock.client.limits import RateOptions
 from penstock.client.operator_views import RetriesView, retries_view
 from penstock.runtime.plain_text import MAX_CHARACTERS
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1")
+router = resource_router()
 
 Key = Annotated[str, Path(max_length=MAX_CHARACTERS, description="As provider:anthropic, or the pattern domain:*.")]
 Processor = Annotated[str, Path(max_length=MAX_CHARACTERS)]
@@ -60,6 +67,11 @@ class LimitPage(TypedDict):
     next_page_token: str | None
 
 
+class LimitEventPage(TypedDict):
+    events: list[LimitEventView]
+    next_page_token: str | None
+
+
 class Changed(TypedDict):
     changed: bool
 
@@ -68,12 +80,39 @@ class Changed(TypedDict):
 async def list_limits(
     parts: Wired,
     prefix: Annotated[str, Query(max_length=MAX_CHARACTERS, description="Only keys that begin so.")] = "",
+    state: Annotated[
+        list[str], Query(description="Only open, closed, probing or ramping ones; repeat it. A page may be short.")
+    ] = [],  # noqa: B006
     page_size: Annotated[int, Query(ge=1, le=1_000)] = 100,
     page_token: Token = "",
 ) -> LimitPage:
     """The limits, and the keys that a valve has closed, in order of their key."""
-    page = await parts.client.limits.list_page(prefix=prefix, page_size=page_size, page_token=page_token)
+    page = await parts.client.limits.list_page(prefix=prefix, states=state, page_size=page_size, page_token=page_token)
     return {"limits": [limit_view(limit) for limit in page.limits], "next_page_token": page.next_page_token or None}
+
+
+@router.get("/limits/events", tags=["limits"])
+async def list_all_limit_events(
+    parts: Wired, page_size: Annotated[int, Query(ge=1, le=1_000)] = 100, page_token: Token = ""
+) -> LimitEventPage:
+    """Of all keys: who set, closed and opened what, and what valves did by themselves; the latest first."""
+    return await _events("", parts, page_size, page_token)
+
+
+@router.get("/limits/{key:path}/events", tags=["limits"])
+async def list_limit_events(
+    key: Key, parts: Wired, page_size: Annotated[int, Query(ge=1, le=1_000)] = 100, page_token: Token = ""
+) -> LimitEventPage:
+    """Of one key, also when there is no limit of it any more."""
+    return await _events(key, parts, page_size, page_token)
+
+
+async def _events(key: str, parts: Wired, page_size: int, page_token: str) -> LimitEventPage:
+    page = await parts.client.limits.events_page(key, page_size=page_size, page_token=page_token)
+    return {
+        "events": [limit_event_view(event) for event in page.events],
+        "next_page_token": page.next_page_token or None,
+    }
 
 
 @router.post("/limits/{key:path}/close", tags=["limits"])

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from pydantic import Field
 from starlette.responses import StreamingResponse
 from typing_extensions import TypedDict
 
 from gateway import events
-from gateway.bodies import Body, CommandAnswer, CommandBody, RunId, Token, commanded, run_of
+from gateway.bodies import Body, CommandAnswer, CommandBody, RunId, Token, Whole, commanded, resource_router, run_of
 from gateway.wiring import Wired
 from penstock.client.operator_views import (
     ExplanationView,
@@ -30,15 +30,12 @@ from penstock.v1 import planner_pb2
 
 __all__ = ["router"]
 
-router = APIRouter(prefix="/api/v1")
+router = resource_router()
 
 RunState = Literal[
     "queued", "running", "paused", "waiting", "stopping", "stopped", "completed", "completed_with_failures", "failed"
 ]
-INT32 = 2**31 - 1
 INT64 = 2**63 - 1
-# Shapes alone are checked here; what is absurd the scheduler tells, all of it at once.
-Whole = Annotated[int, Field(ge=-INT32, le=INT32)]
 Micros = Annotated[int, Field(ge=-INT64, le=INT64)]
 Gate = Annotated[str, Path(max_length=MAX_CHARACTERS, description="The gate's name.")]
 
@@ -54,6 +51,7 @@ class StartBody(Body):
     exclusive_keys: list[str] = Field(
         default_factory=list, max_length=100, description="Each is held by one live run: 409 names the holder."
     )
+    reason: str = Field("", max_length=2_000, description="Kept with the event.")
     request_id: str = Field("", max_length=MAX_CHARACTERS, description="The same one answers the same run.")
 
 
@@ -112,6 +110,7 @@ async def start_run(body: StartBody, parts: Wired) -> RunView:
         priority=body.priority,
         budget_micros=body.budget_micros,
         exclusive_keys=body.exclusive_keys,
+        reason=body.reason,
         request_id=body.request_id,
     )
     return run_view(run)
@@ -300,9 +299,11 @@ async def list_events(
     description=events.DESCRIPTION,
     responses={200: {"description": "A stream.", "content": {"text/event-stream": {}}}},
 )
-async def stream_events(run_id: RunId, request: Request, parts: Wired) -> StreamingResponse:
+async def stream_events(
+    run_id: RunId, request: Request, parts: Wired, after: events.After = "", start: events.From = "start"
+) -> StreamingResponse:
     run = await run_of(run_id, parts)
-    return await events.event_stream(request, parts, run.run_id, name="run", snapshot=run_view)
+    return await events.event_stream(request, parts, run.run_id, after, start, name="run", snapshot=run_view)
 
 
 @router.get("/events", tags=["events"])

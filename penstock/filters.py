@@ -33,6 +33,8 @@ __all__ = ["EVERYTHING", "MAX_CHARACTERS", "Field", "Filter", "Kind"]
 
 MAX_CHARACTERS = 10_000
 MAX_DEPTH = 50
+MAX_COMPARISONS = 500
+"""SQLite takes a chain of at most a thousand."""
 _OPERATORS = ("!=", "<=", ">=", "=", "<", ">", ":")
 _TOKEN = re.compile(r"\s*(?:(!=|<=|>=|[=<>:(),])|([\"'`])|([^\s()\"'`,=<>!:]+))")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
@@ -118,6 +120,7 @@ class _Parser:
         self._fields = fields
         self._tokens = self._read()
         self._next = 0
+        self._comparisons = 0
 
     def filter(self) -> Node:
         node = self._expression(0)
@@ -225,6 +228,9 @@ class _Parser:
 
     def _restriction(self) -> Node:
         token = self._take()
+        self._comparisons += 1
+        if self._comparisons > MAX_COMPARISONS:
+            raise self._error(token, f"it has more than {MAX_COMPARISONS} comparisons; `in (…)` takes many values")
         if token.kind == "word" and (token.text.lower() in _KEYWORDS or not _NAME.fullmatch(token.text)):
             raise self._error(token, "a field was expected; a name that is no plain word stands in `backticks`")
         if token.kind == "text":

@@ -11,11 +11,19 @@ __all__ = [
     "EVENT_TYPES",
     "FAILURE_KINDS",
     "GRANULARITIES",
+    "MAX_AMOUNT",
+    "MAX_DIMENSIONS",
     "MAX_LIMIT_KEYS",
+    "MICROS",
     "Granularity",
+    "counted",
+    "dollars",
+    "event_types_problem",
+    "is_blob_hash",
     "lane_of",
     "limit_key_problem",
     "limit_keys_problem",
+    "numbers_there_are",
 ]
 
 Granularity = Literal["sentence", "paragraph"]
@@ -31,7 +39,7 @@ FAILURE_KINDS = (
 """Kinds of failure that rules may name. A processor may use words of its own; only rules without kinds take those."""
 
 EVENT_TYPES = (
-    *("run.created", "run.state", "run.updated", "stage.state", "stage.updated", "stage.failing"),
+    *("run.created", "run.state", "run.updated", "stage.state", "stage.updated", "stage.failing", "stage.forgiven"),
     *("gate.approved", "gate.rejected"),
     *("budget.held", "budget.freed", "budget.overrun"),
     *("limit.closed", "limit.probing", "limit.ramping", "limit.open"),
@@ -42,7 +50,14 @@ EVENT_TYPES = (
 """What the events of a run may tell: a test holds that the scheduler writes no others."""
 
 MAX_LIMIT_KEYS = 8
+MAX_AMOUNT = 10**12
+"""Of what one attempt cost in millionths of a dollar, or used of a dimension: sums of thousands fit into 64 bits."""
+MAX_DIMENSIONS = 16
+"""Of what one attempt used."""
+_SHA256 = re.compile("[0-9a-f]{64}")
 _MAX_KEY_CHARACTERS = 200
+_MAX_LANE_BYTES = 2_000
+"""PostgreSQL keeps no longer words in an index."""
 _LIMIT_KEY = re.compile(r"[a-z][a-z0-9_-]*:[^\s*]+")
 _OURS = ("stage:", "lane:")
 
@@ -69,4 +84,41 @@ def limit_keys_problem(keys: Sequence[object]) -> str:
     """What is wrong with the keys of an item; empty when all is well."""
     if len(keys) > MAX_LIMIT_KEYS:
         return f"it names {len(keys):,} limit keys, {MAX_LIMIT_KEYS} are possible"
-    return "; ".join(filter(None, map(limit_key_problem, keys)))
+    size = sum(len(key.encode(errors="replace")) for key in keys if isinstance(key, str))
+    long = f"its limit keys have {size:,} bytes together, {_MAX_LANE_BYTES:,} are possible"
+    return "; ".join(filter(None, map(limit_key_problem, keys))) or (long if size > _MAX_LANE_BYTES else "")
+
+
+MICROS = 1_000_000
+"""Money is counted in millionths of a dollar."""
+
+
+def is_blob_hash(text: str) -> bool:
+    """Whether a blob may have this name: a SHA-256, in 64 lower-case hex digits."""
+    return _SHA256.fullmatch(text) is not None
+
+
+def event_types_problem(types: Iterable[str]) -> str:
+    """Why no event has such a type; "" when some may."""
+    unknown = next((one for one in types if one not in EVENT_TYPES), None)
+    return "" if unknown is None else f"no event type {unknown!r}: one of {', '.join(EVENT_TYPES)}"
+
+
+def dollars(micros: int) -> str:
+    """`$5.25`; at least two decimals, and as many more as there are."""
+    sign = "-" if micros < 0 else ""
+    whole, part = divmod(abs(micros), MICROS)
+    decimals = f"{part:06d}".rstrip("0").ljust(2, "0")
+    return f"{sign}${whole:,}.{decimals}"
+
+
+def counted(amount: int, noun: str) -> str:
+    """`1 document`, `2,000 documents`."""
+    return f"{amount:,} {noun}" + ("" if amount == 1 else "s")
+
+
+def numbers_there_are(amount: int, noun: str) -> str:
+    """What a person may name instead who named an item or stage that there is not; they are numbered from 0."""
+    if amount == 1:
+        return f"its only {noun} is 0"
+    return f"its {noun}s are 0 to {amount - 1}" if amount else f"it has no {noun}s"

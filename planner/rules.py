@@ -186,7 +186,7 @@ def _heal(
         yield from _processor("heal", heal, load, named)
     elif processor is not None and own is not None:
         heal.processor, heal.processor_version = processor.name, processor.version
-        heal.parameters = _canonical(own)
+        heal.parameters, heal.paid = _canonical(own), processor.is_paid(own)
 
 
 def _confirm(confirm: rules_pb2.ConfirmRules, load: Load) -> Iterator[str]:
@@ -199,7 +199,7 @@ def _confirm(confirm: rules_pb2.ConfirmRules, load: Load) -> Iterator[str]:
 def _processor(
     name: str, rules: rules_pb2.HealRules | rules_pb2.ConfirmRules, load: Load, named: list[_Chosen]
 ) -> Iterator[str]:
-    """Fills in the version and the parameters."""
+    """Fills in the version, the parameters, and whether it costs money."""
     try:
         values = orjson.loads(rules.parameters) if rules.parameters else {}
     except ValueError:
@@ -214,7 +214,7 @@ def _processor(
         yield f"{name}: {error.message}"
         return
     rules.processor_version = found.version
-    rules.parameters = _canonical(parameters)
+    rules.parameters, rules.paid = _canonical(parameters), found.is_paid(parameters)
     named.append((found, parameters))
 
 

@@ -1,9 +1,15 @@
-"""Settings -> wiring -> serve -> drain."""
+"""Settings -> wiring -> serve -> drain.
+
+The one place that knows every part: what is made here is given to those that need it, and closed in the end. Nothing is
+decided. Bad settings, a database that another scheduler has (SQLite) or that can't be migrated end the program with one
+sentence; Redis and the planner may be away: readiness tells so.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import grpc
@@ -57,15 +63,7 @@ async def build(settings: Settings) -> Service:
         database, plans, ready, items=section.window_items, byte_limit=section.window_bytes, now_ms=clock.now_ms
     )
     blobs = BlobStore(settings.blob_folder())
-    engine = Engine(
-        section,
-        database,
-        windows,
-        ready,
-        blobs,
-        clock=clock,
-        jitter=random.random,
-    )
+    engine = Engine(section, database, windows, ready, blobs, clock=clock, jitter=random.random)
     recovery = Recovery(engine, ready, windows, name=name, shared=not database.is_sqlite, new_id=random_id)
     commands = Commands(engine, plans, new_id=random_id)
     actions = Actions(engine, database, plans, new_id=random_id)
@@ -86,10 +84,12 @@ async def build(settings: Settings) -> Service:
     loops = {
         "commits": engine.commits.serve,
         "rebuild": recovery.serve,
-        "follow": engine.follow,
+        "follow": engine.following.serve,
         "feed": windows.serve,
-        "fed": engine.fed,
+        "fed": engine.following.fed,
         "sweeps": sweeps.serve,
+        "marks": sweeps.mark,
+        "gaps": sweeps.watch_time,
         "limits": limits.serve,
         "actions": actions.serve,
         "archiving": archiving.serve,
@@ -106,34 +106,23 @@ async def build(settings: Settings) -> Service:
         loops["workers"] = backend.serve
     metrics.expose(section.metrics_port)
 
-    def register(server: grpc.aio.Server) -> None:
-        rows = ItemRows(database, Archives(files))
-        explainer = Explainer(
-            database, plans, rows, ready.held, ready.parked, now_ms=engine.now_ms, term_ms=engine.term_ms
-        )
-        service = SchedulerService(
-            engine,
-            database,
-            commands=commands,
-            changes=Changes(commands, engine, database),
-            actions=actions,
-            cloning=Cloning(commands, database, plans, rows),
-            items=ItemList(database, plans, rows),
-            rows=rows,
-            explainer=explainer,
-        )
-        scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(service, server)
-        scheduler_pb2_grpc.add_LeaseServiceServicer_to_server(LeaseService(engine), server)
-        limit_service = LimitService(limits, engine, database, ready.held)
-        scheduler_pb2_grpc.add_LimitServiceServicer_to_server(limit_service, server)
-
-    async def check_sql() -> None:
-        await asyncio.to_thread(database.ping)
-        await engine.commits.check()
-
     async def check_redis() -> None:
         await ready.check()
-        await engine.check()
+        engine.trouble.check()
+
+    def register(server: grpc.aio.Server) -> None:
+        _register(
+            server,
+            engine,
+            database,
+            ready,
+            plans,
+            files,
+            check_redis,
+            commands=commands,
+            actions=actions,
+            limits=limits,
+        )
 
     async def drain() -> None:
         if backend is not None:
@@ -149,11 +138,53 @@ async def build(settings: Settings) -> Service:
     return Service(
         register=register,
         names=["penstock.v1.SchedulerService", "penstock.v1.LeaseService", "penstock.v1.LimitService"],
-        checks={"sql": check_sql, "redis": check_redis},
+        checks={"sql": engine.commits.check, "redis": check_redis},
         loops=loops,
         drain=drain,
         close=close,
     )
+
+
+def _register(
+    server: grpc.aio.Server,
+    engine: Engine,
+    database: Database,
+    ready: Ready,
+    plans: Plans,
+    files: ArchiveFiles,
+    check_redis: Callable[[], Awaitable[None]],
+    *,
+    commands: Commands,
+    actions: Actions,
+    limits: Limits,
+) -> None:
+    """Every method of gRPC, with what it reads by."""
+    rows = ItemRows(database, Archives(files))
+    explainer = Explainer(
+        database,
+        plans,
+        rows,
+        ready.held,
+        ready.parked,
+        check_redis,
+        engine.has_room,
+        now_ms=engine.now_ms,
+        term_ms=engine.term_ms,
+    )
+    runs = SchedulerService(
+        engine,
+        database,
+        commands=commands,
+        changes=Changes(commands, engine, database),
+        actions=actions,
+        cloning=Cloning(commands, database, plans, rows),
+        items=ItemList(database, plans, rows),
+        rows=rows,
+        explainer=explainer,
+    )
+    scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(runs, server)
+    scheduler_pb2_grpc.add_LeaseServiceServicer_to_server(LeaseService(engine), server)
+    scheduler_pb2_grpc.add_LimitServiceServicer_to_server(LimitService(limits, engine, database, ready.held), server)
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ from penstock.runtime.errors import Conflict, PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
 from penstock.runtime.sql import Database
 from penstock.v1 import common_pb2
+from penstock.words import counted
 from scheduler.commands import Command
-from scheduler.domain.states import ENDED_RUNS, RunState, StageState
+from scheduler.domain.states import ENDED_RUNS, IllegalTransition, RunState, StageState
 from scheduler.domain.verbs import REOPENS, UNTOUCHED, Verb
 from scheduler.engine import Engine
 from scheduler.plans import Plans
@@ -33,11 +34,12 @@ from scheduler.store.actions import ActionRow, Chunk, apply, insert_action, load
 from scheduler.store.actions import save as save_action
 from scheduler.store.effects import Effects
 from scheduler.store.item_fields import columns, never_leased
+from scheduler.store.locking import lock
 from scheduler.store.reopening import refuse_archived
 from scheduler.store.requests import known, remember
 from scheduler.store.rows import RunRow, StageRow
 from scheduler.store.schema import items
-from scheduler.store.unit import RunUnit, lock
+from scheduler.store.unit import RunUnit
 from scheduler.waking import Waking
 
 __all__ = ["Actions"]
@@ -148,6 +150,8 @@ class Actions:
                 count += 1
             except PenstockError as error:
                 log.warning("an action can't go on now", action_id=action_id, error=error.message)
+            except Exception:
+                log.exception("an action can't go on", action_id=action_id)  # others can, and are not in its way
         await self._waking.go_on()
         return count
 
@@ -170,20 +174,30 @@ class Actions:
 
         try:
             return await self._engine.commits.run(work)
-        except Conflict as error:
-            ended = replace(action, done=True, example=action.example or error.message)
+        except (Conflict, IllegalTransition) as error:
+            return await self._give_up(action, str(error))
 
-            def give_up(connection: sa.Connection, effects: Effects) -> ActionRow:
-                save_action(connection, ended)
-                return ended
+    async def _give_up(self, action: ActionRow, why: str) -> ActionRow:
+        def work(connection: sa.Connection, effects: Effects) -> ActionRow:
+            unit = lock(connection, action.run, self._engine.now_ms())
+            assert unit is not None, action.run
+            now = load_action(connection, action.action_id)
+            if now.done:
+                return now
+            ended = replace(now, done=True, example=now.example or why)
+            save_action(connection, ended)
+            _tell_done(unit, ended, why)
+            unit.flush()
+            effects.changed.add(action.run)
+            return ended
 
-            return await self._engine.commits.run(give_up)
+        return await self._engine.commits.run(work)
 
     def _do(self, unit: RunUnit, effects: Effects, action: ActionRow, chunk: Chunk) -> ActionRow:
         refuse_archived(unit.run)
         first = action.cursor < 0 and not action.matched
         if first:
-            what = f"{len(orjson.loads(action.seqs))} items by seq" if action.seqs else action.filter
+            what = f"{counted(len(orjson.loads(action.seqs)), 'item')} by seq" if action.seqs else action.filter
             unit.emit(
                 "items.action",
                 subject=f"stage:{action.stage}",
@@ -193,19 +207,7 @@ class Actions:
             )
         done = apply(unit, effects, action, chunk)
         if done.done:
-            unit.emit(
-                "items.action_done",
-                subject=f"stage:{action.stage}",
-                actor=action.actor,
-                data={
-                    "action_id": action.action_id,
-                    "verb": action.verb,
-                    "matched": done.matched,
-                    "changed": done.changed,
-                    "already": done.already,
-                    "refused": done.refused,
-                },
-            )
+            _tell_done(unit, done)
         unit.flush()
         effects.changed.add(action.run)
         if done.changed != action.changed:
@@ -277,6 +279,23 @@ class Actions:
     def _open(self) -> list[str]:
         with self._database.read() as connection:
             return open_actions(connection)
+
+
+def _tell_done(unit: RunUnit, action: ActionRow, why: str = "") -> None:
+    unit.emit(
+        "items.action_done",
+        subject=f"stage:{action.stage}",
+        actor=action.actor,
+        reason=why,
+        data={
+            "action_id": action.action_id,
+            "verb": action.verb,
+            "matched": action.matched,
+            "changed": action.changed,
+            "already": action.already,
+            "refused": action.refused,
+        },
+    )
 
 
 def _refuse(unit: RunUnit, verb: Verb) -> None:

@@ -1,4 +1,8 @@
-"""The answer to an acquire: granted leases with their items' payloads, large ones as blobs."""
+"""The answer to an acquire: granted leases with their items' payloads, large ones as blobs.
+
+The grant is durable before this begins, and nothing here changes it. When an item can't be read, or the blob store
+can't be used, the call fails; the worker asks again under the same grant number, and gets the same leases.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,10 @@ from penstock.processor import INLINE_BYTES
 from penstock.runtime import metrics
 from penstock.runtime.blobs import BlobStore
 from penstock.v1 import scheduler_pb2 as pb
+from scheduler.open_stage import OpenStage
 from scheduler.ready import StageKey
 from scheduler.store.leases import GrantedBatch
-from scheduler.windows import OpenStage, Windows
+from scheduler.windows import Windows
 
 __all__ = ["Answers"]
 
@@ -49,26 +54,30 @@ class Answers:
                 mode=batch.mode,
                 budgeted=batch.budgeted,
             )
+            add = out.leases.add
             metrics.LEASES_GRANTED.labels(batch.stage.processor).inc(len(batch.granted))
             for granted in batch.granted:
                 item = self._windows.granted(stage, granted.seq)
-                lease = out.leases.add(
+                payload = item.payload
+                size = len(payload)
+                inline = size <= INLINE_BYTES and size <= room
+                # Each value that is named costs, also where it is nothing; most leases are a first attempt.
+                lease = add(
                     seq=granted.seq,
                     attempt=granted.attempt,
                     key=item.key,
-                    group=item.group,
-                    tries=granted.tries,
-                    alone=granted.alone,
                     reserved_micros=granted.reserved_micros,
-                    heals=granted.heals,
-                    context=granted.context or b"",
-                    saved=granted.saved or b"",
+                    payload=payload if inline else b"",
                 )
-                if len(item.payload) > min(INLINE_BYTES, room):
-                    large.append((lease, item.payload))
+                if item.group:
+                    lease.group = item.group
+                if granted.was is not None or granted.attempt > 1:
+                    lease.tries, lease.alone, lease.heals = granted.tries, granted.alone, granted.heals
+                    lease.context, lease.saved = granted.context or b"", granted.saved or b""
+                if inline:
+                    room -= size
                 else:
-                    lease.payload = item.payload
-                    room -= len(item.payload)
+                    large.append((lease, payload))
         if large:
             refs = await asyncio.to_thread(self._blobs.put_many, [payload for _, payload in large])
             for (lease, _), ref in zip(large, refs, strict=True):

@@ -15,18 +15,20 @@ import sqlalchemy as sa
 from penstock.runtime.errors import Conflict, InvalidInput, NotFound
 from penstock.runtime.sql import Database
 from penstock.v1.rules_pb2 import GateAnswer
+from penstock.words import numbers_there_are
 from scheduler.commands import Answer, Command, Commands, budget_problem, priority_problem
 from scheduler.domain.states import ENDED_RUNS, RunState
 from scheduler.engine import Engine
 from scheduler.store import gates, switches
 from scheduler.store.effects import Effects
 from scheduler.store.requests import Request, known, remember
-from scheduler.store.unit import RunRow, RunUnit, StageRow
+from scheduler.store.rows import RunRow, StageRow
+from scheduler.store.unit import RunUnit
 
 __all__ = ["Changes", "RunChanges", "StageChanges"]
 
 NO_CAP = -1
-_RANGES = {"concurrency": (1, 10_000), "max_tries": (1, 100), "max_run_seconds": (1, 86_400)}
+_RANGES = {"concurrency": (1, 10_000), "max_tries": (1, 100), "max_run_seconds": (1, 7 * 86_400)}
 """As plans may have them."""
 
 
@@ -73,14 +75,14 @@ class Changes:
             unknown = [str(stage.stage) for stage in asked.stages if not 0 <= stage.stage < len(unit.stages)]
             if unknown:
                 raise NotFound(
-                    f"run {unit.run.run_id} has no stage {', '.join(unknown)}; its stages are 0 to "
-                    f"{len(unit.stages) - 1}",
+                    f"run {unit.run.run_id} has no stage {', '.join(unknown)}; "
+                    + numbers_there_are(len(unit.stages), "stage"),
                     code="stage_not_found",
                 )
             told = _set(unit.run, {"priority": asked.priority}, {"budget_micros": asked.budget_micros})
             if told:
                 unit.emit("run.updated", actor=command.actor, reason=command.reason, data=told)
-            changed = bool(told)
+            changed, needs_moved = bool(told), False
             for stage in asked.stages:
                 row = unit.stages[stage.stage]
                 told = _set(
@@ -97,8 +99,9 @@ class Changes:
                         data=told,
                     )
                 changed = changed or bool(told)
+                needs_moved = needs_moved or "item_budget_micros" in told
             if changed:
-                unit.look_again()
+                unit.look_again(head_moved=needs_moved)
             return changed
 
         return await self._commands.change(command, change)

@@ -7,7 +7,7 @@ refused; what the state does not allow is refused with the state and what it all
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
@@ -19,6 +19,7 @@ from scheduler.domain.states import (
     IllegalTransition,
     RunEvent,
     RunState,
+    StageState,
     allowed,
 )
 from scheduler.engine import Engine
@@ -26,11 +27,13 @@ from scheduler.plans import Plans
 from scheduler.store import exclusive
 from scheduler.store.effects import Effects
 from scheduler.store.endings import Endings
+from scheduler.store.locking import lock
 from scheduler.store.reads import find_run
 from scheduler.store.reopening import has_left, refuse_archived, reopen
 from scheduler.store.requests import Request, known, remember
+from scheduler.store.rows import Opening, RunRow, StageRow
 from scheduler.store.starting import NewRun, insert_run
-from scheduler.store.unit import RunUnit, lock
+from scheduler.store.unit import RunUnit
 from scheduler.watching import Begun
 
 __all__ = ["MAX_BUDGET_MICROS", "Answer", "Command", "Commands", "Start", "budget_problem", "priority_problem"]
@@ -75,10 +78,12 @@ class Start:
 
 @dataclass(frozen=True)
 class Answer:
-    """number: of the run; changed: whether this call (or the one that it repeats) changed anything."""
+    """number: of the run; changed: whether this call (or the one that it repeats) changed anything; made: the run,
+    its stages and its exclusive keys, where this call has made them."""
 
     number: int
     changed: bool
+    made: tuple[RunRow, list[StageRow], Sequence[str]] | None = None
 
 
 def priority_problem(priority: int) -> str:
@@ -118,6 +123,7 @@ class Commands:
         when there is nothing to do, Conflict for an exclusive key that a live run has."""
         if problems := _problems(asked):
             raise InvalidInput("; ".join(problems), code="bad_settings")
+        self._engine.first.expect(asked.plan_id)
         plan = await self._plans.keep(asked.plan_id)
         if not plan.stages or not plan.item_count:
             raise InvalidInput(f"plan {asked.plan_id} has no items: nothing to run", code="empty_plan")
@@ -152,7 +158,10 @@ class Commands:
             remember(connection, asked.request, run_id=new.run_id, changed=True, now_ms=now_ms)
             effects.changed.add(number)
             effects.moved.add(number)
-            return Answer(number, True)
+            if unit.stages[0].state == StageState.RUNNING:  # else it waits at its gate
+                row = replace(unit.stages[0])
+                effects.begun.append(Opening(new.run_id, plan.plan_id, unit.run.epoch, new.owner, new.priority, row))
+            return Answer(number, True, (unit.run, unit.stages, new.exclusive_keys))
 
         return await self._engine.commits.run(work)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ import sqlalchemy as sa
 from penstock.runtime import metrics
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.clock import Clock
-from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
+from penstock.runtime.errors import Conflict, InvalidInput, PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
 from penstock.runtime.settings import SchedulerSection
 from penstock.runtime.sql import Database
@@ -28,20 +29,25 @@ from penstock.v1 import scheduler_pb2 as pb
 from scheduler.answers import Answers
 from scheduler.commit import GroupCommit
 from scheduler.domain.outcomes import Backoff
-from scheduler.domain.states import ItemState, RunState
+from scheduler.first_window import FirstWindows
+from scheduler.following import Following
 from scheduler.observing import note_grants, note_reports
 from scheduler.proposing import Proposer
 from scheduler.ready import Lost, Ready, StageKey
+from scheduler.redis_errors import OUT_OF_MEMORY
+from scheduler.renewing import Renewed, renewed, said, sparing_ms, telling_ms
 from scheduler.returning import Returning
-from scheduler.store import leaders, leases
+from scheduler.store import held, leaders, leases
 from scheduler.store.effects import Effects, Slot, merged
 from scheduler.store.endings import Endings, Refusal, Rules, Spared
-from scheduler.store.items import rows_of
+from scheduler.store.items import Stale
 from scheduler.store.limits import Caution
-from scheduler.store.numbers import numbers_of
-from scheduler.store.unit import Units
-from scheduler.translate import refusal_message
-from scheduler.watching import Begun, Phase, Phases, Watchers
+from scheduler.store.locking import Units, hold
+from scheduler.store.numbers import numbers_of, runs_of
+from scheduler.store.remembered import Remembered
+from scheduler.translate import refusal_message, session_of
+from scheduler.trouble import Trouble
+from scheduler.watching import Begun, Phases, Watchers
 from scheduler.windows import Windows
 
 __all__ = ["Engine"]
@@ -50,8 +56,19 @@ MAX_WAIT_SECONDS = 20.0
 MAX_LEASES = 10_000
 POLL_SECONDS = 1.0
 UNWELL_SECONDS = 3.0
+"""Making Redis anew takes no longer; that it does is told."""
 
 log = get_logger("engine")
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What one transaction granted and refused, when, and under which generation of Redis it stands in SQL."""
+
+    batches: list[leases.GrantedBatch]
+    refused: list[Refusal]
+    granted_ms: int
+    generation: str
 
 
 class Engine:
@@ -73,11 +90,12 @@ class Engine:
         self._ready = ready
         self._answers = Answers(windows, blobs, settings.lease_term_seconds)
         self._clock = clock
-        self.commits = GroupCommit(database, self._apply, self._begin, queue_size=settings.commit_queue)
+        self.commits = GroupCommit(database, self._apply, queue_size=settings.commit_queue, monotonic=clock.monotonic)
         self.caution = Caution()
         self.rules = Rules(Backoff(settings.retry_first_seconds, settings.retry_max_seconds), jitter, self.caution)
         self.watchers = Watchers()
-        self._begun = Begun()
+        self.begun = Begun()
+        self._remembered = Remembered()
         self.phases = Phases()
         self.granting = False
         self.quiet_until_ms = 0
@@ -85,11 +103,15 @@ class Engine:
         self.lost.set()
         self.committed: Callable[[set[int], set[int]], None] = lambda moved, changed: None
         self._shared = not database.is_sqlite
-        self._generation = ""
-        self._lost_at, self._why = clock.monotonic(), "it has not been asked yet"
+        self.trouble = Trouble(
+            "nothing is leased, Redis is of no use", patience_seconds=UNWELL_SECONDS, monotonic=clock.monotonic
+        )
+        self.unsaid = False
+        """Whether Redis did not hear of a commit since it had no memory: its data is whole, and not what SQL says."""
         self._wake = asyncio.Event()
-        self._moved: set[int] = set()
-        self._move = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._dry: set[tuple[object, ...]] = set()
+        self.following = Following(self, windows)
         self._look: asyncio.TimerHandle | None = None
         self._returning = Returning(self.commits, ready, self._apply, term_seconds=settings.lease_term_seconds)
         self._proposer = Proposer(
@@ -101,7 +123,8 @@ class Engine:
             look_at=self.wake_at,
             weights=settings.owner_weights,
         )
-        windows.lost, windows.commits = self._feeding_lost, self.commits
+        windows.lost, windows.commits, windows.shared = self.feeding_lost, self.commits, self._shared
+        self.first = FirstWindows(windows, ready, now_ms=clock.now_ms)
 
     @property
     def term_ms(self) -> int:
@@ -114,25 +137,32 @@ class Engine:
 
     async def acquire(self, request: pb.AcquireRequest) -> pb.AcquireResponse:
         """Settles what is reported, then leases; waits for work when there is none."""
-        session = self._session(request.session)
+        session = session_of(request.session)
         most = min(request.max_leases, MAX_LEASES)
         if most and request.grant_number < 1:
             raise InvalidInput("grant_number must be 1 or more", code="bad_grant_number")
+        if math.isnan(request.wait_seconds):
+            raise InvalidInput("wait_seconds is not a number", code="bad_wait")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(request.wait_seconds, MAX_WAIT_SECONDS)
         arrived_ms = self.now_ms()
         outcomes = list(request.outcomes)
         refused: list[Refusal] = []
-        first = True
+        first = look = True
         while True:
             woken = self._wake
             looked = loop.time()
             left = deadline - looked
-            proposals = await self._proposed(request, most, outcomes) if most and self.granting else {}
+            proposals = await self._proposed(request, most, outcomes, look=look) if most and self.granting else {}
             # Also the last time, empty-handed: the same call, made twice, may have been granted something meanwhile.
             if proposals or first or left <= 0:
                 opened = dict(self._windows.stages)
-                answer = await self._record(session, request, outcomes, proposals)
+                try:
+                    answer = await self._record(session, request, outcomes, proposals, again=not first)
+                except Conflict:  # the session has ended; what it reports is heard all the same
+                    if outcomes:
+                        await self.report(pb.ReportRequest(session=request.session, outcomes=outcomes))
+                    raise
                 refused += answer.refused
                 outcomes, first = [], False
                 if answer.batches:
@@ -144,71 +174,64 @@ class Engine:
                     return response
             if proposals:
                 continue
+            look = True
             with contextlib.suppress(TimeoutError):
                 # Whoever waits looks now and then all the same: a word between schedulers may be lost.
                 async with asyncio.timeout_at(min(deadline, loop.time() + POLL_SECONDS)):
                     await woken.wait()
+                    look = False
 
     async def report(self, request: pb.ReportRequest) -> list[Refusal]:
         """Settles outcomes; answers the refused ones."""
-        session = self._session(request.session)
+        session = session_of(request.session)
 
         def work(connection: sa.Connection, effects: Effects) -> list[Refusal]:
-            leases.seen(connection, session, self.now_ms())
-            return self._endings(connection, effects).settle_reports(session.session, request.outcomes)
+            refused = self._endings(connection, effects).settle_reports(session.session, request.outcomes)
+            # Runs are locked before sessions, as when leases are granted. The last word of a session that has ended may
+            # come after it: fences judge it, and what it tells of money counts.
+            with contextlib.suppress(Conflict):
+                leases.seen(connection, session, self.now_ms())
+            return refused
 
-        return self._counted(await self.commits.run(work), request.outcomes)
+        return self._counted(await self.commits.run(work, runs_of(request.outcomes)), request.outcomes)
 
     async def renew(self, request: pb.RenewRequest) -> pb.RenewResponse:
         """Extends what the rows say is held by this session; names what must be stopped or handed back."""
-        session = self._session(request.session)
+        session = session_of(request.session)
 
-        def work(connection: sa.Connection, effects: Effects) -> pb.RenewResponse:
-            answer = pb.RenewResponse(term_seconds=self._settings.lease_term_seconds)
-            for batch in request.held:
-                number, state = leases.run_of(connection, batch.run_id) or (0, RunState.STOPPED)
-                rows = rows_of(connection, number, batch.stage, [held.seq for held in batch.leases])
-                for held in batch.leases:
-                    row = rows.get(held.seq)
-                    lease = pb.LeaseId(run_id=batch.run_id, stage=batch.stage, seq=held.seq, attempt=held.attempt)
-                    if (
-                        row is None
-                        or row.attempt != held.attempt
-                        or row.session != session.session
-                        or row.state != ItemState.RUNNING
-                    ):
-                        answer.revoked.append(lease)
-                        continue
-                    effects.renew.setdefault((number, batch.stage), []).append(row.slot)
-                    if not held.begun and state is not RunState.RUNNING:
-                        answer.wanted_back.append(lease)
-            leases.seen(connection, session, self.now_ms())
-            return answer
+        def work(connection: sa.Connection, effects: Effects) -> Renewed:
+            return renewed(connection, effects, session, request, self.now_ms, untold_ms)
 
-        response = await self.commits.run(work)
-        revoked = {(lease.run_id, lease.stage, lease.seq, lease.attempt) for lease in response.revoked}
-        begun = set()
-        phases: dict[tuple[str, int, int], Phase] = {}
-        for batch in request.held:
-            for held in batch.leases:
-                lease = (batch.run_id, batch.stage, held.seq, held.attempt)
-                if held.begun:
-                    begun.add(lease)
-                if lease not in revoked and (held.phase or held.progress):
-                    phases[batch.run_id, batch.stage, held.seq] = Phase(held.progress, held.phase)
-        self._begun.note(session.session, begun, self.now_ms())
-        self.phases.note(session.session, phases, self.now_ms())
-        return response
+        untold_ms, runs = 0, runs_of(request.held)
+        found = await self.commits.run(work, runs)
+        if not self.granting or found.read_ms < self.now_ms() - telling_ms(self.term_ms):
+            untold_ms = self.term_ms
+            found = await self.commits.run(work, runs)
+        if suspects := found.suspects:
+            await self.commits.run(lambda connection, _: leases.begin_alone(connection, suspects, self.now_ms()))
+        words = said(request, found.answer)
+        self.begun.note(session.session, words.begun, self.now_ms())
+        self.phases.note(session.session, words.phases, self.now_ms())
+        found.answer.term_seconds = self._settings.lease_term_seconds
+        return found.answer
 
     async def end_session(self, session: leases.Session, reason: str, *, handed_back: bool) -> int:
         """Takes back all that a session holds; returns how many. `handed_back`: so says its worker; else it is gone."""
 
         def work(connection: sa.Connection, effects: Effects) -> int:
+            # Runs are locked before sessions, as in every call. What was granted to it until its session is locked too
+            # lets this call begin again.
+            count, name = 0, session.session
+            locked = {run for run, _ in held.session_rows(connection, name)}
+            if self._shared and locked:
+                hold(connection, sorted(locked))
             with contextlib.suppress(PenstockError):
                 leases.seen(connection, session, self.now_ms())
             endings = self._endings(connection, effects)
-            count, name = 0, session.session
-            for (run, stage), slots in leases.session_rows(connection, name).items():
+            still = held.session_rows(connection, name)
+            if not locked.issuperset(run for run, _ in still):
+                raise Stale
+            for (run, stage), slots in sorted(still.items()):
                 count += endings.lose(run, stage, slots, reason=reason, handed_back=handed_back, session=name)
             leases.end_session(connection, name)
             return count
@@ -217,12 +240,12 @@ class Engine:
 
     async def lose(self, key: StageKey, slots: Sequence[Slot], reason: str, *, read_ms: int) -> int:
         """Ends leases that had run out at `read_ms`; takes up what was never granted; returns how many still ran."""
-        spared = Spared(read_ms - self.term_ms, read_ms)
+        spared = Spared(read_ms - self.term_ms, read_ms - sparing_ms(self.term_ms))
 
         def work(connection: sa.Connection, effects: Effects) -> int:
             return self._endings(connection, effects).lose(*key, slots, reason=reason, spared=spared)
 
-        return await self.commits.run(work)
+        return await self.commits.run(work, lambda _: key[:1])
 
     async def time_out(self, key: StageKey, seqs: Sequence[int]) -> int:
         """Ends what runs too long; returns how many still ran."""
@@ -230,34 +253,41 @@ class Engine:
         def work(connection: sa.Connection, effects: Effects) -> int:
             return self._endings(connection, effects).time_out(*key, seqs)
 
-        return await self.commits.run(work)
+        return await self.commits.run(work, lambda _: key[:1])
 
     # -- inside
 
-    def _session(self, session: pb.WorkerSession) -> leases.Session:
-        if not session.session or not session.worker_class:
-            raise InvalidInput("the call names no worker session or class", code="bad_session")
-        return leases.Session(session.session, session.worker or session.session, session.worker_class)
-
     def _endings(self, connection: sa.Connection, effects: Effects, units: Units | None = None) -> Endings:
-        return Endings(connection, effects, self.rules, self.now_ms(), self._begun, units)
+        return Endings(connection, effects, self.rules, self.now_ms(), self.begun, units, self._remembered)
 
     async def _proposed(
-        self, request: pb.AcquireRequest, most: int, outcomes: Sequence[pb.OutcomeBatch]
+        self, request: pb.AcquireRequest, most: int, outcomes: Sequence[pb.OutcomeBatch], *, look: bool
     ) -> dict[StageKey, leases.Offer]:
+        """What Redis proposes now. Those that were woken together (not `look`) ask one after another, and no more once
+        one of their kind was given less than it asked for: nothing is left until the next wake."""
+        kind = (request.session.worker_class, *sorted(request.session.processors.items()))
+        if look:
+            return await self._asked(request, most, outcomes, kind)
+        async with self._turn:
+            return {} if kind in self._dry else await self._asked(request, most, outcomes, kind)
+
+    async def _asked(
+        self,
+        request: pb.AcquireRequest,
+        most: int,
+        outcomes: Sequence[pb.OutcomeBatch],
+        kind: tuple[object, ...],
+    ) -> dict[StageKey, leases.Offer]:
+        since = self._wake
         credit: dict[tuple[str, int], int] = {}
         for batch in outcomes:
             credit[batch.run_id, batch.stage] = credit.get((batch.run_id, batch.stage), 0) + len(batch.outcomes)
         stages = self._windows.for_worker(request.session.worker_class, dict(request.session.processors))
         now = self.now_ms()
-        return await self._proposer.propose(stages, most=most, credit=credit, now_ms=now, expiry_ms=now + self.term_ms)
-
-    @dataclass(frozen=True)
-    class _Answer:
-        batches: list[leases.GrantedBatch]
-        refused: list[Refusal]
-        granted_ms: int
-        generation: str
+        found = await self._proposer.propose(stages, most=most, credit=credit, now_ms=now, expiry_ms=now + self.term_ms)
+        if since is self._wake and sum(len(offer.proposals) for offer in found.values()) < most:
+            self._dry.add(kind)
+        return found
 
     async def _record(
         self,
@@ -265,39 +295,46 @@ class Engine:
         request: pb.AcquireRequest,
         outcomes: Sequence[pb.OutcomeBatch],
         proposals: dict[StageKey, leases.Offer],
+        *,
+        again: bool,
     ) -> _Answer:
         """One transaction. A grant number that was granted already, to a call whose answer was lost, gets the same
-        leases again."""
+        leases again. again: this call has been here before."""
         generation = self._ready.generation
 
-        def work(connection: sa.Connection, effects: Effects) -> Engine._Answer:
+        def work(connection: sa.Connection, effects: Effects) -> _Answer:
             now = self.now_ms()
             # Both parts lock their runs at once, in order of number, and each run is written once.
-            units = Units(connection, now)
+            units = Units(connection, now, proposals)
             reported = numbers_of(connection, {batch.run_id for batch in outcomes})
-            units.lock(*reported.values(), *(run for run, _ in proposals))
-            refused = self._endings(connection, effects, units).settle_reports(session.session, outcomes)
             number = request.grant_number if request.max_leases else 0
-            before = leases.seen(connection, session, now, granted=number)
-            batches: list[leases.GrantedBatch] = []
-            if number and before == number:
-                batches, now = leases.granted_again(connection, session.session, request.grant_number, now)
-            current = self._generation if self._shared else self._ready.generation
+            asking = leases.asking(session, number, now, again=again)
+            # While nothing is granted the generation is left to who makes Redis anew.
+            look = self._shared and self.granting
+            asked = [(leaders.GENERATION, {}), *asking] if look else asking
+            answers = units.lock(*reported.values(), *(run for run, _ in proposals), asked=asked)
+            current = leaders.generation_of(answers.pop(0)) if look else "" if self._shared else self._ready.generation
+            refused = self._endings(connection, effects, units).settle_reports(session.session, outcomes)
+            batches, now = leases.asked(connection, session, number, now, answers)
+            # A Redis that another scheduler has made anew knows nothing of these, and may propose them to another.
+            known = self._returning.known(proposals) if current in ("", generation) else {}
             if batches or generation != current or not self.granting:
-                leases.refuse(connection, effects, proposals)
-            elif proposals:
-                batches = leases.grant_batches(connection, effects, session, number, proposals, now, units)
+                leases.refuse(connection, effects, known)
+            elif known:
+                batches = leases.grant_batches(
+                    connection, effects, session, request.grant_number, known, now, units, self._remembered
+                )
             units.finish(effects)
-            return Engine._Answer([batch for batch in batches if batch.granted], refused, now, current)
+            return _Answer([batch for batch in batches if batch.granted], refused, now, current)
 
         try:
-            answer = await self.commits.run(work)
+            answer = await self.commits.run(work, runs_of(outcomes, proposals))
         except PenstockError as error:
             await self._returning.failed(proposals, error)
             raise
         self._counted(answer.refused, outcomes)
         if answer.generation and answer.generation != generation == self._ready.generation:
-            self.redis_lost("another scheduler makes it anew")
+            self.redis_lost(Lost("another scheduler makes it anew"))
         return answer
 
     def _counted(self, refused: list[Refusal], outcomes: Iterable[pb.OutcomeBatch]) -> list[Refusal]:
@@ -308,14 +345,9 @@ class Engine:
             metrics.REPORTS_REFUSED.labels(refusal.reason).inc()
         return refused
 
-    def _begin(self, connection: sa.Connection) -> None:
-        """Before a transaction: who has made Redis? While nothing is granted the row is left to who makes it anew."""
-        if self._shared:
-            self._generation = leaders.generation(connection) if self.granting else ""
-
     async def _apply(self, effects: list[Effects]) -> None:
         """Carries out what committed transactions mean for Redis, windows and watchers. Never raises."""
-        whole = merged(effects)
+        whole, opened = merged(effects), set[int]()
         now = self.now_ms()
         try:
             if whole.rebuild is not None:
@@ -328,23 +360,31 @@ class Engine:
                     expiry_ms=now + self.term_ms,
                 )
             await self._ready.apply(whole, now_ms=now, expiry_ms=now + self.term_ms)
+            opened = {one.row.run for one in whole.begun if self.granting and await self.first.begin(one)}
         except (Lost, Unavailable) as error:
-            self.redis_lost(str(error) or "its data is gone")
+            self.unsaid = self.unsaid or (isinstance(error, Unavailable) and error.code == OUT_OF_MEMORY)
+            self.redis_lost(error)
         for key, places in whole.ready.items():
             self._windows.returned(key, len(places))
         self._windows.learned(whole.learned)
-        for number in whole.moved:
+        for number in whole.moved - opened:
             self.moved(number)
         self.watchers.wake(whole.changed)
         if whole.changed or whole.moved or whole.ready or whole.limits:
             self.committed(whole.moved, whole.changed)
-        if (whole.ready or whole.forget or whole.limits or whole.used) and self._windows.some_left():
+        if (whole.ready or whole.forget or whole.limits or whole.used or opened) and self._windows.some_left():
             self.wake()
 
     def wake(self) -> None:
         """Lets every waiting acquire look again."""
         self._wake.set()
         self._wake = asyncio.Event()
+        self._dry.clear()
+
+    def has_room(self, worker_class: str, processor: str, version: str) -> bool:
+        """Whether a worker that can serve this was given less than it asked for since all were woken: it has a free
+        slot. For any thread."""
+        return any(kind[0] == worker_class and (processor, version) in kind[1:] for kind in tuple(self._dry))
 
     def wake_at(self, time_ms: int) -> None:
         """Wakes every waiting acquire when something that limits hold back is worth a look."""
@@ -358,58 +398,25 @@ class Engine:
 
     def moved(self, number: int) -> None:
         """Lets the stages of a run be opened and closed as SQL says."""
-        self._moved.add(number)
-        self._move.set()
+        self.following.moved(number)
 
-    # -- loops
+    # -- Redis lost
 
-    def redis_lost(self, why: str) -> None:
-        """Nothing is granted until leases are rebuilt."""
-        if self.granting:
-            log.warning("Redis was lost; leases are being rebuilt from SQL", reason=why)
-            self._lost_at = self._clock.monotonic()
-        self.granting, self._why = False, why
+    def redis_lost(self, why: Exception) -> None:
+        """Nothing is granted until Redis is what SQL says."""
+        if self.trouble.lost(why):
+            log.warning("Redis was lost; nothing is leased until it is as SQL says", reason=str(why))
+        self.granting = False
         self.lost.set()
 
-    async def check(self) -> None:
-        """Raises Unavailable when nothing has been granted for longer than making Redis anew takes."""
-        if not self.granting and self._clock.monotonic() - self._lost_at > UNWELL_SECONDS:
-            raise Unavailable(f"nothing is leased: Redis can't be made anew ({self._why})", code="redis_unavailable")
+    def redis_back(self) -> None:
+        """Redis is what SQL says, unless it was lost again meanwhile."""
+        self.granting = not self.lost.is_set()
+        if self.granting:
+            self.trouble.restored()
+        self.wake()
 
-    def _feeding_lost(self, why: str) -> None:
+    def feeding_lost(self, why: Exception) -> None:
+        """Of who reads windows."""
         if self.granting:  # else it is being made anew, and all windows are opened after that
             self.redis_lost(why)
-
-    async def follow(self) -> None:
-        """Opens and closes stages after states moved; runs until cancelled."""
-        while True:
-            await self._some_moved()
-            while self._moved:
-                number = self._moved.pop()
-                try:
-                    await self._windows.refresh(number)
-                except Lost:
-                    self._feeding_lost("its data is gone")  # all stages are opened again when it is back
-                except Unavailable as error:
-                    self._moved.add(number)
-                    if error.code == "redis_unavailable":
-                        self.redis_lost(error.message)
-                    await asyncio.sleep(0.2)
-            self.wake()
-
-    async def _some_moved(self) -> None:
-        """Waits for a run that moved; looks now and then for those that a commit moved which was taken for failed."""
-        try:
-            async with asyncio.timeout(POLL_SECONDS):
-                await self._move.wait()
-        except TimeoutError:
-            with contextlib.suppress(Unavailable):
-                self._moved |= await self._windows.astray() if self.granting else set()
-        self._move.clear()
-
-    async def fed(self) -> None:
-        """Wakes waiting acquires when a window was filled; runs until cancelled."""
-        while True:
-            await self._windows.fed.wait()
-            self._windows.fed.clear()
-            self.wake()

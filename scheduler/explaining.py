@@ -1,7 +1,7 @@
 """ExplainRun, ExplainItem: why something does not run, gathered from SQL, the plan and Redis, told by `domain.reasons`.
 
-It only reads, in bounded time. What Redis counts (leases that a limit has out) is left out of the answer while Redis
-is away; the rest needs SQL, and for an item that was never leased the planner.
+It only reads, in bounded time. While Redis is away that is told, and what it counts (leases that a limit has out) is
+left out; the rest needs SQL, and for an item that was never leased the planner.
 """
 
 from __future__ import annotations
@@ -14,16 +14,18 @@ from dataclasses import replace
 import sqlalchemy as sa
 
 from penstock.runtime.clock import to_timestamp
-from penstock.runtime.errors import NotFound, Unavailable
+from penstock.runtime.errors import Unavailable
 from penstock.runtime.sql import Database
-from penstock.v1 import rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
+from penstock.words import counted
+from scheduler.domain.eta import Hold
 from scheduler.domain.limits import LANE_VALVE, STAGE_VALVE, lane_keys
 from scheduler.domain.reasons import (
     KeyNow,
     Reason,
     RunNow,
     StageNow,
+    away_reason,
     key_reasons,
     run_reasons,
     stage_reasons,
@@ -31,23 +33,33 @@ from scheduler.domain.reasons import (
 )
 from scheduler.domain.shown import left_by, shown
 from scheduler.domain.states import ENDED_STAGES, STARTABLE_ITEMS, ItemState, RunState, StageState
+from scheduler.domain.verbs import UNKNOWN
 from scheduler.item_rows import ItemRows
+from scheduler.parked import NOTHING, Parked
 from scheduler.plans import Plans
 from scheduler.store import explaining as facts
 from scheduler.store import reads
-from scheduler.store.rows import RunRow, StageRow
+from scheduler.store.rows import RunRow, StageRow, gate_of
 
 __all__ = ["Explainer", "Held"]
 
 Held = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
 """Leases that each of these limit keys has out. Raises Unavailable."""
 
-Parked = Callable[[tuple[int, int]], Awaitable[Mapping[str, int]]]
-"""Items of a stage (run number, stage) that limits hold back, by lane. Raises Unavailable."""
+HeldBack = Callable[[tuple[int, int]], Awaitable[Parked]]
+"""What limits hold back of a stage (run number, stage). Raises Unavailable."""
+
+CheckRedis = Callable[[], Awaitable[None]]
+"""Raises Unavailable that says why while nothing is leased because Redis can't be used."""
+
+HasRoom = Callable[[str, str, str], bool]
+"""Whether a worker of this class that knows this processor in this version has a free slot."""
 
 MOST_KEYS = 200
 """So many limits are looked at, those that hold back the most items of a run."""
 TOLD_KEYS = 5
+PASSING = frozenset({"stage_full", "turn"})
+"""Reasons of a stage that pass by themselves while it goes on."""
 
 SILENT_TERMS = 2
 """A worker that gave no sign for so many lease terms counts for none."""
@@ -60,7 +72,9 @@ class Explainer:
         plans: Plans,
         rows: ItemRows,
         held: Held,
-        parked: Parked,
+        held_back: HeldBack,
+        check_redis: CheckRedis,
+        has_room: HasRoom,
         *,
         now_ms: Callable[[], int],
         term_ms: int,
@@ -69,7 +83,9 @@ class Explainer:
         self._rows = rows
         self._plans = plans
         self._held = held
-        self._parked = parked
+        self._parked = held_back
+        self._check_redis = check_redis
+        self._has_room = has_room
         self._now_ms = now_ms
         self._silent_ms = SILENT_TERMS * max(term_ms, 15_000)
 
@@ -93,29 +109,52 @@ class Explainer:
         run, reasons, stage = await asyncio.to_thread(read)
         closed: list[Reason] = []
         if stage is not None:
-            closed = key_reasons(await self._keys([STAGE_VALVE.format(run=number, stage=stage.stage)]), now)
-            reasons += await self._held_back(stage, now)
+            closed = await self._away()
+            closed += key_reasons(await self._keys([STAGE_VALVE.format(run=number, stage=stage.stage)]), now)
+            reasons = sorted([*reasons, *await self._held_back(stage, now)], key=lambda reason: reason.code in PASSING)
         return _explanation(run.state, [*closed, *reasons], ahead=0)
+
+    async def closures(self, number: int) -> list[Hold]:
+        """The closed limits at which items of a run wait; none are told while Redis is away."""
+        now = self._now_ms()
+
+        def read() -> StageRow | None:
+            with self._database.read() as connection:
+                _, stages = reads.load_run(connection, number)
+                return next((s for s in stages if StageState(s.state) not in ENDED_STAGES), None)
+
+        stage = await asyncio.to_thread(read)
+        if stage is None:
+            return []
+        left = stage.total - stage.completed - stage.failed - stage.skipped - stage.stopped
+        whole = key_reasons(await self._keys([STAGE_VALVE.format(run=number, stage=stage.stage)]), now)
+        found = [*(replace(reason, items=left) for reason in whole), *await self._at_limits(stage, now)]
+        return [
+            Hold(_until_opened(reason), reason.items, reason.until_ms, reason.more)
+            for reason in found
+            if reason.code == "limit_closed"
+        ]
 
     async def _held_back(self, stage: StageRow, now: int) -> list[Reason]:
         """The limits that hold back the most items of a stage; none are told while Redis is away."""
+        found = await self._at_limits(stage, now)
+        # A rate lets something through all the time: it is told where nothing else holds.
+        hard = [reason for reason in found if reason.code != "limit_rate"] or found
+        return [_with_count(reason) for reason in sorted(hard, key=lambda reason: -reason.items)[:TOLD_KEYS]]
+
+    async def _at_limits(self, stage: StageRow, now: int) -> list[Reason]:
         try:
             parked = await self._parked((stage.run, stage.stage))
         except Unavailable:
             return []
         counts: Counter[str] = Counter()
-        lanes: dict[str, str] = {}
-        for lane, count in parked.items():
-            valve = LANE_VALVE.format(run=stage.run, stage=stage.stage, lane=lane)
-            lanes[valve] = lane
-            counts.update(dict.fromkeys([*lane_keys(lane), valve], count))
-        found = key_reasons(await self._keys([key for key, _ in counts.most_common(MOST_KEYS)]), now)
-        # A rate lets something through all the time: it is told where nothing else holds.
-        hard = [reason for reason in found if reason.code != "limit_rate"] or found
-        return [
-            replace(reason, text=f"{_of_lane(reason, lanes)}; {counts[reason.key]:,} of its items wait")
-            for reason in sorted(hard, key=lambda reason: -counts[reason.key])[:TOLD_KEYS]
-        ]
+        lanes = {LANE_VALVE.format(run=stage.run, stage=stage.stage, lane=lane): lane for lane in parked.lanes}
+        for valve, lane in lanes.items():
+            counts.update(dict.fromkeys([*lane_keys(lane), valve], parked.lanes[lane]))
+        unread = {key for valve, lane in lanes.items() if lane in parked.unread for key in (*lane_keys(lane), valve)}
+        keys = await self._keys([key for key, _ in counts.most_common(MOST_KEYS)], parked)
+        told = [replace(key, items=counts[key.key], more=not parked.whole or key.key in unread) for key in keys]
+        return [replace(reason, text=_of_lane(reason, lanes)) for reason in key_reasons(told, now)]
 
     async def item(self, number: int, index: int, seq: int) -> pb.Explanation:
         """Why an item is not running. Raises NotFound for a stage or seq that the run has not."""
@@ -131,15 +170,21 @@ class Explainer:
         if state not in STARTABLE_ITEMS:
             return _explanation(state, [_ended(state, row, stage), *run_reasons(await self._of(run))], ahead=0)
         lane = row.lane if row is not None else (await self._plans.items(run.plan_id, index, [seq]))[0].lane
-        keys = [*lane_keys(lane), STAGE_VALVE.format(run=number, stage=index)]
+        keys = [STAGE_VALVE.format(run=number, stage=index), *lane_keys(lane)]
         if lane:
             keys.append(LANE_VALVE.format(run=number, stage=index, lane=lane))
-        key_now = await self._keys(keys)
+        try:
+            parked = await self._parked((number, index))
+        except Unavailable:
+            parked = NOTHING
+        key_now = await self._keys(keys, parked)
 
         def read() -> tuple[list[Reason], list[Reason], list[Reason], int]:
             with self._database.read() as connection:
-                stopped = facts.retries_stopped(connection)
-                waits = wait_reasons(state, row.due_ms, row.tries, stopped) if row is not None else []
+                waits: list[Reason] = []
+                if row is not None:
+                    stopped = facts.retries_stopped(connection) if row.due_ms is None else None
+                    waits = wait_reasons(state, row.due_ms, row.tries, stopped)
                 of_stage = stage_reasons(self._stage_now(connection, stages, stage), now)
                 of_run = run_reasons(self._run_now(connection, run))
                 ahead = -1
@@ -149,23 +194,20 @@ class Explainer:
                 return waits, of_stage, of_run, ahead
 
         waits, of_stage, of_run, ahead = await asyncio.to_thread(read)
-        reasons = [*waits, *key_reasons(key_now, now)]
-        if ahead > 0 and not waits:
-            text = f"{ahead:,} items of its stage come before it"
-            reasons.append(Reason(code="order", text=text, change="move it to the front, or wait"))
         gates = {reason.key for reason in of_stage if reason.code == "gate"}
-        reasons += [*of_stage, *(r for r in of_run if r.code != "gate" or r.key not in gates)]
+        # First what holds the whole run, or all of its stage: whatever is done to the item would not help.
+        reasons = [r for r in of_run if r.code != "gate" or r.key not in gates]
+        reasons += [r for r in of_stage if r.code not in PASSING] + await self._away()
+        reasons += [*waits, *key_reasons(key_now, now), *(r for r in of_stage if r.code in PASSING)]
+        if ahead > 0 and not waits:
+            text = f"{counted(ahead, 'item')} of its stage come{'s' if ahead == 1 else ''} before it"
+            reasons.append(Reason(code="order", text=text, change="move it to the front, or wait"))
         return _explanation(state, reasons, ahead=ahead)
 
     def _item(self, number: int, index: int, seq: int) -> tuple[RunRow, list[StageRow], facts.ItemNow | None]:
         with self._database.read() as connection:
             run, stages = reads.load_run(connection, number)
-            if not 0 <= index < len(stages):
-                there = f"its stages are 0 to {len(stages) - 1}"
-                raise NotFound(f"run {run.run_id} has no stage {index}; {there}", code="stage_not_found")
-            if not 0 <= seq < stages[index].total:
-                there = f"its items are 0 to {stages[index].total - 1}"
-                raise NotFound(f"stage {index} of run {run.run_id} has no item {seq}; {there}", code="item_not_found")
+            reads.check_seq(run, reads.stage_of(run, stages, index), seq)
             if run.archive is None:
                 return run, stages, facts.item_now(connection, number, index, seq)
         kept = self._rows.between(run, index, after_seq=seq - 1, up_to_seq=seq)
@@ -208,7 +250,7 @@ class Explainer:
             concurrency=stage.concurrency,
             worker_class=stage.worker_class,
             failing=stage.failing,
-            gate=rules_pb2.StageRules.FromString(stage.rules).gate.name,
+            gate=gate.name if (gate := gate_of(stage)) else "",
             gate_ms=stage.gate_ms,
             gate_due_ms=stage.gate_due_ms,
             before=text or "its run has not come to it",
@@ -216,6 +258,7 @@ class Explainer:
             committed_micros=stage.spent_micros + stage.reserved_micros,
             worker_seen_ms=facts.worker_seen(connection, stage.worker_class),
             worker_silent_ms=self._silent_ms,
+            room=self._has_room(stage.worker_class, stage.processor, stage.processor_version),
             others=facts.other_runs(connection, stage.run, stage.worker_class),
         )
 
@@ -228,13 +271,21 @@ class Explainer:
         reasons = []
         for state, count in ((ItemState.RETRY, stage.retry), (ItemState.DEFERRED, stage.deferred)):
             if count:
-                due = facts.next_due(connection, stage.run, stage.stage, state)
-                first, *more = wait_reasons(state, due, 0, facts.retries_stopped(connection))
-                text = f"{count:,} items, all that are left of stage {stage.stage}, wait: {state}"
-                reasons += [Reason(code=first.code, text=text, change=first.change, until_ms=due), *more]
+                due, held = facts.next_due(connection, stage.run, stage.stage, state)
+                stopped = facts.retries_stopped(connection) if held else None
+                *first, own = wait_reasons(state, due, 0, stopped)
+                text = f"all that is left of stage {stage.stage}, {counted(count, 'item')}, waits: {state}"
+                reasons += [*first, replace(own, text=text)]
         return reasons
 
-    async def _keys(self, keys: Sequence[str]) -> list[KeyNow]:
+    async def _away(self) -> list[Reason]:
+        try:
+            await self._check_redis()
+        except Unavailable as error:
+            return [away_reason(error.message)]
+        return []
+
+    async def _keys(self, keys: Sequence[str], parked: Parked = NOTHING) -> list[KeyNow]:
         def read() -> list[facts.KeyLimit]:
             with self._database.read() as connection:
                 return facts.limits_of(connection, keys)
@@ -253,7 +304,7 @@ class Explainer:
                 concurrency=one.concurrency,
                 state=one.state,
                 closed_until_ms=one.closed_until_ms,
-                rates=one.rates,
+                used_up=one.rates and one.key in parked.keys,
                 reason=one.reason,
                 change_ms=one.change_ms,
             )
@@ -263,9 +314,9 @@ class Explainer:
 
 def _called(one: facts.KeyLimit) -> str:
     if one.key.startswith("stage:"):
-        return "the valve of its stage"
+        return f"the valve of its stage ({one.key})"
     if one.key.startswith("lane:"):
-        return "the valve of its lane"
+        return f"the valve of its lane ({one.key})"
     return f"limit {one.key}" + (f" (by the pattern {one.name})" if one.name != one.key else "")
 
 
@@ -275,11 +326,20 @@ def _of_lane(reason: Reason, lanes: Mapping[str, str]) -> str:
     return reason.text if lane is None else reason.text.replace("its lane", f"lane {lane}", 1)
 
 
+def _with_count(reason: Reason) -> Reason:
+    least = "at least " if reason.more else ""
+    return replace(reason, text=f"{reason.text}; {least}{reason.items:,} of its items wait")
+
+
+def _until_opened(reason: Reason) -> str:
+    return f"at {reason.text.partition(' is closed')[0]}, which is closed until somebody opens it"
+
+
 def _ended(state: ItemState, row: facts.ItemNow | None, stage: StageRow) -> Reason:
     since = row.end_ms if row is not None else stage.end_ms
     change = "re-run it" if state is not ItemState.STOPPED else "resume the run"
     if state is ItemState.FAILED and row is not None:
-        settle = "accept it if it was done, or retry it by name" if row.error_kind == "unknown" else "retry it"
+        settle = "accept it if it was done, or retry it by name" if row.error_kind == UNKNOWN else "retry it"
         return Reason(code="failed", text=f"it failed ({row.error_kind}): {row.error}", change=settle, since_ms=since)
     return Reason(code=str(state), text=f"it is {state}", change=change, since_ms=since)
 
@@ -295,6 +355,7 @@ def _explanation(state: str, reasons: Sequence[Reason], *, ahead: int) -> pb.Exp
                 since_time=to_timestamp(reason.since_ms),
                 until_time=to_timestamp(reason.until_ms),
                 key=reason.key,
+                items=reason.items,
             )
             for reason in reasons
         ],

@@ -1,8 +1,11 @@
-"""gRPC of leases: validate, call, translate."""
+"""gRPC of leases: validate, call, translate; nothing is decided here.
+
+A report with what could not be read back later (a result that is no JSON, a blob without a hash, a time that is none)
+is refused whole, and told which item it is about, before anything is recorded.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,10 +13,12 @@ import grpc
 import orjson
 
 from penstock.processor import INLINE_BYTES
+from penstock.runtime.clock import milliseconds_of
 from penstock.runtime.errors import InvalidInput
+from penstock.runtime.plain_text import plain_text
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
-from penstock.words import limit_key_problem
+from penstock.words import MAX_AMOUNT, MAX_DIMENSIONS, dollars, is_blob_hash, limit_key_problem
 from scheduler.engine import Engine
 from scheduler.store.leases import Session
 from scheduler.top_ups import top_up
@@ -22,9 +27,10 @@ from scheduler.translate import refusal_message
 __all__ = ["LeaseService"]
 
 MAX_WAIT_SECONDS = 366 * 86_400.0
+DIMENSION_CHARACTERS = 100
 
-_SHA256 = re.compile("[0-9a-f]{64}")
 _TEXTS = ("error", "error_kind", "fingerprint")
+_COMPLETED = pb.OUTCOME_KIND_COMPLETED
 _RARE = (pb.OUTCOME_KIND_UNSPECIFIED, pb.OUTCOME_KIND_THROTTLED, pb.OUTCOME_KIND_DEFERRED)
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -49,7 +55,9 @@ class LeaseService(scheduler_pb2_grpc.LeaseServiceServicer):
         return await top_up(self._engine, request)
 
     async def EndSession(self, request: pb.EndSessionRequest, context: Context) -> pb.EndSessionResponse:
-        session = Session(request.session.session, request.session.worker, request.session.worker_class)
+        said = request.session
+        name, worker = plain_text(said.session, "session"), plain_text(said.worker, "worker")
+        session = Session(name, worker, plain_text(said.worker_class, "worker_class"))
         await self._engine.end_session(session, "its worker ended", handed_back=True)
         return pb.EndSessionResponse()
 
@@ -58,10 +66,15 @@ def _check(batches: Iterable[pb.OutcomeBatch]) -> None:
     """Raises InvalidInput for outcomes that could not be read back later. Texts are made fit for any database."""
     for batch in batches:
         for outcome in batch.outcomes:
+            kind = outcome.kind
+            # Most are done, and have no result.
+            plain = kind == _COMPLETED and not outcome.result and not outcome.HasField("result_blob")
+            if plain and 0 <= outcome.cost_micros <= MAX_AMOUNT and (not outcome.used or not _uses_problem(outcome)):
+                continue
             problem = _problem(outcome)
             if problem:
                 raise InvalidInput(f"the outcome of item {batch.stage}/{outcome.seq} {problem}", code="bad_outcome")
-            if outcome.kind == pb.OUTCOME_KIND_FAILED:
+            if kind == pb.OUTCOME_KIND_FAILED:
                 for field in _TEXTS:
                     text = getattr(outcome, field)
                     if "\0" in text:
@@ -69,8 +82,10 @@ def _check(batches: Iterable[pb.OutcomeBatch]) -> None:
 
 
 def _problem(outcome: pb.Outcome) -> str:
-    if outcome.cost_micros < 0:
-        return f"cost {outcome.cost_micros} micro-dollars; it must be 0 or more"
+    if not 0 <= outcome.cost_micros <= MAX_AMOUNT:
+        return f"cost {dollars(outcome.cost_micros)}; $0 to {dollars(MAX_AMOUNT)} are possible"
+    if outcome.used and (problem := _uses_problem(outcome)):
+        return problem
     if outcome.kind in _RARE:
         problem = _rare_problem(outcome)
         if problem:
@@ -83,8 +98,18 @@ def _problem(outcome: pb.Outcome) -> str:
         except ValueError as error:
             return f"has a result that is no JSON: {error}"
     blob = outcome.result_blob
-    if outcome.HasField("result_blob") and (not _SHA256.fullmatch(blob.sha256) or blob.size_bytes < 0):
+    if outcome.HasField("result_blob") and (not is_blob_hash(blob.sha256) or blob.size_bytes < 0):
         return f"names no blob: {blob.sha256[:80]!r}, {blob.size_bytes} bytes"
+    return ""
+
+
+def _uses_problem(outcome: pb.Outcome) -> str:
+    used = outcome.used
+    if len(used) > MAX_DIMENSIONS:
+        return f"used {len(used):,} dimensions; {MAX_DIMENSIONS} are possible"
+    for name, amount in used.items():
+        if not 0 <= amount <= MAX_AMOUNT or not 0 < len(name) <= DIMENSION_CHARACTERS or not name.isprintable():
+            return f"used {amount:,} of {name[:80]!r}; 0 to {MAX_AMOUNT:,} of a word are possible"
     return ""
 
 
@@ -95,7 +120,9 @@ def _rare_problem(outcome: pb.Outcome) -> str:
         return f"waits for {outcome.retry_after_seconds:g} s; 0-{MAX_WAIT_SECONDS:g} are possible"
     if outcome.kind == pb.OUTCOME_KIND_THROTTLED:
         return limit_key_problem(outcome.limit_key) if outcome.limit_key else "was throttled and names no limit_key"
-    if not outcome.HasField("until_time") and not outcome.retry_after_seconds:
+    if outcome.HasField("until_time"):
+        milliseconds_of(outcome.until_time, f"until_time of item {outcome.seq}")
+    elif not outcome.retry_after_seconds:
         return "is deferred and does not say until when (until_time, or retry_after_seconds)"
     if len(outcome.saved) > INLINE_BYTES:
         return f"saves {len(outcome.saved):,} bytes; {INLINE_BYTES:,} are possible"

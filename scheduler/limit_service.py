@@ -1,39 +1,45 @@
-"""gRPC of limits and prices: validate, call, translate; nothing is decided here."""
+"""gRPC of limits and prices: validate, call, translate; nothing is decided here.
+
+Changes are idempotent by their request id: the same request gets the answer of the first. While Redis is away all of it
+works, but for how many leases a key has out: none are told then.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
-import grpc
 import sqlalchemy as sa
 
+from penstock.runtime.clock import milliseconds_of, to_timestamp
 from penstock.runtime.errors import InvalidInput, Unavailable
+from penstock.runtime.paging import MOST, page_position
 from penstock.runtime.plain_text import plain_text
 from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
+from scheduler.commands import MAX_BUDGET_MICROS
 from scheduler.domain.limit_settings import LimitSettings
 from scheduler.domain.limits import RateState
 from scheduler.domain.valve import ValveState
 from scheduler.engine import Engine
+from scheduler.explaining import Held
 from scheduler.limits import Limits, etag_of
-from scheduler.run_calls import page_size
+from scheduler.run_calls import Context, actor_of, page_size, reason_of
 from scheduler.store import price_table
 from scheduler.store.effects import Effects
-from scheduler.store.limit_reads import page_of
+from scheduler.store.limit_reads import EventRow, Place, events_of, page_in_states, page_of
 from scheduler.store.limit_rows import LimitRow
 from scheduler.store.requests import Request, digest_of, known, remember
 
 __all__ = ["LimitService"]
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Held = Callable[[Sequence[str]], Awaitable[Mapping[str, int]]]
 Call = pb.SetLimitRequest | pb.DeleteLimitRequest | pb.CloseLimitRequest | pb.OpenLimitRequest | pb.SetPriceRequest
 M = TypeVar("M", pb.Limit, pb.DeleteLimitResponse, pb.Price)
 
-MAX_MICROS = 10**15
+TOKEN_CHARACTERS = 300
+"""A time, a number and the longest key."""
 
 
 class LimitService(scheduler_pb2_grpc.LimitServiceServicer):
@@ -49,16 +55,35 @@ class LimitService(scheduler_pb2_grpc.LimitServiceServicer):
         most = page_size(request.page_size, 100, 1_000)
         after = plain_text(request.page_token, "page_token")
         prefix = plain_text(request.prefix, "prefix")
+        states = _states(request.states)
 
-        def read() -> list[LimitRow]:
+        def read() -> tuple[list[LimitRow], str]:
             with self._database.read() as connection:
-                return page_of(connection, after=after, prefix=prefix, most=most + 1)
+                if states:
+                    return page_in_states(connection, states, after=after, prefix=prefix, most=most)
+                rows = page_of(connection, after=after, prefix=prefix, most=most + 1)
+                return rows[:most], rows[most - 1].key if len(rows) > most else ""
 
-        rows = await asyncio.to_thread(read)
-        more, rows = len(rows) > most, rows[:most]
+        rows, token = await asyncio.to_thread(read)
         held = await self._leases([row.key for row in rows])
         found = [limit_message(row, held.get(row.key, 0)) for row in rows]
-        return pb.ListLimitsResponse(limits=found, next_page_token=rows[-1].key if more else "")
+        return pb.ListLimitsResponse(limits=found, next_page_token=token)
+
+    async def ListLimitEvents(self, request: pb.ListLimitEventsRequest, context: Context) -> pb.ListLimitEventsResponse:
+        most = page_size(request.page_size, 100, 1_000)
+        key = plain_text(request.key, "key")
+        before = _place(plain_text(request.page_token, "page_token", most=TOKEN_CHARACTERS))
+
+        def read() -> list[EventRow]:
+            with self._database.read() as connection:
+                return events_of(connection, key, before=before, most=most + 1)
+
+        rows = await asyncio.to_thread(read)
+        last = rows[most - 1] if len(rows) > most else None
+        return pb.ListLimitEventsResponse(
+            events=[event_message(row) for row in rows[:most]],
+            next_page_token=f"{last.time_ms} {last.number} {last.key}" if last else "",
+        )
 
     async def SetLimit(self, request: pb.SetLimitRequest, context: Context) -> pb.Limit:
         said = request.limit
@@ -74,9 +99,8 @@ class LimitService(scheduler_pb2_grpc.LimitServiceServicer):
         etag = plain_text(said.etag, "etag")
 
         def work(connection: sa.Connection, effects: Effects) -> pb.Limit:
-            row = self._limits.set(
-                connection, effects, settings, etag=etag, actor=_actor(request), reason=_reason(request)
-            )
+            actor, reason = actor_of(request.actor), reason_of(request.reason)
+            row = self._limits.set(connection, effects, settings, etag=etag, actor=actor, reason=reason)
             return limit_message(row, 0)
 
         return await self._with_held(await self._once(request, pb.Limit(), work))
@@ -85,7 +109,7 @@ class LimitService(scheduler_pb2_grpc.LimitServiceServicer):
         key = _key(request.key)
 
         def work(connection: sa.Connection, effects: Effects) -> pb.DeleteLimitResponse:
-            actor, reason = _actor(request), _reason(request)
+            actor, reason = actor_of(request.actor), reason_of(request.reason)
             return pb.DeleteLimitResponse(
                 changed=self._limits.delete(connection, effects, key, actor=actor, reason=reason)
             )
@@ -94,10 +118,10 @@ class LimitService(scheduler_pb2_grpc.LimitServiceServicer):
 
     async def CloseLimit(self, request: pb.CloseLimitRequest, context: Context) -> pb.Limit:
         key = _key(request.key)
-        until_ms = request.until_time.ToMilliseconds() if request.HasField("until_time") else None
+        until_ms = milliseconds_of(request.until_time, "until_time") if request.HasField("until_time") else None
 
         def work(connection: sa.Connection, effects: Effects) -> pb.Limit:
-            actor, reason = _actor(request), _reason(request)
+            actor, reason = actor_of(request.actor), reason_of(request.reason)
             return limit_message(self._limits.close(connection, effects, key, until_ms, actor=actor, reason=reason), 0)
 
         return await self._with_held(await self._once(request, pb.Limit(), work))
@@ -106,7 +130,7 @@ class LimitService(scheduler_pb2_grpc.LimitServiceServicer):
         key = _key(request.key)
 
         def work(connection: sa.Connection, effects: Effects) -> pb.Limit:
-            actor, reason = _actor(request), _reason(request)
+            actor, reason = actor_of(request.actor), reason_of(request.reason)
             return limit_message(self._limits.open(connection, effects, key, actor=actor, reason=reason), 0)
 
         return await self._with_held(await self._once(request, pb.Limit(), work))
@@ -122,16 +146,20 @@ class LimitService(scheduler_pb2_grpc.LimitServiceServicer):
         processor = plain_text(request.processor, "processor")
         if not processor:
             raise InvalidInput("processor is missing: whose price is it?", code="bad_price")
-        if not -1 <= request.micros <= MAX_MICROS:
+        if not -1 <= request.micros <= MAX_BUDGET_MICROS:
             raise InvalidInput(
-                f"micros {request.micros:,} is no price: 0 to {MAX_MICROS:,} millionths of a dollar; -1 forgets it",
+                f"micros {request.micros:,} is no price: 0 to {MAX_BUDGET_MICROS:,} millionths of a dollar; "
+                "-1 forgets it",
                 code="bad_price",
             )
-        _reason(request)
+        actor, reason = actor_of(request.actor), reason_of(request.reason)
 
         def work(connection: sa.Connection, effects: Effects) -> pb.Price:
+            now_ms = self._engine.now_ms()
             return price_message(
-                price_table.set_price(connection, effects, processor, request.micros, self._engine.now_ms())
+                price_table.set_price(
+                    connection, effects, processor, request.micros, now_ms, actor=actor, reason=reason
+                )
             )
 
         return await self._once(request, pb.Price(), work)
@@ -141,7 +169,7 @@ class LimitService(scheduler_pb2_grpc.LimitServiceServicer):
     async def _once(self, request: Call, answer: M, work: Callable[[sa.Connection, Effects], M]) -> M:
         """The answer of `work`, or the one that was given under the same request id."""
         request_id = plain_text(request.request_id, "request_id")
-        _actor(request)
+        actor_of(request.actor)
         method = request.DESCRIPTOR.name
         asked = Request(request_id, method, digest_of(request))
 
@@ -182,7 +210,7 @@ def limit_message(row: LimitRow, held: int) -> pb.Limit:
         ],
         adaptive=said.adaptive,
         cooldown_seconds=said.cooldown_ms / 1000,
-        state=ValveState.CLOSED if closed else row.valve.state,
+        state=row.seen_state,
         cap=row.valve.concurrency(row.bounds) or 0,
         reason=row.reason,
         held=held,
@@ -194,6 +222,20 @@ def limit_message(row: LimitRow, held: int) -> pb.Limit:
     return limit
 
 
+def event_message(row: EventRow) -> pb.LimitEvent:
+    return pb.LimitEvent(
+        key=row.key,
+        number=row.number,
+        time=to_timestamp(row.time_ms),
+        type=row.type,
+        actor=row.actor,
+        old_state=row.old_state,
+        new_state=row.new_state,
+        reason=row.reason,
+        data=row.data,
+    )
+
+
 def price_message(row: price_table.PriceRow) -> pb.Price:
     return pb.Price(
         processor=row.processor,
@@ -203,15 +245,27 @@ def price_message(row: price_table.PriceRow) -> pb.Price:
     )
 
 
+def _states(names: Sequence[str]) -> list[str]:
+    unknown = next((name for name in names if name not in list(ValveState)), None)
+    if unknown is not None:
+        raise InvalidInput(
+            f"no limit state {plain_text(unknown, 'states')!r}: one of {', '.join(ValveState)}", code="bad_state"
+        )
+    return list(names)
+
+
+def _place(token: str) -> Place:
+    """Where a page of events begins. Raises InvalidInput."""
+    if not token:
+        return MOST, "", MOST
+    time_ms, number, key = (*token.split(" ", 2), "", "")[:3]
+    numbers = [page_position(part) for part in (time_ms, number)]
+    if None in numbers:
+        page_position(token)
+    return numbers[0] or 0, key, numbers[1] or 0
+
+
 def _key(key: str) -> str:
     if not key:
         raise InvalidInput("the key is missing, e.g. provider:anthropic", code="bad_limit")
     return plain_text(key, "key")
-
-
-def _actor(request: Call) -> str:
-    return plain_text(request.actor, "actor") or "api"
-
-
-def _reason(request: Call) -> str:
-    return plain_text(request.reason, "reason", most=2_000)

@@ -20,6 +20,7 @@ from penstock.runtime import metrics
 from penstock.runtime.errors import Conflict, InvalidInput, NotFound, PenstockError
 from penstock.runtime.logs import get_logger
 from penstock.runtime.sql import Database
+from scheduler.commit import GroupCommit
 from scheduler.domain.limit_settings import LimitSettings, key_problem, problems, rate_of
 from scheduler.domain.limits import RESERVED, LimitState
 from scheduler.domain.valve import MAX_CLOSED_MS, ValveState
@@ -42,7 +43,7 @@ from scheduler.store.limit_rows import (
 from scheduler.store.limits import Caution, Valves
 from scheduler.windows import Windows
 
-__all__ = ["Limits"]
+__all__ = ["Limits", "compare_limits", "etag_of"]
 
 COMPARE_MS = 3_000
 """Between two comparisons of what Redis knows with what SQL says; longer where there are many limits: a millisecond for
@@ -178,13 +179,14 @@ class Limits:
         self._engine.caution.full = self._windows.waiting_keys()
         for state in (ValveState.CLOSED, ValveState.PROBING, ValveState.RAMPING):
             metrics.VALVES.labels(str(state)).set(counts.get(state, 0))
-        anew = (
-            self._ready.generation != self._compared
-        )  # what others changed meanwhile may have been told to the old one
+        # What others changed while Redis was made anew may have been told to the old one; what is in doubt is told by
+        # the next transaction, and this may be the next.
+        anew = self._ready.generation != self._compared or bool(self._engine.commits.doubted)
         if (anew or now_ms - self._compared_ms >= max(COMPARE_MS, self._known)) and self._engine.granting:
-            self._compared, self._compared_ms = self._ready.generation, now_ms
+            generation = self._ready.generation
             await self.compare()
             await self.forget()
+            self._compared, self._compared_ms = generation, now_ms
         if not due:
             return 0
 
@@ -199,19 +201,7 @@ class Limits:
     async def compare(self) -> int:
         """Tells Redis where it knows other limits than SQL; returns how many. So it was when a scheduler died between a
         commit and its word to Redis and another took Redis over, or when two told theirs in the wrong order."""
-        texts = await self._ready.limit_texts()
-        self._known = len(texts)
-
-        def work(connection: sa.Connection, effects: Effects) -> int:
-            # In the writer's queue: what is committed after this is told after this.
-            states: dict[str, LimitState | None] = {**all_states(connection)}
-            states |= {key: None for key in texts if key not in states}
-            effects.limits.update({k: v for k, v in states.items() if (limit_text(v) or None) != texts.get(k)})
-            return len(effects.limits)
-
-        count = await self._engine.commits.run(work)
-        if count:
-            log.info("Redis was told of limits that it knew otherwise", limits=count)
+        self._known, count = await compare_limits(self._engine.commits, self._ready)
         return count
 
     async def forget(self) -> int:
@@ -251,7 +241,7 @@ class Limits:
             type_=type_,
             actor=actor,
             reason=reason,
-            data={"until_ms": after.valve.until_ms, "concurrency": after.concurrency, "adaptive": after.adaptive},
+            data={"until_ms": after.valve.until_ms, **_changes(before, after)},
         )
         self._engine.caution.note(now)
         self._spread(connection, effects, now)
@@ -262,6 +252,34 @@ class Limits:
         if row.is_pattern:
             effects.limits.update(states_under(connection, row.key))
             self._engine.caution.become(Caution.read(connection))
+
+
+async def compare_limits(commits: GroupCommit, ready: Ready) -> tuple[int, int]:
+    """Tells Redis where it knows other limits than SQL; returns how many it knew, and how many it was told. Raises
+    Unavailable."""
+    texts = await ready.limit_texts()
+
+    def work(connection: sa.Connection, effects: Effects) -> int:
+        # In the writer's queue: what is committed after this is told after this.
+        states: dict[str, LimitState | None] = {**all_states(connection)}
+        states |= {key: None for key in texts if key not in states}
+        effects.limits.update({k: v for k, v in states.items() if (limit_text(v) or None) != texts.get(k)})
+        return len(effects.limits)
+
+    count = await commits.run(work)
+    if count:
+        log.info("Redis was told of limits that it knew otherwise", limits=count)
+    return len(texts), count
+
+
+def _changes(before: LimitRow, after: LimitRow) -> dict[str, object]:
+    """What was declared, name -> [old, new] where it differs."""
+    told: dict[str, object] = {}
+    for name in ("concurrency", "rates", "adaptive", "cooldown_ms"):
+        old, new = getattr(before, name), getattr(after, name)
+        if old != new:
+            told[name] = [old, new]
+    return told
 
 
 def etag_of(row: LimitRow) -> str:

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Sequence
 
 from penstock.filters import Filter
-from penstock.runtime.errors import InvalidInput, NotFound, TooLarge
+from penstock.runtime.errors import InvalidInput, TooLarge
 from penstock.runtime.sql import Database
 from penstock.v1 import common_pb2
 from penstock.v1 import scheduler_pb2 as pb
@@ -21,7 +21,7 @@ from scheduler.item_rows import ItemRows
 from scheduler.plans import Plans
 from scheduler.store import reads
 from scheduler.store.item_fields import FIELDS
-from scheduler.store.unit import RunRow, StageRow
+from scheduler.store.rows import RunRow, StageRow
 from scheduler.translate import ITEM_STATES, item_message
 
 __all__ = ["ItemList"]
@@ -158,11 +158,7 @@ class ItemList:
     def _stage(self, number: int, index: int) -> tuple[RunRow, StageRow]:
         with self._database.read() as connection:
             run, stages = reads.load_run(connection, number)
-        if not 0 <= index < len(stages):
-            raise NotFound(
-                f"run {run.run_id} has no stage {index}; its stages are 0 to {len(stages) - 1}", code="stage_not_found"
-            )
-        return run, stages[index]
+        return run, reads.stage_of(run, stages, index)
 
     def _merged(
         self,

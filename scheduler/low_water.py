@@ -13,14 +13,17 @@ import asyncio
 
 import sqlalchemy as sa
 
+from penstock.runtime.errors import PenstockError
+from penstock.runtime.logs import get_logger
 from penstock.runtime.sql import Database
 from scheduler.commit import GroupCommit
+from scheduler.open_stage import OpenStage
 from scheduler.plans import Plans
 from scheduler.ready import END, MAIN, lane_field
 from scheduler.store.effects import Effects
 from scheduler.store.low_water import contiguous, raise_lane, raise_stage
 from scheduler.store.reading import lane_marks, with_rows
-from scheduler.windows import OpenStage, Windows
+from scheduler.windows import Windows
 
 __all__ = ["LowWater"]
 
@@ -28,6 +31,8 @@ ROWS = 50_000
 """Looked at for one stage in one turn."""
 PAGE = 1_000
 """Of a plan of which lanes are read apart."""
+
+log = get_logger("low_water")
 
 
 class LowWater:
@@ -43,23 +48,32 @@ class LowWater:
 
     async def turn(self, now_ms: int) -> int:
         """Returns how many marks have moved."""
+        stages = dict(self._windows.stages)
+        self._lanes = {key: at for key, at in self._lanes.items() if key in stages}
         count = 0
-        for stage in list(self._windows.stages.values()):
-            low = stage.row.cursor
-            if stage.lanes():
-                found, lagging = await self._by_plan(stage, low, None)
-                count += await self._next_lane(stage)
-            else:
-                found = await asyncio.to_thread(self._by_rows, stage, low)
-                lagging = []
-                if found == low and self._far(stage, low):
-                    _, lagging = await self._by_plan(stage, low, None)
-            for lane in lagging if self._far(stage, found) else ():
-                await self._windows.split(stage, lane)
-            if found > low:
-                stage.row.cursor = found
-                count += 1
-                await self._raise(stage, found, now_ms)
+        for stage in stages.values():
+            try:
+                count += await self._stage(stage, now_ms)
+            except PenstockError as error:
+                log.warning("a low-water mark stays where it is", run_id=stage.run_id, error=error.message)
+        return count
+
+    async def _stage(self, stage: OpenStage, now_ms: int) -> int:
+        count, low = 0, stage.row.cursor
+        if stage.lanes():
+            found, lagging = await self._by_plan(stage, low, None)
+            count += await self._next_lane(stage)
+        else:
+            found = await asyncio.to_thread(self._by_rows, stage, low)
+            lagging = []
+            if found == low and self._far(stage, low):
+                _, lagging = await self._by_plan(stage, low, None)
+        for lane in lagging if self._far(stage, found) else ():
+            await self._windows.split(stage, lane)
+        if found > low:
+            await self._raise(stage, found, now_ms)
+            stage.row.cursor = found
+            count += 1
         return count
 
     def _far(self, stage: OpenStage, low: int) -> bool:
@@ -109,12 +123,12 @@ class LowWater:
         found, _ = await self._by_plan(stage, low, lane)
         if found <= low:
             return 0
-        stage.lane_marks[lane] = found
 
         def work(connection: sa.Connection, effects: Effects) -> None:
             raise_lane(connection, stage.key, lane, found)
 
         await self._commits.run(work)
+        stage.lane_marks[lane] = found
         return 1
 
     def _lane_marks(self, stage: OpenStage) -> dict[str, int]:

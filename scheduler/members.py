@@ -18,9 +18,10 @@ def slot(member: bytes) -> Slot:
     return int(seq), lane
 
 
-def places(told: Iterable[str], ranks: Mapping[str, int]) -> list[Place]:
+def places(told: str, ranks: Mapping[str, int]) -> list[Place]:
+    """Of members, a line each."""
     found = []
-    for member in told:
+    for member in told.split("\n") if told else ():
         text, _, lane = member.partition(" ")
         seq = int(text)
         found.append((seq, lane, ranks.get(text, seq) if ranks else seq))

@@ -1,4 +1,8 @@
-"""gRPC of operators: what changes runs and items. Validate, call, translate; nothing is decided here."""
+"""gRPC of operators: what changes runs and items. Validate, call, translate; nothing is decided here.
+
+An answer means that the change is durable. A call that fails has changed nothing, or is answered from what it changed
+when it is made again under the same request id.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +23,11 @@ from scheduler.commands import Answer, Command, Commands, Start
 from scheduler.domain.verbs import Verb
 from scheduler.engine import Engine
 from scheduler.previews import Asked
-from scheduler.run_calls import Context, RunCalls, page_size
+from scheduler.run_calls import Context, RunCalls, actor_of, page_size, reason_of
 from scheduler.store.actions import ActionRow
 from scheduler.store.requests import Request, digest_of
+from scheduler.store.switches import Switch
+from scheduler.translate import run_message
 
 __all__ = ["OperatorCalls"]
 
@@ -67,15 +73,19 @@ class OperatorCalls(RunCalls):
             Start(
                 plan_id=plain_text(request.plan_id, "plan_id"),
                 name=plain_text(request.name, "name"),
-                actor=plain_text(request.actor, "actor") or "api",
+                actor=actor_of(request.actor),
                 owner=plain_text(request.owner, "owner"),
                 priority=request.priority,
                 budget_micros=request.budget_micros if request.HasField("budget_micros") else None,
                 exclusive_keys=list(request.exclusive_keys),
+                reason=reason_of(request.reason),
                 request=self._request(request, "start"),
             )
         )
-        return await self._run(answer.number)
+        if answer.made is None:
+            return await self._run(answer.number)
+        run, stages, keys = answer.made
+        return run_message(run, stages, self._engine.phases, exclusive_keys=keys)
 
     async def PauseRun(self, request: pb.RunCommand, context: Context) -> pb.RunCommandResponse:
         return await self._answer(await self._commands.pause(self._command(request, "pause")))
@@ -129,24 +139,21 @@ class OperatorCalls(RunCalls):
             answer.next_page_token = str(last.run << STAGE_BITS | last.stage)
         return answer
 
-    async def SetRetries(self, request: pb.SetRetriesRequest, context: Context) -> pb.SetRetriesResponse:
+    async def GetRetries(self, request: pb.GetRetriesRequest, context: Context) -> pb.Retries:
+        return _retries(await self._changes.retries(), changed=False)
+
+    async def SetRetries(self, request: pb.SetRetriesRequest, context: Context) -> pb.Retries:
         if request.validate_only:
-            now, changed = await self._changes.retries(), False
-        else:
-            now, changed = await self._changes.set_retries(
-                request.allowed,
-                actor=plain_text(request.actor, "actor") or "api",
-                reason=plain_text(request.reason, "reason", most=2_000),
-                request=self._request(request, "retries"),
-            )
-            self._actions.look_again()
-        return pb.SetRetriesResponse(
-            allowed=now.allowed,
-            changed=changed,
-            actor=now.actor,
-            reason=now.reason,
-            since_time=to_timestamp(now.change_ms),
+            now = await self._changes.retries()
+            return _retries(now, changed=now.allowed != request.allowed)
+        now, changed = await self._changes.set_retries(
+            request.allowed,
+            actor=actor_of(request.actor),
+            reason=reason_of(request.reason),
+            request=self._request(request, "retries"),
         )
+        self._actions.look_again()
+        return _retries(now, changed=changed)
 
     async def ActOnItems(self, request: pb.ActOnItemsRequest, context: Context) -> pb.ItemAction:
         command = self._command(request, "act")
@@ -184,13 +191,18 @@ class OperatorCalls(RunCalls):
             raise InvalidInput("run_id is missing", code="run_id_missing")
         return Command(
             plain_text(asked.run_id, "run_id"),
-            plain_text(asked.actor, "actor") or "api",
-            plain_text(asked.reason, "reason", most=2_000),
+            actor_of(asked.actor),
+            reason_of(asked.reason),
             self._request(asked, method),
         )
 
     async def _answer(self, answer: Answer) -> pb.RunCommandResponse:
         return pb.RunCommandResponse(run=await self._run(answer.number), changed=answer.changed)
+
+
+def _retries(now: Switch, *, changed: bool) -> pb.Retries:
+    since = to_timestamp(now.change_ms)
+    return pb.Retries(allowed=now.allowed, changed=changed, actor=now.actor, reason=now.reason, since_time=since)
 
 
 def _action(row: ActionRow, run_id: str) -> pb.ItemAction:

@@ -1,4 +1,8 @@
-"""The planner, as the scheduler sees it: a plan's head, and windows of its items."""
+"""The planner, as the scheduler sees it: a plan's head, windows of its items, and plans that are derived from others.
+
+Nothing is kept here: plans never change, and what is read of them is `windows`'s to keep. Every call has the channel's
+deadline; a planner that is away is Unavailable, and the caller tries again or passes it on.
+"""
 
 from __future__ import annotations
 

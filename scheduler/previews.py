@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from penstock.filter_sql import condition
 from penstock.filters import Filter
-from penstock.runtime.errors import InvalidInput, NotFound
+from penstock.runtime.errors import InvalidInput
 from penstock.runtime.sql import Database
 from penstock.v1 import common_pb2
 from scheduler.domain.shown import WAITING_ITEMS, left_by, shown
@@ -64,17 +64,17 @@ class Previews:
         named = bool(asked.seqs) or chosen.asks_for("kind", UNKNOWN)
         counts, rows = await asyncio.to_thread(self._counted, stage, asked, chosen)
         for (held, unknown), count in counts.items():
-            verdict, _ = judge(
+            verdict, why = judge(
                 asked.verb,
                 shown(within, held),
                 kind=UNKNOWN if unknown else "",
                 named=named,
                 left=held in WAITING_ITEMS and within in ENDED_STAGES,
             )
-            action = _add(action, verdict, count)
+            action = _add(action, verdict, count, why)
         fresh, complete = await self._fresh(run, stage, asked, chosen, rows)
-        verdict, _ = judge(asked.verb, left_by(within), kind="", named=named, left=within in ENDED_STAGES)
-        return replace(_add(action, verdict, fresh), done=complete)
+        verdict, why = judge(asked.verb, left_by(within), kind="", named=named, left=within in ENDED_STAGES)
+        return replace(_add(action, verdict, fresh, why), done=complete)
 
     async def checked(self, run_id: str, asked: Asked) -> tuple[RunRow, StageRow]:
         """The run and stage that are meant. Raises InvalidInput, NotFound."""
@@ -91,16 +91,9 @@ class Previews:
                 return reads.load_run(connection, reads.find_run(connection, run_id=run_id))
 
         run, stages = await asyncio.to_thread(read)
-        if not 0 <= asked.stage < len(stages):
-            there = f"its stages are 0 to {len(stages) - 1}"
-            raise NotFound(f"run {run.run_id} has no stage {asked.stage}; {there}", code="stage_not_found")
-        stage = stages[asked.stage]
-        wrong = next((seq for seq in asked.seqs if not 0 <= seq < stage.total), None)
-        if wrong is not None:
-            there = f"its items are 0 to {stage.total - 1}"
-            raise NotFound(
-                f"stage {asked.stage} of run {run.run_id} has no item {wrong}; {there}", code="item_not_found"
-            )
+        stage = reads.stage_of(run, stages, asked.stage)
+        for seq in asked.seqs:
+            reads.check_seq(run, stage, seq)
         return run, stage
 
     def _counted(self, stage: StageRow, asked: Asked, chosen: Filter) -> tuple[dict[tuple[ItemState, bool], int], int]:
@@ -186,6 +179,8 @@ def new_action(run: RunRow, asked: Asked, now_ms: int) -> ActionRow:
     )
 
 
-def _add(action: ActionRow, verdict: Verdict, count: int) -> ActionRow:
+def _add(action: ActionRow, verdict: Verdict, count: int, why: str) -> ActionRow:
     field = {Verdict.CHANGE: "changed", Verdict.ALREADY: "already", Verdict.REFUSED: "refused"}[verdict]
-    return replace(action, matched=action.matched + count, **{field: getattr(action, field) + count})
+    example = why if count and verdict is Verdict.REFUSED and not action.example else action.example
+    more = {field: getattr(action, field) + count}
+    return replace(action, matched=action.matched + count, example=example, **more)

@@ -15,10 +15,11 @@ from penstock.runtime import metrics, tracing
 from penstock.runtime.errors import PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
 from scheduler.domain.prices import mean_uses
+from scheduler.open_stage import OpenStage
 from scheduler.ready import Lost, Proposals, Proposed, Ready, StageAsk, StageKey
 from scheduler.store.items import Proposal
 from scheduler.store.leases import Offer
-from scheduler.windows import OpenStage, Windows
+from scheduler.windows import Windows
 
 __all__ = ["Proposer"]
 
@@ -40,7 +41,7 @@ class Proposer:
         ready: Ready,
         *,
         hand_back: Callable[[Mapping[StageKey, Offer]], Awaitable[None]],
-        lost: Callable[[str], None],
+        lost: Callable[[Exception], None],
         moved: Callable[[int], None],
         look_at: Callable[[int], None],
         weights: Mapping[str, float],
@@ -92,7 +93,7 @@ class Proposer:
         try:
             found = await self._look(asks, most, now_ms, expiry_ms)
         except (Lost, Unavailable) as error:
-            self._lost(str(error) or "its data is gone")
+            self._lost(error)
             return {}
         self._windows.reopen(found.closed)
         for run, _ in found.closed:
@@ -102,7 +103,7 @@ class Proposer:
         offers: dict[StageKey, Offer] = {}
         for stage in stages:
             if stage.key in found.stages:
-                offer = await self._offer(stage, found.stages[stage.key])
+                offer = await self._offer(stage, found.stages[stage.key], found.generation)
                 if offer.proposals:
                     offers[stage.key] = offer
         return offers
@@ -127,7 +128,7 @@ class Proposer:
             uses=mean_uses(orjson.loads(row.uses)) if row.uses else {},
         )
 
-    async def _offer(self, stage: OpenStage, proposed: Proposed) -> Offer:
+    async def _offer(self, stage: OpenStage, proposed: Proposed, generation: str) -> Offer:
         places = proposed.places
         missing = set(self._windows.took(stage, proposed))
         items = {seq: stage.items[seq] for seq, _, _ in places if seq not in missing}
@@ -138,11 +139,11 @@ class Proposer:
             except PenstockError as error:
                 log.warning("items can't be read from the plan now", run_id=stage.run_id, error=error.message)
                 back = [Proposal(seq, "", "", lane, rank) for seq, lane, rank in places if seq in missing]
-                await self._hand_back({stage.key: Offer(stage.epoch, back, proposed.uses)})
+                await self._hand_back({stage.key: Offer(stage.epoch, back, proposed.uses, generation)})
                 await asyncio.sleep(UNREADABLE_SECONDS)
                 places = [place for place in places if place[0] not in missing]
         offered = [
             Proposal(seq, items[seq].key, items[seq].group, lane, None if rank == seq else rank)
             for seq, lane, rank in places
         ]
-        return Offer(stage.epoch, offered, proposed.uses)
+        return Offer(stage.epoch, offered, proposed.uses, generation)

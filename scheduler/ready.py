@@ -5,26 +5,26 @@ The keys are named in `lua/shared.lua`. A member of a set is `seq lane`; its sco
 script counts itself in `meta` (ops): Redis is *lost* when its generation is not ours, when its server is another, or
 when that count is lower than we saw it (it was rolled back to an old copy).
 
-Failure story: any call may raise `Unavailable` or `Lost`; the engine then stops granting and rebuilds. Nothing here
-rests on key expiry or on Redis's own time: now is passed in.
+Failure story: any call may raise `Unavailable` or `Lost`; the engine then stops granting and rebuilds. A Redis out of
+memory refuses calls whole and loses nothing: it is waited for. Nothing here rests on key expiry or on Redis's own time:
+now is passed in.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
 import orjson
 import redis.asyncio
-import redis.exceptions
 
 from penstock.runtime.errors import InvalidInput, Unavailable
 from scheduler.domain.limits import LimitState
 from scheduler.members import by_lane, fields, limit_text, members, places, ranked, slot
+from scheduler.parked import Parked, read_parked
+from scheduler.redis_errors import translated
 from scheduler.store.effects import Effects, Place, Slot, StageKey
 
 __all__ = [
@@ -78,12 +78,13 @@ class Proposed:
 @dataclass(frozen=True)
 class Proposals:
     """By stage. closed: stages that are not open in Redis under this epoch. next_ms: when something that limits hold
-    back is worth a look. again: there is more to look at now."""
+    back is worth a look. again: there is more to look at now; generation: of the Redis that was asked."""
 
     stages: dict[StageKey, Proposed]
     closed: list[StageKey]
     next_ms: int | None
     again: bool
+    generation: str
 
 
 @dataclass(frozen=True)
@@ -104,17 +105,8 @@ def lane_field(lane: str) -> str:
 class Lost(Exception):
     """Redis is not what we left it: it was restarted, flushed, replaced, rolled back, or made anew by another."""
 
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (redis.exceptions.RedisError, OSError) as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            # The client closes its connection when it is cancelled, and may tell that instead.
-            raise asyncio.CancelledError from error
-        raise Unavailable(f"Redis can't be used: {error}", code="redis_unavailable") from error
+    def __init__(self, why: str = "its data is gone") -> None:
+        super().__init__(why)
 
 
 def _in_order(counts: Mapping[str, int] | None) -> dict[str, int]:
@@ -143,7 +135,7 @@ class Ready:
         shared = scripts.joinpath("shared.lua").read_text()
         self._scripts = {
             name: self._redis.register_script(shared + scripts.joinpath(f"{name}.lua").read_text())
-            for name in ("propose", "apply", "feed")
+            for name in ("propose", "apply", "feed", "tidy")
         }
         self.generation = ""
         self._seen = 0
@@ -163,7 +155,7 @@ class Ready:
     async def _run(self, script: str, generation: str, now_ms: int, ask: dict[str, object]) -> Any:
         """The script's answer. Raises Lost, Unavailable."""
         payload = orjson.dumps({**ask, "generation": generation, "seen": self._seen, "now": now_ms})
-        with _translated():
+        with translated():
             answer = await self._scripts[script](keys=[f"{self._prefix}:meta"], args=[payload])
         if answer is None or self._foreign:
             raise Lost
@@ -172,12 +164,16 @@ class Ready:
     def _saw(self, ops: int) -> None:
         self._seen = max(self._seen, ops)
 
-    async def check(self) -> None:
-        """Raises Unavailable unless a Redis of 6.2 or newer answers."""
+    async def check(self, room: int = 0) -> None:
+        """Raises Unavailable unless a Redis of 6.2 or newer answers and has memory for so many bytes more."""
         await self._server_id()
+        name = f"{self._prefix}:room"
+        with translated():
+            await self._redis.set(name, bytes(room))
+            await self._redis.delete(name)
 
     async def _server_id(self) -> str:
-        with _translated():
+        with translated():
             information = await self._redis.info("server")
         version = str(information["redis_version"])
         if tuple(int(part) for part in version.split(".")[:2]) < (6, 2):
@@ -187,8 +183,9 @@ class Ready:
     async def propose(self, stages: Sequence[StageAsk], *, most: int, now_ms: int, expiry_ms: int) -> Proposals:
         """Moves up to `most` ready items to the lease sets; `stages` oldest first. Raises Lost."""
         asks = [(f"{s.key[0]}:{s.key[1]}", str(s.epoch), s.most, s.owner, s.weight, s.priority, s.uses) for s in stages]
+        generation = self.generation
         answer = orjson.loads(
-            await self._run("propose", self.generation, now_ms, {"stages": asks, "most": most, "expiry": expiry_ms})
+            await self._run("propose", generation, now_ms, {"stages": asks, "most": most, "expiry": expiry_ms})
         )
         self._saw(answer["ops"])
         found: dict[StageKey, Proposed] = {}
@@ -207,7 +204,7 @@ class Ready:
                     orjson.dumps(one["uses"]).decode() if one.get("uses") else "",
                 )
         next_ms = answer.get("next")
-        return Proposals(found, closed, None if next_ms is None else int(next_ms), answer["again"])
+        return Proposals(found, closed, None if next_ms is None else int(next_ms), answer["again"], generation)
 
     async def apply(self, effects: Effects, *, now_ms: int, expiry_ms: int) -> None:
         """What a commit means: limits change, leases end, items are ready again, leases go on, rates are corrected; in
@@ -221,9 +218,10 @@ class Ready:
         ready = [(f"{run}:{stage}", *ranked(places)) for (run, stage), places in effects.ready.items() if places]
         if ready:
             ask["ready"] = ready
-        renew = [(f"{run}:{stage}", members(slots)[0]) for (run, stage), slots in effects.renew.items() if slots]
-        if renew:
-            ask["renew"] = renew
+        for name, leases in (("extend", effects.renew), ("renew", effects.adopt)):
+            told = [(f"{run}:{stage}", members(slots)[0]) for (run, stage), slots in leases.items() if slots]
+            if told:
+                ask[name] = told
         if effects.used:
             ask["used"] = fields(effects.used)
         if len(ask) > 1:
@@ -231,7 +229,7 @@ class Ready:
 
     async def limit_texts(self) -> dict[str, str]:
         """Every limit that is known here, as `limit_text` tells it."""
-        with _translated():
+        with translated():
             found: list[dict[bytes, bytes]] = [
                 await self._redis.hgetall(f"{self._prefix}:{name}")  # type: ignore[misc]
                 for name in ("limits", "patterns")
@@ -291,7 +289,7 @@ class Ready:
         for stage in stages:
             pipeline.zrangebyscore(self._key("leases", stage), "-inf", now_ms, start=0, num=limit)
         generation, seen = self.generation, self._seen
-        with _translated():
+        with translated():
             (known, ops), *answers = await pipeline.execute()
         if (known or b"").decode() != generation or int(ops or 0) < seen or self._foreign:
             raise Lost
@@ -301,23 +299,50 @@ class Ready:
         """Leases that each of these limit keys has out. Raises Unavailable."""
         if not keys:
             return {}
-        with _translated():
+        with translated():
             counts = await self._redis.hmget(f"{self._prefix}:slots", list(keys))
         return {key: int(count or 0) for key, count in zip(keys, counts, strict=True)}
 
-    async def parked(self, stage: StageKey) -> dict[str, int]:
-        """Items of a stage that limits hold back, by lane. Raises Unavailable."""
-        with _translated():
-            counts = await self._redis.hgetall(self._key("waiting", stage))
-        return {lane if isinstance(lane, str) else lane.decode(): int(count) for lane, count in counts.items()}
+    async def parked(self, stage: StageKey) -> Parked:
+        """What limits hold back of a stage. Raises Unavailable."""
+        with translated():
+            return await read_parked(self._redis, lambda name: self._key(name, stage), end=END)
 
     async def unknown(self, stage: StageKey, slots: Sequence[Slot]) -> list[Slot]:
         """Which of these have no lease here."""
         if not slots:
             return []
-        with _translated():
+        with translated():
             scores = await self._redis.zmscore(self._key("leases", stage), [f"{seq} {lane}" for seq, lane in slots])
         return [slot for slot, score in zip(slots, scores, strict=True) if score is None]
+
+    async def known_runs(self) -> list[int]:
+        """Runs of which a stage was opened, or a lease made anew, since Redis was made. Raises Unavailable."""
+        with translated():
+            names = await self._redis.hkeys(f"{self._prefix}:owners")
+        return sorted(int(name) for name in names)
+
+    async def forget_runs(self, numbers: Sequence[int]) -> None:
+        """Forgets whose these runs were: they hold nothing any more. Raises Unavailable."""
+        with translated():
+            await self._redis.hdel(f"{self._prefix}:owners", *(str(number) for number in numbers))
+
+    async def tidy(self, cursor: int, *, idle_ms: int, now_ms: int) -> tuple[int, int]:
+        """Forgets rates' buckets that nobody took from for `idle_ms`, some at a time: the cursor to go on with (0: that
+        was all), and how many. Raises Lost, Unavailable."""
+        ask: dict[str, object] = {"idle": idle_ms, "cursor": cursor, "count": BATCH}
+        answer = orjson.loads(await self._run("tidy", self.generation, now_ms, ask))
+        self._saw(answer["ops"])
+        return answer["cursor"], answer["gone"]
+
+    async def leased(self, stages: Sequence[StageKey], limit: int) -> dict[StageKey, list[Slot]]:
+        """What these stages hold, at most `limit` each. Raises Unavailable."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for stage in stages:
+            pipeline.zrange(self._key("leases", stage), 0, limit - 1)
+        with translated():
+            answers = await pipeline.execute()
+        return {stage: [slot(m) for m in members] for stage, members in zip(stages, answers, strict=True) if members}
 
     # -- after a loss
 
@@ -332,37 +357,42 @@ class Ready:
         expiry_ms: int,
     ) -> None:
         """Replaces everything: no ready items, empty buckets, these leases until `expiry_ms`, and, last, the
-        generation. Whoever is in the middle of something meanwhile is told that Redis is lost."""
+        generation. Whoever is in the middle of something meanwhile is told that Redis is lost. Raises Lost when
+        somebody came between: another builder, or an older copy."""
         meta = f"{self._prefix}:meta"
         building = f"building {generation}"
         self._server = await self._server_id()
         self._foreign = False
-        with _translated():
+        with translated():
             await self._redis.delete(meta)
             stale = [key async for key in self._redis.scan_iter(match=f"{self._prefix}:*", count=1000)]
             for first in range(0, len(stale), BATCH):
                 await self._redis.delete(*stale[first : first + BATCH])
             if owners:
                 await self._redis.hset(f"{self._prefix}:owners", mapping={str(run): who for run, who in owners.items()})
-            await self._redis.hset(meta, mapping={"generation": building, "ops": 0})
+            if not await self._redis.hsetnx(meta, "generation", building):
+                raise Lost  # an older copy came back meanwhile
         self._seen = 0
         times = {"expiry": expiry_ms}
-        await self._run("apply", building, now_ms, {**times, "limits": {k: limit_text(v) for k, v in limits.items()}})
+        said = {**times, "limits": {k: limit_text(v) for k, v in limits.items()}}
+        self._saw(await self._run("apply", building, now_ms, said))
         for (run, stage), slots in leased.items():
             for first in range(0, len(slots), BATCH):
                 renew = [(f"{run}:{stage}", members(slots[first : first + BATCH])[0])]
                 self._saw(await self._run("apply", building, now_ms, {**times, "renew": renew}))
-        with _translated():
-            await self._redis.hset(meta, mapping={"generation": generation, "since": now_ms, "server": self._server})
+        named = {"generation": generation, "since": str(now_ms), "server": self._server}
+        self._saw(await self._run("apply", building, now_ms, {**times, "named": named}))
         self.generation = generation
 
     async def adopt(self, generation: str) -> bool:
-        """Goes on with what another scheduler has built, if Redis holds this generation still."""
+        """Goes on with what another scheduler has built, if Redis holds this generation still, and no older copy."""
         server = await self._server_id()
-        with _translated():
+        with translated():
             found = await self._redis.hmget(f"{self._prefix}:meta", ["generation", "server", "ops"])
         known, built_on, ops = [bytes(value).decode() if value is not None else "" for value in found]  # type: ignore[arg-type]
         if not generation or known != generation or built_on != server:
+            return False
+        if known == self.generation and int(ops or 0) < self._seen:
             return False
         self.generation, self._server, self._foreign, self._seen = generation, server, False, int(ops or 0)
         return True
@@ -370,12 +400,12 @@ class Ready:
     # -- between schedulers
 
     async def publish(self, message: bytes) -> None:
-        with _translated():
+        with translated():
             await self._redis.publish(f"{self._prefix}:wake", message)
 
     async def messages(self) -> AsyncIterator[bytes]:
         """What is published from now on, until the connection breaks: then Unavailable."""
-        with _translated():
+        with translated():
             async with self._redis.pubsub() as listening:
                 await listening.subscribe(f"{self._prefix}:wake")
                 while True:

@@ -6,6 +6,10 @@
              new generation in SQL (every grant before it is in the rows, every one after is refused) ──▶ leases, limits
              and shares from the rows ──▶ what ended meanwhile is forgotten ──▶ windows are opened from SQL
 
+A Redis that is out of memory is not touched until it has some again. Then a scheduler that could not tell it of a
+commit makes it anew: what stands in it is whole, and not what SQL says. What is lost again as soon as it is back is
+tried again ever later (`trouble.py`).
+
 One scheduler at a time makes Redis anew; the others wait for it, and take over when its term is over. On SQLite there
 is one scheduler, and it always makes Redis anew. Nothing is granted meanwhile, and nothing that runs is revoked: for a
 term no lease is declared lost.
@@ -14,27 +18,28 @@ term no lease is declared lost.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from penstock.runtime import metrics
 from penstock.runtime.clock import IdSource
-from penstock.runtime.errors import Unavailable
+from penstock.runtime.errors import PenstockError
 from penstock.runtime.logs import get_logger
+from scheduler.adopting import adopt_running
+from scheduler.engine import Engine
+from scheduler.limits import compare_limits
 from scheduler.ready import Lost, Ready
-from scheduler.store import leaders, leases
+from scheduler.store import held, leaders
 from scheduler.store.effects import Effects, Slot, StageKey
 from scheduler.store.limit_rows import all_states
 from scheduler.store.limits import Caution
 from scheduler.windows import Windows
 
-if TYPE_CHECKING:
-    from scheduler.engine import Engine
-
 __all__ = ["Recovery"]
 
 RETRY_SECONDS = 0.5
+ROOM_BYTES = 1 << 18
+"""Of memory that Redis must have: what one call takes, or it would be out of it again at once."""
 REBUILD_MS = 10_000
 """A scheduler that has begun to make Redis anew and says nothing for so long is given up."""
 
@@ -59,27 +64,40 @@ class Recovery:
         lost = self._engine.lost
         while True:
             await lost.wait()
+            await asyncio.sleep(self._engine.trouble.pause())
             lost.clear()
             try:
-                await self._ready.check()
+                await self._ready.check(ROOM_BYTES)
                 if not (self._shared and await self._adopt()):
                     await self._rebuild()
-            except (Lost, Unavailable) as error:
+            except (Lost, PenstockError) as error:
                 log.warning("leases can't be rebuilt yet", error=str(error))
-                self._engine.redis_lost(str(error) or "its data is gone")
+                self._engine.redis_lost(error)
+            except Exception as error:
+                self._engine.redis_lost(error)  # whoever starts this loop again finds that there is work
+                raise
             if lost.is_set():
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _adopt(self) -> bool:
-        def work(connection: sa.Connection, effects: Effects) -> leaders.Leader | None:
+        def work(
+            connection: sa.Connection, effects: Effects
+        ) -> tuple[leaders.Leader | None, dict[StageKey, list[Slot]]]:
             self._engine.caution.become(Caution.read(connection))
-            return leaders.leader(connection, leaders.REDIS)
+            return leaders.leader(connection, leaders.REDIS), held.all_running(connection)
 
-        found = await self._engine.commits.run(work)
-        if found is None or not await self._ready.adopt(found.value):
+        found, running = await self._engine.commits.run(work)
+        if found is None or (self._engine.unsaid and found.value == self._ready.generation):
             return False
+        if not await self._ready.adopt(found.value):
+            return False
+        self._engine.unsaid = False
         # Whether anybody served until now is not known: workers could not renew if not.
         self._engine.quiet_until_ms = self._engine.now_ms() + self._engine.term_ms
+        # What was committed about limits while Redis could not be told, by this scheduler or one that died.
+        await compare_limits(self._engine.commits, self._ready)
+        # Whoever would know that this is an older copy may be dead: what runs holds its slots before more is granted.
+        await adopt_running(self._engine.commits, self._ready, running)
         await self._open()
         log.info("went on with what another scheduler has made of Redis", maker=found.holder)
         return True
@@ -99,8 +117,8 @@ class Recovery:
                 return None
             engine.caution.become(Caution.read(connection))
             self._ready.generation = generation
-            effects.rebuild = leases.all_running(connection)
-            effects.owners = leases.owners(connection)
+            effects.rebuild = held.all_running(connection)
+            effects.owners = held.owners(connection)
             effects.limits.update(all_states(connection))
             return effects.rebuild
 
@@ -110,6 +128,7 @@ class Recovery:
             return
         if engine.lost.is_set():
             return
+        engine.unsaid = False
         if self._shared:
             await self._catch_up(generation, leased)
         engine.quiet_until_ms = engine.now_ms() + engine.term_ms
@@ -121,7 +140,7 @@ class Recovery:
         """Lets go of what other schedulers settled while Redis was made: they may have said so too early."""
 
         def work(connection: sa.Connection, effects: Effects) -> None:
-            running = leases.all_running(connection)
+            running = held.all_running(connection)
             for key, slots in leased.items():
                 still = set(running.get(key, ()))
                 effects.forget[key] = [slot for slot in slots if slot not in still]
@@ -131,5 +150,4 @@ class Recovery:
 
     async def _open(self) -> None:
         await self._windows.reopen_all()
-        self._engine.granting = not self._engine.lost.is_set()
-        self._engine.wake()
+        self._engine.redis_back()

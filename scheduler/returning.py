@@ -47,7 +47,7 @@ class Returning:
     async def undecided(self, proposals: Offers) -> None:
         """No transaction has seen these."""
         effects = Effects()
-        for key, offer in proposals.items():
+        for key, offer in self.known(proposals).items():
             effects.forget[key] = [(p.seq, p.lane) for p in offer.proposals]
             effects.ready[key] = [p.place for p in offer.proposals]
             effects.unused((p.lane for p in offer.proposals), offer.uses)
@@ -58,14 +58,17 @@ class Returning:
         if not ambiguous(error):
             await self.undecided(proposals)
         elif proposals:
-            task = asyncio.create_task(self._by_rows(proposals, self._ready.generation))
+            task = asyncio.create_task(self._by_rows(proposals))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _by_rows(self, proposals: Offers, generation: str) -> None:
+    def known(self, proposals: Offers) -> dict[StageKey, leases.Offer]:
+        """Those of which Redis knows still: one that was made anew from rows may have proposed them to another."""
+        return {key: offer for key, offer in proposals.items() if offer.generation == self._ready.generation}
+
+    async def _by_rows(self, proposals: Offers) -> None:
         def work(connection: sa.Connection, effects: Effects) -> None:
-            if generation == self._ready.generation:  # else Redis was made anew, from rows
-                leases.refuse(connection, effects, proposals)
+            leases.refuse(connection, effects, self.known(proposals))
 
         loop = asyncio.get_running_loop()
         until = loop.time() + self._term_seconds

@@ -20,7 +20,9 @@ from scheduler.engine import Engine
 from scheduler.store import reads
 from scheduler.translate import run_message
 
-__all__ = ["Context", "RunCalls", "page_size"]
+__all__ = ["Context", "RunCalls", "actor_of", "page_size", "reason_of"]
+
+REASON_CHARACTERS = 2_000
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -30,6 +32,16 @@ def page_size(asked: int, default: int, most: int) -> int:
     if asked < 0:
         raise InvalidInput(f"page_size {asked} is negative; 1 to {most} are possible", code="bad_page_size")
     return min(asked or default, most)
+
+
+def actor_of(actor: str) -> str:
+    """Who asks; `api` when nobody says. Raises InvalidInput."""
+    return plain_text(actor, "actor") or "api"
+
+
+def reason_of(reason: str) -> str:
+    """Why. Raises InvalidInput."""
+    return plain_text(reason, "reason", most=REASON_CHARACTERS)
 
 
 class RunCalls(scheduler_pb2_grpc.SchedulerServiceServicer):
@@ -50,13 +62,17 @@ class RunCalls(scheduler_pb2_grpc.SchedulerServiceServicer):
     async def _run(self, number: int) -> pb.Run:
         """The run as it is now."""
 
+        return await self._read_run(number=number)
+
+    async def _read_run(self, *, run_id: str = "", number: int = 0) -> pb.Run:
+        """The run of this id or number, in one snapshot. Raises NotFound."""
+
         def read() -> pb.Run:
             with self._database.read() as connection:
-                return self._message(connection, number)
+                return self._message(connection, run_id=run_id, number=number)
 
         return await asyncio.to_thread(read)
 
-    def _message(self, connection: sa.Connection, number: int) -> pb.Run:
-        run, stages = reads.load_run(connection, number)
-        keys = reads.exclusive_keys_of(connection, [number]).get(number, ())
+    def _message(self, connection: sa.Connection, *, run_id: str = "", number: int = 0) -> pb.Run:
+        run, stages, keys = reads.whole_run(connection, run_id=run_id, number=number)
         return run_message(run, stages, self._engine.phases, exclusive_keys=keys)

@@ -15,6 +15,7 @@ from penstock.runtime.paging import page_position
 from penstock.runtime.plain_text import plain_text
 from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
+from penstock.words import event_types_problem
 from scheduler.domain.states import ENDED_RUNS, ItemState, RunState
 from scheduler.engine import Engine
 from scheduler.explaining import Explainer
@@ -22,7 +23,7 @@ from scheduler.item_rows import ItemRows
 from scheduler.listing import ItemList
 from scheduler.run_calls import Context, RunCalls, page_size
 from scheduler.store import reads
-from scheduler.summary import run_summary
+from scheduler.summary import Summary, held_up, run_summary
 from scheduler.translate import (
     AnyRow,
     event_message,
@@ -38,6 +39,7 @@ __all__ = ["SeeingCalls"]
 
 OUTCOME_PAGE = 500
 LEDGER_PAGE = 1_000
+LEDGER_ROWS, LEDGER_ENTRIES = 20, 20_000
 
 
 class SeeingCalls(RunCalls):
@@ -53,7 +55,7 @@ class SeeingCalls(RunCalls):
         self._hub = WatchHub(self._snapshot, engine.watchers)
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.Run:
-        return await self._run(await self._find(request.run_id, request.number))
+        return await self._read_run(run_id=plain_text(request.run_id, "run_id"), number=request.number)
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
         limit = page_size(request.page_size, 50, 1_000)
@@ -94,6 +96,8 @@ class SeeingCalls(RunCalls):
         limit = page_size(request.page_size, 100, EVENT_PAGE)
         number = await self._find(request.run_id)
         types = [plain_text(name, "types") for name in request.types]
+        if problem := event_types_problem(types):
+            raise InvalidInput(problem, code="bad_type")
         subject = plain_text(request.subject, "subject")
         found = await asyncio.to_thread(self._events, number, request.after_number, types, limit + 1, subject)
         more = len(found) > limit
@@ -108,12 +112,19 @@ class SeeingCalls(RunCalls):
     async def GetRunSummary(self, request: pb.GetRunSummaryRequest, context: Context) -> pb.RunSummary:
         run_id = plain_text(request.run_id, "run_id")
 
-        def read() -> pb.RunSummary:
-            with self._database.read() as connection:
-                number = reads.find_run(connection, run_id=run_id)
-                return run_summary(connection, number, self._engine.phases, self._engine.now_ms())
+        now = self._engine.now_ms()
 
-        return await asyncio.to_thread(read)
+        def read() -> Summary:
+            with self._database.read() as connection:
+                return run_summary(connection, run_id, self._engine.phases, now)
+
+        summary = await asyncio.to_thread(read)
+        holds = list(summary.waits)
+        if summary.closed:
+            holds += await self._explainer.closures(summary.message.run.number)
+        if holds:
+            held_up(summary.message, holds, now)
+        return summary.message
 
     async def ExplainRun(self, request: pb.ExplainRunRequest, context: Context) -> pb.Explanation:
         return await self._explainer.run(await self._find(request.run_id))
@@ -126,10 +137,17 @@ class SeeingCalls(RunCalls):
         number = await self._find(request.run_id)
 
         def read() -> pb.ListLedgerResponse:
-            rows = self._rows.ledger(number, after=request.after_number, limit=limit + 1)
-            answer = pb.ListLedgerResponse(next_after_number=rows[limit - 1].number if len(rows) > limit else 0)
-            for row in rows[:limit]:
-                answer.entries.extend(ledger_messages(row))
+            # A row has the entries of one transaction, thousands where many slots report at once.
+            answer, after, left = pb.ListLedgerResponse(), request.after_number, limit
+            while left and len(answer.entries) < LEDGER_ENTRIES:
+                most = min(left, LEDGER_ROWS)
+                rows = self._rows.ledger(number, after=after, limit=most + 1)
+                for row in rows[:most]:
+                    answer.entries.extend(ledger_messages(row))
+                if len(rows) <= most:
+                    return answer
+                after, left = rows[most - 1].number, left - most
+            answer.next_after_number = after
             return answer
 
         return await asyncio.to_thread(read)
@@ -151,9 +169,10 @@ class SeeingCalls(RunCalls):
 
     def _snapshot(self, number: int, after: int) -> Snapshot:
         with self._database.read() as connection:
-            run = self._message(connection, number)
+            run = self._message(connection, number=number)
             rows: Sequence[AnyRow] = reads.list_events(connection, number, after=after, types=[], limit=EVENT_PAGE)
-        if run.archived and not rows:
+        if run.archived and after < run.event_number and (not rows or rows[0].number != after + 1):
+            # Of its oldest events, those that were forgotten stand in its archive alone.
             rows = self._rows.events(number, after=after, limit=EVENT_PAGE)
         return Snapshot(run, [event_message(row) for row in rows], run.state in _ENDED and run.quiesced)
 

@@ -1,4 +1,7 @@
-"""gRPC of runs, put together: what changes them, and what shows them."""
+"""gRPC of runs, put together: what changes them (`operator_service`), and what shows them (`seeing_service`).
+
+One servicer, since the contract is one service; two files, since who only reads may not write.
+"""
 
 from __future__ import annotations
 

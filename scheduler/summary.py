@@ -5,47 +5,92 @@ It takes the same time for ten items and for ten million; it decides nothing and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import sqlalchemy as sa
 
 from penstock.runtime.clock import to_timestamp
 from penstock.v1 import scheduler_pb2 as pb
-from scheduler.domain.eta import Eta, eta, speed
-from scheduler.domain.states import ENDED_RUNS, RunState, StageState
-from scheduler.store import reads, seeing
+from scheduler.domain.eta import Eta, Hold, behind, eta, speed
+from scheduler.domain.states import ENDED_RUNS, ItemState, RunState, StageState
+from scheduler.store import explaining, reads, seeing
 from scheduler.store.rows import RunRow, StageRow
 from scheduler.translate import run_message
 from scheduler.watching import Phases
 
-__all__ = ["RUNNING", "SHOWN_GROUPS", "run_summary"]
+__all__ = ["RUNNING", "SHOWN_GROUPS", "Summary", "held_up", "run_summary"]
 
 RUNNING = 20
 SHOWN_GROUPS = 20
 
 
-def run_summary(connection: sa.Connection, number: int, phases: Phases, now_ms: int) -> pb.RunSummary:
-    """The summary of run `number` as this snapshot has it."""
-    run, stages = reads.load_run(connection, number)
-    keys = reads.exclusive_keys_of(connection, [number]).get(number, ())
-    minutes = seeing.minutes_of(connection, number)
-    groups, group_count = seeing.failure_groups(connection, number, SHOWN_GROUPS)
-    running = [
-        item
+@dataclass(frozen=True)
+class Summary:
+    """The end in `message` is the one at this pace; waits: what puts it off as rows tell it; closed: whether closed
+    limits may, too."""
+
+    message: pb.RunSummary
+    waits: list[Hold]
+    closed: bool
+
+
+def run_summary(connection: sa.Connection, run_id: str, phases: Phases, now_ms: int) -> Summary:
+    """The summary of a run as this snapshot has it. Raises NotFound."""
+    run, stages, keys = reads.whole_run(connection, run_id=run_id)
+    goes_on = run.state == RunState.RUNNING
+    waiting_of = [
+        (stage.stage, state)
         for stage in stages
-        if stage.running
-        for item in seeing.oldest_running(connection, number, stage.stage, RUNNING)
+        for state, count in ((ItemState.RETRY, stage.retry), (ItemState.DEFERRED, stage.deferred))
+        if count and goes_on
     ]
-    running.sort(key=lambda item: (item.start_ms, item.stage, item.seq))
+    seen = seeing.seen(
+        connection,
+        run.number,
+        now_ms,
+        running_of=[stage.stage for stage in stages if stage.running],
+        waiting_of=waiting_of,
+        most_running=RUNNING,
+        most_groups=SHOWN_GROUPS,
+    )
+    minutes = seen.minutes
     pace = speed(minutes, min(now_ms, run.end_ms) if _ended(run) and run.end_ms else now_ms, run.start_ms)
-    return pb.RunSummary(
+    told = pb.RunSummary(
         run=run_message(run, stages, phases, exclusive_keys=keys),
         throughput=pb.Throughput(
             items_per_second=0.0 if _ended(run) else pace.items_per_second, last_hour=pace.last_hour
         ),
         eta=_eta_message(_eta(run, stages, minutes, now_ms)),
-        running=[_running_message(run.run_id, item, phases) for item in running[:RUNNING]],
-        failures=[_group_message(group) for group in groups],
-        failure_groups=group_count,
+        running=[_running_message(run.run_id, item, phases) for item in seen.running],
+        failures=[_group_message(group) for group in seen.groups],
+        failure_groups=seen.group_count,
     )
+    waits = _waits(connection, stages, seen) if waiting_of else []
+    return Summary(told, waits, closed=goes_on and seen.closed)
+
+
+def held_up(summary: pb.RunSummary, holds: Sequence[Hold], now_ms: int) -> None:
+    """Puts off the end that a summary of a run that goes on tells, by what is held back of it."""
+    counts = [stage.counts for stage in summary.run.stages]
+    left = sum(c.queued + c.running + c.retry + c.deferred for c in counts)
+    early, late = summary.eta.early_time.ToMilliseconds(), summary.eta.late_time.ToMilliseconds()
+    told = Eta(early, late, summary.eta.reason)
+    summary.eta.CopyFrom(_eta_message(behind(told, holds, now_ms, left=left)))
+
+
+def _waits(connection: sa.Connection, stages: Sequence[StageRow], seen: seeing.Seen) -> list[Hold]:
+    """What waits by itself: until the latest due time that was found, or for retries to be allowed."""
+    waits = []
+    if seen.due_ms is not None:
+        count = sum(stage.retry + stage.deferred for stage in stages)
+        waits.append(Hold("until they are due", count, seen.due_ms))
+    if seen.held and (stopped := explaining.retries_stopped(connection)):
+        actor, why, _ = stopped
+        what = f"to be retried, and all retries were stopped by {actor}" + (f": {why}" if why else "")
+        more = any(stage.retry > seeing.LOOKED_AT for stage in stages)
+        waits.append(Hold(what, seen.held, None, more))
+    return waits
 
 
 def _ended(run: RunRow) -> bool:

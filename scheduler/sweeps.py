@@ -7,13 +7,16 @@ untold    rows that are queued again, and of which Redis may never have heard, a
 gates     gates whose time is over get their default answer
 expired   leases that ran out end as lost, proposals that nobody granted are ready again; quiet for one term after a
           start, a rebuild, or a gap in which this process stood still
+ended     leases that Redis still holds of stages that have ended are let go (an end that Redis never heard of)
 adopted   rows that say running without a lease get one for a term (an effect that Redis never heard of)
-requests  request ids older than 24 h, and sessions unseen for as long, are forgotten
+forgotten request ids older than 24 h, sessions unseen for as long, and buckets of rates untouched for as long
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import sqlalchemy as sa
 
@@ -21,29 +24,33 @@ from penstock.runtime import metrics
 from penstock.runtime.errors import PenstockError
 from penstock.runtime.logs import get_logger
 from penstock.runtime.sql import Database
-from scheduler.domain.states import ItemState
+from scheduler.adopting import adopt_running
 from scheduler.engine import Engine
 from scheduler.low_water import LowWater
 from scheduler.observing import sweep
 from scheduler.ready import Lost, Ready, StageKey
-from scheduler.store import gates, leaders, leases
+from scheduler.store import closed, gates, held, leaders
 from scheduler.store.due import any_due, release_due
 from scheduler.store.effects import Effects, Slot
-from scheduler.store.items import rows_of
 from scheduler.store.schema import requests, sessions
 from scheduler.windows import Windows
 
 __all__ = ["Sweeps"]
 
 LIMIT = 1_000
+DUE_ROUNDS = 100
 OVERRUN_LIMIT = 500
-FORGET_LIMIT = 10_000
+FORGET_LIMIT, FORGET_ROUNDS = 10_000, 100
+TIDY_TURNS = 100
 REQUEST_MS = 24 * 3600 * 1000
 LEAD_TURNS = 5
 MARK_EVERY = 2
 OVERRUN_EVERY = 5
+ENDED_EVERY = 4
 ADOPT_EVERY = 10
 FORGET_EVERY = 600
+ENDED_MS = 600_000
+"""So long Redis knows whose a run was: one that is opened again in the same moment is not mistaken for it."""
 
 log = get_logger("sweeps")
 
@@ -77,38 +84,52 @@ class Sweeps:
         turn = 0
         while True:
             await asyncio.sleep(self._seconds)
-            self._note_gap()
             try:
                 if self._engine.granting and await self.leading():
                     turn += 1
                     await self._turn(turn)
-            except (PenstockError, Lost) as error:
-                if isinstance(error, Lost):
-                    self._engine.redis_lost(str(error) or "its data is gone")
+            except PenstockError as error:
                 log.warning("sweeps wait for the next turn", error=str(error))
 
+    async def mark(self) -> None:
+        """The loop of low-water marks: they ask the planner, which may be away, and no sweep waits for it."""
+        while True:
+            await asyncio.sleep(MARK_EVERY * self._seconds)
+            if self._engine.granting and self.led:
+                await self._swept("marks", self.marks)
+
+    async def watch_time(self) -> None:
+        """The loop that finds gaps in which nobody served, however long a sweep takes."""
+        while True:
+            await asyncio.sleep(self._seconds)
+            self._note_gap()
+
     async def _turn(self, turn: int) -> None:
-        with sweep("due"):
-            await self.due()
-        with sweep("gates"):
-            await self.gates()
+        await self._swept("due", self.due)
+        await self._swept("gates", self.gates)
         if self._engine.now_ms() >= self._engine.quiet_until_ms:
-            with sweep("expired"):
-                await self.expired()
-        if turn % MARK_EVERY == 0:
-            with sweep("marks"):
-                await self.marks()
+            await self._swept("expired", self.expired)
         if turn % OVERRUN_EVERY == 0:
-            with sweep("overruns"):
-                await self.overruns()
+            await self._swept("overruns", self.overruns)
+        if turn % ENDED_EVERY == 0:
+            await self._swept("ended", self.ended)
         if turn % ADOPT_EVERY == 0:
-            with sweep("adopted"):
-                await self.adopted()
-            with sweep("untold"):
-                await self.untold()
+            await self._swept("adopted", self.adopted)
+            await self._swept("untold", self.untold)
         if turn % FORGET_EVERY == 1:
-            with sweep("forgotten"):
-                await self.forgotten()
+            await self._swept("forgotten", self.forgotten)
+
+    async def _swept(self, name: str, work: Callable[[], Awaitable[int]]) -> None:
+        """One sweep, unless Redis is being made anew. What stands in its way stands in no other's."""
+        if not self._engine.granting:
+            return
+        try:
+            with sweep(name):
+                await work()
+        except Lost as error:
+            self._engine.redis_lost(error)
+        except PenstockError as error:
+            log.warning("a sweep waits for its next turn", sweep=name, error=str(error))
 
     async def leading(self) -> bool:
         """Whether this scheduler leads the sweeps. Two that believe it harm nothing: a sweep done twice changes
@@ -129,7 +150,7 @@ class Sweeps:
         then, so for one term no lease is declared lost."""
         now, last = self._engine.now_ms(), self._seen_ms
         self._seen_ms = now
-        gap = last is not None and now - last > max(self._engine.term_ms / 3, 3_000 * self._seconds)
+        gap = now - last > max(self._engine.term_ms / 3, 3_000 * self._seconds)
         if gap:
             log.warning(
                 "nobody served for a while; no lease is declared lost for one term", seconds=(now - last) / 1000
@@ -141,7 +162,13 @@ class Sweeps:
         def work(connection: sa.Connection, effects: Effects) -> int:
             return release_due(connection, effects, self._engine.now_ms(), LIMIT)
 
-        count = await self._engine.commits.run(work) if await asyncio.to_thread(self._any_due) else 0
+        count = 0
+        if await asyncio.to_thread(self._any_due):
+            for _ in range(DUE_ROUNDS):
+                found = await self._engine.commits.run(work)
+                count += found
+                if found < LIMIT:
+                    break
         metrics.SWEEP_ITEMS.labels("due").inc(count)
         return count
 
@@ -191,44 +218,71 @@ class Sweeps:
         metrics.SWEEP_ITEMS.labels("expired").inc(count)
         return count
 
+    async def ended(self) -> int:
+        """Lets go of what Redis holds of stages that have ended: the word of it may have been lost with the scheduler
+        that ended them, and their leases run out unseen."""
+        known = await self._ready.known_runs()
+        count = 0
+        for first in range(0, len(known), LIMIT):
+            ended, over = await asyncio.to_thread(self._closed, known[first : first + LIMIT])
+            found = await self._ready.leased(ended, LIMIT) if ended else {}
+            for key, slots in found.items():
+                count += await self._let_go(key, slots)
+            gone = [run for run in over if run not in {key[0] for key in found}]
+            if gone:
+                await self._ready.forget_runs(gone)
+        metrics.SWEEP_ITEMS.labels("ended").inc(count)
+        return count
+
+    async def _let_go(self, key: StageKey, slots: list[Slot]) -> int:
+        def work(connection: sa.Connection, effects: Effects) -> int:
+            return closed.let_go(connection, effects, key, slots)
+
+        count = await self._engine.commits.run(work)
+        log.info("leases of a stage that has ended were let go", run=key[0], stage=key[1], leases=count)
+        return count
+
     async def adopted(self) -> int:
         """Gives running rows that Redis does not know a lease for a term."""
-        count = 0
-        for key, slots in (await asyncio.to_thread(self._running)).items():
-            for first in range(0, len(slots), LIMIT):
-                unknown = await self._ready.unknown(key, slots[first : first + LIMIT])
-                if unknown:
-                    count += await self._adopt(key, unknown)
+        running = await asyncio.to_thread(self._running)
+        count = await adopt_running(self._engine.commits, self._ready, running)
         metrics.SWEEP_ITEMS.labels("adopted").inc(count)
         return count
 
-    async def _adopt(self, key: StageKey, unknown: list[Slot]) -> int:
-        def work(connection: sa.Connection, effects: Effects) -> int:
-            rows = rows_of(connection, *key, [seq for seq, _ in unknown])
-            effects.renew[key] = [row.slot for row in rows.values() if row.state == ItemState.RUNNING]
-            return len(effects.renew[key])
-
-        return await self._engine.commits.run(work)
-
     async def forgotten(self) -> int:
-        """Forgets old request ids and sessions."""
+        """Forgets old request ids and sessions, and in Redis buckets of rates that have long been full again."""
         before = self._engine.now_ms() - REQUEST_MS
 
-        def work(connection: sa.Connection, effects: Effects) -> int:
-            count = 0
+        def work(connection: sa.Connection, effects: Effects) -> list[int]:
+            counts = []
             for table, key, old in (
                 (requests, requests.c.request_id, requests.c.create_ms < before),
                 (sessions, sessions.c.session, sessions.c.seen_ms < before),
             ):
+                # The first of what is old enough, at most so many.
                 some = sa.select(key).where(old).limit(FORGET_LIMIT)
-                count += connection.execute(sa.delete(table).where(key.in_(some))).rowcount
-            return count
+                counts.append(connection.execute(sa.delete(table).where(key.in_(some))).rowcount)
+            return counts
 
-        return await self._engine.commits.run(work)
+        count = 0
+        for _ in range(FORGET_ROUNDS):
+            counts = await self._engine.commits.run(work)
+            count += sum(counts)
+            if max(counts) < FORGET_LIMIT:
+                break
+        cursor = 0
+        for _ in range(TIDY_TURNS):
+            cursor, gone = await self._ready.tidy(cursor, idle_ms=REQUEST_MS, now_ms=self._engine.now_ms())
+            count += gone
+            if not cursor:
+                break
+        metrics.SWEEP_ITEMS.labels("forgotten").inc(count)
+        return count
 
     def _overruns(self) -> dict[StageKey, list[int]]:
+        now = self._engine.now_ms()
         with self._database.read() as connection:
-            return leases.overdue(connection, self._engine.now_ms(), OVERRUN_LIMIT)
+            return held.overdue(connection, now, partial(self._engine.begun.since, now_ms=now), OVERRUN_LIMIT)
 
     def _any_due(self) -> bool:
         with self._database.read() as connection:
@@ -238,10 +292,14 @@ class Sweeps:
         with self._database.read() as connection:
             return gates.overdue(connection, self._engine.now_ms())
 
+    def _closed(self, numbers: list[int]) -> tuple[list[StageKey], list[int]]:
+        with self._database.read() as connection:
+            return closed.closed_stages(connection, numbers, self._engine.now_ms() - ENDED_MS)
+
     def _stages(self) -> list[StageKey]:
         with self._database.read() as connection:
-            return leases.running_stages(connection)
+            return held.running_stages(connection)
 
     def _running(self) -> dict[StageKey, list[Slot]]:
         with self._database.read() as connection:
-            return leases.all_running(connection)
+            return held.all_running(connection)

@@ -9,24 +9,29 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from penstock.runtime.errors import InvalidInput
+from penstock.runtime.plain_text import plain_text
 from penstock.v1 import scheduler_pb2 as pb
+from penstock.words import MAX_AMOUNT, dollars
 from scheduler.engine import Engine
 from scheduler.store import money
 from scheduler.store.effects import Effects
 from scheduler.store.items import reserve_more, rows_of
 from scheduler.store.leases import run_of
+from scheduler.store.locking import lock
 from scheduler.store.refusals import why_not_held
 from scheduler.store.requests import Request, digest_of, known, remember
-from scheduler.store.unit import lock
 
 __all__ = ["top_up"]
 
 
 async def top_up(engine: Engine, request: pb.TopUpRequest) -> pb.TopUpResponse:
     """Raises InvalidInput for an amount that is none."""
-    if request.micros <= 0:
-        raise InvalidInput(f"a top-up of {request.micros} micro-dollars; it must be more than 0", code="bad_top_up")
-    asked = Request(request.request_id, "top_up", digest_of(request))
+    if not 0 < request.micros <= MAX_AMOUNT:
+        raise InvalidInput(
+            f"a top-up of {dollars(request.micros)}; {dollars(1)} to {dollars(MAX_AMOUNT)} are possible",
+            code="bad_top_up",
+        )
+    asked = Request(plain_text(request.request_id, "request_id"), "top_up", digest_of(request))
 
     def work(connection: sa.Connection, effects: Effects) -> pb.TopUpResponse:
         before = known(connection, asked)

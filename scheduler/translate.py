@@ -1,4 +1,7 @@
-"""Rows to messages: the one place where SQL's words become the contract's."""
+"""Rows to messages: the one place where SQL's words of runs, items and events become the contract's.
+
+Pure. A number of a request that is none of the contract's states is InvalidInput, with those that there are.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,13 @@ import sqlalchemy as sa
 
 from penstock.runtime.clock import to_timestamp
 from penstock.runtime.errors import InvalidInput
+from penstock.runtime.plain_text import plain_text
 from penstock.v1 import common_pb2, rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler.domain.shown import left_by, shown
 from scheduler.domain.states import ENDED_RUNS, ItemState, RunState, StageState
 from scheduler.store.endings import Refusal
+from scheduler.store.leases import Session
 from scheduler.store.rows import RunRow, StageRow, queued_of
 from scheduler.watching import Phases
 
@@ -27,6 +32,7 @@ __all__ = [
     "refusal_message",
     "run_message",
     "run_states",
+    "session_of",
 ]
 
 AnyRow = sa.Row[*tuple[Any, ...]] | SimpleNamespace
@@ -204,3 +210,12 @@ def refusal_message(refusal: Refusal) -> pb.OutcomeAnswer:
         attempt=refusal.attempt,
         reason=refusal.reason,
     )
+
+
+def session_of(said: pb.WorkerSession) -> Session:
+    """Who calls. Raises InvalidInput."""
+    if not said.session or not said.worker_class:
+        raise InvalidInput("the call names no worker session or class", code="bad_session")
+    name = plain_text(said.session, "session")
+    worker, class_ = plain_text(said.worker, "worker"), plain_text(said.worker_class, "worker_class")
+    return Session(name, worker or name, class_)

@@ -78,8 +78,8 @@ class Wakes:
                 continue
             try:
                 await self._windows.refresh()
-            except Lost:
-                self._engine.redis_lost("its data is gone")
+            except Lost as error:
+                self._engine.redis_lost(error)
             except Unavailable as error:
                 log.warning("runs can't be looked at now", error=error.message)
             self._engine.wake()

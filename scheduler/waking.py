@@ -30,7 +30,7 @@ class Waking:
         switch = await asyncio.to_thread(self._switch)
         if not switch.waking:
             return
-        for key in await asyncio.to_thread(self._held):
+        for key in await self._engine.commits.run(lambda connection, _: switches.held_stages(connection)):
             after = -1
             while (after := await self._chunk(key, after)) >= 0:
                 pass
@@ -50,7 +50,3 @@ class Waking:
     def _switch(self) -> switches.Switch:
         with self._database.read() as connection:
             return switches.retries(connection)
-
-    def _held(self) -> list[StageKey]:
-        with self._database.read() as connection:
-            return switches.held_stages(connection)

@@ -27,7 +27,7 @@ EVENT_PAGE = 1_000
 KEPT_EVENTS = 2_000
 TICK_SECONDS = 1.0
 GATHER_SECONDS = 0.1
-GATHER_SECONDS_A_WATCHER = 0.0075
+GATHER_SECONDS_A_WATCHER = 0.01
 GATHER_MOST_SECONDS = 2.0
 
 
@@ -55,6 +55,16 @@ class _Feed:
         self.error: Exception | None = None
         self.task: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
+        self._answer: tuple[Snapshot, int, int, pb.WatchRunResponse] | None = None
+
+    def answer(self, snapshot: Snapshot, events: list[pb.Event]) -> pb.WatchRunResponse:
+        """The run with these events. Most watchers are told the same: it is made once for all of them."""
+        first, last = (events[0].number, events[-1].number) if events else (0, 0)
+        made = self._answer
+        if made is None or made[0] is not snapshot or made[1:3] != (first, last):
+            response = pb.WatchRunResponse(run=snapshot.run, events=events)
+            self._answer = made = (snapshot, first, last, response)
+        return made[3]
 
     async def newer(self, version: int) -> None:
         """Returns once there is more than `version`. Raises what ended the feed."""
@@ -112,7 +122,7 @@ class WatchHub:
                 after = events[-1].number if events else max(after, snapshot.run.event_number)
                 # The feed may have gone on meanwhile: what is sent is the latest.
                 version, snapshot = feed.version, feed.latest or snapshot
-                yield pb.WatchRunResponse(run=snapshot.run, events=events)
+                yield feed.answer(snapshot, events)
                 if snapshot.ended and after >= snapshot.run.event_number:
                     return
                 if after < snapshot.run.event_number:

@@ -11,9 +11,11 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
-__all__ = ["Begun", "Phase", "Phases", "Watchers"]
+__all__ = ["Begun", "Lease", "Phase", "Phases", "Watchers"]
 
 FORGET_MS = 3_600_000
+FRESH_MS = 60_000
+"""What was said so long ago may be so no more."""
 
 
 @dataclass(frozen=True)
@@ -29,17 +31,30 @@ Lease = tuple[str, int, int, int]
 
 
 class Begun:
-    """What workers said that they had begun, session by session; each word replaces the session's last."""
+    """What workers said that they had begun, session by session; each word replaces the session's last. Kept of each
+    lease: when the session's words came between which it was begun."""
 
     def __init__(self) -> None:
-        self._said: dict[str, tuple[int, Set[Lease]]] = {}
+        self._said: dict[str, tuple[int, dict[Lease, tuple[int, int]]]] = {}
 
     def note(self, session: str, leases: Set[Lease], now_ms: int) -> None:
+        before_ms, before = self._said.get(session, (0, {}))
         self._said = {name: said for name, said in self._said.items() if now_ms - said[0] < FORGET_MS}
-        self._said[session] = now_ms, leases
+        self._said[session] = now_ms, {lease: before.get(lease, (before_ms, now_ms)) for lease in leases}
 
     def has(self, session: str, lease: Lease) -> bool:
         return session in self._said and lease in self._said[session][1]
+
+    def since(self, session: str, lease: Lease, start_ms: int, *, now_ms: int) -> int | None:
+        """Since when a lease of `start_ms` is executed, at the latest; None: it waits for its turn in its worker. Of
+        whom nothing was heard lately (another scheduler may have), it is taken to have begun at once."""
+        last_ms, begun = self._said.get(session, (0, {}))
+        if last_ms <= max(start_ms, now_ms - FRESH_MS):
+            return start_ms
+        if lease not in begun:
+            return None
+        unbegun_ms, begun_ms = begun[lease]
+        return begun_ms if unbegun_ms > start_ms else start_ms
 
 
 class Phases:

@@ -18,25 +18,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
 from penstock.runtime.errors import PenstockError
 from penstock.runtime.logs import get_logger
+from penstock.runtime.pauses import doubled
 from penstock.runtime.sql import Database
-from penstock.v1 import common_pb2
+from penstock.v1 import common_pb2, planner_pb2
 from scheduler.commit import GroupCommit
 from scheduler.domain.limits import lane_keys
+from scheduler.open_stage import OpenStage
 from scheduler.plans import Plans
-from scheduler.ready import END, MAIN, ROWS, Fed, Lost, Proposed, Ready, StageKey, lane_field
+from scheduler.ready import END, MAIN, ROWS, Lost, Proposed, Ready, StageKey, lane_field
 from scheduler.store.effects import Effects, Place
 from scheduler.store.low_water import split_lane
-from scheduler.store.reading import Marks, Opening, marks, open_stages, queued_rows, with_rows
-from scheduler.store.rows import StageRow
+from scheduler.store.reading import Marks, marks, open_stages, queued_rows, with_rows
+from scheduler.store.rows import Opening
 from scheduler.store.stage_rules import stage_rules
 
-__all__ = ["OpenStage", "Windows"]
+__all__ = ["Windows"]
 
 SPARSE_ITEMS = 64
 """Read at once for a stage that has none while all windows together hold more bytes than they should."""
@@ -44,56 +45,12 @@ MERGE_ITEMS = 5_000
 """Read at once where most items have rows already."""
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.2, 10.0
 AGAIN_ITEMS = 500
+LOOK_SECONDS = 1.0
+"""Between looks at how far a stage of which nothing is ready was fed."""
 MAX_LANES = 500
 """Read apart of one stage."""
 
 log = get_logger("windows")
-
-
-@dataclass
-class OpenStage:
-    """A stage that may be leased from, and what was read of its plan. cursors: how far each field was fed, by any
-    scheduler; high: no item from this seq on had a row when it was opened; waiting: items that limits hold back;
-    lane_marks: low-water marks of the lanes that are read apart."""
-
-    key: StageKey
-    run_id: str
-    plan_id: str
-    epoch: int
-    row: StageRow
-    owner: str = ""
-    priority: int = 0
-    cursors: dict[str, int] = field(default_factory=dict)
-    high: int = 0
-    ready: int = 0
-    waiting: dict[str, int] = field(default_factory=dict)
-    lane_marks: dict[str, int] = field(default_factory=dict)
-    items: dict[int, common_pb2.Item] = field(default_factory=dict)
-    prune_at: int = 0
-    failures: int = 0
-    not_before: float = 0.0
-
-    def counted(self) -> int:
-        """Payload bytes that the window holds."""
-        return sum(len(item.payload) for item in self.items.values())
-
-    def lanes(self) -> list[str]:
-        """That are read apart."""
-        return [name[5:] for name in self.cursors if name.startswith("lane:")]
-
-    def take(self, fed: Fed) -> None:
-        """Notes what Redis says, whoever brought it about."""
-        self.cursors.update(fed.cursors)
-        self.ready = fed.left
-        self.waiting = dict(fed.waiting)
-
-    def hungry_lanes(self, least: int) -> list[str]:
-        return [
-            lane for lane in self.lanes() if self.cursors[lane_field(lane)] < END and self.waiting.get(lane, 0) < least
-        ]
-
-    def at_end(self) -> bool:
-        return all(cursor >= END for cursor in self.cursors.values())
 
 
 class Windows:
@@ -117,12 +74,14 @@ class Windows:
         self._now_ms = now_ms
         self._bytes = 0
         self._hungry = asyncio.Event()
-        self._lock = asyncio.Lock()
+        self.lock = asyncio.Lock()
         self.stages: dict[StageKey, OpenStage] = {}
         self._closing: dict[StageKey, int] = {}
         self.fed = asyncio.Event()
-        self.lost: Callable[[str], None] = lambda why: None
+        self.lost: Callable[[Exception], None] = lambda why: None
         self.commits: GroupCommit
+        self.shared = False
+        """Whether other schedulers may feed the same stages."""
 
     def for_worker(self, worker_class: str, processors: Mapping[str, str]) -> list[OpenStage]:
         """Stages that this worker can serve: its class, and the processors in the versions that the plan names, those
@@ -140,11 +99,27 @@ class Windows:
         lanes = {lane for stage in self.stages.values() for lane, count in stage.waiting.items() if count}
         return {key for lane in lanes for key in lane_keys(lane)}
 
+    # -- the first window of a run that was just made
+
+    def full(self) -> bool:
+        return self._bytes > self._byte_limit
+
+    async def read_first(self, plan_id: str) -> planner_pb2.ReadPlanItemsResponse:
+        return await self._plans.window(plan_id, 0, -1, self._limit)
+
+    def begun(self, stage: OpenStage, items: Sequence[common_pb2.Item]) -> None:
+        """Takes up a stage that stands in Redis with these items; the feeding loop reads what follows them."""
+        self.stages = dict(sorted([*self.stages.items(), (stage.key, stage)]))
+        for item in items:
+            self._keep(stage, item)
+        if self._wants(stage):
+            self._hungry.set()
+
     # -- opening and closing
 
     async def refresh(self, number: int | None = None) -> None:
         """Opens and closes stages as SQL now says, for one run or for all. Raises Lost, Unavailable."""
-        async with self._lock:
+        async with self.lock:
             found = await asyncio.to_thread(self._open_stages, number)
             wanted = {(one.row.run, one.row.stage): one for one in found}
             for key in [k for k in self.stages if number is None or k[0] == number]:
@@ -169,7 +144,7 @@ class Windows:
 
     async def reopen_all(self) -> None:
         """After Redis was rebuilt: every window starts again from SQL. Raises Lost, Unavailable."""
-        async with self._lock:
+        async with self.lock:
             self.stages.clear()
             self._bytes = 0
         await self.refresh()
@@ -195,20 +170,17 @@ class Windows:
         stage = OpenStage(key, one.run_id, one.plan_id, one.epoch, one.row, one.owner, one.priority)
         found = await asyncio.to_thread(self._marks, key, one.row.cursor)
         stage.high, stage.lane_marks = found.high, dict(found.lanes)
-        fed = await self._ready.add(key, one.epoch, (), now_ms=self._now_ms())
-        if fed.epoch == one.epoch:
+        low = found.low
+        cursors = {MAIN: END if low >= one.row.total else low - 1, ROWS: -1}
+        cursors |= {lane_field(lane): cursor - 1 for lane, cursor in found.lanes.items()}
+        fed = await self._ready.open(
+            key, one.epoch, owner=one.owner, cursors=cursors, places=found.moved, now_ms=self._now_ms()
+        )
+        if not fed.done and fed.epoch == one.epoch:
             # Another scheduler has opened it. What one that died made startable, and told nobody, is told again.
             again = await asyncio.to_thread(self._queued, key, -1, self._limit)
-            stage.take(await self._ready.add(key, one.epoch, again, now_ms=self._now_ms()))
-        else:
-            low = found.low
-            cursors = {MAIN: END if low >= one.row.total else low - 1, ROWS: -1}
-            cursors |= {lane_field(lane): cursor - 1 for lane, cursor in found.lanes.items()}
-            stage.take(
-                await self._ready.open(
-                    key, one.epoch, owner=one.owner, cursors=cursors, places=found.moved, now_ms=self._now_ms()
-                )
-            )
+            fed = await self._ready.add(key, one.epoch, again, now_ms=self._now_ms())
+        stage.take(fed)
         self.stages[key] = stage
 
     def _open_stages(self, number: int | None) -> list[Opening]:
@@ -225,7 +197,7 @@ class Windows:
         """Notes what was proposed and what is left; answers the seqs whose items are not here."""
         stage.ready = proposed.left
         stage.waiting.update(proposed.waiting)
-        if self._wants(stage):
+        if self._wants(stage) or (self.shared and not proposed.left):
             self._hungry.set()
         if proposed.places and len(stage.items) > max(stage.prune_at, 2 * self._limit):
             self._prune(stage, proposed.places[0][0])
@@ -292,10 +264,10 @@ class Windows:
                     await self._fill(stage)
                     stage.failures = 0
                 except Lost as error:
-                    self.lost(str(error) or "its data is gone")
+                    self.lost(error)
                 except PenstockError as error:
                     log.warning("a window can't be read now", run_id=stage.run_id, error=error.message)
-                    pause = min(FIRST_PAUSE_SECONDS * 2**stage.failures, MAX_PAUSE_SECONDS)
+                    pause = doubled(FIRST_PAUSE_SECONDS, stage.failures, MAX_PAUSE_SECONDS)
                     stage.failures += 1
                     stage.not_before = loop.time() + pause
                     loop.call_later(pause, self._hungry.set)
@@ -312,7 +284,18 @@ class Windows:
                 count += len(rows)
         return count
 
+    async def _look(self, stage: OpenStage) -> None:
+        """Asks how far a stage was fed of which nothing is ready, and what waits of it: each scheduler hears only what
+        its own calls brought about, of two at once not always the later one last, and none might read on."""
+        now = asyncio.get_running_loop().time()
+        if not stage.ready and (self.shared or not stage.at_end()) and now >= stage.look_at:
+            stage.look_at = now + LOOK_SECONDS
+            fed = await self._ready.add(stage.key, stage.epoch, (), now_ms=self._now_ms())
+            if fed.epoch == stage.epoch:
+                stage.take(fed)
+
     async def _fill(self, stage: OpenStage) -> None:
+        await self._look(stage)
         await self._split(stage)
         while self.stages.get(stage.key) is stage:
             name = self._next_field(stage)
@@ -336,7 +319,8 @@ class Windows:
                 # Another scheduler has closed it, or opened a later one: whoever follows the run's states refreshes.
                 return
             stage.take(fed)
-            self.fed.set()
+            if stage.ready:
+                self.fed.set()
 
     def _next_field(self, stage: OpenStage) -> str | None:
         """What to read next: lanes of which little waits, else what holds the rest up."""

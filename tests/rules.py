@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from scheduler.domain.outcomes import Ended
 from scheduler.domain.states import ENDED_RUNS, ENDED_STAGES, ItemState
 from scheduler.store.schema import attempts, events, exclusive_keys, items, ledger, runs, stages
 
@@ -21,6 +22,8 @@ __all__ = ["Breach", "breaches"]
 _Row = sa.Row[*tuple[Any, ...]]
 COUNTED = (ItemState.RUNNING, ItemState.RETRY, ItemState.DEFERRED, ItemState.COMPLETED, ItemState.FAILED)
 SETTLED = (ItemState.COMPLETED, ItemState.FAILED)
+FREE = (Ended.THROTTLED, Ended.DEFERRED, Ended.RELEASED)
+"""Ends of attempts that cost no try."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,21 @@ class Breach:
         return f"{self.rule} {self.subject}: {self.text}"
 
 
+_EVENTS = sa.select(events.c.run, sa.func.count(), sa.func.min(events.c.number), sa.func.max(events.c.number)).group_by(
+    events.c.run
+)
+_SETTLED = (
+    sa.select(
+        items.c.run,
+        sa.func.count(),
+        sa.func.count(items.c.settle_number.distinct()),
+        sa.func.max(items.c.settle_number),
+    )
+    .where(items.c.settle_number.is_not(None))
+    .group_by(items.c.run)
+)
+
+
 def breaches(connection: sa.Connection) -> list[Breach]:
     """Every rule that does not hold; of archived runs nothing is asked."""
     found = list(connection.execute(sa.select(runs).where(runs.c.archive.is_(None))))
@@ -46,6 +64,7 @@ def breaches(connection: sa.Connection) -> list[Breach]:
         *_counters(connection, by_run),
         *_states(found, by_run),
         *_numbers(connection, found),
+        *_tries(connection),
         *_money(connection, found, by_run),
         *_exclusive(connection, found),
     ]
@@ -91,18 +110,17 @@ def _states(found: list[_Row], by_run: dict[int, list[_Row]]) -> Iterator[Breach
 
 
 def _numbers(connection: sa.Connection, found: list[_Row]) -> Iterator[Breach]:
+    told = {row[0]: row[1:] for row in connection.execute(_EVENTS)}
+    settled = {row[0]: row[1:] for row in connection.execute(_SETTLED)}
     for run in found:
-        query = sa.select(events.c.number).where(events.c.run == run.number).order_by(events.c.number)
-        told = list(connection.execute(query).scalars())
-        if told and told != list(range(told[0], run.event_number + 1)):
-            yield Breach("events", str(run.number), f"{told[-20:]} up to {run.event_number}")
-        query = sa.select(items.c.settle_number).where(
-            items.c.run == run.number, items.c.settle_number.is_not(None), items.c.settle_number <= run.settle_number
-        )
-        settled = list(connection.execute(query).scalars())
-        every = sa.select(sa.func.count()).where(items.c.run == run.number, items.c.settle_number.is_not(None))
-        if len(set(settled)) != connection.execute(every).scalar_one():
-            yield Breach("settle numbers", str(run.number), f"used twice or above {run.settle_number}")
+        if run.number in told:
+            count, first, last = told[run.number]
+            if last != run.event_number or count != last - first + 1:
+                yield Breach("events", str(run.number), f"{count} of {first} to {last}; the run: {run.event_number}")
+        if run.number in settled:
+            count, different, last = settled[run.number]
+            if different != count or last > run.settle_number:
+                yield Breach("settle numbers", str(run.number), f"used twice or above {run.settle_number}")
     twice = (
         sa.select(items.c.run, items.c.stage, items.c.seq, items.c.attempt)
         .join(
@@ -113,6 +131,26 @@ def _numbers(connection: sa.Connection, found: list[_Row]) -> Iterator[Breach]:
     )
     for row in connection.execute(twice):
         yield Breach("fence", f"{row[0]}/{row[1]}/{row[2]}", f"an attempt after {row.attempt} has ended")
+
+
+def _tries(connection: sa.Connection) -> Iterator[Breach]:
+    """A try is counted for what failed or was lost, and for nothing else; a retry by hand begins to count anew."""
+    counted = (
+        sa.select(sa.func.count())
+        .where(
+            attempts.c.run == items.c.run,
+            attempts.c.stage == items.c.stage,
+            attempts.c.seq == items.c.seq,
+            attempts.c.ended.not_in(FREE),
+        )
+        .scalar_subquery()
+    )
+    settled = sa.case((items.c.state.in_(SETTLED), 1), else_=0)
+    query = sa.select(items.c.run, items.c.stage, items.c.seq, items.c.tries).where(items.c.tries > counted + settled)
+    for row in connection.execute(query):
+        yield Breach(
+            "tries", f"{row.run}/{row.stage}/{row.seq}", f"{row.tries} are counted, fewer attempts have failed"
+        )
 
 
 def _money(

@@ -6,7 +6,7 @@ Nouns
   batch     what a processor takes at once
 
 `agent.py` holds the session (acquire, report, renew, top up), `held.py` knows every lease, `runner.py` runs processors,
-`outcomes.py` says what came of them.
+`outcomes.py` says what came of them; `services.py` holds the channels that processors are given.
 
 States of a lease here: held -> begun -> reported -> gone; or revoked at any time, and then its outcome is not reported.
 

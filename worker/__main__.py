@@ -1,4 +1,9 @@
-"""Settings -> wiring -> serve -> drain."""
+"""Settings -> wiring -> serve -> drain.
+
+A worker owns nothing: what it holds is told by its leases. It ends when its session has, on SIGTERM after a drain, on
+SIGUSR1 as soon as what it has begun is done, and within a second when the supervisor is gone; settings that are wrong
+end it with one sentence.
+"""
 
 from __future__ import annotations
 
@@ -12,28 +17,35 @@ from penstock.runtime import lifeline, logs, metrics, tracing
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.channel import open_channel
 from penstock.runtime.clock import random_id
-from penstock.runtime.errors import PenstockError
+from penstock.runtime.errors import InvalidInput, PenstockError
 from penstock.runtime.settings import Settings, load
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
 from worker.agent import Agent
 from worker.processors.extract_child import Extractor
 from worker.runner import Runner
+from worker.services import Services
 
 
 async def serve(settings: Settings) -> None:
+    if not settings.scheduler_address:
+        raise InvalidInput(
+            "scheduler_address (PENSTOCK_SCHEDULER_ADDRESS) is not set: it says where work comes from",
+            code="no_address",
+        )
     token = settings.token()
-    channels = {
-        "planner": open_channel(settings.planner_address, token),
-        "scheduler": open_channel(settings.scheduler_address, token),
-        "analyzer": open_channel(settings.analyzer_address, token),
+    addresses = {
+        "planner": settings.planner_address,
+        "scheduler": settings.scheduler_address,
+        "analyzer": settings.analyzer_address,
     }
+    channels = {name: open_channel(address, token) for name, address in addresses.items() if address}
     extractor = Extractor(
         settings.worker.extract_seconds,
         settings.worker.extract_memory_bytes,
         asyncio.Semaphore(max(1, os.cpu_count() or 1)),
     )
-    runner = Runner(BlobStore(settings.blob_folder()), {**channels, "extractor": extractor})
+    runner = Runner(BlobStore(settings.blob_folder()), Services({**channels, "extractor": extractor}))
     session = pb.WorkerSession(
         session=os.environ.get("PENSTOCK_WORKER_SESSION") or random_id("session"),
         worker=f"{socket.gethostname()}/{os.getpid()}",
@@ -43,13 +55,19 @@ async def serve(settings: Settings) -> None:
     agent = Agent(session, scheduler_pb2_grpc.LeaseServiceStub(channels["scheduler"]), runner, settings.worker)
     metrics.expose(settings.worker.metrics_port)
     drains: set[asyncio.Task[None]] = set()
+    retires: set[asyncio.Task[None]] = set()
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
         if not drains:
             drains.add(asyncio.create_task(agent.drain()))
 
+    def retire() -> None:
+        if not retires:
+            retires.add(asyncio.create_task(agent.retire()))
+
     loop.add_signal_handler(signal.SIGTERM, stop)
+    loop.add_signal_handler(signal.SIGUSR1, retire)
     if lifeline.inherited() is None:
         loop.add_signal_handler(signal.SIGINT, stop)
     try:

@@ -16,17 +16,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from penstock.processor import BudgetRefused, Failure, ProcessorError, WorkItem
+from penstock.processor import Failure, ProcessorError
 from penstock.runtime.channel import calling
-from penstock.runtime.clock import random_id
-from penstock.runtime.errors import Conflict, InvalidInput, Overloaded, PenstockError, TooLarge, Unavailable
+from penstock.runtime.errors import Conflict, InvalidInput, PenstockError, TooLarge
 from penstock.runtime.logs import get_logger
 from penstock.runtime.settings import WorkerSection
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
 from worker.held import Held, HeldLease, LeaseKey
-from worker.outcomes import Ended, failed, put, size_of, tells_cost
+from worker.outcomes import INVALID, Ended, failed, put, size_of, tells_cost
 from worker.runner import Runner, StageWork
+from worker.top_ups import TopUps
 
 __all__ = ["Agent"]
 
@@ -69,6 +69,7 @@ class Agent:
         self._term_known = asyncio.Event()
         self._grant_number = 1
         self._outcomes: list[Ended] = []
+        self._singly = 0  # of these, the first ones are reported one by one
         self._let_go: set[LeaseKey] = set()  # of these, the ones that are not held any more
         self._reportable = asyncio.Event()
         self._freed = asyncio.Event()
@@ -76,10 +77,11 @@ class Agent:
         self._reporting = 0
         self._settled_some = asyncio.Event()
         self._running: set[asyncio.Task[None]] = set()
+        self._together: set[asyncio.Task[None]] = set()  # of these, the ones that run beside each other
         self._alone = asyncio.Lock()
         self._draining = asyncio.Event()
         self._over = asyncio.Event()
-        runner.top_up = self._top_up
+        runner.top_up = TopUps(session, stub, self._pause)
 
     async def serve(self) -> None:
         """Works until drained."""
@@ -94,14 +96,21 @@ class Agent:
             await _cancelled({*tasks, over, *self._running})
 
     async def drain(self) -> None:
-        """Stops acquiring, hands back what has not begun, lets the rest finish within the grace, releases what is
-        left.
+        """Stops acquiring, hands back what has not begun, lets the rest finish within the grace, and ends the session
+        with what is left.
         """
+        await self._leave(self._settings.drain_seconds)
+
+    async def retire(self) -> None:
+        """The same, and the rest takes as long as it takes: nobody is in a hurry."""
+        await self._leave(None)
+
+    async def _leave(self, seconds: float | None) -> None:
         self._draining.set()
         self._freed.set()
         self._release(lease for lease in list(self._held) if not lease.begun)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.drain_seconds):
+            async with asyncio.timeout(seconds):
                 while len(self._held) or self._outcomes or self._reporting:
                     self._settled_some.clear()
                     await self._settled_some.wait()
@@ -151,8 +160,10 @@ class Agent:
                 self._over.set()
                 return
             except PenstockError as error:
-                self._unreported(outcomes, error)
+                self._outcomes[:0] = outcomes
                 failures = await self._pause(failures, "acquire", error)
+                if isinstance(error, InvalidInput | TooLarge):
+                    await self._flush()  # it may be for what is reported: that is judged by itself
                 continue
             finally:
                 self._acquiring = False
@@ -174,6 +185,7 @@ class Agent:
 
     def _begin(self, response: pb.AcquireResponse, granted: float) -> None:
         until = self._trusted_until(granted)
+        alone: list[_Batch] = []
         for batch in response.batches:
             work = StageWork(
                 batch.run_id,
@@ -186,7 +198,8 @@ class Agent:
             )
             held = [HeldLease(batch.run_id, batch.stage, lease, until) for lease in batch.leases]
             held = [lease for lease in held if self._held.add(lease)]
-            if self._draining.is_set():
+            # This acquire was under way when an item began to run alone: whoever is free may have what it brought.
+            if self._draining.is_set() or self._alone.locked():
                 self._release(held)
                 continue
             try:
@@ -200,12 +213,15 @@ class Agent:
             together = [lease for lease in held if not lease.lease.alone]
             for start in range(0, len(together), size):
                 self._spawn(_Batch(work, tuple(together[start : start + size])), alone=False)
-            for lease in held:
-                if lease.lease.alone:
-                    self._spawn(_Batch(work, (lease,)), alone=True)
+            alone += [_Batch(work, (lease,)) for lease in held if lease.lease.alone]
+        for one in alone:
+            self._spawn(one, alone=True)
 
     def _spawn(self, batch: _Batch, *, alone: bool) -> None:
         task = asyncio.create_task(self._run_alone(batch) if alone else self._run(batch))
+        if not alone:
+            self._together.add(task)
+            task.add_done_callback(self._together.discard)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
@@ -232,34 +248,13 @@ class Agent:
             lease.begun = True
         return begun
 
-    async def _top_up(self, work: StageWork, item: WorkItem, micros: int) -> int:
-        """Asks for more money for an item that runs; asked again, with the same id, until there is an answer."""
-        lease = pb.LeaseId(run_id=work.run_id, stage=work.stage, seq=item.seq, attempt=item.attempt)
-        request = pb.TopUpRequest(session=self._session, lease=lease, micros=micros, request_id=random_id("top-up"))
-        failures = 0
-        while True:
-            try:
-                with calling():
-                    response = await self._stub.TopUp(request, timeout=CALL_SECONDS)
-            except (Unavailable, Overloaded) as error:
-                failures = await self._pause(failures, "top up", error)
-                continue
-            except PenstockError as error:
-                raise BudgetRefused(f"{micros:,} micro-dollars more were refused: {error.message}") from error
-            if not response.granted:
-                raise BudgetRefused(
-                    f"{micros:,} micro-dollars more than {response.reserved_micros:,} were refused: {response.reason}"
-                )
-            return response.reserved_micros
-
     async def _run_alone(self, batch: _Batch) -> None:
         """An item that may have killed its worker: everything else ends first, and the scheduler knows before it
         begins.
         """
         async with self._alone:
-            me = asyncio.current_task()
-            while others := {t for t in self._running if t is not me and not _waits_alone(t)}:
-                await asyncio.wait(others)
+            while self._together:
+                await asyncio.wait(set(self._together))
             await self._flush()
             (lease,) = batch.leases
             if await self._confirm(lease):
@@ -283,7 +278,9 @@ class Agent:
 
     def _take_outcomes(self) -> list[Ended]:
         count = size = 0
-        for _, outcome in self._outcomes[:MAX_REPORT]:
+        most = MAX_REPORT if not self._singly else 1
+        self._singly = max(self._singly - 1, 0)
+        for _, outcome in self._outcomes[:most]:
             size += size_of(outcome)
             if count and size > MAX_REPORT_BYTES:
                 break
@@ -292,12 +289,23 @@ class Agent:
         return taken
 
     def _unreported(self, outcomes: list[Ended], error: PenstockError) -> None:
-        """They wait for the next report; those that will never be taken are forgotten, and their leases expire."""
-        if isinstance(error, InvalidInput | TooLarge) and outcomes:
-            log.error("a report is given up", outcomes=len(outcomes), error=error.message)
-            self._settled(outcomes, ())
-        else:
+        """They wait for the next report. Of a report that will never be taken each goes by itself, and the one that
+        is refused ends as a failure; if that is refused too, it is forgotten, and its lease expires."""
+        if not isinstance(error, InvalidInput | TooLarge) or not outcomes:
             self._outcomes[:0] = outcomes
+            return
+        log.error("a report was refused", outcomes=len(outcomes), error=error.message)
+        if len(outcomes) > 1:
+            self._outcomes[:0] = outcomes
+            self._singly = len(outcomes)
+            return
+        ((lease, told),) = outcomes
+        if isinstance(told, pb.Outcome) and told.error_kind == INVALID:
+            self._settled(outcomes, ())
+            return
+        refused = failed(lease, Failure(f"its outcome was refused: {error.message}", kind=INVALID, permanent=True))
+        refused.cost_unknown = True
+        self._outcomes.insert(0, (lease, refused))
 
     async def _report(self) -> None:
         while True:
@@ -362,8 +370,8 @@ class Agent:
                 await self._renew_once()
                 failures = 0
             except PenstockError as error:
+                _tell(failures, "renew", error)
                 failures += 1
-                log.warning("leases can't be renewed now", error=error.message)
 
     async def _renew_once(self) -> None:
         sent = asyncio.get_running_loop().time()
@@ -388,10 +396,15 @@ class Agent:
         self._freed.set()
 
     async def _pause(self, failures: int, what: str, error: PenstockError) -> int:
-        if failures in (0, 10) or failures % 100 == 0:
-            log.warning("the scheduler can't be reached; trying again", call=what, error=error.message)
+        _tell(failures, what, error)
         await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
         return failures + 1
+
+
+def _tell(failures: int, what: str, error: PenstockError) -> None:
+    """A line when a call first fails, and few while it goes on."""
+    if failures in (0, 10) or failures % 100 == 0:
+        log.warning("the scheduler can't be reached; trying again", call=what, error=error.message)
 
 
 async def _cancelled(tasks: set[asyncio.Task[Any]]) -> None:
@@ -400,8 +413,3 @@ async def _cancelled(tasks: set[asyncio.Task[Any]]) -> None:
         for task in tasks:
             task.cancel()
         _, tasks = await asyncio.wait(tasks, timeout=0.5)
-
-
-def _waits_alone(task: asyncio.Task[None]) -> bool:
-    coroutine = task.get_coro()
-    return getattr(coroutine, "__name__", "") == "_run_alone"

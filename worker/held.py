@@ -46,6 +46,8 @@ class Held:
 
     def __init__(self) -> None:
         self._leases: dict[LeaseKey, HeldLease] = {}
+        self._newest: dict[tuple[str, int, int], HeldLease] = {}
+        """Of each item that is held, its latest attempt."""
 
     def __len__(self) -> int:
         return len(self._leases)
@@ -54,19 +56,34 @@ class Held:
         return iter(self._leases.values())
 
     def add(self, lease: HeldLease) -> bool:
-        """Takes a lease in; False when it is held already (an answer that came twice)."""
-        return self._leases.setdefault(lease.key, lease) is lease
+        """Takes a lease in; False when it is held already (an answer that came twice), or a later attempt of its item
+        is. An earlier one that has not begun (its run was stopped and goes on; no renewal has told so yet) is dropped:
+        begun now, it would run beside the later one."""
+        before = self._newest.get(lease.key[:3])
+        if before is not None:
+            if before.lease.attempt >= lease.lease.attempt:
+                return False
+            if not before.begun:
+                self.drop([before.key])
+        self._leases[lease.key] = self._newest[lease.key[:3]] = lease
+        return True
 
     def drop(self, keys: Iterable[LeaseKey]) -> None:
         for key in keys:
-            self._leases.pop(key, None)
+            self._gone(key)
+
+    def _gone(self, key: LeaseKey) -> HeldLease | None:
+        lease = self._leases.pop(key, None)
+        if lease is not None and self._newest.get(key[:3]) is lease:
+            del self._newest[key[:3]]
+        return lease
 
     def holds(self, lease: HeldLease) -> bool:
         return self._leases.get(lease.key) is lease
 
     def revoke(self, key: LeaseKey) -> None:
         """The scheduler took it back: its outcome will not be reported. A call that has lost all its leases is told."""
-        lease = self._leases.pop(key, None)
+        lease = self._gone(key)
         if lease is not None and lease.call is not None:
             lease.call.left -= 1
             if not lease.call.left:

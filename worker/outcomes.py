@@ -14,13 +14,16 @@ from typing import Any
 
 import orjson
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from penstock.processor import INLINE_BYTES, Deferred, Failure, Outcome, Result, Spending, Throttled
 from penstock.v1 import common_pb2
 from penstock.v1 import scheduler_pb2 as pb
+from penstock.words import MAX_AMOUNT, MAX_DIMENSIONS, is_blob_hash, limit_key_problem
 from worker.held import HeldLease
 
 __all__ = [
+    "INVALID",
     "MAX_WORDS_CHARACTERS",
     "Crash",
     "Ended",
@@ -47,11 +50,9 @@ MAX_WORDS_CHARACTERS = 100
 MAX_WAIT_SECONDS = 366 * 86_400.0
 """A deferral or a closure may last so long; a longer one is nonsense."""
 
-_INVALID = "invalid_result"
+INVALID = "invalid_result"
 _OUTCOMES = (Result, Failure, Throttled, Deferred)
 _PLAIN_BYTES = 100
-_MAX_DIMENSIONS = 16
-_MAX_AMOUNT = 1 << 53
 _COMPLETED, _FAILED = pb.OUTCOME_KIND_COMPLETED, pb.OUTCOME_KIND_FAILED
 
 
@@ -82,11 +83,13 @@ def checked(answer: Any) -> Kept | Outcome:
     if isinstance(answer, Failure):
         return answer
     if isinstance(answer, Throttled):
+        if problem := limit_key_problem(answer.key):
+            return _invalid(f"it was throttled, but {problem}")
         return _waits(answer.retry_after_seconds, "retry_after_seconds") or answer
     if isinstance(answer, Deferred):
         return _deferred(answer)
     return Crash(
-        f"the processor answered a {type(answer).__name__}, not a Result or a Failure", kind=_INVALID, permanent=True
+        f"the processor answered a {type(answer).__name__}, not a Result or a Failure", kind=INVALID, permanent=True
     )
 
 
@@ -100,7 +103,7 @@ def plain(answer: Any) -> bool:
     if answer.__class__ is not Result or answer.value is not None or answer.blob is not None:
         return False
     cost, used = answer.cost_micros, answer.used
-    if cost.__class__ is not int or not 0 <= cost <= _MAX_AMOUNT:
+    if cost.__class__ is not int or not 0 <= cost <= MAX_AMOUNT:
         return False
     return not used or (used.__class__ is dict and _uses(used))
 
@@ -151,7 +154,7 @@ def outcome(held: HeldLease, answer: Any, kept: Kept | Outcome, spent: Spending 
             seq=seq,
             attempt=attempt,
             kind=pb.OUTCOME_KIND_THROTTLED,
-            limit_key=words(kept.key, 200),
+            limit_key=kept.key,
             retry_after_seconds=kept.retry_after_seconds,
             error=words(kept.message, MAX_ERROR_CHARACTERS),
         )
@@ -210,7 +213,7 @@ def _result(answer: Result) -> Kept | Failure:
         )
     if blob is None:
         return Kept(data)
-    if not (isinstance(blob, common_pb2.BlobRef) and len(blob.sha256) == 64):
+    if not (isinstance(blob, common_pb2.BlobRef) and is_blob_hash(blob.sha256) and blob.size_bytes >= 0):
         return _invalid("its blob is no answer of context.blobs.put")
     if len(data) > INLINE_BYTES:
         return _invalid(f"its result has {len(data)} bytes beside a blob; {INLINE_BYTES} are possible")
@@ -222,6 +225,11 @@ def _deferred(answer: Deferred) -> Deferred | Failure:
         return _invalid("a Deferred names either `until` or `after_seconds`")
     if answer.until is not None and not (isinstance(answer.until, dt.datetime) and answer.until.tzinfo):
         return _invalid(f"a Deferred waits until {answer.until!r}, which is no time with a time zone")
+    if answer.until is not None:
+        try:
+            Timestamp().FromDatetime(answer.until)
+        except (ValueError, OverflowError) as error:
+            return _invalid(f"a Deferred waits until {answer.until!r}: {error}")
     try:
         saved = 0 if answer.saved is None else len(orjson.dumps(answer.saved))
     except TypeError as error:
@@ -251,7 +259,7 @@ def _count(made: pb.Outcome, told: Outcome | None, spent: Spending) -> None:
         return
     refusal = _invalid(
         f"its cost is {told and told.cost_micros!r} micro-dollars and it used {told and told.used!r}"[:400]
-        + f"; whole numbers from 0 are possible, of at most {_MAX_DIMENSIONS} dimensions"
+        + f"; whole numbers from 0 are possible, of at most {MAX_DIMENSIONS} dimensions"
     )
     seq, attempt = made.seq, made.attempt
     made.Clear()
@@ -264,9 +272,9 @@ def _uses(used: dict[Any, Any]) -> bool:
     for name, amount in used.items():
         if name.__class__ is not str or not 0 < len(name) <= MAX_WORDS_CHARACTERS or not name.isprintable():
             return False
-        if amount.__class__ is not int or not 0 <= amount <= _MAX_AMOUNT:
+        if amount.__class__ is not int or not 0 <= amount <= MAX_AMOUNT:
             return False
-    return len(used) <= _MAX_DIMENSIONS
+    return len(used) <= MAX_DIMENSIONS
 
 
 def _sum(one: Any, other: Any) -> Any:
@@ -274,8 +282,8 @@ def _sum(one: Any, other: Any) -> Any:
 
 
 def _amount(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _MAX_AMOUNT
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_AMOUNT
 
 
 def _invalid(message: str) -> Failure:
-    return Failure(message, kind=_INVALID, permanent=True)
+    return Failure(message, kind=INVALID, permanent=True)

@@ -40,7 +40,7 @@ from penstock.runtime.errors import PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
 from penstock.v1 import scheduler_pb2 as pb
 from worker.held import Call, HeldLease
-from worker.outcomes import MAX_WORDS_CHARACTERS, Crash, Ended, Kept, checked, large, outcome, plain, words
+from worker.outcomes import INVALID, MAX_WORDS_CHARACTERS, Crash, Ended, Kept, checked, large, outcome, plain, words
 
 T = TypeVar("T")
 
@@ -325,10 +325,15 @@ class Runner:
             for (place, _), one in zip(blobs, stored, strict=True):
                 kept[place] = one
         paid = self._is_paid(work)
-        return [
-            outcome(lease, answer, one, spending.get(lease.lease.seq), paid=paid)
-            for lease, answer, one in zip(leases, answers, kept, strict=True)
-        ]
+        made: list[pb.Outcome] = []
+        for lease, answer, told in zip(leases, answers, kept, strict=True):
+            spent = spending.get(lease.lease.seq)
+            try:
+                made.append(outcome(lease, answer, told, spent, paid=paid))
+            except Exception as error:  # what one item answered must not cost the others theirs
+                crash = Crash(f"its answer can't be recorded: {_told(error)}", kind=INVALID, permanent=True)
+                made.append(outcome(lease, None, crash, spent, paid=paid))
+        return made
 
 
 def _failure(error: BaseException) -> Failure:

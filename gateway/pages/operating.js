@@ -40,6 +40,7 @@ function speedTold(summary) {
   if (rate >= 0.05) parts.push(`${rate.toLocaleString("en", { maximumSignificantDigits: 3 })} a second`);
   else if (summary.throughput.last_hour) parts.push(`${number(summary.throughput.last_hour)} in the last hour`);
   if (summary.eta.known) parts.push(left(summary.eta));
+  else if ((summary.eta.reason || "").startsWith("not known: ")) parts.push(`its end is ${summary.eta.reason}`);
   return parts.join(" · ");
 }
 
@@ -80,21 +81,27 @@ function gateActions(run) {
 }
 
 function budgetActions(run) {
-  if (run.state !== "waiting" || !(run.waiting || "").startsWith("budget")) return [];
+  const waiting = run.waiting || "";
+  // Where no price is known no cap helps.
+  if (run.state !== "waiting" || !waiting.startsWith("budget") || waiting.includes("nobody knows")) return [];
+  const [, stage] = /of the cap of stage (\d+)$/.exec(waiting) || [];
   const form = document.createElement("form");
   form.className = "cap";
   const field = document.createElement("input");
   Object.assign(field, { type: "number", step: "any", min: "0", required: true });
-  field.setAttribute("aria-label", `Cap of run ${run.number} in dollars`);
-  const cap = run.money.budget_micros;
+  const of = (stage === undefined ? "" : `stage ${stage} of `) + `run ${run.number}`;
+  field.setAttribute("aria-label", `Cap of ${of} in dollars`);
+  const cap = (stage === undefined ? run : run.stages[stage]).money.budget_micros;
   field.value = cap === null ? "" : (cap * 2) / 1e6;
-  const raise = button("Raise the cap to $", () => {});
+  const raise = button(stage === undefined ? "Raise the cap to $" : `Raise the cap of stage ${stage} to $`, () => {});
   raise.type = "submit";
   form.append(raise, field);
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const micros = Math.round(Number(field.value) * 1e6);
-    change(`cap of run ${run.number}`, `/api/v1/runs/${run.run_id}`, "PATCH", { budget_micros: micros });
+    const set = { budget_micros: micros };
+    const body = stage === undefined ? set : { stages: [{ stage: Number(stage), ...set }] };
+    change(`cap of ${of}`, `/api/v1/runs/${run.run_id}`, "PATCH", body);
   });
   return [form];
 }
@@ -110,8 +117,8 @@ async function retryFailed(run, stage) {
   const body = { verb: "retry", stage, filter: "state = failed" };
   const told = await change(`retry of run ${run.number}`, path, "POST", { ...body, validate_only: true });
   if (!told) return;
-  const many = `${number(told.matched)} item${told.matched === 1 ? "" : "s"}`;
-  if (!told.matched) return tell(`Run ${run.number}: nothing that failed can be tried again without being named.`);
+  const many = `${number(told.changed)} item${told.changed === 1 ? "" : "s"}`;
+  if (!told.changed) return tell(`Run ${run.number}: nothing that failed can be tried again without being named.`);
   if (!confirm(`Try ${many} of run ${run.number} again?`)) return;
   await change(`retry of run ${run.number}`, path, "POST", body);
   refresh();

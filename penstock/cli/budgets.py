@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from penstock.cli import show
-from penstock.cli.options import DataOption, JsonOption, ReasonOption, RunArgument, carry_out, connected, reference
+from penstock.cli.options import DataOption, JsonOption, ReasonOption, RunArgument, carry_out, connected, run_of
 from penstock.cli.run_text import print_commanded
 
 __all__ = ["app"]
@@ -33,8 +33,8 @@ def list_(
     """
 
     async def work() -> None:
-        from penstock.client.money import dollars
         from penstock.client.views import money_view, run_state
+        from penstock.words import dollars
 
         async with connected(data) as client:
             runs = await client.runs.list(limit=limit)
@@ -73,11 +73,11 @@ def show_(run: RunArgument, data: DataOption = None, as_json: JsonOption = False
     """
 
     async def work() -> None:
-        from penstock.client.money import dollars
         from penstock.client.views import run_view
+        from penstock.words import dollars
 
         async with connected(data) as client:
-            view = run_view(await client.runs.get(reference(run)))
+            view = run_view(await run_of(client, run))
         told = [("run", view["money"], None)]
         for stage in view["stages"]:
             told.append((f"stage {stage['stage']}", stage["money"], stage["rules"].get("item_budget_micros")))
@@ -130,15 +130,20 @@ def set_(
     async def work() -> None:
         from penstock.client.money import NO_CAP, micros
         from penstock.client.runs import StageChange
+        from penstock.runtime.errors import InvalidInput
 
         cap = NO_CAP if amount == "none" else micros(amount)
         stages = []
-        if item:
-            stages = [StageChange(stage=stage or 0, item_budget_micros=cap)]
-        elif stage is not None:
-            stages = [StageChange(stage=stage, budget_micros=cap)]
         async with connected(data) as client:
-            found = await client.runs.get(reference(run))
+            found = await run_of(client, run)
+            if item:
+                if stage is None and len(found.stages) > 1:
+                    raise InvalidInput(
+                        f"run {run} has {len(found.stages)} stages: say which, by --stage", code="no_stage"
+                    )
+                stages = [StageChange(stage=stage or 0, item_budget_micros=cap)]
+            elif stage is not None:
+                stages = [StageChange(stage=stage, budget_micros=cap)]
             answer = await client.runs.update(
                 found.run_id, budget_micros=None if stages else cap, stages=stages, reason=reason
             )
@@ -163,12 +168,12 @@ def ledger(
     """
 
     async def work() -> None:
-        from penstock.client.money import dollars
         from penstock.client.operator_views import ledger_entry_view
+        from penstock.words import dollars
 
         rows = []
         async with connected(data) as client:
-            found = await client.runs.get(reference(run))
+            found = await run_of(client, run)
             left = limit
             async for entry in client.runs.ledger(found.run_id, after=after):
                 view = ledger_entry_view(entry)
@@ -204,7 +209,7 @@ def prices(data: DataOption = None, as_json: JsonOption = False) -> None:
 
     async def work() -> None:
         from penstock.client.limit_views import price_view
-        from penstock.client.money import dollars
+        from penstock.words import dollars
 
         async with connected(data) as client:
             views = [price_view(price) for price in await client.prices.list()]
@@ -247,11 +252,16 @@ def price(
     async def work() -> None:
         from penstock.client.limit_views import price_view
         from penstock.client.limits import FORGET
-        from penstock.client.money import dollars, micros
+        from penstock.client.money import micros
+        from penstock.words import dollars
 
         chosen = FORGET if amount == "none" else micros(amount)
         async with connected(data) as client:
             view = price_view(await client.prices.set(processor, chosen, reason=reason))
+            known = [one.name for one in await client.processors.list()]
+        if processor not in known:
+            # A worker elsewhere may have it; more often it is a slip.
+            typer.echo(f"note: the planner knows no processor {processor}; it knows {', '.join(known)}", err=True)
         if as_json:
             show.print_json(view)
         elif view["micros"] is None:

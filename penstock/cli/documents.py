@@ -19,6 +19,7 @@ from penstock.cli.options import (
     connected,
     reference,
 )
+from penstock.words import counted
 
 if TYPE_CHECKING:
     from penstock.client import AsyncClient
@@ -92,7 +93,7 @@ def analyze(
                 if as_json:
                     show.print_json(job)
                 else:
-                    documents = show.counted(job["total_documents"], "document")
+                    documents = counted(job["total_documents"], "document")
                     show.say(f"job {job['job_id']} started: {documents} ({job['run_id']})")
                     show.say(f"see it: penstock documents show {job['job_id']}")
                 return 0
@@ -206,9 +207,9 @@ async def _follow(client: AsyncClient, job_id: int, export: Path | None, kind: s
 
     def on_change(status: JobStatus) -> None:
         done, total = status["processed_documents"], status["total_documents"]
-        words = f"{done} of {show.counted(total, 'document')}" if done < total else "comparing the documents"
+        words = f"{done} of {counted(total, 'document')}" if done < total else "comparing the documents"
         if status["status"] in ("COMPLETED", "FAILED"):
-            words = show.counted(total, "document")
+            words = counted(total, "document")
         progress.show(status["progress"] / 100, words)
 
     try:
@@ -281,7 +282,7 @@ def _overview(job: JobStatus, table: list[Row], collection: analyzer_pb2.Collect
     show.say("  by level        " + ", ".join(f"{count} {level}" for level, count in levels.items()))
     if collection is not None:
         loose = collection.unclustered_count
-        alone = f", {show.counted(loose, 'document')} in none" if loose else ""
+        alone = f", {counted(loose, 'document')} in none" if loose else ""
         show.say(f"  clusters        {len(collection.clusters)}{alone}")
         model = f" ({collection.embedding_model})" if collection.embedding_model else ""
         show.say(f"  embeddings      {collection.embedding_provider}{model}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from penstock.cli import show
-from penstock.cli.options import DataOption, JsonOption, ReasonOption, RunArgument, carry_out, connected, reference
+from penstock.cli.options import DataOption, JsonOption, ReasonOption, RunArgument, carry_out, connected, run_of
 from penstock.cli.run_text import state_of
 
 __all__ = ["app"]
@@ -35,7 +35,7 @@ def list_(
         from penstock.client.operator_views import gate_view
 
         async with connected(data) as client:
-            run_id = (await client.runs.get(reference(run))).run_id if run else ""
+            run_id = (await run_of(client, run)).run_id if run else ""
             gates = await client.gates.list(run_id=run_id)
             numbers = {one: (await client.runs.get(one)).number for one in {gate.run_id for gate in gates}}
         views = [gate_view(gate) for gate in gates]
@@ -96,7 +96,7 @@ def _answer(run: str, gate: str, reason: str, data: Path | None, *, approve: boo
         from penstock.runtime.errors import InvalidInput
 
         async with connected(data) as client:
-            found = await client.runs.get(reference(run))
+            found = await run_of(client, run)
             name = gate
             if not name:
                 names = [one.name for one in await client.gates.list(run_id=found.run_id)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,10 +20,11 @@ from penstock.cli.options import (
     StageNumberOption,
     carry_out,
     connected,
-    reference,
+    run_of,
     seqs_of,
 )
 from penstock.cli.run_text import print_explanation
+from penstock.words import counted
 
 if TYPE_CHECKING:
     from penstock.v1 import scheduler_pb2
@@ -64,22 +66,26 @@ def list_(
     """
 
     async def work() -> None:
-        from penstock.client.money import dollars
         from penstock.client.views import item_state, item_view
+        from penstock.words import dollars
 
         found = []
+        shown, more = 0, False
         async with connected(data) as client:
-            run_id = (await client.runs.get(reference(run))).run_id
-            left = limit
-            async for item in client.items.each(run_id, stage=stage, states=state or [], filter=filter):
+            of = await run_of(client, run)
+            async for item in client.items.each(of.run_id, stage=stage, states=state or [], filter=filter):
+                if shown == limit:
+                    more = True
+                    break
+                shown += 1
                 if as_json:
                     print(json.dumps(item_view(item), ensure_ascii=False))
                 else:
                     found.append(item)
-                left -= 1
-                if not left:
-                    break
+        counts = of.stages[stage].counts
         if as_json:
+            if more:
+                print(_more(counts, shown, state or [], filter), file=sys.stderr)
             return
         paid = any(item.cost_micros for item in found)
         show.print_table(
@@ -97,8 +103,18 @@ def list_(
                 for item in found
             ],
         )
+        if more:
+            show.say(_more(counts, shown, state or [], filter))
+        if filter and counts.queued and (not found or "queued" in filter):
+            show.say("A --filter leaves out what was never leased: --state queued lists that, too.")
 
     carry_out(work())
+
+
+def _more(counts: scheduler_pb2.ItemCounts, shown: int, states: list[str], words: str) -> str:
+    """What is said where there are more items than were shown; of a filter nobody has counted how many."""
+    total = 0 if words else sum(getattr(counts, one) for one in states) if states else counts.total
+    return "… and " + (f"{total - shown:,} " if total > shown else "") + "more: --limit N shows more"
 
 
 @app.command("show")
@@ -115,11 +131,11 @@ def show_(
     """
 
     async def work() -> None:
-        from penstock.client.money import dollars
         from penstock.client.views import item_view
+        from penstock.words import dollars
 
         async with connected(data) as client:
-            run_id = (await client.runs.get(reference(run))).run_id
+            run_id = (await run_of(client, run)).run_id
             view = item_view(await client.items.get(run_id, item, stage=stage))
         if as_json:
             show.print_json(view)
@@ -130,7 +146,7 @@ def show_(
         facts = {
             "group": view["group"],
             "limits": view["lane"],
-            "tries": f"{view['tries']} of {show.counted(view['attempt'], 'attempt')}" if view["attempt"] else None,
+            "tries": f"{view['tries']} of {counted(view['attempt'], 'attempt')}" if view["attempt"] else None,
             "heals": view["heals"] or None,
             "worker": view["worker"],
             "began": view["start_time"],
@@ -172,7 +188,7 @@ def explain(
         from penstock.client.operator_views import explanation_view
 
         async with connected(data) as client:
-            run_id = (await client.runs.get(reference(run))).run_id
+            run_id = (await run_of(client, run)).run_id
             view = explanation_view(await client.items.explain(run_id, item, stage=stage))
         if as_json:
             show.print_json(view)
@@ -260,7 +276,7 @@ def _act(
         if bool(seqs) == bool(words):
             raise InvalidInput("name items, or a --filter" + (", not both" if seqs else ""), code="no_items")
         async with connected(data) as client:
-            found = await client.runs.get(reference(run))
+            found = await run_of(client, run)
             action = await client.items.act(
                 found.run_id, verb, stage=stage, seqs=seqs, filter=words, preview=preview, reason=reason
             )
@@ -281,12 +297,14 @@ def _moved(progress: show.Progress, verb: str, action: scheduler_pb2.ItemAction)
 
 
 def _print_action(verb: str, action: scheduler_pb2.ItemAction, *, preview: bool) -> None:
-    if preview:
-        show.say(f"{verb}: {action.matched:,} would be; nothing was changed")
-        return
-    parts = [f"{action.changed:,} of {show.counted(action.matched, 'item')} changed"]
+    would = " would be" if preview else ""
+    parts = [f"{action.changed:,} of {counted(action.matched, 'item')}{would} changed"]
     if action.already:
         parts.append(f"{action.already:,} so already")
     if action.refused:
         parts.append(f"{action.refused:,} refused" + (f" ({show.text(action.example)})" if action.example else ""))
-    show.say(f"{verb}: " + ", ".join(parts) + ("" if action.done else f"; going on as action {action.action_id}"))
+    if preview:
+        rest = "; nothing was changed" + ("" if action.done else ", and there are more than were counted")
+    else:
+        rest = "" if action.done else f"; going on as action {action.action_id}"
+    show.say(f"{verb}: " + ", ".join(parts) + rest)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from penstock.cli import show
+from penstock.cli.change_text import change_text
 from penstock.cli.options import DataOption, JsonOption, ReasonOption, carry_out, connected, seconds_of
 
 if TYPE_CHECKING:
@@ -19,10 +20,13 @@ __all__ = ["app", "rate_of"]
 
 app = typer.Typer(no_args_is_help=True, help="Bounds that all runs share, by key: rate, concurrency, closure.")
 
+_MORE: tuple[Literal["burst", "estimate"], ...] = ("burst", "estimate")
+NOT_OPEN = ("closed", "probing", "ramping")
 KeyArgument = Annotated[
     str,
     typer.Argument(metavar="KEY", help="As provider:anthropic, or the pattern 'domain:*'.", show_default=False),
 ]
+_WHOLE = re.compile(r"-?\d{1,18}", re.ASCII)
 _RATE = re.compile(r"([a-z][a-z0-9_]*)=(\d+(?:\.\d+)?)((?:,(?:burst|estimate)=\d+(?:\.\d+)?)*)", re.ASCII)
 
 
@@ -50,6 +54,10 @@ def rate_of(text: str) -> RateOptions:
 def list_(
     prefix: Annotated[str, typer.Option("--prefix", help="Only keys that begin so.")] = "",
     closed: Annotated[bool, typer.Option("--closed", help="Only those that are not open.")] = False,
+    state: Annotated[
+        list[str] | None,
+        typer.Option("--state", metavar="STATE", help="Only open, closed, probing or ramping ones; repeat it."),
+    ] = None,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -62,9 +70,8 @@ def list_(
         from penstock.client.limit_views import limit_view
 
         async with connected(data) as client:
-            views = [limit_view(limit) for limit in await client.limits.list(prefix=prefix)]
-        if closed:
-            views = [view for view in views if view["state"] != "open"]
+            states = [*(state or ()), *(NOT_OPEN if closed else ())]
+            views = [limit_view(limit) for limit in await client.limits.list(prefix=prefix, states=states)]
         if as_json:
             show.print_json(views)
             return
@@ -78,6 +85,50 @@ def list_(
                     _at_once(view),
                     _rates(view),
                     _until(view),
+                    view["reason"],
+                )
+                for view in views
+            ],
+        )
+
+    carry_out(work())
+
+
+@app.command()
+def events(
+    key: Annotated[
+        str, typer.Argument(metavar="[KEY]", help="Of this key alone (default: of all).", show_default=False)
+    ] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="Events to show.")] = 50,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Who set, closed and opened what, since when and why, and what valves did by themselves; the latest first.
+
+    Examples:
+
+      penstock limits events
+
+      penstock limits events domain:example.org --limit 10 --json
+    """
+
+    async def work() -> None:
+        from penstock.client.limit_views import limit_event_view
+
+        async with connected(data) as client:
+            views = [limit_event_view(event) for event in await client.limits.events(key, limit=limit)]
+        if as_json:
+            show.print_json(views)
+            return
+        show.print_table(
+            ("time", "key", "type", "change", "actor", "reason"),
+            [
+                (
+                    view["time"],
+                    view["key"],
+                    view["type"],
+                    change_text(view),
+                    view["actor"],
                     view["reason"],
                 )
                 for view in views
@@ -142,10 +193,23 @@ def set_(
         from penstock.client.limits import RateOptions
         from penstock.runtime.errors import InvalidInput, NotFound
 
-        if not (concurrency in ("", "none") or (concurrency.isascii() and concurrency.isdecimal())):
-            raise InvalidInput(f"--concurrency {concurrency!r}: a number or `none` is needed", code="bad_concurrency")
-        changed = {one.dimension: one for one in map(rate_of, rate or [])}
-        pause = seconds_of(cooldown, "--cooldown") if cooldown else None
+        problems: list[str] = []
+        changed: dict[str, RateOptions] = {}
+        pause = None
+        if not (concurrency in ("", "none") or _WHOLE.fullmatch(concurrency)):
+            problems.append(f"--concurrency {concurrency!r}: a number or `none` is needed")
+        for text in rate or []:
+            try:
+                told = rate_of(text)
+                changed[told.dimension] = told
+            except InvalidInput as error:
+                problems.append(error.message)
+        try:
+            pause = seconds_of(cooldown, "--cooldown") if cooldown else None
+        except InvalidInput as error:
+            problems.append(error.message)
+        if problems:
+            raise InvalidInput("; ".join(problems), code="bad_limit")
         async with connected(data) as client:
             try:
                 now = await client.limits.get(key)
@@ -246,7 +310,7 @@ def _print_limit(limit: scheduler_pb2.Limit, *, as_json: bool) -> None:
     facts = {
         "in use": view["held"],
         "at once": _at_once(view),
-        "a minute": _rates(view),
+        "a minute": _rates(view, whole=True),
         "until": _until(view),
         "cooldown": show.duration(view["cooldown_seconds"]) if view["cooldown_seconds"] else None,
     }
@@ -264,8 +328,13 @@ def _at_once(view: LimitView) -> str | None:
     return None if most is None else f"{most}{found}"
 
 
-def _rates(view: LimitView) -> str:
-    return ", ".join(f"{rate['per_minute']:,g} {rate['dimension']}" for rate in view["rates"])
+def _rates(view: LimitView, *, whole: bool = False) -> str:
+    """`600 requests, 40,000 tokens`; whole: with what was set of each besides."""
+    told = []
+    for rate in view["rates"]:
+        more = [f"{name} {rate[name]:,g}" for name in _MORE if rate[name]] if whole else []
+        told.append(f"{rate['per_minute']:,g} {rate['dimension']}" + (f" ({', '.join(more)})" if more else ""))
+    return ", ".join(told)
 
 
 def _until(view: LimitView) -> str | None:

@@ -14,6 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from penstock.client import AsyncClient
+    from penstock.v1 import scheduler_pb2
 
 __all__ = [
     "INTERRUPTED",
@@ -24,9 +25,11 @@ __all__ = [
     "ReasonOption",
     "RunArgument",
     "StageNumberOption",
+    "as_typed",
     "carry_out",
     "connected",
     "reference",
+    "run_of",
     "seconds_of",
     "seqs_of",
 ]
@@ -62,6 +65,24 @@ def reference(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdigit() else text
 
 
+_named: dict[str, str] = {}
+"""Runs of this command, id -> what was typed."""
+
+
+async def run_of(client: AsyncClient, text: str) -> scheduler_pb2.Run:
+    """The run that was typed; what goes wrong is told with the same word. Raises NotFound."""
+    found = await client.runs.get(reference(text))
+    _named[found.run_id] = text
+    return found
+
+
+def as_typed(message: str) -> str:
+    """The message with the runs of this command named as they were typed."""
+    for run_id, text in _named.items():
+        message = message.replace(f"run {run_id}", f"run {text}")
+    return message
+
+
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd]?)", re.ASCII)
 _SEQS = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?", re.ASCII)
@@ -88,6 +109,10 @@ def seqs_of(texts: list[str]) -> list[int]:
         if found is None:
             raise InvalidInput(f"{text!r} is no item: its number is needed, or a range as 7-9", code="bad_item")
         first, last = int(found[1]), int(found[2] or found[1])
+        if last < first:
+            raise InvalidInput(
+                f"{text!r} is no range: the smaller number comes first, as {last}-{first}", code="bad_item"
+            )
         if last - first >= MOST_SEQS or len(seqs) > MOST_SEQS:
             raise InvalidInput(f"more than {MOST_SEQS:,} items: name them by --filter", code="too_many_items")
         seqs.update(dict.fromkeys(range(first, last + 1)))
@@ -98,9 +123,18 @@ def seqs_of(texts: list[str]) -> list[int]:
 async def connected(data: Path | None) -> AsyncIterator[AsyncClient]:
     """The running server. Raises Unavailable, in one line that names `penstock up`, where there is none."""
     from penstock.client import AsyncClient
+    from penstock.runtime.clock import random_id
+    from penstock.runtime.errors import PenstockError
 
-    async with AsyncClient(data=data, actor=os.environ.get("PENSTOCK_ACTOR") or "cli") as client:
-        yield client
+    actor, request_id = os.environ.get("PENSTOCK_ACTOR") or "cli", os.environ.get("PENSTOCK_REQUEST_ID")
+    # A command changes one thing; a script that makes it again says by the same id that it is the same.
+    make_id = random_id if not request_id else lambda prefix: request_id if prefix == "req" else random_id(prefix)
+    async with AsyncClient(data=data, actor=actor, make_id=make_id) as client:
+        try:
+            yield client
+        except PenstockError as error:
+            error.message = as_typed(error.message)
+            raise
 
 
 def carry_out(work: Coroutine[Any, Any, int | None]) -> None:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli import show
-from penstock.cli.options import INTERRUPTED, DataOption, JsonOption, RunArgument, carry_out, connected, reference
+from penstock.cli.change_text import change_text
+from penstock.cli.options import INTERRUPTED, DataOption, JsonOption, RunArgument, carry_out, connected, run_of
 
 if TYPE_CHECKING:
     from penstock.client import AsyncClient
@@ -42,10 +43,10 @@ def events(
     Example: penstock runs events 3 --after 100        of one item: penstock runs events 3 --subject item:0/17
     """
     from penstock.runtime.errors import InvalidInput
-    from penstock.words import EVENT_TYPES
+    from penstock.words import event_types_problem
 
-    if unknown := next((one for one in type_ or [] if one not in EVENT_TYPES), None):
-        raise InvalidInput(f"no event type {unknown!r}: one of {', '.join(EVENT_TYPES)}", code="bad_type")
+    if problem := event_types_problem(type_ or []):
+        raise InvalidInput(problem, code="bad_type")
 
     async def work() -> int:
         import asyncio
@@ -57,7 +58,7 @@ def events(
         if follow and not as_json:
             show.say(_line([name.upper() for name in COLUMNS]))
         async with connected(data) as client:
-            found = await client.runs.get(reference(run))
+            found = await run_of(client, run)
             try:
                 async for event in _wanted(client, found.run_id, after, type_ or [], subject, follow=follow):
                     view = event_view(event)
@@ -92,8 +93,10 @@ async def _wanted(
 
 
 def _cells(view: EventView) -> Sequence[object]:
-    change = f"{view['old_state'] or '·'} → {view['new_state']}" if view["new_state"] else ""
-    return (view["number"], view["time"], view["type"], view["subject"], change, view["actor"], view["reason"])
+    return (
+        *(view["number"], view["time"], view["type"], view["subject"]),
+        *(change_text(view), view["actor"], view["reason"]),
+    )
 
 
 def _line(cells: Sequence[object]) -> str:

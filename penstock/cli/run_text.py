@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import TYPE_CHECKING, Any
 
 from penstock.cli import show
+from penstock.words import counted
 
 if TYPE_CHECKING:
     from penstock.client.operator_views import ExplanationView, SummaryView
@@ -50,7 +52,7 @@ def share_of(run: scheduler_pb2.Run) -> float:
 
 def money_text(money: MoneyView) -> str:
     """`$1.20 spent, $0.30 reserved of $5.00`; empty where there is none and no cap."""
-    from penstock.client.money import dollars
+    from penstock.words import dollars
 
     cap = money["budget_micros"]
     if cap is None and not money["spent_micros"] and not money["reserved_micros"]:
@@ -73,7 +75,7 @@ def money_text(money: MoneyView) -> str:
 
 def money_short(money: MoneyView) -> str:
     """`$1.20 of $5.00`; empty where there is none and no cap."""
-    from penstock.client.money import dollars
+    from penstock.words import dollars
 
     cap = money["budget_micros"]
     if cap is None:
@@ -86,8 +88,11 @@ def hint(run: scheduler_pb2.Run) -> str:
     kind, _, rest = run.waiting.partition(" ")
     if kind == "gate":
         return f"answer it: penstock gates approve {run.number} {rest}"
+    if kind == "budget:" and (unpriced := re.search(r"nobody knows what an item of (\S+) costs", rest)):
+        return f"set its price: penstock budgets price {unpriced[1]} DOLLARS"
     if run.waiting.startswith("budget"):
-        return f"raise the cap: penstock budgets set {run.number} DOLLARS"
+        of = re.search(r"of the cap of stage (\d+)$", rest)
+        return f"raise the cap: penstock budgets set {run.number} DOLLARS" + (f" --stage {of[1]}" if of else "")
     return ""
 
 
@@ -124,7 +129,7 @@ def print_summary(run: scheduler_pb2.Run, summary: SummaryView) -> None:
         )
     if summary["failures"]:
         left = summary["failure_groups"] - len(summary["failures"])
-        say_title("failures, equal ones together" + (f" ({left} more kinds)" if left > 0 else ""))
+        say_title("failed attempts, equal ones together" + (f" ({left} more kinds)" if left > 0 else ""))
         show.print_table(
             ("count", "kind", "fingerprint", "latest", "example", "error"),
             [
@@ -168,7 +173,7 @@ def print_explanation(subject: str, view: ExplanationView) -> None:
         if reason["change"]:
             show.say(f"    → {show.text(reason['change'])}")
     if view["ahead"]:
-        show.say(f"  Before it: {show.counted(view['ahead'], 'item')} of its stage.")
+        show.say(f"  Before it: {counted(view['ahead'], 'item')} of its stage.")
 
 
 def say_title(words: str) -> None:
@@ -202,7 +207,7 @@ def _print_head(run: scheduler_pb2.Run, view: RunView, summary: SummaryView | No
 
 
 def _print_stages(view: RunView) -> None:
-    from penstock.client.money import dollars
+    from penstock.words import dollars
 
     stages = view["stages"]
     # Seldom anything but 0: shown where they are needed to make the numbers add up.
@@ -241,7 +246,7 @@ def _print_stages(view: RunView) -> None:
 
 
 def _cap(money: MoneyView) -> str | None:
-    from penstock.client.money import dollars
+    from penstock.words import dollars
 
     return None if money["budget_micros"] is None else dollars(money["budget_micros"])
 

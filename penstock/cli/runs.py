@@ -17,7 +17,7 @@ from penstock.cli.options import (
     StageNumberOption,
     carry_out,
     connected,
-    reference,
+    run_of,
 )
 from penstock.cli.run_events import events
 from penstock.cli.run_text import (
@@ -30,6 +30,7 @@ from penstock.cli.run_text import (
     state_of,
 )
 from penstock.cli.starting import follow, start
+from penstock.words import counted
 
 __all__ = ["app"]
 
@@ -94,7 +95,7 @@ def list_(
 
 @app.command("show")
 def show_(run: RunArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """One run: its stages, money, speed, time left, what runs now, and failures with equal ones together.
+    """One run: its stages, money, speed, time left, what runs now, and failed attempts with equal ones together.
 
     Example: penstock runs show 3
     """
@@ -103,7 +104,7 @@ def show_(run: RunArgument, data: DataOption = None, as_json: JsonOption = False
         from penstock.client.operator_views import summary_view
 
         async with connected(data) as client:
-            found = await client.runs.get(reference(run))
+            found = await run_of(client, run)
             summary = await client.runs.summary(found.run_id)
         view = summary_view(summary)
         if as_json:
@@ -125,7 +126,7 @@ def watch(run: RunArgument, data: DataOption = None, as_json: JsonOption = False
 
     async def work() -> int:
         async with connected(data) as client:
-            return await follow(client, await client.runs.get(reference(run)), as_json=as_json)
+            return await follow(client, await run_of(client, run), as_json=as_json)
 
     carry_out(work())
 
@@ -196,7 +197,7 @@ def update(
                 code="nothing_to_change",
             )
         async with connected(data) as client:
-            found = await client.runs.get(reference(run))
+            found = await run_of(client, run)
             answer = await client.runs.update(found.run_id, priority=priority, stages=stages, reason=reason)
         print_commanded(answer, "updated", as_json=as_json)
 
@@ -225,14 +226,14 @@ def clone(
         from penstock.client.views import run_view
 
         async with connected(data) as client:
-            found = await client.runs.get(reference(run))
+            found = await run_of(client, run)
             made = await client.runs.clone(found.run_id, failed=failed, unfinished=unfinished, name=name, reason=reason)
             if wait:
                 return await follow(client, made, as_json=as_json)
         if as_json:
             show.print_json(run_view(made))
         else:
-            count = show.counted(counts_of(made).total, "item")
+            count = counted(counts_of(made).total, "item")
             show.say(f"run {made.number} started: {count} of run {found.number} ({made.run_id})")
         return 0
 
@@ -250,7 +251,7 @@ def explain(run: RunArgument, data: DataOption = None, as_json: JsonOption = Fal
         from penstock.client.operator_views import explanation_view
 
         async with connected(data) as client:
-            found = await client.runs.get(reference(run))
+            found = await run_of(client, run)
             view = explanation_view(await client.runs.explain(found.run_id))
         if as_json:
             show.print_json(view)
@@ -263,7 +264,7 @@ def explain(run: RunArgument, data: DataOption = None, as_json: JsonOption = Fal
 def _command(what: str, run: str, reason: str, data: Path | None, *, as_json: bool, force: bool = False) -> None:
     async def work() -> None:
         async with connected(data) as client:
-            found = await client.runs.get(reference(run))
+            found = await run_of(client, run)
             if what == "pause":
                 answer = await client.runs.pause(found.run_id, reason=reason)
             elif what == "resume":

@@ -20,7 +20,6 @@ from typing import Any, Self
 
 __all__ = [
     "Progress",
-    "counted",
     "duration",
     "number",
     "percent",
@@ -52,11 +51,6 @@ def percent(share: float) -> int:
 
 def number(value: float | None) -> str:
     return "—" if value is None else f"{value:.3f}"
-
-
-def counted(amount: int, noun: str) -> str:
-    """`1 document`, `2 documents`."""
-    return f"{amount} {noun}" + ("" if amount == 1 else "s")
 
 
 def duration(seconds: float) -> str:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli import show
-from penstock.cli.options import INTERRUPTED, DataOption, JsonOption, carry_out, connected
+from penstock.cli.options import INTERRUPTED, DataOption, JsonOption, ReasonOption, carry_out, connected
 from penstock.cli.run_text import counts_of, hint, money_text, print_run, share_of, state_of
+from penstock.words import counted
 
 if TYPE_CHECKING:
     from penstock.client import AsyncClient
@@ -71,7 +72,7 @@ def start(
     rules: Annotated[
         str,
         typer.Option(
-            "--rules", metavar="JSON|FILE", help="Retries, heal, confirm, gate, tolerance: see docs/operating.md."
+            "--rules", metavar="JSON|FILE", help="Retries, heal, confirm, gate, tolerance: see docs/running.md."
         ),
     ] = "",
     owner: Annotated[str, typer.Option("--owner", help="Whom its slots are counted for (default: you).")] = "",
@@ -81,6 +82,7 @@ def start(
         typer.Option("--exclusive", metavar="KEY", help="One live run holds it, as project:x; repeat it."),
     ] = None,
     name: Annotated[str, typer.Option("--name", help="A name for people.")] = "",
+    reason: ReasonOption = "",
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch it to its end.")] = False,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -125,13 +127,14 @@ def start(
                 priority=priority,
                 budget_micros=cap,
                 exclusive_keys=exclusive or [],
+                reason=reason,
             )
             if wait:
                 return await follow(client, run, as_json=as_json)
         if as_json:
             show.print_json(run_view(run))
         else:
-            items_given = show.counted(run.counts.total, "item")
+            items_given = counted(run.counts.total, "item")
             show.say(f"run {run.number} started: {items_given} for {processor} ({run.run_id})")
             show.say(f"watch it: penstock runs watch {run.number}")
         return 0
@@ -178,7 +181,7 @@ def _words(run: scheduler_pb2.Run) -> str:
 
     counts = counts_of(run)
     what = "document" if run.kind == planner_pb2.SOURCE_KIND_DOCUMENTS else "item"
-    words = f"{state_of(run)}: {counts.completed + counts.failed} of {show.counted(counts.total, what)}"
+    words = f"{state_of(run)}: {counts.completed + counts.failed} of {counted(counts.total, what)}"
     if counts.failed:
         words += f", {counts.failed} failed"
     money = money_text(money_view(run.money))

@@ -18,6 +18,7 @@ from penstock.client.items import Items
 from penstock.client.limits import Limits, Prices, Retries
 from penstock.client.resources import Collections, Plans, Processors, Sources
 from penstock.client.runs import RunRef, Runs
+from penstock.runtime.clock import IdSource, random_id
 from penstock.v1 import scheduler_pb2
 
 __all__ = ["AsyncClient"]
@@ -52,12 +53,14 @@ class AsyncClient:
         endpoints: Endpoints | None = None,
         actor: str = "sdk",
         retry_seconds: float = RETRY_SECONDS,
+        make_id: IdSource = random_id,
     ) -> None:
         self._url = url
         self._data = data
         self._given = endpoints
         self._actor = actor
         self._retry_seconds = retry_seconds
+        self._make_id = make_id
 
     async def open(self) -> Self:
         """Finds the server. Raises Unavailable (code `not_running`) where there is none."""
@@ -65,7 +68,9 @@ class AsyncClient:
             self.endpoints = self._given
         else:
             self.endpoints = await asyncio.to_thread(find, url=self._url, data=self._data)
-        self.connection = Connection(self.endpoints, actor=self._actor, retry_seconds=self._retry_seconds)
+        self.connection = Connection(
+            self.endpoints, actor=self._actor, retry_seconds=self._retry_seconds, make_id=self._make_id
+        )
         self.sources = Sources(self.connection)
         self.plans = Plans(self.connection)
         self.runs = Runs(self.connection)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, TypeVar
 
 import stamina
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from penstock.v1.planner_pb2_grpc import PlannerServiceAsyncStub
     from penstock.v1.scheduler_pb2_grpc import LimitServiceAsyncStub, SchedulerServiceAsyncStub
 
-__all__ = ["RETRY_SECONDS", "Connection", "worth_another_try"]
+__all__ = ["ACTING", "RETRY_SECONDS", "Connection", "worth_another_try"]
 
 RETRY_SECONDS = 15.0
 """A killed program is back within 5 s; three times that, and the user should hear of it."""
@@ -54,6 +55,10 @@ def worth_another_try(error: Exception) -> bool:
     return isinstance(error, Unavailable) and error.code not in _LASTING
 
 
+ACTING: ContextVar[str] = ContextVar("acting", default="")
+"""Whom a task makes its calls for, where one client serves several."""
+
+
 class Connection:
     """Stubs of the services at `endpoints`. Open it on the event loop that uses it; close it there."""
 
@@ -66,7 +71,7 @@ class Connection:
         make_id: IdSource = random_id,
     ) -> None:
         self.endpoints = endpoints
-        self.actor = actor
+        self._actor = actor
         self.retry_seconds = retry_seconds
         self.make_id = make_id
         self.channels: dict[str, grpc.aio.Channel] = {
@@ -83,6 +88,11 @@ class Connection:
         self.analyzer: AnalyzerServiceAsyncStub = analyzer_pb2_grpc.AnalyzerServiceStub(self.channels["analyzer"])
         self._blobs: BlobStore | None = None
         _quiet()
+
+    @property
+    def actor(self) -> str:
+        """Who asks: whom this task asks for, else the client itself."""
+        return ACTING.get() or self._actor
 
     @property
     def blobs(self) -> BlobStore:

@@ -9,6 +9,7 @@ from penstock.client.connection import Connection
 from penstock.client.filling import filled
 from penstock.runtime.errors import InvalidInput, NotFound
 from penstock.v1 import scheduler_pb2
+from penstock.words import numbers_there_are
 
 __all__ = ["ITEM_STATES", "ITEM_VERBS", "Items", "chosen_states"]
 
@@ -102,7 +103,11 @@ class Items:
         """With its payload. Raises NotFound."""
         page = await self.page(run_id, stage=stage, seqs=[seq], with_payload=True)
         if not page.items:
-            raise NotFound(f"run {run_id} has no item {stage}/{seq}", code="item_not_found")
+            run = await self._connection.read(
+                lambda: self._connection.scheduler.GetRun(scheduler_pb2.GetRunRequest(run_id=run_id))
+            )
+            there = numbers_there_are(run.stages[stage].counts.total, "item")
+            raise NotFound(f"stage {stage} of run {run_id} has no item {seq}; {there}", code="item_not_found")
         return page.items[0]
 
     async def explain(self, run_id: str, seq: int, *, stage: int = 0) -> scheduler_pb2.Explanation:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from typing_extensions import TypedDict
 
-from penstock.client.views import time_text
+from penstock.client.views import json_value, time_text
 from penstock.v1 import scheduler_pb2
 
-__all__ = ["LimitView", "PriceView", "RateView", "limit_view", "price_view"]
+__all__ = ["LimitEventView", "LimitView", "PriceView", "RateView", "limit_event_view", "limit_view", "price_view"]
 
 
 class RateView(TypedDict):
@@ -66,6 +68,34 @@ def limit_view(limit: scheduler_pb2.Limit) -> LimitView:
         "change_time": time_text(limit.change_time),
         "held": limit.held,
         "etag": limit.etag,
+    }
+
+
+class LimitEventView(TypedDict):
+    """The same as an event of a run, with the key for a subject."""
+
+    key: str
+    number: int
+    time: str | None
+    type: str
+    actor: str
+    old_state: str | None
+    new_state: str | None
+    reason: str | None
+    data: Any
+
+
+def limit_event_view(event: scheduler_pb2.LimitEvent) -> LimitEventView:
+    return {
+        "key": event.key,
+        "number": event.number,
+        "time": time_text(event.time),
+        "type": event.type,
+        "actor": event.actor,
+        "old_state": event.old_state or None,
+        "new_state": event.new_state or None,
+        "reason": event.reason or None,
+        "data": json_value(event.data),
     }
 
 

@@ -44,24 +44,45 @@ class Limits:
         self._connection = connection
 
     async def list_page(
-        self, *, prefix: str = "", page_size: int = 100, page_token: str = ""
+        self, *, prefix: str = "", states: Sequence[str] = (), page_size: int = 100, page_token: str = ""
     ) -> scheduler_pb2.ListLimitsResponse:
-        request = scheduler_pb2.ListLimitsRequest(page_size=page_size, page_token=page_token, prefix=prefix)
+        """states: open, closed, probing, ramping; none: all."""
+        request = scheduler_pb2.ListLimitsRequest(
+            page_size=page_size, page_token=page_token, prefix=prefix, states=states
+        )
         return await self._connection.read(lambda: self._connection.limits.ListLimits(request))
 
-    async def each(self, *, prefix: str = "") -> AsyncIterator[scheduler_pb2.Limit]:
+    async def each(self, *, prefix: str = "", states: Sequence[str] = ()) -> AsyncIterator[scheduler_pb2.Limit]:
         """Every limit in order of its key, a page at a time."""
         token = ""
         while True:
-            page = await self.list_page(prefix=prefix, page_size=1000, page_token=token)
+            page = await self.list_page(prefix=prefix, states=states, page_size=1000, page_token=token)
             for limit in page.limits:
                 yield limit
             token = page.next_page_token
             if not token:
                 return
 
-    async def list(self, *, prefix: str = "") -> builtins.list[scheduler_pb2.Limit]:
-        return [limit async for limit in self.each(prefix=prefix)]
+    async def list(self, *, prefix: str = "", states: Sequence[str] = ()) -> builtins.list[scheduler_pb2.Limit]:
+        return [limit async for limit in self.each(prefix=prefix, states=states)]
+
+    async def events_page(
+        self, key: str = "", *, page_size: int = 100, page_token: str = ""
+    ) -> scheduler_pb2.ListLimitEventsResponse:
+        request = scheduler_pb2.ListLimitEventsRequest(key=key, page_size=page_size, page_token=page_token)
+        return await self._connection.read(lambda: self._connection.limits.ListLimitEvents(request))
+
+    async def events(self, key: str = "", *, limit: int = 100) -> builtins.list[scheduler_pb2.LimitEvent]:
+        """Who set, closed and opened a key, or all of them, and what their valves did; the latest first."""
+        found: builtins.list[scheduler_pb2.LimitEvent] = []
+        token = ""
+        while len(found) < limit:
+            page = await self.events_page(key, page_size=min(limit - len(found), 1000), page_token=token)
+            found += page.events
+            token = page.next_page_token
+            if not token:
+                break
+        return found
 
     async def get(self, key: str) -> scheduler_pb2.Limit:
         """Raises NotFound that names what exists nearby."""
@@ -175,11 +196,11 @@ class Retries:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    async def get(self) -> scheduler_pb2.SetRetriesResponse:
-        request = scheduler_pb2.SetRetriesRequest(validate_only=True, allowed=True)
-        return await self._connection.read(lambda: self._connection.scheduler.SetRetries(request))
+    async def get(self) -> scheduler_pb2.Retries:
+        request = scheduler_pb2.GetRetriesRequest()
+        return await self._connection.read(lambda: self._connection.scheduler.GetRetries(request))
 
-    async def set(self, *, allowed: bool, reason: str = "", request_id: str = "") -> scheduler_pb2.SetRetriesResponse:
+    async def set(self, *, allowed: bool, reason: str = "", request_id: str = "") -> scheduler_pb2.Retries:
         actor = self._connection.actor
         return await self._connection.idempotent(
             lambda chosen: self._connection.scheduler.SetRetries(

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 
 from penstock.runtime.errors import InvalidInput
+from penstock.words import MICROS
 
-__all__ = ["NO_CAP", "dollars", "micros"]
+__all__ = ["NO_CAP", "micros"]
 
 NO_CAP = -1
 """What takes a cap away, where a call changes one."""
 
-MICROS = 1_000_000
 _DOLLARS = re.compile(r"\$?(\d{1,12})(?:\.(\d{1,6}))?", re.ASCII)
 
 
@@ -24,11 +24,3 @@ def micros(text: str) -> int:
         )
     whole, part = found.groups()
     return int(whole) * MICROS + int((part or "").ljust(6, "0"))
-
-
-def dollars(amount: int) -> str:
-    """`$5.25`; at least two decimals, and as many more as there are."""
-    sign = "-" if amount < 0 else ""
-    whole, part = divmod(abs(amount), MICROS)
-    decimals = f"{part:06d}".rstrip("0").ljust(2, "0")
-    return f"{sign}${whole:,}.{decimals}"

@@ -70,12 +70,15 @@ class SummaryView(TypedDict):
 
 
 class ReasonView(TypedDict):
+    """items: how many a limit holds back, of those that were read; None where it was not counted."""
+
     code: str
     text: str
     change: str | None
     since_time: str | None
     until_time: str | None
     key: str | None
+    items: int | None
 
 
 class ExplanationView(TypedDict):
@@ -185,6 +188,7 @@ def explanation_view(explanation: scheduler_pb2.Explanation) -> ExplanationView:
                 "since_time": time_text(reason.since_time),
                 "until_time": time_text(reason.until_time),
                 "key": reason.key or None,
+                "items": reason.items or None,
             }
             for reason in explanation.reasons
         ],
@@ -236,7 +240,7 @@ def ledger_entry_view(entry: scheduler_pb2.LedgerEntry) -> LedgerEntryView:
     }
 
 
-def retries_view(answer: scheduler_pb2.SetRetriesResponse) -> RetriesView:
+def retries_view(answer: scheduler_pb2.Retries) -> RetriesView:
     return {
         "allowed": answer.allowed,
         "changed": answer.changed,

@@ -90,6 +90,7 @@ class Runs:
         priority: int = 0,
         budget_micros: int | None = None,
         exclusive_keys: Sequence[str] = (),
+        reason: str = "",
         request_id: str = "",
     ) -> scheduler_pb2.Run:
         """Durable when it answers. The same request_id answers the same run.
@@ -106,6 +107,7 @@ class Runs:
             priority=priority,
             budget_micros=budget_micros,
             exclusive_keys=exclusive_keys,
+            reason=reason,
         )
 
         async def call(chosen: str) -> scheduler_pb2.Run:

@@ -41,8 +41,11 @@ class Limits:
     def __init__(self, loop: Loop, client: AsyncClient) -> None:
         self._loop, self._it = loop, client.limits
 
-    def list(self, *, prefix: str = "") -> builtins.list[scheduler_pb2.Limit]:
-        return self._loop.run(self._it.list(prefix=prefix))
+    def list(self, *, prefix: str = "", states: Sequence[str] = ()) -> builtins.list[scheduler_pb2.Limit]:
+        return self._loop.run(self._it.list(prefix=prefix, states=states))
+
+    def events(self, key: str = "", *, limit: int = 100) -> builtins.list[scheduler_pb2.LimitEvent]:
+        return self._loop.run(self._it.events(key, limit=limit))
 
     def get(self, key: str) -> scheduler_pb2.Limit:
         return self._loop.run(self._it.get(key))
@@ -103,8 +106,8 @@ class Retries:
     def __init__(self, loop: Loop, client: AsyncClient) -> None:
         self._loop, self._it = loop, client.retries
 
-    def get(self) -> scheduler_pb2.SetRetriesResponse:
+    def get(self) -> scheduler_pb2.Retries:
         return self._loop.run(self._it.get())
 
-    def set(self, *, allowed: bool, reason: str = "", request_id: str = "") -> scheduler_pb2.SetRetriesResponse:
+    def set(self, *, allowed: bool, reason: str = "", request_id: str = "") -> scheduler_pb2.Retries:
         return self._loop.run(self._it.set(allowed=allowed, reason=reason, request_id=request_id))

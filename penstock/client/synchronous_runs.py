@@ -30,6 +30,7 @@ class Runs:
         priority: int = 0,
         budget_micros: int | None = None,
         exclusive_keys: Sequence[str] = (),
+        reason: str = "",
         request_id: str = "",
     ) -> scheduler_pb2.Run:
         return self._loop.run(
@@ -40,6 +41,7 @@ class Runs:
                 priority=priority,
                 budget_micros=budget_micros,
                 exclusive_keys=exclusive_keys,
+                reason=reason,
                 request_id=request_id,
             )
         )

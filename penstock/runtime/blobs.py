@@ -22,6 +22,7 @@ from typing import BinaryIO, Self
 from penstock.runtime.disk import disk_full, is_full
 from penstock.runtime.errors import InvalidInput, NotFound, Unavailable
 from penstock.v1 import common_pb2
+from penstock.words import is_blob_hash
 
 __all__ = ["BlobStore", "BlobWriter", "blob_trouble"]
 
@@ -50,7 +51,7 @@ class BlobStore:
         self._shards: set[str] = set()
 
     def path(self, sha256: str) -> Path:
-        if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
+        if not is_blob_hash(sha256):
             raise InvalidInput(f"{sha256!r} is no blob hash: 64 lower-case hex digits are", code="bad_blob_hash")
         return self.folder / sha256[:2] / sha256[2:]
 

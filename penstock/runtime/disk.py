@@ -15,4 +15,4 @@ def is_full(error: OSError) -> bool:
 
 def disk_full(owner: str) -> Unavailable:
     """`owner` is whose disk it is: `the blob store /x`, `the planner's database`."""
-    return Unavailable(f"the disk of {owner} is full: free some space", code="disk_full")
+    return Unavailable(f"the disk of {owner} is full: free some space", code="disk_full", cause="its disk is full")

@@ -39,17 +39,19 @@ grpc.aio puts the message's failure (INTERNAL) in place of the server's status, 
 
 
 class PenstockError(Exception):
-    """Something that a user did or meets, told in one sentence: what, where, and what would be right."""
+    """Something that a user did or meets, told in one sentence: what, where, and what would be right. `cause` says in a
+    few words what is wrong with a part that is needed: for readiness, which anybody may ask, so it names nobody."""
 
     status: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
     http_status: ClassVar[int] = 500
     log_level: ClassVar[int] = logging.ERROR
     default_code: ClassVar[str] = "internal"
 
-    def __init__(self, message: str, *, code: str | None = None, **metadata: str) -> None:
+    def __init__(self, message: str, *, code: str | None = None, cause: str = "", **metadata: str) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or self.default_code
+        self.cause = cause
         self.metadata = metadata
 
 

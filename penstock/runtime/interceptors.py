@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -21,6 +22,7 @@ from penstock.runtime import metrics, tracing
 from penstock.runtime.errors import (
     EARLY_STATUS_KEY,
     Internal,
+    Overloaded,
     PenstockError,
     Unauthenticated,
     Unavailable,
@@ -35,7 +37,34 @@ DEFAULT_DEADLINE_SECONDS = 60.0
 
 _OPEN_METHODS = ("/grpc.health.v1.Health/",)
 
+QUIET_SECONDS = 5.0
+"""While a part can't be reached every call of a method is refused for one reason: it is said so often."""
+
 log = get_logger("rpc")
+
+
+class _Repeats:
+    """What was said of each method lately. Methods and codes are few: it stays small."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def said(self, method: str, failure: PenstockError) -> int | None:
+        """None: this one is not said; else how many were not since the last that was."""
+        if not isinstance(failure, Unavailable | Overloaded):
+            return 0
+        key = (method, failure.code)
+        since, unsaid = self._said.get(key, (-math.inf, 0))
+        now = self._clock()
+        if now - since < QUIET_SECONDS:
+            self._said[key] = (since, unsaid + 1)
+            return None
+        self._said[key] = (now, 0)
+        return unsaid
+
+
+_REPEATS = _Repeats()
 
 Handler = Any  # a grpc.RpcMethodHandler; grpc's types do not name its fields
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -136,7 +165,16 @@ async def _abort(method: str, error: Exception, context: Context, started: float
     if failure.log_level >= logging.ERROR:
         log.error("a call failed", method=method, code=failure.code, error=str(error), exc_info=error)
     else:
-        log.log(failure.log_level, "a call was refused", method=method, code=failure.code, error=failure.message)
+        more = _REPEATS.said(method, failure)
+        if more is not None:
+            log.log(
+                failure.log_level,
+                "a call was refused",
+                method=method,
+                code=failure.code,
+                error=failure.message,
+                **({"unsaid": more} if more else {}),
+            )
     status = to_status(failure)
     if early:
         with suppress(grpc.aio.BaseError, asyncio.InvalidStateError):  # the client has gone

@@ -7,6 +7,7 @@ are safe. Raises Unavailable when the disk is full or a file can't be used.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ParquetFiles", "literal"]
 
+CLOSE_SECONDS = 10.0
+
 
 class ParquetFiles:
     """`memory` as DuckDB says it; `spill` is where it may put what does not fit; `what` names a file in an error.
@@ -31,8 +34,9 @@ class ParquetFiles:
         self._spill = spill
         self._what = what
         self._every_error = every_error
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._cursors: set[duckdb.DuckDBPyConnection] = set()
 
     @contextmanager
     def cursor(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -42,6 +46,7 @@ class ParquetFiles:
             if self._connection is None:
                 self._connection = self._connect()
             cursor = self._connection.cursor()
+            self._cursors.add(cursor)
         try:
             yield cursor
         except duckdb.Error as error:
@@ -56,9 +61,18 @@ class ParquetFiles:
             ) from error
         finally:
             cursor.close()
+            with self._lock:
+                self._cursors.discard(cursor)
+                self._lock.notify_all()
 
     def close(self) -> None:
+        """Interrupts what reads or writes still (a call whose caller has gone goes on in its thread), and closes."""
         with self._lock:
+            until = time.monotonic() + CLOSE_SECONDS
+            while self._cursors and time.monotonic() < until:
+                for cursor in self._cursors:
+                    cursor.interrupt()  # for nothing where a query is about to begin: hence again
+                self._lock.wait(0.1)
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None

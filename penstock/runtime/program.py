@@ -20,6 +20,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -31,13 +32,15 @@ from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
 from penstock.runtime.interceptors import CallInterceptor
 from penstock.runtime.settings import Settings, load
 
-__all__ = ["Check", "Service", "main", "watch_checks"]
+__all__ = ["CAUSE_KEY", "Check", "Health", "Service", "main", "watch_checks"]
 
 GC_VALUES = 50_000
 """Made and not let go, before cycles of values are looked for."""
 GRACE_SECONDS = 5.0
 CHECK_SECONDS = 1.0
 CHECK_TIMEOUT_SECONDS = 3.0
+CAUSE_KEY = "penstock-cause"
+"""In the trailing metadata of a health answer about a check that fails: what is wrong, in a few words."""
 
 Check = Callable[[], Awaitable[None]]
 """Raises when a dependency does not answer."""
@@ -47,6 +50,21 @@ log = logs.get_logger("program")
 
 async def _nothing() -> None:
     return None
+
+
+class Health(health.aio.HealthServicer):
+    """Health that tells the cause, where it is known, of what it says is not well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.causes: dict[str, str] = {}
+
+    async def Check(
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> health_pb2.HealthCheckResponse:
+        if cause := self.causes.get(request.service):
+            context.set_trailing_metadata(((CAUSE_KEY, cause),))
+        return await super().Check(request, context)
 
 
 @dataclass(frozen=True)
@@ -106,7 +124,7 @@ async def _run(
         ],
         maximum_concurrent_rpcs=2_000,
     )
-    servicer = health.aio.HealthServicer()
+    servicer = Health()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     reflection.enable_server_reflection([*service.names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     service.register(server)
@@ -173,29 +191,37 @@ async def _restarted(name: str, body: Callable[[], Awaitable[None]]) -> None:
         await asyncio.sleep(1.0)
 
 
-async def watch_checks(checks: Mapping[str, Check]) -> dict[str, str]:
-    """Runs every check once, side by side: name -> "" when it answers, else why not."""
+async def watch_checks(checks: Mapping[str, Check], causes: dict[str, str] | None = None) -> dict[str, str]:
+    """Runs every check once, side by side: name -> "" when it answers, else why not; `causes` becomes what is known to
+    be wrong, in a few words."""
+    told: dict[str, str] = {}
 
     async def one(name: str, check: Check) -> tuple[str, str]:
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
                 await check()
         except TimeoutError:
-            return name, f"no answer in {CHECK_TIMEOUT_SECONDS:g} s"
+            told[name] = f"no answer in {CHECK_TIMEOUT_SECONDS:g} s"
+            return name, told[name]
         except Exception as error:
-            return name, str(error)
+            if isinstance(error, PenstockError) and error.cause:
+                told[name] = error.cause
+            return name, str(error) or type(error).__name__
         return name, ""
 
     answers = dict(await asyncio.gather(*(one(name, check) for name, check in checks.items())))
     for name, problem in answers.items():
         metrics.READY.labels(name).set(0 if problem else 1)
+    if causes is not None:
+        causes.clear()
+        causes.update(told)
     return answers
 
 
-async def _health(servicer: health.aio.HealthServicer, service: Service) -> None:
+async def _health(servicer: Health, service: Service) -> None:
     last: dict[str, str] = {}
     while True:
-        answers = await watch_checks(service.checks)
+        answers = await watch_checks(service.checks, servicer.causes)
         if answers != last:
             for name, problem in answers.items():
                 if problem and last.get(name) != problem:

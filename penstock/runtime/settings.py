@@ -100,7 +100,8 @@ class SchedulerSection(ServerSection):
     retry_first_seconds: Seconds = Field(1.0, description="Back-off after the first failed try; doubles, with jitter.")
     retry_max_seconds: Seconds = Field(300.0, description="Longest back-off.")
     owner_weights: dict[str, float] = Field(
-        default_factory=dict, description="Share of owners that are not alike; 1 for an owner not named here."
+        default_factory=dict,
+        description='Share of owners that are not alike, as {"ada": 3}; 1 for an owner not named here.',
     )
     sweep_seconds: Seconds = Field(1.0, description="Time between sweeps.")
     archive_hours: float = Field(
@@ -236,7 +237,7 @@ def _written(default: object) -> str:
         return ",".join(map(str, default))
     if isinstance(default, float):
         return f"{default:g}"
-    return "" if default is None else str(default)
+    return "" if default is None or default == {} else str(default)
 
 
 def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tuple[object, str]]]:
@@ -248,7 +249,7 @@ def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tup
             text = field.description or ""
             if get_origin(annotation) is Literal:
                 text += f" One of {', '.join(get_args(annotation))}."
-            yield f"{prefix}{name}", (field.default, text)
+            yield f"{prefix}{name}", (field.get_default(call_default_factory=True), text)
 
 
 def _nearest(path: str, known: set[str]) -> str:

@@ -7,14 +7,18 @@ fences rest on what was committed.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import DataError, DBAPIError, OperationalError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from penstock.runtime.disk import disk_full
 from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
@@ -27,8 +31,13 @@ POOL_SECONDS = 10.0
 """And so long for a connection, while all are in use."""
 STATEMENT_SECONDS = 60.0
 """No statement of ours takes so long; it is ended by the server."""
+RESTED_SECONDS = 1.0
+"""A connection that was not used for so long is asked whether it still stands before it is."""
 SILENT_SECONDS = 15
 """A PostgreSQL that the network hides is given up after this: the scheduler has one writer, which must not hang."""
+READ_ONLY = "25006"
+"""PostgreSQL's code for a write where nothing may be written: a standby, or an administrator's word. Its driver counts
+that among its own defects."""
 
 
 class Database:
@@ -48,14 +57,7 @@ class Database:
             self.engine = _sqlite_engine(url)
         else:
             url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-            self.engine = sa.create_engine(
-                url,
-                pool_size=4,
-                max_overflow=4,
-                pool_pre_ping=True,
-                pool_timeout=POOL_SECONDS,
-                connect_args=_postgres_arguments(service),
-            )
+            self.engine = _postgres_engine(url, service)
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
@@ -86,6 +88,32 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _postgres_engine(url: str, service: str) -> sa.Engine:
+    engine = sa.create_engine(
+        url,
+        pool_size=4,
+        max_overflow=4,
+        pool_timeout=POOL_SECONDS,
+        pool_use_lifo=True,  # one server process that is warm, and has the statements prepared, serves whom it can
+        connect_args=_postgres_arguments(service),
+    )
+
+    @event.listens_for(engine, "checkin")
+    def _used(dbapi_connection: object, record: ConnectionPoolEntry) -> None:
+        record.info["used"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _stands(dbapi_connection: DBAPIConnection, record: ConnectionPoolEntry, _: object) -> None:
+        # SQLAlchemy's own way asks each time: an exchange with the server for each transaction.
+        if time.monotonic() - record.info.get("used", math.inf) > RESTED_SECONDS:
+            try:
+                engine.dialect.do_ping(dbapi_connection)
+            except engine.dialect.loaded_dbapi.Error as error:
+                raise DisconnectionError from error
+
+    return engine
 
 
 def _postgres_arguments(service: str) -> dict[str, str | int]:
@@ -161,23 +189,42 @@ def translated(service: str) -> Iterator[None]:
             raise InvalidInput("a text has a NUL character, which no text may have", code="bad_text") from error
         if "full" in text and ("disk" in text or "space" in text):
             raise disk_full(f"the {service}'s database") from error
-        if isinstance(error, OperationalError) or error.connection_invalidated:
+        read_only = getattr(error.orig, "sqlstate", "") == READ_ONLY
+        if isinstance(error, OperationalError) or error.connection_invalidated or read_only:
             first = text.strip().splitlines()[0] if text.strip() else "no answer"
-            raise Unavailable(f"the {service}'s database can't be used: {first}", code="sql_unavailable") from error
+            raise Unavailable(
+                f"the {service}'s database can't be used: {first}", code="sql_unavailable", cause=_cause(error, text)
+            ) from error
         raise
+
+
+def _cause(error: DBAPIError, text: str) -> str:
+    """What is wrong with the database, where that is known for sure."""
+    sqlstate = getattr(error.orig, "sqlstate", "")
+    if sqlstate == READ_ONLY or "readonly database" in text:
+        return "it is read-only"
+    if "too many clients" in text or "remaining connection slots" in text or "too many connections" in text:
+        return "PostgreSQL has too many clients"
+    if sqlstate is None or error.connection_invalidated:  # there is no connection, or none any more
+        refused = "FATAL" in text and "the database system is" not in text and not sqlstate
+        return "PostgreSQL refuses the connection" if refused else "PostgreSQL does not answer"
+    return ""
 
 
 def migrate(database: Database, version: str = "head") -> None:
     """Brings the service's schema to its newest version, or an older one (alembic scripts in `SERVICE/migrations`)."""
     import importlib.util
 
-    from alembic import command
-    from alembic.config import Config
-
     spec = importlib.util.find_spec(database.service)
     assert spec is not None, database.service
     assert spec.submodule_search_locations, database.service
     folder = Path(next(iter(spec.submodule_search_locations))) / "migrations"
+    if version == "head" and _newest(folder) == _version(database):
+        return  # a restart does not wait for alembic to be loaded
+
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "alembic"))
     config.set_main_option("version_locations", str(folder))
@@ -186,6 +233,20 @@ def migrate(database: Database, version: str = "head") -> None:
         config.attributes["connection"] = connection
         command.upgrade(config, version)
         connection.commit()
+
+
+def _newest(folder: Path) -> str:
+    """The newest version that there is a script for: their names begin with it."""
+    return max(path.name.partition("_")[0] for path in folder.glob("[0-9]*.py"))
+
+
+def _version(database: Database) -> str:
+    """The version that the schema is at; empty where that can't be read."""
+    try:
+        with database.engine.connect() as connection:
+            return str(connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none())
+    except sa.exc.SQLAlchemyError:
+        return ""
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstock.runtime.pauses import doubled
 from penstock.supervisor.processes import Process, identify
 
 __all__ = ["Child"]
@@ -74,6 +75,8 @@ class Child:
         self.exit_code = exit_code
         if now - self._started >= STEADY_SECONDS:
             self._early_deaths = 0
-        pause = 0.0 if self._early_deaths == 0 else FIRST_PAUSE_SECONDS * 2 ** min(self._early_deaths - 1, 10)
+        pause = (
+            doubled(FIRST_PAUSE_SECONDS, self._early_deaths - 1, LONGEST_PAUSE_SECONDS) if self._early_deaths else 0.0
+        )
         self._early_deaths += 1
-        self.due = now + min(pause, LONGEST_PAUSE_SECONDS)
+        self.due = now + pause

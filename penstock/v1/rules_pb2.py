@@ -24,29 +24,29 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17penstock/v1/rules.proto\x12\x0bpenstock.v1\"\x91\x03\n\nStageRules\x12%\n\x05retry\x18\x01 \x03(\x0b\x32\x16.penstock.v1.RetryRule\x12$\n\x04heal\x18\x02 \x01(\x0b\x32\x16.penstock.v1.HealRules\x12*\n\x07\x63onfirm\x18\x03 \x01(\x0b\x32\x19.penstock.v1.ConfirmRules\x12$\n\x04gate\x18\x04 \x01(\x0b\x32\x16.penstock.v1.GateRules\x12&\n\x08run_when\x18\x05 \x01(\x0e\x32\x14.penstock.v1.RunWhen\x12.\n\ttolerance\x18\x06 \x01(\x0b\x32\x1b.penstock.v1.ToleranceRules\x12&\n\x05valve\x18\x07 \x01(\x0b\x32\x17.penstock.v1.ValveRules\x12\x1a\n\rbudget_micros\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x1f\n\x12item_budget_micros\x18\t \x01(\x03H\x01\x88\x01\x01\x42\x10\n\x0e_budget_microsB\x15\n\x13_item_budget_micros\"\x91\x01\n\tRetryRule\x12\r\n\x05kinds\x18\x01 \x03(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x16\n\tmax_tries\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\rfirst_seconds\x18\x04 \x01(\x01\x12\x13\n\x0bmax_seconds\x18\x05 \x01(\x01\x12\x0e\n\x06\x66\x61\x63tor\x18\x06 \x01(\x01\x42\x0c\n\n_max_tries\"\x9c\x01\n\tHealRules\x12\x10\n\x08\x61ttempts\x18\x01 \x01(\x05\x12\x11\n\tprocessor\x18\x02 \x01(\t\x12\x19\n\x11processor_version\x18\x03 \x01(\t\x12\x12\n\nparameters\x18\x04 \x01(\x0c\x12\r\n\x05kinds\x18\x05 \x03(\t\x12\x1a\n\rbudget_micros\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_budget_micros\"P\n\x0c\x43onfirmRules\x12\x11\n\tprocessor\x18\x01 \x01(\t\x12\x19\n\x11processor_version\x18\x02 \x01(\t\x12\x12\n\nparameters\x18\x03 \x01(\x0c\"c\n\tGateRules\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0ftimeout_seconds\x18\x02 \x01(\x01\x12/\n\x0e\x64\x65\x66\x61ult_answer\x18\x03 \x01(\x0e\x32\x17.penstock.v1.GateAnswer\"R\n\x0eToleranceRules\x12\x15\n\x08\x66\x61ilures\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\x05share\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x0b\n\t_failuresB\x08\n\x06_share\"K\n\nValveRules\x12\x10\n\x08\x66\x61ilures\x18\x01 \x01(\x05\x12\x16\n\x0e\x63losed_seconds\x18\x02 \x01(\x01\x12\x13\n\x0bmax_seconds\x18\x03 \x01(\x01*Z\n\nGateAnswer\x12\x1b\n\x17GATE_ANSWER_UNSPECIFIED\x10\x00\x12\x17\n\x13GATE_ANSWER_APPROVE\x10\x01\x12\x16\n\x12GATE_ANSWER_REJECT\x10\x02*\\\n\x07RunWhen\x12\x18\n\x14RUN_WHEN_UNSPECIFIED\x10\x00\x12\x10\n\x0cRUN_WHEN_ANY\x10\x01\x12\x10\n\x0cRUN_WHEN_ALL\x10\x02\x12\x13\n\x0fRUN_WHEN_ALWAYS\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17penstock/v1/rules.proto\x12\x0bpenstock.v1\"\x91\x03\n\nStageRules\x12%\n\x05retry\x18\x01 \x03(\x0b\x32\x16.penstock.v1.RetryRule\x12$\n\x04heal\x18\x02 \x01(\x0b\x32\x16.penstock.v1.HealRules\x12*\n\x07\x63onfirm\x18\x03 \x01(\x0b\x32\x19.penstock.v1.ConfirmRules\x12$\n\x04gate\x18\x04 \x01(\x0b\x32\x16.penstock.v1.GateRules\x12&\n\x08run_when\x18\x05 \x01(\x0e\x32\x14.penstock.v1.RunWhen\x12.\n\ttolerance\x18\x06 \x01(\x0b\x32\x1b.penstock.v1.ToleranceRules\x12&\n\x05valve\x18\x07 \x01(\x0b\x32\x17.penstock.v1.ValveRules\x12\x1a\n\rbudget_micros\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x1f\n\x12item_budget_micros\x18\t \x01(\x03H\x01\x88\x01\x01\x42\x10\n\x0e_budget_microsB\x15\n\x13_item_budget_micros\"\x91\x01\n\tRetryRule\x12\r\n\x05kinds\x18\x01 \x03(\t\x12\x13\n\x0b\x66ingerprint\x18\x02 \x01(\t\x12\x16\n\tmax_tries\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\rfirst_seconds\x18\x04 \x01(\x01\x12\x13\n\x0bmax_seconds\x18\x05 \x01(\x01\x12\x0e\n\x06\x66\x61\x63tor\x18\x06 \x01(\x01\x42\x0c\n\n_max_tries\"\xaa\x01\n\tHealRules\x12\x10\n\x08\x61ttempts\x18\x01 \x01(\x05\x12\x11\n\tprocessor\x18\x02 \x01(\t\x12\x19\n\x11processor_version\x18\x03 \x01(\t\x12\x12\n\nparameters\x18\x04 \x01(\x0c\x12\r\n\x05kinds\x18\x05 \x03(\t\x12\x1a\n\rbudget_micros\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x0c\n\x04paid\x18\x07 \x01(\x08\x42\x10\n\x0e_budget_micros\"^\n\x0c\x43onfirmRules\x12\x11\n\tprocessor\x18\x01 \x01(\t\x12\x19\n\x11processor_version\x18\x02 \x01(\t\x12\x12\n\nparameters\x18\x03 \x01(\x0c\x12\x0c\n\x04paid\x18\x04 \x01(\x08\"c\n\tGateRules\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x17\n\x0ftimeout_seconds\x18\x02 \x01(\x01\x12/\n\x0e\x64\x65\x66\x61ult_answer\x18\x03 \x01(\x0e\x32\x17.penstock.v1.GateAnswer\"R\n\x0eToleranceRules\x12\x15\n\x08\x66\x61ilures\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x12\n\x05share\x18\x02 \x01(\x01H\x01\x88\x01\x01\x42\x0b\n\t_failuresB\x08\n\x06_share\"K\n\nValveRules\x12\x10\n\x08\x66\x61ilures\x18\x01 \x01(\x05\x12\x16\n\x0e\x63losed_seconds\x18\x02 \x01(\x01\x12\x13\n\x0bmax_seconds\x18\x03 \x01(\x01*Z\n\nGateAnswer\x12\x1b\n\x17GATE_ANSWER_UNSPECIFIED\x10\x00\x12\x17\n\x13GATE_ANSWER_APPROVE\x10\x01\x12\x16\n\x12GATE_ANSWER_REJECT\x10\x02*\\\n\x07RunWhen\x12\x18\n\x14RUN_WHEN_UNSPECIFIED\x10\x00\x12\x10\n\x0cRUN_WHEN_ANY\x10\x01\x12\x10\n\x0cRUN_WHEN_ALL\x10\x02\x12\x13\n\x0fRUN_WHEN_ALWAYS\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'penstock.v1.rules_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GATEANSWER']._serialized_start=1095
-  _globals['_GATEANSWER']._serialized_end=1185
-  _globals['_RUNWHEN']._serialized_start=1187
-  _globals['_RUNWHEN']._serialized_end=1279
+  _globals['_GATEANSWER']._serialized_start=1123
+  _globals['_GATEANSWER']._serialized_end=1213
+  _globals['_RUNWHEN']._serialized_start=1215
+  _globals['_RUNWHEN']._serialized_end=1307
   _globals['_STAGERULES']._serialized_start=41
   _globals['_STAGERULES']._serialized_end=442
   _globals['_RETRYRULE']._serialized_start=445
   _globals['_RETRYRULE']._serialized_end=590
   _globals['_HEALRULES']._serialized_start=593
-  _globals['_HEALRULES']._serialized_end=749
-  _globals['_CONFIRMRULES']._serialized_start=751
-  _globals['_CONFIRMRULES']._serialized_end=831
-  _globals['_GATERULES']._serialized_start=833
-  _globals['_GATERULES']._serialized_end=932
-  _globals['_TOLERANCERULES']._serialized_start=934
-  _globals['_TOLERANCERULES']._serialized_end=1016
-  _globals['_VALVERULES']._serialized_start=1018
-  _globals['_VALVERULES']._serialized_end=1093
+  _globals['_HEALRULES']._serialized_end=763
+  _globals['_CONFIRMRULES']._serialized_start=765
+  _globals['_CONFIRMRULES']._serialized_end=859
+  _globals['_GATERULES']._serialized_start=861
+  _globals['_GATERULES']._serialized_end=960
+  _globals['_TOLERANCERULES']._serialized_start=962
+  _globals['_TOLERANCERULES']._serialized_end=1044
+  _globals['_VALVERULES']._serialized_start=1046
+  _globals['_VALVERULES']._serialized_end=1121
 # @@protoc_insertion_point(module_scope)

@@ -189,6 +189,7 @@ class HealRules(_message.Message):
     PARAMETERS_FIELD_NUMBER: _builtins.int
     KINDS_FIELD_NUMBER: _builtins.int
     BUDGET_MICROS_FIELD_NUMBER: _builtins.int
+    PAID_FIELD_NUMBER: _builtins.int
     attempts: _builtins.int
     """1-5"""
     processor: _builtins.str
@@ -199,6 +200,8 @@ class HealRules(_message.Message):
     """JSON object"""
     budget_micros: _builtins.int
     """cap of all heals of the stage; absent: the stage's own caps only"""
+    paid: _builtins.bool
+    """filled in by the planner: its processor costs money"""
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """failure kinds that are healed; empty: all but unknown, cancelled, budget"""
@@ -212,10 +215,11 @@ class HealRules(_message.Message):
         parameters: _builtins.bytes = ...,
         kinds: _abc.Iterable[_builtins.str] | None = ...,
         budget_micros: _builtins.int | None = ...,
+        paid: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "budget_micros", b"budget_micros"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "attempts", b"attempts", "budget_micros", b"budget_micros", "kinds", b"kinds", "parameters", b"parameters", "processor", b"processor", "processor_version", b"processor_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "attempts", b"attempts", "budget_micros", b"budget_micros", "kinds", b"kinds", "paid", b"paid", "parameters", b"parameters", "processor", b"processor", "processor_version", b"processor_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__budget_micros: _TypeAlias = _typing.Literal["budget_micros"]  # noqa: Y015
     _WhichOneofArgType__budget_micros: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros"]  # noqa: Y015
@@ -230,21 +234,25 @@ class ConfirmRules(_message.Message):
     PROCESSOR_FIELD_NUMBER: _builtins.int
     PROCESSOR_VERSION_FIELD_NUMBER: _builtins.int
     PARAMETERS_FIELD_NUMBER: _builtins.int
+    PAID_FIELD_NUMBER: _builtins.int
     processor: _builtins.str
     """the second witness"""
     processor_version: _builtins.str
     """filled in by the planner"""
     parameters: _builtins.bytes
+    paid: _builtins.bool
+    """filled in by the planner"""
     def __init__(
         self,
         *,
         processor: _builtins.str = ...,
         processor_version: _builtins.str = ...,
         parameters: _builtins.bytes = ...,
+        paid: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["parameters", b"parameters", "processor", b"processor", "processor_version", b"processor_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["paid", b"paid", "parameters", b"parameters", "processor", b"processor", "processor_version", b"processor_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -471,6 +471,7 @@ class StartRunRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     BUDGET_MICROS_FIELD_NUMBER: _builtins.int
     EXCLUSIVE_KEYS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
     name: _builtins.str
     request_id: _builtins.str
@@ -481,6 +482,7 @@ class StartRunRequest(_message.Message):
     priority: _builtins.int
     """-1000 to 1000"""
     budget_micros: _builtins.int
+    reason: _builtins.str
     @_builtins.property
     def exclusive_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """one live run a key; 409 `exclusive_key_held` names the holder"""
@@ -496,10 +498,11 @@ class StartRunRequest(_message.Message):
         priority: _builtins.int = ...,
         budget_micros: _builtins.int | None = ...,
         exclusive_keys: _abc.Iterable[_builtins.str] | None = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "budget_micros", b"budget_micros"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "actor", b"actor", "budget_micros", b"budget_micros", "exclusive_keys", b"exclusive_keys", "name", b"name", "owner", b"owner", "plan_id", b"plan_id", "priority", b"priority", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "actor", b"actor", "budget_micros", b"budget_micros", "exclusive_keys", b"exclusive_keys", "name", b"name", "owner", b"owner", "plan_id", b"plan_id", "priority", b"priority", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__budget_micros: _TypeAlias = _typing.Literal["budget_micros"]  # noqa: Y015
     _WhichOneofArgType__budget_micros: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros"]  # noqa: Y015
@@ -710,7 +713,7 @@ class RunItem(_message.Message):
     attempt: _builtins.int
     tries: _builtins.int
     error_kind: _builtins.str
-    """item, worker_lost, timeout, invalid_result, unknown"""
+    """item, worker_lost, timeout, provider, … (docs/running.md), or a processor's own word"""
     error: _builtins.str
     result: _builtins.bytes
     """JSON, as the processor answered"""
@@ -1385,7 +1388,7 @@ class OutcomeAnswer(_message.Message):
     seq: _builtins.int
     attempt: _builtins.int
     reason: _builtins.str
-    """refused: unknown, superseded, expired, foreign, different, stopped"""
+    """refused: unknown, superseded, expired, foreign, different, stopped, archived"""
     def __init__(
         self,
         *,
@@ -2019,13 +2022,16 @@ class Reason(_message.Message):
     SINCE_TIME_FIELD_NUMBER: _builtins.int
     UNTIL_TIME_FIELD_NUMBER: _builtins.int
     KEY_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
     code: _builtins.str
-    """e.g. run_paused, gate, budget, limit_closed, limit_full, back_off, deferred, stage_full, no_worker, window, order"""
+    """e.g. run_paused, gate, budget, redis_unavailable, limit_closed, limit_full, back_off, deferred, stage_full, no_worker, order"""
     text: _builtins.str
     change: _builtins.str
     """what would change that"""
     key: _builtins.str
     """the limit, gate or budget"""
+    items: _builtins.int
+    """of the run that a limit holds back and that were read; 0: not counted"""
     @_builtins.property
     def since_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -2039,10 +2045,11 @@ class Reason(_message.Message):
         since_time: _timestamp_pb2.Timestamp | None = ...,
         until_time: _timestamp_pb2.Timestamp | None = ...,
         key: _builtins.str = ...,
+        items: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since_time", b"since_time", "until_time", b"until_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "code", b"code", "key", b"key", "since_time", b"since_time", "text", b"text", "until_time", b"until_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "code", b"code", "items", b"items", "key", b"key", "since_time", b"since_time", "text", b"text", "until_time", b"until_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2539,7 +2546,6 @@ class SetRetriesRequest(_message.Message):
     reason: _builtins.str
     request_id: _builtins.str
     validate_only: _builtins.bool
-    """answers what is so now"""
     def __init__(
         self,
         *,
@@ -2558,7 +2564,22 @@ class SetRetriesRequest(_message.Message):
 Global___SetRetriesRequest: _TypeAlias = SetRetriesRequest  # noqa: Y015
 
 @_typing.final
-class SetRetriesResponse(_message.Message):
+class GetRetriesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRetriesRequest: _TypeAlias = GetRetriesRequest  # noqa: Y015
+
+@_typing.final
+class Retries(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ALLOWED_FIELD_NUMBER: _builtins.int
@@ -2567,7 +2588,9 @@ class SetRetriesResponse(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     SINCE_TIME_FIELD_NUMBER: _builtins.int
     allowed: _builtins.bool
+    """now"""
     changed: _builtins.bool
+    """by this call, or by such a call"""
     actor: _builtins.str
     """of the last change"""
     reason: _builtins.str
@@ -2588,7 +2611,7 @@ class SetRetriesResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SetRetriesResponse: _TypeAlias = SetRetriesResponse  # noqa: Y015
+Global___Retries: _TypeAlias = Retries  # noqa: Y015
 
 @_typing.final
 class Rate(_message.Message):
@@ -2695,20 +2718,26 @@ class ListLimitsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     PREFIX_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """default 100, at most 1,000"""
     page_token: _builtins.str
     prefix: _builtins.str
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """open, closed, probing, ramping; empty: all. A page may then be short, even empty"""
+
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         prefix: _builtins.str = ...,
+        states: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "prefix", b"prefix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "prefix", b"prefix", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2736,6 +2765,107 @@ class ListLimitsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListLimitsResponse: _TypeAlias = ListLimitsResponse  # noqa: Y015
+
+@_typing.final
+class LimitEvent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    OLD_STATE_FIELD_NUMBER: _builtins.int
+    NEW_STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """of a limit; also `price PROCESSOR`, `retries`: decisions that concern no run"""
+    number: _builtins.int
+    """of its key, rising"""
+    type: _builtins.str
+    """limit.set, limit.deleted, limit.closed, limit.probing, limit.ramping, limit.open, limit.cap;"""
+    actor: _builtins.str
+    """price.set (micro-dollars), retries.stopped, retries.allowed
+    scheduler: a valve by itself
+    """
+    old_state: _builtins.str
+    new_state: _builtins.str
+    reason: _builtins.str
+    data: _builtins.bytes
+    """JSON object"""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        number: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        type: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        old_state: _builtins.str = ...,
+        new_state: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        data: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "data", b"data", "key", b"key", "new_state", b"new_state", "number", b"number", "old_state", b"old_state", "reason", b"reason", "time", b"time", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitEvent: _TypeAlias = LimitEvent  # noqa: Y015
+
+@_typing.final
+class ListLimitEventsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    key: _builtins.str
+    """empty: of all keys"""
+    page_size: _builtins.int
+    """default 100, at most 1,000"""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        key: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLimitEventsRequest: _TypeAlias = ListLimitEventsRequest  # noqa: Y015
+
+@_typing.final
+class ListLimitEventsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___LimitEvent]: ...
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[Global___LimitEvent] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListLimitEventsResponse: _TypeAlias = ListLimitEventsResponse  # noqa: Y015
 
 @_typing.final
 class SetLimitRequest(_message.Message):

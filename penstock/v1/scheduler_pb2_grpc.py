@@ -135,10 +135,15 @@ class SchedulerServiceStub:
                 request_serializer=penstock_dot_v1_dot_scheduler__pb2.ListLedgerRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_scheduler__pb2.ListLedgerResponse.FromString,
                 _registered_method=True)
+        self.GetRetries = channel.unary_unary(
+                '/penstock.v1.SchedulerService/GetRetries',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.GetRetriesRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.Retries.FromString,
+                _registered_method=True)
         self.SetRetries = channel.unary_unary(
                 '/penstock.v1.SchedulerService/SetRetries',
                 request_serializer=penstock_dot_v1_dot_scheduler__pb2.SetRetriesRequest.SerializeToString,
-                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.SetRetriesResponse.FromString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.Retries.FromString,
                 _registered_method=True)
 
 
@@ -167,21 +172,21 @@ class SchedulerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PauseRun(self, request, context):
-        """queued, running -> paused. After the answer nothing is granted; what runs finishes; `quiesced` tells when.
+        """queued, running, waiting -> paused. After the answer nothing is granted; what runs finishes; `quiesced` tells when.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeRun(self, request, context):
-        """paused, stopped -> running, without re-running what completed.
+        """paused, and any ended state with something left -> running, without re-running what completed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StopRun(self, request, context):
-        """queued, running, paused -> stopping -> stopped. With force what runs is revoked at once.
+        """queued, running, paused, waiting -> stopping -> stopped. With force, from stopping too, what runs is revoked at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -283,8 +288,15 @@ class SchedulerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRetries(self, request, context):
+        """Whether failed items of any run are tried again, and who said so.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetRetries(self, request, context):
-        """Stops or allows all retries of all runs, in an incident.
+        """Stops or allows all retries of all runs, in an incident. validate_only: whether it would change anything.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -393,10 +405,15 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     request_deserializer=penstock_dot_v1_dot_scheduler__pb2.ListLedgerRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_scheduler__pb2.ListLedgerResponse.SerializeToString,
             ),
+            'GetRetries': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRetries,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.GetRetriesRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.Retries.SerializeToString,
+            ),
             'SetRetries': grpc.unary_unary_rpc_method_handler(
                     servicer.SetRetries,
                     request_deserializer=penstock_dot_v1_dot_scheduler__pb2.SetRetriesRequest.FromString,
-                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.SetRetriesResponse.SerializeToString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.Retries.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -951,6 +968,33 @@ class SchedulerService:
             _registered_method=True)
 
     @staticmethod
+    def GetRetries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.SchedulerService/GetRetries',
+            penstock_dot_v1_dot_scheduler__pb2.GetRetriesRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.Retries.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def SetRetries(request,
             target,
             options=(),
@@ -966,7 +1010,7 @@ class SchedulerService:
             target,
             '/penstock.v1.SchedulerService/SetRetries',
             penstock_dot_v1_dot_scheduler__pb2.SetRetriesRequest.SerializeToString,
-            penstock_dot_v1_dot_scheduler__pb2.SetRetriesResponse.FromString,
+            penstock_dot_v1_dot_scheduler__pb2.Retries.FromString,
             options,
             channel_credentials,
             insecure,
@@ -993,6 +1037,11 @@ class LimitServiceStub:
                 '/penstock.v1.LimitService/ListLimits',
                 request_serializer=penstock_dot_v1_dot_scheduler__pb2.ListLimitsRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_scheduler__pb2.ListLimitsResponse.FromString,
+                _registered_method=True)
+        self.ListLimitEvents = channel.unary_unary(
+                '/penstock.v1.LimitService/ListLimitEvents',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.ListLimitEventsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.ListLimitEventsResponse.FromString,
                 _registered_method=True)
         self.SetLimit = channel.unary_unary(
                 '/penstock.v1.LimitService/SetLimit',
@@ -1033,6 +1082,14 @@ class LimitServiceServicer:
 
     def ListLimits(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLimitEvents(self, request, context):
+        """Who set, closed, opened and deleted what, and what valves did by themselves; the newest first. Events of a limit
+        outlive it, for as long as those of runs are kept.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -1083,6 +1140,11 @@ def add_LimitServiceServicer_to_server(servicer, server):
                     servicer.ListLimits,
                     request_deserializer=penstock_dot_v1_dot_scheduler__pb2.ListLimitsRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_scheduler__pb2.ListLimitsResponse.SerializeToString,
+            ),
+            'ListLimitEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLimitEvents,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.ListLimitEventsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.ListLimitEventsResponse.SerializeToString,
             ),
             'SetLimit': grpc.unary_unary_rpc_method_handler(
                     servicer.SetLimit,
@@ -1144,6 +1206,33 @@ class LimitService:
             '/penstock.v1.LimitService/ListLimits',
             penstock_dot_v1_dot_scheduler__pb2.ListLimitsRequest.SerializeToString,
             penstock_dot_v1_dot_scheduler__pb2.ListLimitsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLimitEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.LimitService/ListLimitEvents',
+            penstock_dot_v1_dot_scheduler__pb2.ListLimitEventsRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.ListLimitEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,11 +39,11 @@ class SchedulerServiceStub:
     ListRuns: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListRunsRequest, _scheduler_pb2.ListRunsResponse]
     """Newest first."""
     PauseRun: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RunCommand, _scheduler_pb2.RunCommandResponse]
-    """queued, running -> paused. After the answer nothing is granted; what runs finishes; `quiesced` tells when."""
+    """queued, running, waiting -> paused. After the answer nothing is granted; what runs finishes; `quiesced` tells when."""
     ResumeRun: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.RunCommand, _scheduler_pb2.RunCommandResponse]
-    """paused, stopped -> running, without re-running what completed."""
+    """paused, and any ended state with something left -> running, without re-running what completed."""
     StopRun: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.StopRunRequest, _scheduler_pb2.RunCommandResponse]
-    """queued, running, paused -> stopping -> stopped. With force what runs is revoked at once."""
+    """queued, running, paused, waiting -> stopping -> stopped. With force, from stopping too, what runs is revoked at once."""
     ListItems: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListItemsRequest, _scheduler_pb2.ListItemsResponse]
     """Items that have been leased at least once come from rows, the others (state queued, or what their stage says) from the plan.
     In order of seq.
@@ -72,8 +72,10 @@ class SchedulerServiceStub:
     """A new run of the unfinished or failed items alone; ended runs, archived ones too."""
     ListLedger: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListLedgerRequest, _scheduler_pb2.ListLedgerResponse]
     """Money, entry by entry, in order."""
-    SetRetries: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.SetRetriesRequest, _scheduler_pb2.SetRetriesResponse]
-    """Stops or allows all retries of all runs, in an incident."""
+    GetRetries: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.GetRetriesRequest, _scheduler_pb2.Retries]
+    """Whether failed items of any run are tried again, and who said so."""
+    SetRetries: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.SetRetriesRequest, _scheduler_pb2.Retries]
+    """Stops or allows all retries of all runs, in an incident. validate_only: whether it would change anything."""
 
 @_typing.type_check_only
 class SchedulerServiceAsyncStub(SchedulerServiceStub):
@@ -86,11 +88,11 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     ListRuns: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListRunsRequest, _scheduler_pb2.ListRunsResponse]  # type: ignore[assignment]
     """Newest first."""
     PauseRun: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RunCommand, _scheduler_pb2.RunCommandResponse]  # type: ignore[assignment]
-    """queued, running -> paused. After the answer nothing is granted; what runs finishes; `quiesced` tells when."""
+    """queued, running, waiting -> paused. After the answer nothing is granted; what runs finishes; `quiesced` tells when."""
     ResumeRun: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.RunCommand, _scheduler_pb2.RunCommandResponse]  # type: ignore[assignment]
-    """paused, stopped -> running, without re-running what completed."""
+    """paused, and any ended state with something left -> running, without re-running what completed."""
     StopRun: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.StopRunRequest, _scheduler_pb2.RunCommandResponse]  # type: ignore[assignment]
-    """queued, running, paused -> stopping -> stopped. With force what runs is revoked at once."""
+    """queued, running, paused, waiting -> stopping -> stopped. With force, from stopping too, what runs is revoked at once."""
     ListItems: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListItemsRequest, _scheduler_pb2.ListItemsResponse]  # type: ignore[assignment]
     """Items that have been leased at least once come from rows, the others (state queued, or what their stage says) from the plan.
     In order of seq.
@@ -119,8 +121,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """A new run of the unfinished or failed items alone; ended runs, archived ones too."""
     ListLedger: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListLedgerRequest, _scheduler_pb2.ListLedgerResponse]  # type: ignore[assignment]
     """Money, entry by entry, in order."""
-    SetRetries: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.SetRetriesRequest, _scheduler_pb2.SetRetriesResponse]  # type: ignore[assignment]
-    """Stops or allows all retries of all runs, in an incident."""
+    GetRetries: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.GetRetriesRequest, _scheduler_pb2.Retries]  # type: ignore[assignment]
+    """Whether failed items of any run are tried again, and who said so."""
+    SetRetries: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.SetRetriesRequest, _scheduler_pb2.Retries]  # type: ignore[assignment]
+    """Stops or allows all retries of all runs, in an incident. validate_only: whether it would change anything."""
 
 class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs: the operators' face of the scheduler."""
@@ -154,7 +158,7 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.RunCommand,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.RunCommandResponse, _abc.Awaitable[_scheduler_pb2.RunCommandResponse]]:
-        """queued, running -> paused. After the answer nothing is granted; what runs finishes; `quiesced` tells when."""
+        """queued, running, waiting -> paused. After the answer nothing is granted; what runs finishes; `quiesced` tells when."""
 
     @_abc_1.abstractmethod
     def ResumeRun(
@@ -162,7 +166,7 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.RunCommand,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.RunCommandResponse, _abc.Awaitable[_scheduler_pb2.RunCommandResponse]]:
-        """paused, stopped -> running, without re-running what completed."""
+        """paused, and any ended state with something left -> running, without re-running what completed."""
 
     @_abc_1.abstractmethod
     def StopRun(
@@ -170,7 +174,7 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.StopRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.RunCommandResponse, _abc.Awaitable[_scheduler_pb2.RunCommandResponse]]:
-        """queued, running, paused -> stopping -> stopped. With force what runs is revoked at once."""
+        """queued, running, paused, waiting -> stopping -> stopped. With force, from stopping too, what runs is revoked at once."""
 
     @_abc_1.abstractmethod
     def ListItems(
@@ -285,12 +289,20 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         """Money, entry by entry, in order."""
 
     @_abc_1.abstractmethod
+    def GetRetries(
+        self,
+        request: _scheduler_pb2.GetRetriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.Retries, _abc.Awaitable[_scheduler_pb2.Retries]]:
+        """Whether failed items of any run are tried again, and who said so."""
+
+    @_abc_1.abstractmethod
     def SetRetries(
         self,
         request: _scheduler_pb2.SetRetriesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_scheduler_pb2.SetRetriesResponse, _abc.Awaitable[_scheduler_pb2.SetRetriesResponse]]:
-        """Stops or allows all retries of all runs, in an incident."""
+    ) -> _typing.Union[_scheduler_pb2.Retries, _abc.Awaitable[_scheduler_pb2.Retries]]:
+        """Stops or allows all retries of all runs, in an incident. validate_only: whether it would change anything."""
 
 def add_SchedulerServiceServicer_to_server(servicer: SchedulerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
@@ -304,6 +316,10 @@ class LimitServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> LimitServiceAsyncStub: ...
     ListLimits: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListLimitsRequest, _scheduler_pb2.ListLimitsResponse]
+    ListLimitEvents: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListLimitEventsRequest, _scheduler_pb2.ListLimitEventsResponse]
+    """Who set, closed, opened and deleted what, and what valves did by themselves; the newest first. Events of a limit
+    outlive it, for as long as those of runs are kept.
+    """
     SetLimit: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.SetLimitRequest, _scheduler_pb2.Limit]
     """Makes or replaces a limit; live at once."""
     DeleteLimit: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.DeleteLimitRequest, _scheduler_pb2.DeleteLimitResponse]
@@ -322,6 +338,10 @@ class LimitServiceAsyncStub(LimitServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListLimits: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListLimitsRequest, _scheduler_pb2.ListLimitsResponse]  # type: ignore[assignment]
+    ListLimitEvents: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListLimitEventsRequest, _scheduler_pb2.ListLimitEventsResponse]  # type: ignore[assignment]
+    """Who set, closed, opened and deleted what, and what valves did by themselves; the newest first. Events of a limit
+    outlive it, for as long as those of runs are kept.
+    """
     SetLimit: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.SetLimitRequest, _scheduler_pb2.Limit]  # type: ignore[assignment]
     """Makes or replaces a limit; live at once."""
     DeleteLimit: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.DeleteLimitRequest, _scheduler_pb2.DeleteLimitResponse]  # type: ignore[assignment]
@@ -343,6 +363,16 @@ class LimitServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scheduler_pb2.ListLimitsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scheduler_pb2.ListLimitsResponse, _abc.Awaitable[_scheduler_pb2.ListLimitsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListLimitEvents(
+        self,
+        request: _scheduler_pb2.ListLimitEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ListLimitEventsResponse, _abc.Awaitable[_scheduler_pb2.ListLimitEventsResponse]]:
+        """Who set, closed, opened and deleted what, and what valves did by themselves; the newest first. Events of a limit
+        outlive it, for as long as those of runs are kept.
+        """
 
     @_abc_1.abstractmethod
     def SetLimit(

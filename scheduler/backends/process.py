@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -25,12 +26,14 @@ import sqlalchemy as sa
 from penstock.runtime import lifeline, metrics
 from penstock.runtime.clock import Clock, IdSource
 from penstock.runtime.logs import get_logger
+from penstock.runtime.pauses import doubled
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database
 from scheduler.domain.states import RunState, StageState
 from scheduler.domain.workers import Demand, wanted_workers
 from scheduler.engine import Engine
 from scheduler.store.effects import Effects
+from scheduler.store.held import busy_sessions, running_alone
 from scheduler.store.leases import Session
 from scheduler.store.schema import runs, stages, workers
 
@@ -40,7 +43,7 @@ POLL_SECONDS = 0.25
 YOUNG_SECONDS = 2.0
 DRAIN_GRACE_SECONDS = 1.0
 DRAIN_POLL_SECONDS = 0.05
-MAX_BACKOFF_SECONDS = 5.0
+FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.2, 5.0
 
 log = get_logger("workers")
 
@@ -121,13 +124,13 @@ class ProcessBackend:
                 continue
             code = worker.process.returncode if worker.process is not None else None
             log.info("a worker is gone", session=worker.session, pid=worker.pid, code=code)
+            await self._gone(worker.session, f"its worker (pid {worker.pid}) died")
+            del self._workers[worker.slot]
             if not worker.draining:
                 young = self._clock.monotonic() - worker.since < YOUNG_SECONDS
                 self._failures = self._failures + 1 if young else 0
-                delay = min(0.2 * 2**self._failures, MAX_BACKOFF_SECONDS) if self._failures else 0.0
+                delay = doubled(FIRST_BACKOFF_SECONDS, self._failures, MAX_BACKOFF_SECONDS) if young else 0.0
                 self._not_before = self._clock.monotonic() + delay
-            await self._gone(worker.session, f"its worker (pid {worker.pid}) died")
-            del self._workers[worker.slot]
 
     async def _gone(self, session: str, reason: str) -> None:
         """Ends the session, then forgets the worker: a crash in between ends it again."""
@@ -139,6 +142,10 @@ class ProcessBackend:
 
         await self._engine.commits.run(work)
 
+    def _busy(self) -> set[str]:
+        with self._database.read() as connection:
+            return busy_sessions(connection)
+
     def _wanted(self) -> int:
         columns = (
             stages.c.running,
@@ -147,6 +154,7 @@ class ProcessBackend:
                 stages.c.total
                 - stages.c.running
                 - stages.c.retry
+                - stages.c.deferred
                 - stages.c.completed
                 - stages.c.failed
                 - stages.c.skipped
@@ -168,13 +176,18 @@ class ProcessBackend:
                 Demand(leased, queued if state == RunState.RUNNING else 0, concurrency)
                 for leased, concurrency, queued, state in connection.execute(query)
             ]
-        section = self._settings.scheduler
-        return wanted_workers(
-            demands,
-            slots=self._settings.worker.slots,
-            most=section.workers,
-            warm=min(section.warm_workers, section.workers),
-        )
+            section = self._settings.scheduler
+            wanted = partial(
+                wanted_workers,
+                demands,
+                slots=self._settings.worker.slots,
+                most=section.workers,
+                warm=min(section.warm_workers, section.workers),
+            )
+            # Who runs items alone makes it more, if more there may be: only then are all leases looked through.
+            if wanted() < section.workers:
+                return wanted(alone=running_alone(connection, self._settings.worker.worker_class))
+            return section.workers
 
     async def _scale(self, wanted: int) -> None:
         now = self._clock.monotonic()
@@ -191,10 +204,13 @@ class ProcessBackend:
             return
         self._idle_since = self._idle_since or now
         if now - self._idle_since >= self._settings.scheduler.idle_seconds:
-            last = max(serving, key=lambda w: w.slot)
-            last.draining = True
-            self._signal(last, signal.SIGTERM)
-            log.info("a worker is no longer needed", session=last.session)
+            busy = await asyncio.to_thread(self._busy)
+            idle = [worker for worker in serving if worker.session not in busy]
+            if idle:
+                last = max(idle, key=lambda w: w.slot)
+                last.draining = True
+                self._signal(last, signal.SIGUSR1)  # what it was leased since it was looked at, it still does
+                log.info("a worker is no longer needed", session=last.session)
 
     async def _start(self, slot: int) -> None:
         session = self._new_id("session")

@@ -8,10 +8,12 @@ assumed.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["ENOUGH", "Eta", "Speed", "eta", "speed"]
+from penstock.words import counted
+
+__all__ = ["ENOUGH", "Eta", "Hold", "Speed", "behind", "eta", "settled_in", "speed"]
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -42,6 +44,22 @@ class Eta:
     reason: str = ""
 
 
+@dataclass(frozen=True)
+class Hold:
+    """What `items` of a run wait for; `more`: they are at least so many. until_ms None: until somebody acts, as `what`
+    says: it follows the word "wait"."""
+
+    what: str
+    items: int
+    until_ms: int | None
+    more: bool = False
+
+    @property
+    def text(self) -> str:
+        many = ("at least " if self.more else "") + counted(self.items, "item")
+        return f"{many} wait{'s' if self.items == 1 else ''} {self.what}"
+
+
 def settled_in(minutes: Mapping[int, int], now_ms: int, window_ms: int, *, start_ms: int = 0) -> float:
     """Items settled in the last `window_ms`: whole minutes, and its share of the one that it begins in. Nothing was
     settled before `start_ms`."""
@@ -49,7 +67,11 @@ def settled_in(minutes: Mapping[int, int], now_ms: int, window_ms: int, *, start
     total = 0.0
     for minute in range(first // MINUTE_MS, now_ms // MINUTE_MS + 1):
         count = minutes.get(minute, 0)
-        if count:
+        if not count:
+            continue
+        if first <= minute * MINUTE_MS <= now_ms - MINUTE_MS and start_ms < (minute + 1) * MINUTE_MS:
+            total += count
+        else:
             end = min((minute + 1) * MINUTE_MS, now_ms)
             begin = max(minute * MINUTE_MS, min(start_ms, end))
             total += count * min(1.0, max(0, end - max(begin, first)) / max(end - begin, 1))
@@ -89,3 +111,20 @@ def eta(minutes: Mapping[int, int], now_ms: int, start_ms: int | None, *, comple
         mean = settled_in(minutes, now_ms, HOUR_MS) / span
         slow, fast = mean / 2, mean * 2
     return Eta(now_ms + math.ceil(left / fast), now_ms + math.ceil(left / slow))
+
+
+def behind(told: Eta, holds: Sequence[Hold], now_ms: int, *, left: int) -> Eta:
+    """The same where some of the `left` items of a run that goes on are held back: they begin when that is over, and go
+    as fast as all did."""
+    if left and (endless := next((one for one in holds if one.until_ms is None), None)):
+        return Eta(reason=f"not known: {endless.text}")
+    if told.reason or not left:
+        return told
+    early, late = told.early_ms, told.late_ms
+    for one in holds:
+        if one.until_ms is None:
+            continue
+        share = min(one.items, left) / left
+        early = max(early, one.until_ms + math.ceil((told.early_ms - now_ms) * share))
+        late = max(late, one.until_ms + math.ceil((told.late_ms - now_ms) * (1 if one.more else share)))
+    return Eta(early, late)

@@ -8,28 +8,29 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from scheduler.domain.progress import Progress, run_end, stage_end
 from scheduler.domain.rules import NOT_RETRIED, Kind
 from scheduler.domain.states import ITEM_TABLE, ItemEvent, ItemState, Mode, advance
 
 __all__ = [
     "ALONE",
+    "BEGUN_ALONE",
     "FREE_LOSSES",
     "LOST",
+    "WITH_WORKER",
     "Backoff",
     "Decision",
     "Ended",
     "Ending",
-    "Progress",
     "decide",
     "kind_of",
-    "run_end",
-    "stage_end",
 ]
 
 
 ALONE = 2
 """The suspicion from which an item is leased alone."""
+BEGUN_ALONE = 3
+"""The same, while it runs: its worker has said that it begins it. Kept in the row, so that whichever scheduler ends the
+lease knows who was running."""
 FREE_LOSSES = 10
 
 
@@ -49,6 +50,7 @@ class Ended(StrEnum):
 
 LOST = frozenset({Ended.WORKER_LOST, Ended.UNBEGUN, Ended.TIMED_OUT, Ended.STOPPED})
 """Nobody told what the attempt did, or what it cost."""
+WITH_WORKER = frozenset({Ended.WORKER_LOST, Ended.UNBEGUN})
 _FAILURES = frozenset({Ended.FAILED, Ended.WORKER_LOST, Ended.TIMED_OUT})
 # A second witness that could not be heard says nothing about the work.
 _NO_WITNESS = frozenset(
@@ -62,8 +64,10 @@ class Ending:
 
     no_try: it failed for want of a part of Penstock; permanent: never try again; kind: of its failure, as `kind_of`
     counts it; mode, heals: of its lease; confirms: its stage wants a second witness; healable: it may be healed once
-    more, should it fail; named: a retry rule names its kind; retries_off: nothing is tried again just now; waits: a
-    rule asks for a back-off after a lost worker too; affordable: its own cap leaves room for another attempt.
+    more, should it fail, or again where that was lost beside others; named: a retry rule names its kind; retries_off:
+    nothing is tried again just now; waits: a rule asks for a back-off after a lost worker too; affordable: its own cap
+    leaves room for another attempt; excused: another item of its worker was running alone, so the loss is not its
+    doing.
     """
 
     ended: Ended
@@ -83,6 +87,7 @@ class Ending:
     retries_off: bool = False
     waits: bool = False
     affordable: bool = True
+    excused: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ class Decision:
 def kind_of(ended: Ended, told: str, *, mode: Mode, no_try: bool, repeatable: bool) -> str:
     """The kind of a failure, as it counts; `told`: as its worker says; "" for what is no failure. Work that may have
     been done, must not be done twice and whose end nobody knows is `unknown`."""
-    if ended in (Ended.WORKER_LOST, Ended.UNBEGUN):
+    if ended in WITH_WORKER:
         kind: str = Kind.WORKER_LOST
     elif ended is Ended.TIMED_OUT:
         kind = Kind.TIMEOUT
@@ -125,7 +130,8 @@ def decide(ending: Ending) -> Decision:
     What was lost with its worker is leased alone, so that one item that kills workers costs its neighbours nothing; a
     worker says that it begins such an item before it does. What was not known to have begun costs no try, and goes
     together with others once more, since most often the worker was killed and not the item's doing; a bound on such
-    losses ends what kills workers before they can speak.
+    losses ends what kills workers before they can speak. Healing costs no try, so its losses are counted otherwise:
+    lost beside others it is made again, alone; lost alone it was one of the heals that its stage allows.
     """
     ended, tries, kind = ending.ended, ending.tries, ending.kind
     if ended is Ended.COMPLETED:
@@ -133,21 +139,22 @@ def decide(ending: Ending) -> Decision:
             return Decision(_after(ItemEvent.COMPLETE), tries, heals=ending.heals)
         event = ItemEvent.STOP if ending.stopping else ItemEvent.RETURN
         return Decision(_after(event), tries, mode=Mode.CONFIRM, heals=ending.heals)
-    unheard = ended is Ended.UNBEGUN and ending.attempt - tries > FREE_LOSSES
+    unheard = ended is Ended.UNBEGUN and not ending.excused and ending.attempt - tries > FREE_LOSSES
     counts = (ended in _FAILURES and not ending.no_try) or unheard
     healing = ending.mode is Mode.HEAL
     tries += counts and not healing
+    spared = healing and ending.healable and ended in WITH_WORKER and ending.suspect < ALONE
     # A witness that disagrees for ever says nothing about what another attempt at the work would do.
     permanent = ended is Ended.FAILED and ending.permanent and kind != Kind.UNCONFIRMED
     never = permanent or (kind in NOT_RETRIED and not ending.named)
-    if never or (counts and (healing or tries >= ending.max_tries)):
+    if never or (counts and not spared and (healing or tries >= ending.max_tries)):
         return _failed(ending, tries)
     if not ending.affordable:
         return Decision(_after(ItemEvent.FAIL), tries, heals=ending.heals, kind=Kind.BUDGET)
     mode = Mode.WORK if kind == Kind.UNCONFIRMED else ending.mode
     if ending.stopping or ended is Ended.STOPPED:
         return Decision(_after(ItemEvent.STOP), tries, mode=mode, heals=ending.heals, kind=kind)
-    suspect = ending.suspect
+    suspect = min(ending.suspect, ALONE)
     if ended is Ended.WORKER_LOST:
         suspect = ALONE
     elif ended is Ended.UNBEGUN:
@@ -174,7 +181,10 @@ def _failed(ending: Ending, tries: int) -> Decision:
         event = ItemEvent.STOP
     elif ending.retries_off:
         event, held = ItemEvent.BACK_OFF, True
-    return Decision(_after(event), tries, mode=Mode.HEAL, heals=ending.heals + 1, kind=ending.kind, held=held)
+    suspect = ALONE if ending.ended in WITH_WORKER else 0
+    return Decision(
+        _after(event), tries, suspect=suspect, mode=Mode.HEAL, heals=ending.heals + 1, kind=ending.kind, held=held
+    )
 
 
 def _after(event: ItemEvent) -> ItemState:

@@ -1,7 +1,7 @@
 """What items cost: a histogram that learns, and what is reserved for the next one. Micro-dollars, always whole.
 
-Buckets grow by a tenth, so that a learned price is at most a tenth above what items did cost, and a histogram stays a
-few hundred numbers whatever the number of items.
+Buckets grow by a tenth, so that a histogram stays a few hundred numbers whatever the number of items. Each keeps the
+most that one of its items did cost: a learned price is one that was paid, not a bound of a bucket.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-__all__ = ["ENOUGH", "Histogram", "Use", "price_of"]
+__all__ = ["ENOUGH", "Histogram", "Use", "mean_uses", "price_of"]
 
 ENOUGH = 20
 """Samples from which history is believed."""
@@ -26,15 +26,12 @@ def _bucket(micros: int) -> int:
     return 0 if micros <= 0 else 1 + math.ceil(math.log(micros) / GROWTH)
 
 
-def _upper(bucket: int) -> int:
-    return 0 if bucket == 0 else math.floor(math.exp((bucket - 1) * GROWTH) + 1e-6)
-
-
 @dataclass
 class Histogram:
-    """bucket -> items that cost so much."""
+    """bucket -> items that cost so much, and the most that one of them did cost."""
 
     counts: dict[int, int] = field(default_factory=dict)
+    most: dict[int, int] = field(default_factory=dict)
 
     @property
     def samples(self) -> int:
@@ -43,12 +40,14 @@ class Histogram:
     def add(self, micros: int, count: int = 1) -> None:
         bucket = _bucket(micros)
         self.counts[bucket] = self.counts.get(bucket, 0) + count
+        if micros > self.most.get(bucket, 0):
+            self.most[bucket] = micros
 
     def merged(self, other: Histogram) -> Histogram:
-        both = dict(self.counts)
+        both = Histogram(dict(self.counts), dict(self.most))
         for bucket, count in other.counts.items():
-            both[bucket] = both.get(bucket, 0) + count
-        return Histogram(both)
+            both.add(other.most.get(bucket, 0), count)
+        return both
 
     def price(self) -> int | None:
         """What 95 of 100 such items did not pass; None while there are too few to tell."""
@@ -59,16 +58,19 @@ class Histogram:
         for bucket in sorted(self.counts):
             seen += self.counts[bucket]
             if seen >= SHARE * samples:
-                return _upper(bucket)
+                return self.most.get(bucket, 0)
         raise AssertionError(self.counts)
 
-    def pairs(self) -> list[tuple[int, int]]:
-        """As it is kept."""
-        return sorted(self.counts.items())
+    def rows(self) -> list[tuple[int, int]]:
+        """As it is kept: of each bucket the most that was paid, and how many items."""
+        return [(self.most.get(bucket, 0), count) for bucket, count in sorted(self.counts.items())]
 
     @classmethod
-    def of(cls, pairs: Iterable[tuple[int, int]]) -> Histogram:
-        return cls({int(bucket): int(count) for bucket, count in pairs})
+    def of(cls, rows: Iterable[tuple[int, int]]) -> Histogram:
+        known = cls()
+        for micros, count in rows:
+            known.add(micros, count)
+        return known
 
 
 @dataclass

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from penstock.words import counted
+
 __all__ = [
     "NOT_HEALED",
     "NOT_RETRIED",
     "Confirm",
-    "Gate",
     "Heal",
     "Kind",
     "Retry",
@@ -73,6 +74,7 @@ class Heal:
     parameters: bytes
     kinds: frozenset[str] = frozenset()
     budget_micros: int | None = None
+    paid: bool = False
 
     def takes(self, kind: str) -> bool:
         return kind in self.kinds if self.kinds else kind not in NOT_HEALED
@@ -83,15 +85,7 @@ class Confirm:
     processor: str
     processor_version: str
     parameters: bytes
-
-
-@dataclass(frozen=True)
-class Gate:
-    """timeout_ms None: waits for ever; approve: what the timeout answers."""
-
-    name: str
-    timeout_ms: int | None = None
-    approve: bool = False
+    paid: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,12 +93,14 @@ class Tolerance:
     failures: int | None = None
     share: float | None = None
 
-    def passed(self, failed: int, total: int) -> str:
-        """Why so many failures are too many; "" when they are not."""
+    def passed(self, failed: int, total: int, *, forgiven: int = 0) -> str:
+        """Why so many failures are too many; "" when they are not. forgiven: of these, what no longer counts."""
+        failed -= forgiven
+        since = " since it was taken up again" if forgiven else ""
         if self.failures is not None and failed > self.failures:
-            return f"{failed} items failed; {self.failures} were tolerated"
+            return f"{counted(failed, 'item')} failed{since}; {self.failures} were tolerated"
         if self.share is not None and total and failed > self.share * total:
-            return f"{failed} of {total} items failed; a share of {self.share:g} was tolerated"
+            return f"{failed} of {total} items failed{since}; a share of {self.share:g} was tolerated"
         return ""
 
 
@@ -120,7 +116,6 @@ class StageRules:
     retry: Sequence[Retry] = ()
     heal: Heal | None = None
     confirm: Confirm | None = None
-    gate: Gate | None = None
     run_when: RunWhen = RunWhen.ANY
     tolerance: Tolerance | None = None
     valve: Valve | None = None

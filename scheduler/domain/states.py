@@ -1,13 +1,14 @@
 """The states of runs, stages and items, and every legal transition, as literal tables.
 
-`advance` is the only way to a new state; what is not in the table is refused with the state and what it would allow.
+`advance` is how runs, stages and ended attempts come to a new state; what is not in the table is refused with the state
+and what it would allow. Statements that move many items at once name the states that the table allows.
 Values are the words of the contract in lower case; `tests/unit/scheduler` checks them against the proto enums and the
 SQL.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum, StrEnum
 from typing import TypeVar
 
@@ -137,6 +138,7 @@ STAGE_TABLE: Mapping[tuple[StageState, StageEvent], StageState] = {
     (StageState.STOPPED, StageEvent.REOPEN): StageState.RUNNING,
     (StageState.COMPLETED, StageEvent.REOPEN): StageState.RUNNING,
     (StageState.FAILED, StageEvent.REOPEN): StageState.RUNNING,
+    (StageState.SKIPPED, StageEvent.REOPEN): StageState.RUNNING,  # it had begun before it was stopped, then skipped
     (StageState.SKIPPED, StageEvent.REOPEN_UNBEGUN): StageState.PENDING,
     (StageState.STOPPED, StageEvent.REOPEN_UNBEGUN): StageState.PENDING,
     # What comes before it was taken up again: it begins (or asks its gate) after that.
@@ -213,10 +215,11 @@ STARTABLE_ITEMS = frozenset(state for state, event in ITEM_TABLE if event is Ite
 
 
 class IllegalTransition(Exception):
-    """An event that the state does not take; tells the state, the event and what it would take."""
+    """An event that the state does not take; tells the state, the event, what it would take, and how it came so far."""
 
-    def __init__(self, state: StrEnum, event: StrEnum, takes: list[str]) -> None:
-        super().__init__(f"{event} is not possible in state {state}; possible: {', '.join(takes) or 'nothing'}")
+    def __init__(self, state: StrEnum, event: StrEnum, takes: list[str], story: Sequence[str] = ()) -> None:
+        so_far = f"; so far: {' > '.join(story)}" if story else ""
+        super().__init__(f"{event} is not possible in state {state}; possible: {', '.join(takes) or 'nothing'}{so_far}")
         self.state = state
         self.event = event
         self.takes = takes
@@ -231,9 +234,9 @@ def allowed(table: Mapping[tuple[S, E], S], state: S) -> list[str]:
     return [str(event) for known, event in table if known == state]
 
 
-def advance(table: Mapping[tuple[S, E], S], state: S, event: E) -> S:
-    """The state after the event. Raises IllegalTransition."""
+def advance(table: Mapping[tuple[S, E], S], state: S, event: E, story: Callable[[], Sequence[str]] = tuple) -> S:
+    """The state after the event; `story` tells what came before it. Raises IllegalTransition."""
     try:
         return table[state, event]
     except KeyError:
-        raise IllegalTransition(state, event, allowed(table, state)) from None
+        raise IllegalTransition(state, event, allowed(table, state), story()) from None

@@ -1,14 +1,19 @@
-"""What operators do to items, and to which: the state decides. Pure."""
+"""What operators do to items, and to which: the state decides. Pure.
+
+What a verb takes is what `states.ITEM_TABLE` lets it; `front` changes no state, so that it is said here. Nothing fails:
+a refusal is a verdict with its sentence.
+"""
 
 from __future__ import annotations
 
 from enum import StrEnum
 
-from scheduler.domain.states import ItemState
+from scheduler.domain.rules import Kind
+from scheduler.domain.states import ITEM_TABLE, ItemEvent, ItemState
 
 __all__ = ["REOPENS", "UNKNOWN", "UNTOUCHED", "Verb", "Verdict", "judge"]
 
-UNKNOWN = "unknown"
+UNKNOWN = Kind.UNKNOWN.value
 """The kind of a failure of which nobody knows what the work did."""
 
 
@@ -33,13 +38,8 @@ REOPENS = frozenset({Verb.RETRY, Verb.RERUN, Verb.ACCEPT})
 """Verbs that take up what has ended, and with it the stage and the run."""
 
 _CHANGES = {
-    Verb.RETRY: {ItemState.FAILED},
-    Verb.SKIP: {ItemState.QUEUED, ItemState.RETRY, ItemState.DEFERRED},
-    Verb.RELEASE: {ItemState.RETRY, ItemState.DEFERRED},
-    Verb.RERUN: {ItemState.COMPLETED, ItemState.FAILED, ItemState.SKIPPED},
-    Verb.FRONT: {ItemState.QUEUED, ItemState.RETRY, ItemState.DEFERRED},
-    Verb.ACCEPT: {ItemState.FAILED},
-}
+    verb: {state for state, event in ITEM_TABLE if event == ItemEvent(verb)} for verb in Verb if verb is not Verb.FRONT
+} | {Verb.FRONT: {ItemState.QUEUED, ItemState.RETRY, ItemState.DEFERRED}}
 _OPEN = {ItemState.QUEUED, ItemState.RUNNING, ItemState.RETRY, ItemState.DEFERRED}
 _ALREADY = {
     Verb.RETRY: _OPEN,

@@ -1,4 +1,4 @@
-"""How many workers a class needs: pure arithmetic."""
+"""How many workers a class needs: pure arithmetic, over all open stages, and between the warm ones and the bound."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ class Demand:
         return max(min(self.startable, self.concurrency - self.leased), 0)
 
 
-def wanted_workers(demands: Iterable[Demand], *, slots: int, most: int, warm: int) -> int:
-    """Workers that this work can use, at least the warm ones, at most `most`."""
-    items = sum(demand.leased + demand.claimable for demand in demands)
+def wanted_workers(demands: Iterable[Demand], *, slots: int, most: int, warm: int, alone: int = 0) -> int:
+    """Workers that this work can use, at least the warm ones, at most `most`. alone: how many of those that there are
+    run one item at a time, whatever slots they have."""
+    items = sum(demand.leased + demand.claimable for demand in demands) + alone * (slots - 1)
     return min(most, max(warm, -(-items // slots)))

@@ -4,9 +4,12 @@
 --   limits  key -> its state as text, or false: gone
 --   forget  lists of stage, members that are leased no longer, limit key -> how many of them name it
 --   ready   lists of stage, members that are startable, their ranks, whether these are other than the seqs
---   renew   lists of stage, members that are leased until the expiry
+--   extend  lists of stage, members that are leased until the expiry, if they are leased
+--   renew   lists of stage, members that are leased until the expiry, whether they were or not
 --   used    `key dimension` -> used more than was taken
--- Answers false when Redis is not ours (all of this is rebuilt then; what can be said is said all the same), else ops.
+--   named   fields of meta, when all is made anew: only if nobody came between
+-- Answers false when Redis is not ours, else ops. All of this is rebuilt then, and what can be said is said all the same:
+-- but of a lease nobody knows whether it is the one that ended or a later one; those that stay run out.
 local ask = cjson.decode(ARGV[1])
 local ops = ours(ask.generation, ask.seen)
 if not ops and redis.call('EXISTS', KEYS[1]) == 0 then return false end
@@ -50,7 +53,7 @@ for _, name in ipairs(changed) do
 end
 
 ---- leases that end
-for _, each in ipairs(ask.forget or {}) do
+for _, each in ipairs(ops and ask.forget or {}) do
   local stage, members, counts = each[1], each[2], each[3]
   local gone, scores = members, leased(stage, members)
   local whole = true
@@ -95,7 +98,20 @@ for _, each in ipairs(ask.ready or {}) do
   end
 end
 
----- leases that go on
+---- leases that go on. One that has ended meanwhile by the word of another scheduler stays so.
+for _, each in ipairs(ask.extend or {}) do
+  local stage, members, list = each[1], each[2], {}
+  local scores, expiry = leased(stage, members), string.format('%d', ask.expiry)
+  for i = 1, #members do
+    if scores[i] then
+      list[#list + 1] = expiry
+      list[#list + 1] = members[i]
+    end
+  end
+  in_chunks('ZADD', prefix .. 'leases:' .. stage, list)
+end
+
+---- leases that are made anew
 for _, each in ipairs(ask.renew or {}) do
   local stage, members, list, fresh = each[1], each[2], {}, {}
   local scores, expiry = leased(stage, members), string.format('%d', ask.expiry)
@@ -132,7 +148,8 @@ held = fetch('shares', names)
 for _, name in ipairs(names) do held[name] = (tonumber(held[name]) or 0) + shares[name] end
 store_counts('shares', held)
 
----- rates: what was used besides what was taken
+---- rates: what was used besides what was taken. A debt is of an hour at most: what says that it used more than any
+---- rate refills would close its key for good.
 if ask.used then
   local fields = {}
   for field in pairs(ask.used) do fields[#fields + 1] = field end
@@ -140,8 +157,11 @@ if ask.used then
   for field, text in pairs(fetch('buckets', fields)) do
     if text then
       local level, at = string.match(text, '^(%S+) (%S+)$')
+      local rate = rate_of(field)
+      level = tonumber(level) - ask.used[field]
+      if rate and ask.used[field] > 0 then level = math.max(level, -3600000 * rate[2]) end
       list[#list + 1] = field
-      list[#list + 1] = string.format('%.17g ', tonumber(level) - ask.used[field]) .. at
+      list[#list + 1] = string.format('%.17g ', level) .. at
       if ask.used[field] < 0 and parked then freed[string.match(field, '^%S+')] = true end
     end
   end
@@ -151,4 +171,7 @@ end
 names = {}
 for name in pairs(freed) do names[#names + 1] = name end
 if #names > 0 then free(names) end
+if ops and ask.named then
+  for field, value in pairs(ask.named) do redis.call('HSET', KEYS[1], field, value) end
+end
 return ops

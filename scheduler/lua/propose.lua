@@ -3,8 +3,8 @@
 -- ARGV  JSON: generation, seen (ops), now, expiry (ms), most, and stages, oldest first, each
 --       [name, epoch, most leases it may hold, owner, weight, priority, {dimension: mean use}]
 -- Answers false when Redis is not ours; else JSON: ops, next (ms when a key is worth a look again), again (there is more
--- to look at now) and stages: name -> items (`seq lane` in order of rank), ranks (where they are not the seqs), left
--- (ready still), waiting (lane -> parked, where that changed), uses; or false: not open under this epoch.
+-- to look at now) and stages: name -> items (`seq lane` in order of rank, a line each), ranks (where they are not the
+-- seqs), left (ready still), waiting (lane -> parked, where that changed), uses; or false: not open under this epoch.
 -- Who is next, item by item: the owner with the fewest leases per weight; of its stages the highest priority, then the
 -- run with the fewest leases, then the oldest. What a limit holds back waits apart, under the key that does.
 local ask = cjson.decode(ARGV[1])
@@ -19,32 +19,7 @@ local looks = left * 4 + 2000  -- of items at most: one call must not look at ev
 ---- limits: each key's state is read once and written back once
 -- state: name, held, free (room for leases, as far as concurrency and closures say), taken (in this call), rates (nil:
 -- none), concurrency, closed
-local states, patterns, parsed = {}, nil, {}
-
-local function pattern_of(name)
-  if not patterns then
-    patterns = {}
-    local all = redis.call('HGETALL', prefix .. 'patterns')
-    for i = 1, #all, 2 do patterns[#patterns + 1] = {string.sub(all[i], 1, -2), all[i + 1]} end
-    table.sort(patterns, function(a, b) return #a[1] > #b[1] end)
-  end
-  for i = 1, #patterns do
-    local start = patterns[i][1]
-    if string.sub(name, 1, #start) == start then return patterns[i][2] end
-  end
-  return nil
-end
-
--- {concurrency, closed, rates as they stand in the text}
-local function parse(text)
-  local concurrency, closed, rest = string.match(text, '^(%S+) (%S+)(.*)$')
-  local found = {tonumber(concurrency), tonumber(closed), {}}
-  for dimension, rate, burst, estimate in string.gmatch(rest, ' (%S+) (%S+) (%S+) (%S+)') do
-    table.insert(found[3], {dimension, tonumber(rate), tonumber(burst), tonumber(estimate)})
-  end
-  parsed[text] = found
-  return found
-end
+local states = {}
 
 local function free_of(state)
   if state.closed < 0 or state.closed > now then return 0 end
@@ -181,9 +156,15 @@ local function unpark(stage)
     local most = room_of(stage, state, math.min(left, stage.room))
     if most > 0 then
       local popped = redis.call('ZPOPMIN', prefix .. 'parked:' .. stage.name .. ':' .. name, most)
-      local back = {}
+      local back, members = {}, {}
+      for i = 1, #popped, 2 do members[#members + 1] = popped[i] end
+      -- What was told twice may have been leased meanwhile; nothing else that is ready is.
+      local scores = leased(stage.name, members)
       for i = 1, #popped, 2 do
-        back[i], back[i + 1] = popped[i + 1], popped[i]
+        if not scores[(i + 1) / 2] then
+          back[#back + 1] = popped[i + 1]
+          back[#back + 1] = popped[i]
+        end
         add_waiting(stage, string.match(popped[i], ' (.*)$'), -1)
       end
       in_chunks('ZADD', prefix .. 'ready:' .. stage.name, back)
@@ -276,10 +257,9 @@ local function read(stage, most)
     found = redis.call('ZRANGE', prefix .. 'ready:' .. stage.name, at, at + most - 1)
   end
   if #found == 0 then return false end
-  local step, fresh, lanes, more = stage.ranked and 2 or 1, {}, {}, {}
+  local step, fresh, lanes, before = stage.ranked and 2 or 1, {}, {}, at
   for i = 1, #found, step do
     local seq, name = string.match(found[i], '^(%d+) (.*)$')
-    more[#more + 1] = found[i]
     at = at + 1
     members[at], stage.seqs[at] = found[i], tonumber(seq)
     ranks[at] = stage.ranked and tonumber(found[i + 1]) or stage.seqs[at]
@@ -290,11 +270,7 @@ local function read(stage, most)
     end
     stage.lane_at[at] = lane
   end
-  looks = looks - #more
-  local scores = leased(stage.name, more)
-  for i, score in ipairs(scores) do
-    if score then stage.leased[at - #more + i] = true end
-  end
+  looks = looks - (at - before)
   load(fresh)
   if valves then
     for _, lane in ipairs(lanes) do count_lane(stage, lane) end
@@ -332,24 +308,22 @@ local function take(stage)
     local rank, lane = stage.ranks[at], stage.lane_at[at]
     if rank > stage.horizon then return false end
     stage.at = at
-    if not stage.leased[at] then
-      local state = holder(stage, lane, rank)
-      if not state then
-        for i = 1, #lane do
-          local held = lane[i]
-          held.free, held.taken = held.free - 1, held.taken + 1
-          if held.rates then held.allowed, held.counted_items = held.allowed - 1, held.counted_items + 1 end
-        end
-        stage.room = stage.room - 1
-        local member = stage.members[at]
-        stage.items[#stage.items + 1] = member
-        stage.taken[#stage.taken + 1] = expiry
-        stage.taken[#stage.taken + 1] = member
-        if rank ~= stage.seqs[at] then stage.moved[tostring(stage.seqs[at])] = rank end
-        return true
+    local state = holder(stage, lane, rank)
+    if not state then
+      for i = 1, #lane do
+        local held = lane[i]
+        held.free, held.taken = held.free - 1, held.taken + 1
+        if held.rates then held.allowed, held.counted_items = held.allowed - 1, held.counted_items + 1 end
       end
-      park(stage, state, stage.members[at], rank, lane.name)
+      stage.room = stage.room - 1
+      local member = stage.members[at]
+      stage.items[#stage.items + 1] = member
+      stage.taken[#stage.taken + 1] = expiry
+      stage.taken[#stage.taken + 1] = member
+      if rank ~= stage.seqs[at] then stage.moved[tostring(stage.seqs[at])] = rank end
+      return true
     end
+    park(stage, state, stage.members[at], rank, lane.name)
   end
 end
 
@@ -388,7 +362,7 @@ local stages, owners, by_owner, runs, shares = {}, {}, {}, {}, {}
 for age, each in ipairs(ask.stages) do
   local stage = {
     name = each[1], epoch = each[2], most = each[3], priority = each[6], uses = each[7], age = age, room = 0, at = 0,
-    members = {}, seqs = {}, ranks = {}, lane_at = {}, leased = {}, lanes = {}, heads = {}, touched = {}, parked = {},
+    members = {}, seqs = {}, ranks = {}, lane_at = {}, lanes = {}, heads = {}, touched = {}, parked = {},
     waiting = {}, items = {}, taken = {}, moved = {}, horizon = math.huge,
   }
   stages[age] = stage
@@ -493,8 +467,9 @@ local function finish(stage)
     end
   end
   answer.stages[stage.name] = {
-    items = stage.items, ranks = next(stage.moved) and stage.moved or nil, waiting = changed and told or nil,
-    left = ready_of(stage.name, stage.horizon), uses = stage.metered and stage.uses or nil,
+    items = table.concat(stage.items, '\n'), ranks = next(stage.moved) and stage.moved or nil,
+    waiting = changed and told or nil, left = ready_of(stage.name, stage.horizon),
+    uses = stage.metered and stage.uses or nil,
   }
 end
 

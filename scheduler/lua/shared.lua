@@ -3,6 +3,7 @@
 --   meta      hash: generation, ops (+ 1 by every script), since (ms of the rebuild), valves (limits no item names)
 --   slots     hash: limit key -> live leases            shares   hash: run:N, owner:NAME -> live leases
 --   owners    hash: run -> owner                        parkers  hash: limit key -> stages that wait for it
+--   room      string: written to see whether there is memory
 --   limits    hash: key -> its state                    patterns hash: the same, for keys that end in *
 --   buckets   hash: key dimension -> level at
 --   ready:S   zset: `seq lane` by rank                  leases:S zset: `seq lane` by expiry
@@ -115,6 +116,42 @@ local function free(names)
         redis.call('HSET', prefix .. 'parkers', name, table.concat(still, ' '))
       end
     end
+  end
+end
+
+-- The state of the longest pattern that takes a key without a limit of its own.
+local patterns, parsed = nil, {}
+local function pattern_of(name)
+  if not patterns then
+    patterns = {}
+    local all = redis.call('HGETALL', prefix .. 'patterns')
+    for i = 1, #all, 2 do patterns[#patterns + 1] = {string.sub(all[i], 1, -2), all[i + 1]} end
+    table.sort(patterns, function(a, b) return #a[1] > #b[1] end)
+  end
+  for i = 1, #patterns do
+    local start = patterns[i][1]
+    if string.sub(name, 1, #start) == start then return patterns[i][2] end
+  end
+  return nil
+end
+
+-- {concurrency, closed, rates as they stand in the text}
+local function parse(text)
+  local concurrency, closed, rest = string.match(text, '^(%S+) (%S+)(.*)$')
+  local found = {tonumber(concurrency), tonumber(closed), {}}
+  for dimension, rate, burst, estimate in string.gmatch(rest, ' (%S+) (%S+) (%S+) (%S+)') do
+    table.insert(found[3], {dimension, tonumber(rate), tonumber(burst), tonumber(estimate)})
+  end
+  parsed[text] = found
+  return found
+end
+
+-- The rate of a bucket: {dimension, refill a ms, burst}; nothing where no limit has it any more.
+local function rate_of(field)
+  local name, dimension = string.match(field, '^(%S+) (%S+)$')
+  local text = name and (redis.call('HGET', prefix .. 'limits', name) or pattern_of(name))
+  for _, rate in ipairs(text and (parsed[text] or parse(text))[3] or {}) do
+    if rate[1] == dimension then return rate end
   end
 end
 

@@ -69,13 +69,14 @@ class Chunk:
 
 
 _COLUMNS = [actions.c[field.name] for field in fields(ActionRow)]
+# One action.
 _LOAD = sa.select(*_COLUMNS).where(actions.c.action_id == sa.bindparam("id"))
 # Actions that are not done, oldest first, by the index on `done`.
 _OPEN = sa.select(actions.c.action_id).where(actions.c.done == sa.false()).order_by(actions.c.create_ms).limit(100)
 
 _NAMES = (
     "seq, key, grp, state, attempt, tries, session, start_ms, end_ms, due_ms, error_kind, error, fingerprint, lane, "
-    "rank, heals, healed, cost_micros, result IS NOT NULL AS told"
+    "rank, mode, heals, healed, cost_micros, promised_micros, result IS NOT NULL AS told"
 )
 # What a judgement needs of each row of a chunk.
 _ROWS_SQLITE = sa.text(
@@ -107,7 +108,7 @@ _STATEMENTS = {
         " context = NULL, saved = NULL, due_ms = NULL, end_ms = NULL, settle_number = NULL, digest = NULL,"
         " result = NULL, result_blob = NULL, result_size = NULL{which}"
     ),
-    "skip": "UPDATE items SET state = 'skipped', due_ms = NULL, end_ms = :now{which}",
+    "skip": "UPDATE items SET state = 'skipped', due_ms = NULL, end_ms = :now, promised_micros = 0{which}",
     "release": "UPDATE items SET state = 'queued', due_ms = NULL{which}",
     # Ahead of every rank there was, in order of seq.
     "front": "UPDATE items SET rank = :base + seq{which}",
@@ -268,10 +269,13 @@ class _Work:
             self._execute("keep", seqs, now=unit.now_ms)
             self._execute("again", seqs, work=int(Mode.WORK), no=False)
             self._count(ItemState.QUEUED)
+            stage.forgiven = min(stage.forgiven, stage.failed)
             stage.healed -= sum(1 for row in self._rows if row.healed and row.state == ItemState.COMPLETED)
         elif verb is Verb.SKIP:
             self._execute("skip", seqs, now=unit.now_ms)
             self._count(ItemState.SKIPPED)
+            # What was set aside for a healing that does not come is there for the others.
+            stage.heal_micros -= sum(row.promised_micros for row in self._rows)
         elif verb is Verb.RELEASE:
             self._execute("release", seqs)
             self._count(ItemState.QUEUED)

@@ -16,8 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from scheduler.domain.states import ENDED_RUNS
+from scheduler.store.locking import lock
 from scheduler.store.schema import actions, attempts, events, items, lane_cursors, ledger, runs, stages
-from scheduler.store.unit import lock
 
 __all__ = [
     "Bite",
@@ -75,6 +75,7 @@ _ITEMS = (
     )
     .order_by(items.c.seq)
 )  # fmt: skip
+# The same of ended attempts.
 _ATTEMPTS = (
     sa.select(
         attempts.c.stage, attempts.c.seq, attempts.c.attempt, attempts.c.ended, attempts.c.session.label("worker"),
@@ -87,6 +88,7 @@ _ATTEMPTS = (
     )
     .order_by(attempts.c.seq, attempts.c.attempt)
 )  # fmt: skip
+# The next events of a run.
 _EVENTS = (
     sa.select(
         events.c.number, events.c.time_ms, events.c.type, events.c.subject, events.c.actor, events.c.old_state,
@@ -98,6 +100,7 @@ _EVENTS = (
     )
     .order_by(events.c.number)
 )  # fmt: skip
+# The next batches of its ledger.
 _LEDGER = (
     sa.select(ledger.c.number, ledger.c.time_ms, ledger.c.stage, ledger.c.entries)
     .where(

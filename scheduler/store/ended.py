@@ -11,19 +11,18 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 import orjson
-import sqlalchemy as sa
 
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler.domain.fingerprints import fingerprint
-from scheduler.domain.outcomes import LOST, Backoff, Decision, Ended, Ending, decide, kind_of
+from scheduler.domain.outcomes import ALONE, LOST, WITH_WORKER, Backoff, Decision, Ended, Ending, decide, kind_of
 from scheduler.domain.rules import Kind, Retry
 from scheduler.domain.states import ItemState, Mode, RunState
-from scheduler.store import money, tallies
+from scheduler.store import money, switches, tallies
 from scheduler.store.effects import Effects, Place, Slot
 from scheduler.store.items import Completed, ItemRow, Settled, complete, record_attempts, settle
 from scheduler.store.limits import Valves
+from scheduler.store.remembered import Held
 from scheduler.store.rows import StageRow
-from scheduler.store.schema import switches
 from scheduler.store.stage_rules import stage_rules
 from scheduler.store.told import Rules, Told
 from scheduler.store.unit import RunUnit
@@ -36,9 +35,6 @@ _FAILURES = frozenset({Ended.FAILED, Ended.WORKER_LOST, Ended.TIMED_OUT})
 _NOT_THE_STAGES = frozenset({Kind.WORKER_LOST, Kind.UNAVAILABLE, Kind.CANCELLED, Kind.BUDGET})
 """Kinds of failure that close no valve: the stage's work, and what it talks to, are not at fault."""
 
-# Whether retries are allowed just now.
-_RETRIES = sa.select(switches.c.value).where(switches.c.name == "retries")
-
 
 @lru_cache(maxsize=1_024)
 def _estimates(uses: str) -> Mapping[str, float]:
@@ -48,7 +44,7 @@ def _estimates(uses: str) -> Mapping[str, float]:
 
 @dataclass
 class StageEndings:
-    """Ended attempts of one stage in one transaction. Its `rows` are read under the run's lock."""
+    """Ended attempts of one stage in one transaction. Their rows were read under the run's lock, by the caller."""
 
     unit: RunUnit
     stage: StageRow
@@ -65,6 +61,7 @@ class StageEndings:
     _throttles: list[tuple[ItemRow, Told]] = field(default_factory=list)
     _uses: dict[tuple[str, str | None], dict[str, list[int]]] = field(default_factory=dict)
     _retries_off: bool | None = None
+    _remembered: bool = False
 
     def __post_init__(self) -> None:
         self._own = stage_rules(self.stage.rules)
@@ -72,9 +69,10 @@ class StageEndings:
         self.stopping = self.unit.run.state == RunState.STOPPING
         self._bill = self.unit.bill(self.stage)
 
-    def complete(self, done: Sequence[tuple[ItemRow, pb.Outcome, bytes]]) -> None:
+    def complete(self, done: Sequence[tuple[ItemRow | Held, pb.Outcome, bytes]], *, remembered: bool = False) -> None:
         """The common case, in one go: work is done, its cost is told, and no second witness is asked for; each with
-        the digest of its report."""
+        the digest of its report. remembered: not all of the rows were read; `close` may raise Stale then."""
+        self._remembered = remembered
         run, now_ms = self.unit.run, self.unit.now_ms
         number = run.settle_number
         told: list[tuple[int, int, int, int]] = []
@@ -85,10 +83,13 @@ class StageEndings:
             result = outcome.result or None
             if outcome.HasField("result_blob"):
                 sha256, size = outcome.result_blob.sha256, outcome.result_blob.size_bytes
-            self._completed.append((now_ms, number, digest, result, sha256, size, cost, seq, attempt))
+            reserved = row.reserved_micros
+            self._completed.append(
+                (now_ms, number, digest, result, sha256, size, cost, seq, attempt, row.session, reserved)
+            )
             self._forget.append((seq, lane))
             self._passed.append((lane, row.start_ms or 0))
-            told.append((seq, attempt, cost, row.reserved_micros))
+            told.append((seq, attempt, cost, reserved))
             if used:
                 self._use(row, used)
         run.settle_number = number
@@ -132,6 +133,7 @@ class StageEndings:
                 retries_off=ended in _FAILURES and self._off(),
                 waits=retry is not None and retry.first_seconds > 0,
                 affordable=ended not in _FAILURES or money.affordable(unit, stage, spent),
+                excused=told.excused,
             )
         )
         self._write(row, told, decision, equal, retry, cost, promise or 0)
@@ -164,11 +166,13 @@ class StageEndings:
         due_ms = self._due(row, told, decision, retry)
         healing = decision.mode is Mode.HEAL and not failed
         if healing:
-            if decision.heals == row.heals:
+            if decision.heals == row.heals and ended is not Ended.WORKER_LOST:
                 promise = self._within_heals(row.promised_micros)
             stage.heal_micros += promise
         confirming = decision.mode is Mode.CONFIRM and not failed
-        keeps = not done and not failed and decision.mode == row.mode and decision.heals == row.heals
+        # What heals hears of the failure of the work, not of the worker that was lost in healing it.
+        same = decision.heals == row.heals or ended in WITH_WORKER
+        keeps = not done and not failed and decision.mode == row.mode and same
         error = told.error[:ERROR_CHARACTERS] if decision.kind else ""
         if decision.kind == Kind.BUDGET and told.kind != Kind.BUDGET:
             error = f"another attempt would pass the item's own cap; before: {error}"
@@ -236,11 +240,15 @@ class StageEndings:
     def _promise(self, row: ItemRow, kind: str, spent: int) -> int | None:
         """What would be set aside for healing this failure; None: it is not healed."""
         heal, stage = self._own.heal, self.stage
-        if heal is None or not kind or not heal.takes(kind) or row.heals >= heal.attempts:
+        # What is healed was taken for its failure; that healing was lost with a worker says nothing against it.
+        lost = row.mode == Mode.HEAL and kind == Kind.WORKER_LOST
+        if heal is None or not kind or not (lost or heal.takes(kind)):
+            return None
+        if row.heals >= heal.attempts and not (lost and row.suspect < ALONE):
             return None
         price = money.price(self.unit, stage, Mode.HEAL)
         if price is None:
-            if heal.budget_micros is not None or money.budgeted(self.unit, stage):
+            if heal.budget_micros is not None or money.budgeted(self.unit.run, stage):
                 return None
             price = 0
         if stage.item_budget_micros is not None:
@@ -305,7 +313,7 @@ class StageEndings:
             type_ = "item.failed"
         elif decision.mode is Mode.HEAL and decision.heals > row.heals:
             type_, data["heals"] = "item.heal", decision.heals
-        elif ended in (Ended.WORKER_LOST, Ended.UNBEGUN):
+        elif ended in WITH_WORKER:
             type_ = "lease.lost"
         elif ended in _FAILURES:
             type_ = "item.retry"
@@ -328,7 +336,7 @@ class StageEndings:
             data=data,
         )
 
-    def _use(self, row: ItemRow, used: Mapping[str, int]) -> None:
+    def _use(self, row: ItemRow | Held, used: Mapping[str, int]) -> None:
         """What was used, against what was estimated when it was leased."""
         sums = self._uses.get((row.lane, row.uses))
         if sums is None:
@@ -352,7 +360,7 @@ class StageEndings:
 
     def _off(self) -> bool:
         if self._retries_off is None:
-            self._retries_off = self.unit.connection.execute(_RETRIES).scalar() == "off"
+            self._retries_off = not switches.retries_allowed(self.unit.connection)
         return self._retries_off
 
     def close(self) -> None:
@@ -361,7 +369,7 @@ class StageEndings:
         key = unit.run.number, stage.stage
         before = stage.completed + stage.failed
         self._tell_uses()
-        complete(unit, stage, self._completed)
+        complete(unit, stage, self._completed, remembered=self._remembered)
         settle(unit, stage, self._settled)
         record_attempts(connection, self._attempts)
         if self._failures:
@@ -386,7 +394,11 @@ class StageEndings:
             valves.failed(unit, stage, lane=lane, fingerprint=equal, count=count, kind=kind, begun_ms=begun_ms)
         valves.completed(unit, stage, self._passed)
         tolerance = self._own.tolerance
-        why = tolerance.passed(stage.failed, stage.total) if tolerance and not stage.failing else ""
+        why = (
+            tolerance.passed(stage.failed, stage.total, forgiven=stage.forgiven)
+            if tolerance and not stage.failing
+            else ""
+        )
         if why:
             stage.failing = why
             unit.transitions += 1

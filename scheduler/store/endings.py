@@ -7,23 +7,27 @@ refuses is told why (`store.refusals`), and gets the same answer whenever it is 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
 import sqlalchemy as sa
 
 from penstock.v1 import scheduler_pb2 as pb
-from scheduler.domain.outcomes import Ended
-from scheduler.domain.states import ItemState, Mode, RunState, StageState
+from scheduler.domain.outcomes import ALONE, BEGUN_ALONE, Ended
+from scheduler.domain.states import ItemState, Mode
 from scheduler.store.effects import Effects, Slot
 from scheduler.store.ended import StageEndings
+from scheduler.store.held import open_rows, too_long
 from scheduler.store.items import ItemRow, rows_of
-from scheduler.store.leases import give_back, heard_of, open_rows
+from scheduler.store.leases import give_back, renewed_since, takes_back
+from scheduler.store.locking import Units, lock
 from scheduler.store.numbers import numbers_of
 from scheduler.store.refusals import Refusal, explain
+from scheduler.store.remembered import Held, Remembered
+from scheduler.store.rows import StageRow
 from scheduler.store.told import Rules, Told
-from scheduler.store.unit import RunUnit, StageRow, Units, lock
+from scheduler.store.unit import RunUnit
 from scheduler.watching import Begun
 
 __all__ = ["Endings", "Refusal", "Rules", "Spared"]
@@ -41,16 +45,18 @@ _ENDED_OF_KIND = {
 
 @dataclass(frozen=True)
 class Spared:
-    """Attempts that began after started_ms, and those of sessions that were heard of after seen_ms, are not lost."""
+    """Attempts that began after started_ms, and those of sessions that renewed leases after renewed_ms, are not
+    lost."""
 
     started_ms: int
-    seen_ms: int
+    renewed_ms: int
 
 
 @dataclass(frozen=True)
 class Endings:
     """Ends attempts in one transaction at `now_ms`; effects collect what Redis must hear. units: the runs that the
-    call has locked, when other parts of it work on them too; it writes them then."""
+    call has locked, when other parts of it work on them too; it writes them then. remembered: what this process has
+    granted; a report that it does not fit raises Stale, and is decided from the rows when it is made again."""
 
     connection: sa.Connection
     effects: Effects
@@ -58,6 +64,7 @@ class Endings:
     now_ms: int
     begun: Begun
     units: Units | None = None
+    remembered: Remembered | None = None
 
     def settle_reports(self, session: str, batches: Collection[pb.OutcomeBatch]) -> list[Refusal]:
         """Records what holds its fence; answers what was refused."""
@@ -72,6 +79,10 @@ class Endings:
             if unit is None or not 0 <= batch.stage < len(unit.stages):
                 run_id = batch.run_id
                 refused += [Refusal(run_id, batch.stage, o.seq, o.attempt, "unknown") for o in batch.outcomes]
+            elif unit.run.archive is not None:
+                # Its rows are on their way out, and digests are not in the archive: one answer for all, for ever.
+                run_id = batch.run_id
+                refused += [Refusal(run_id, batch.stage, o.seq, o.attempt, "archived") for o in batch.outcomes]
             else:
                 refused += self._settle_batch(unit, unit.stages[batch.stage], session, batch)
         for number in numbers.values():
@@ -109,20 +120,22 @@ class Endings:
         if spared is not None:
             # Since Redis was asked a lease may have been renewed, or lost and granted to another; the next look tells.
             found = [item for item in found if (item.start_ms or 0) <= spared.started_ms]
-            heard = heard_of(self.connection, {item.session for item in found}, spared.seen_ms)
-            found = [item for item in found if item.session not in heard]
+            renewed = renewed_since(self.connection, {item.session for item in found}, spared.renewed_ms)
+            found = [item for item in found if item.session not in renewed]
         ended = StageEndings(unit, row, self.effects, self.rules)
+        alone = {item.session for item in found if item.suspect == BEGUN_ALONE}
         for item in found:
-            begun = self.begun.has(item.session, (unit.run.run_id, stage, item.seq, item.attempt))
-            # What its worker had begun and hands back without a word is as unknown as what is lost.
-            back = handed_back and (row.repeatable or not begun)
+            lease = (unit.run.run_id, stage, item.seq, item.attempt)
+            # What its worker had not begun it has released before: what it hands back without a word is in the midst of
+            # being done, and as unknown as what is lost.
+            begun = handed_back or item.suspect == BEGUN_ALONE or self.begun.has(item.session, lease)
+            back = handed_back and row.repeatable
             how = Ended.RELEASED if back else Ended.WORKER_LOST if begun else Ended.UNBEGUN
-            ended.end(item, Told(ended=how, error=reason, cost=0 if back and not begun else None))
+            ended.end(item, Told(ended=how, error=reason, excused=item.session in alone))
         ended.close()
         lost = {item.seq for item in found}
-        startable = unit.run.state == RunState.RUNNING and row.state == StageState.RUNNING
         others = [slot for slot in slots if slot[0] not in lost]
-        give_back(self.connection, self.effects, (number, stage), others, startable=startable)
+        give_back(self.connection, self.effects, (number, stage), others, startable=takes_back(unit, row))
         self._finish(unit)
         return len(found)
 
@@ -134,7 +147,14 @@ class Endings:
             return 0
         row = unit.stages[stage]
         rows = rows_of(self.connection, number, stage, seqs)
-        found = [item for item in rows.values() if item.state == ItemState.RUNNING]
+        # Since they were looked for, an attempt may have ended and the next one begun.
+        found = []
+        for item in rows.values():
+            if item.state == ItemState.RUNNING and item.suspect != ALONE:
+                lease = (unit.run.run_id, stage, item.seq, item.attempt)
+                since = self.begun.since(item.session or "", lease, item.start_ms or 0, now_ms=self.now_ms)
+                if too_long(since, row.max_run_seconds, self.now_ms):
+                    found.append(item)
         ended = StageEndings(unit, row, self.effects, self.rules)
         reason = f"it ran for longer than {row.max_run_seconds} s, and its worker did not end it"
         for item in found:
@@ -159,15 +179,35 @@ class Endings:
         refused: list[Refusal] = []
         seen: dict[int, bytes] = {}
         ended = StageEndings(unit, stage, self.effects, self.rules)
-        rows = rows_of(self.connection, unit.run.number, stage.stage, [o.seq for o in batch.outcomes])
-        done: list[tuple[ItemRow, pb.Outcome, bytes]] = []
+        done: list[tuple[ItemRow | Held, pb.Outcome, bytes]] = []
+        rest: list[tuple[pb.Outcome, bytes]] = []
         short = not ended.confirms
+        known: Mapping[int, Held] = {}
+        if short and self.remembered is not None:
+            known = self.remembered.take((unit.run.number, stage.stage), [outcome.seq for outcome in batch.outcomes])
         for outcome in batch.outcomes:
             # One text for one outcome: only maps of several entries have an order of their own.
             told = (
                 outcome.SerializeToString(deterministic=True) if len(outcome.used) > 1 else outcome.SerializeToString()
             )
             digest = blake2b(told, digest_size=12).digest()
+            held = known.get(outcome.seq)
+            if (
+                held is not None
+                and outcome.kind == COMPLETED
+                and held.attempt == outcome.attempt
+                and held.session == session
+                and not outcome.cost_unknown
+                and held.seq not in seen
+            ):
+                seen[held.seq] = digest
+                done.append((held, outcome, digest))
+            else:
+                rest.append((outcome, digest))
+        remembered = len(done) > 0
+        if rest:
+            rows = rows_of(self.connection, unit.run.number, stage.stage, [outcome.seq for outcome, _ in rest])
+        for outcome, digest in rest:
             seq, kind = outcome.seq, outcome.kind
             row = rows.get(seq)
             if (
@@ -190,7 +230,7 @@ class Endings:
                 done.append((row, outcome, digest))
             else:
                 ended.end(row, _told(outcome, digest))
-        ended.complete(done)
+        ended.complete(done, remembered=remembered)
         ended.close()
         return refused
 

@@ -50,10 +50,10 @@ def checked(keys: Iterable[str]) -> list[str]:
     if len(found) > MAX_KEYS:
         raise InvalidInput(f"{len(found)} exclusive keys; at most {MAX_KEYS} are taken", code="bad_exclusive_key")
     for key in found:
-        if not key or len(key) > MAX_CHARACTERS or not key.isprintable() or key != key.strip():
+        if not key or len(key) > MAX_CHARACTERS or not key.isprintable() or " " in key:
             raise InvalidInput(
-                f"exclusive key {key[:80]!r} can't be taken: 1 to {MAX_CHARACTERS} printable characters, no space "
-                "around it, e.g. project:x",
+                f"exclusive key {key[:80]!r} can't be taken: 1 to {MAX_CHARACTERS} printable characters without a "
+                "space, e.g. project:x",
                 code="bad_exclusive_key",
             )
     return found

@@ -12,9 +12,11 @@ from typing import Any
 import sqlalchemy as sa
 
 from scheduler.domain.limits import pattern_of
+from scheduler.store import switches
 from scheduler.store.limit_rows import LimitRow, patterns_of, read_rows
-from scheduler.store.schema import items, switches
+from scheduler.store.schema import items
 from scheduler.store.seeing import OPEN_INDEX, by_index
+from scheduler.store.statements import Statement
 
 __all__ = [
     "AHEAD_MOST",
@@ -76,6 +78,7 @@ class LastMove:
     reason: str
 
 
+# One item, as far as it says why it does not run.
 _ITEM = sa.select(
     *(items.c[name] for name in (
         "seq", "state", "attempt", "tries", "session", "start_ms", "end_ms", "due_ms", "lane", "rank", "error_kind",
@@ -118,8 +121,8 @@ WHERE run = :run AND type = 'run.state' ORDER BY number DESC LIMIT 1
 
 def last_move(connection: sa.Connection, run: int) -> LastMove | None:
     """None when its events were kept for their time."""
-    row = connection.execute(_LAST_MOVE[connection.dialect.name], {"run": run}).one_or_none()
-    return None if row is None else LastMove(row.time_ms, row.actor, row.reason)
+    rows = _LAST_MOVE.rows(connection, {"run": run})
+    return LastMove(*rows[0]) if rows else None
 
 
 def limits_of(connection: sa.Connection, keys: Sequence[str]) -> list[KeyLimit]:
@@ -160,23 +163,24 @@ def worker_seen(connection: sa.Connection, worker_class: str) -> int | None:
 
 def retries_stopped(connection: sa.Connection) -> tuple[str, str, int] | None:
     """Who stopped all retries, why, and when; None when they go on."""
-    row = connection.execute(sa.select(switches).where(switches.c.name == "retries")).one_or_none()
-    return None if row is None or row.value != "off" else (row.actor, row.reason, row.change_ms)
+    now = switches.retries(connection)
+    return None if now.allowed else (now.actor, now.reason, now.change_ms or 0)
 
 
-# The earliest end of a wait among the first waiting items of a stage, by state.
+# The earliest end of a wait among the first waiting items of a stage, by state, and how many have none.
 _DUE = by_index(f"""
-SELECT count(*), min(due_ms) FROM (
+SELECT count(*) - count(due_ms), min(due_ms) FROM (
   SELECT due_ms FROM items {OPEN_INDEX}
   WHERE run = :run AND stage = :stage AND state = :state AND settle_number IS NULL LIMIT {LOOKED_AT}
 ) AS d
 """)
 
 
-def next_due(connection: sa.Connection, run: int, stage: int, state: str) -> int | None:
-    """When the next of a stage's waiting items is due; None when none waits for a time."""
-    found = connection.execute(_DUE[connection.dialect.name], {"run": run, "stage": stage, "state": state}).one()[1]
-    return None if found is None else int(found)
+def next_due(connection: sa.Connection, run: int, stage: int, state: str) -> tuple[int | None, bool]:
+    """When the next of a stage's waiting items is due (None when none waits for a time), and whether any waits for
+    something else."""
+    ((held, due_ms),) = _DUE.rows(connection, {"run": run, "stage": stage, "state": state})
+    return None if due_ms is None else int(due_ms), held > 0
 
 
 # Open rows of a stage with a lower rank that may start, up to a bound.
@@ -187,7 +191,7 @@ SELECT count(*) FROM (
 ) AS a
 """)
 # Rows from a stage's low-water mark on, below a seq: the others below it have none and are queued.
-_ROWS = sa.text("""
+_ROWS = Statement("""
 SELECT count(*) FROM (
   SELECT 1 FROM items WHERE run = :run AND stage = :stage AND seq >= :first AND seq < :seq LIMIT :most
 ) AS r
@@ -198,14 +202,14 @@ def ahead_of(connection: sa.Connection, run: int, stage: int, *, seq: int, rank:
     """How many items of the stage come before this one; -1 when it would take long to count. `low_water`: every seq
     below it has a row."""
     values = {"run": run, "stage": stage, "rank": rank, "most": AHEAD_MOST, "first": low_water, "seq": seq}
-    open_rows = int(connection.execute(_OPEN_AHEAD[connection.dialect.name], values).scalar_one())
+    ((open_rows,),) = _OPEN_AHEAD.rows(connection, values)
     place = min(seq, rank)
     if open_rows >= AHEAD_MOST:
         return -1
     if place <= low_water:
-        return open_rows
-    rows = int(connection.execute(_ROWS, {**values, "seq": place}).scalar_one())
-    return -1 if rows >= AHEAD_MOST else open_rows + max(0, place - low_water) - rows
+        return int(open_rows)
+    ((rows,),) = _ROWS.rows(connection, {**values, "seq": place})
+    return -1 if rows >= AHEAD_MOST else int(open_rows) + max(0, place - low_water) - int(rows)
 
 
 # Runs of which something runs now, but for one; and how many leases they hold.

@@ -15,9 +15,10 @@ from penstock.runtime.errors import Conflict, InvalidInput, NotFound
 from penstock.v1.rules_pb2 import GATE_ANSWER_APPROVE, GATE_ANSWER_REJECT, GateAnswer, GateRules
 from scheduler.domain.states import ENDED_RUNS, RunEvent, RunState, StageEvent, StageState
 from scheduler.store.effects import Effects
+from scheduler.store.locking import lock
 from scheduler.store.rows import STAGE_COLUMNS, StageRow, gate_of
 from scheduler.store.schema import runs, stages
-from scheduler.store.unit import RunUnit, lock
+from scheduler.store.unit import RunUnit
 
 __all__ = ["WaitingGate", "answer", "overdue", "time_out", "waiting"]
 

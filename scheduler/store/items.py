@@ -6,7 +6,7 @@ statistics: the PostgreSQL update finds each row by its key in a lateral sub-que
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from scheduler.domain.states import ItemState, Mode
 from scheduler.store.effects import Place, Slot
 from scheduler.store.rows import StageRow
 from scheduler.store.schema import attempts
-from scheduler.store.statements import Statement, array
+from scheduler.store.statements import Statement, array, listed
 from scheduler.store.unit import RunUnit
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "ItemRow",
     "Proposal",
     "Settled",
+    "Stale",
     "complete",
     "grant",
     "record_attempts",
@@ -33,6 +34,9 @@ __all__ = [
     "rows_of",
     "settle",
 ]
+
+
+_WORK = int(Mode.WORK)
 
 
 class Proposal(NamedTuple):
@@ -96,12 +100,16 @@ class ItemRow(NamedTuple):
         return self.seq, self.lane, self.seq if self.rank is None else self.rank
 
 
-Completed = tuple[int, int, bytes, bytes | None, str | None, int | None, int, int, int]
+Completed = tuple[int, int, bytes, bytes | None, str | None, int | None, int, int, int, str, int]
 """An attempt that completed its item: the values of its statement, as `COMPLETED_FIELDS` names them."""
 COMPLETED_FIELDS = (
     *("end_ms", "settle_number", "digest", "result", "result_blob", "result_size", "cost_micros"),
-    *("seq", "attempt"),
+    *("seq", "attempt", "session", "reserved"),
 )
+
+
+class Stale(Exception):
+    """What is remembered of a lease is not so any more: the transaction must be made again, from the rows."""
 
 
 class Settled(NamedTuple):
@@ -148,18 +156,21 @@ _GRANT_HEAD = """
 INSERT INTO items (run, stage, seq, key, grp, state, attempt, tries, suspect, session, grant_number, start_ms, uses,
   lane, rank, reserved_micros)
 """
-_GRANT = Statement(
+_FROM_JSON = (
     _GRANT_HEAD
     + """SELECT :run, :stage, value ->> 0, value ->> 1, value ->> 2, 'running', 1, 0, 0, :session, :grant, :now, :uses,
   value ->> 3, value ->> 4, value ->> 5 FROM json_each(:rows) WHERE true"""
-    + _GRANT_TAIL,
-    postgresql=_GRANT_HEAD
+)
+_FROM_ARRAYS = (
+    _GRANT_HEAD
     + """SELECT :run, :stage, v.seq, v.key, v.grp, 'running', 1, 0, 0, :session, :grant, :now, :uses, v.lane, v.rank,
   v.reserved
 FROM unnest(CAST(:seqs AS bigint[]), CAST(:keys AS text[]), CAST(:groups AS text[]), CAST(:lanes AS text[]),
   CAST(:ranks AS bigint[]), CAST(:reserved AS bigint[])) AS v(seq, key, grp, lane, rank, reserved)"""
-    + _GRANT_TAIL,
 )
+_GRANT = Statement(_FROM_JSON + _GRANT_TAIL, postgresql=_FROM_ARRAYS + _GRANT_TAIL)
+# Lease a batch of which no item has a row.
+_GRANT_FIRST = Statement(_FROM_JSON, postgresql=_FROM_ARRAYS)
 
 
 def grant(
@@ -171,10 +182,11 @@ def grant(
     session: str,
     grant_number: int,
     uses: str = "",
+    last: int | None = None,
 ) -> list[Granted]:
     """Leases what is startable, each with its reservation; moves the stage's counters. What is not in the answer
-    was refused."""
-    values: dict[str, Any] = {
+    was refused. last: no item after this seq has a row (`RunUnit.last_seq`); these are leased without a look."""
+    common = {
         "run": stage.run,
         "stage": stage.stage,
         "session": session,
@@ -182,28 +194,25 @@ def grant(
         "now": unit.now_ms,
         "uses": uses or None,
     }
-    if unit.connection.dialect.name == "sqlite":
-        rows = [
-            (seq, key, group, lane or None, rank, micros)
-            for (seq, key, group, lane, rank), micros in zip(proposals, reserved, strict=True)
-        ]
-        values["rows"] = orjson.dumps(rows).decode()
-    else:
-        seqs, keys, groups, lanes, ranks = zip(*proposals, strict=True)
-        values |= {
-            "seqs": array(seqs, "bigint"),
-            "keys": array(keys, "text"),
-            "groups": array(groups, "text"),
-            "lanes": array([lane or None for lane in lanes], "text"),
-            "ranks": array(ranks, "bigint"),
-            "reserved": array(reserved, "bigint"),
-        }
+    on_sqlite = unit.connection.dialect.name == "sqlite"
+    first: Sequence[tuple[Proposal, int]] = ()
+    wanted: Sequence[tuple[Proposal, int]] = list(zip(proposals, reserved, strict=True))
+    if last is not None:
+        first, wanted = [one for one in wanted if one[0][0] > last], [one for one in wanted if one[0][0] <= last]
     make = tuple.__new__  # what `Granted._make` does, without its checks
-    granted = [make(Granted, row) for row in _GRANT.rows(unit.connection, values)]
+    granted: list[Granted] = []
+    if first:
+        count = _GRANT_FIRST.run(unit.connection, _grant_values(common, first, on_sqlite=on_sqlite))
+        assert count == len(first), (count, len(first))
+        granted = [make(Granted, (one[0], 1, 0, False, _WORK, 0, micros, None, None, None)) for one, micros in first]
+    if wanted:
+        rows = _GRANT.rows(unit.connection, _grant_values(common, wanted, on_sqlite=on_sqlite))
+        again = [make(Granted, row) for row in rows]
+        before = [lease.was for lease in again if lease.was is not None]
+        stage.retry -= before.count(ItemState.RETRY)
+        stage.deferred -= before.count(ItemState.DEFERRED)
+        granted += again
     money = sum([lease.reserved_micros for lease in granted])
-    before = [lease.was for lease in granted if lease.was is not None]
-    stage.retry -= before.count(ItemState.RETRY)
-    stage.deferred -= before.count(ItemState.DEFERRED)
     stage.running += len(granted)
     stage.reserved_micros += money
     unit.run.reserved_micros += money
@@ -216,11 +225,31 @@ def grant(
     return granted
 
 
+def _grant_values(
+    common: Mapping[str, Any], wanted: Sequence[tuple[Proposal, int]], *, on_sqlite: bool
+) -> dict[str, Any]:
+    if on_sqlite:
+        rows = [(seq, key, group, lane or None, rank, micros) for (seq, key, group, lane, rank), micros in wanted]
+        return {**common, "rows": orjson.dumps(rows).decode()}
+    proposals, reserved = zip(*wanted, strict=True)
+    seqs, keys, groups, lanes, ranks = zip(*proposals, strict=True)
+    return {
+        **common,
+        "seqs": array(seqs, "bigint"),
+        "keys": array(keys, "text"),
+        "groups": array(groups, "text"),
+        "lanes": array([lane or None for lane in lanes], "text"),
+        "ranks": array(ranks, "bigint"),
+        "reserved": array(reserved, "bigint"),
+    }
+
+
 _ROW = (
     "{0}seq, {0}state, {0}attempt, {0}tries, {0}suspect, {0}session, {0}grant_number, {0}start_ms, {0}digest, "
     "coalesce({0}lane, ''), {0}rank, {0}uses, {0}mode, {0}heals, {0}reserved_micros, {0}cost_micros, {0}key, "
     "{0}promised_micros"
 )
+# What is known of some items of a stage.
 _ROWS = Statement(
     f"SELECT {_ROW.format('')} FROM items "
     "WHERE run = :run AND stage = :stage AND seq IN (SELECT value FROM json_each(:seqs))",
@@ -232,13 +261,13 @@ _ROWS = Statement(
 
 def rows_of(connection: sa.Connection, run: int, stage: int, seqs: Sequence[int]) -> dict[int, ItemRow]:
     """The rows of these items, by seq; one without a row is absent."""
-    on_sqlite = connection.dialect.name == "sqlite"
-    wanted = orjson.dumps(list(seqs)).decode() if on_sqlite else array(seqs, "bigint")
+    wanted = listed(connection, list(seqs), "bigint")
     make = tuple.__new__
     found = _ROWS.rows(connection, {"run": run, "stage": stage, "seqs": wanted})
     return {row[0]: make(ItemRow, row) for row in found}
 
 
+# Add to the reservation of one lease, under its fence.
 _MORE = Statement(
     "UPDATE items SET reserved_micros = reserved_micros + :micros "
     "WHERE run = :run AND stage = :stage AND seq = :seq AND attempt = :attempt AND state = 'running'"
@@ -277,20 +306,22 @@ UPDATE items SET reserved_micros = 0, state = {state}, tries = {tries}, suspect 
   saved = CASE WHEN {keep_saved} THEN items.saved ELSE {saved} END
 """
 _FENCE = "WHERE run = {run} AND stage = {stage} AND seq = {seq} AND attempt = {attempt} AND state = 'running'"
-_BIGINTS = ("end_ms", "due_ms", "settle_number", "result_size", "cost_micros", "promised_micros", "seq")
+# Of what is remembered besides: all that it says.
+_HELD_FENCE = _FENCE + " AND session = {session} AND reserved_micros = {reserved}"
+_BIGINTS = (*("end_ms", "due_ms", "settle_number", "result_size", "cost_micros", "promised_micros", "seq", "reserved"),)
 _TYPES = {
     **dict.fromkeys(_BIGINTS, "bigint"),
     **dict.fromkeys(("tries", "suspect", "mode", "heals", "attempt"), "int"),
-    **dict.fromkeys(("state", "error_kind", "error", "result_blob", "fingerprint"), "text"),
+    **dict.fromkeys(("state", "error_kind", "error", "result_blob", "fingerprint", "session"), "text"),
     **dict.fromkeys(("digest", "result", "context", "saved"), "bytea"),
     **dict.fromkeys(("keep_result", "healed", "keep_context", "keep_saved"), "boolean"),
 }
 
 
-def _from_arrays(head: str, names: Sequence[str]) -> str:
+def _from_arrays(head: str, names: Sequence[str], fence: str = _FENCE) -> str:
     values = {name: f"v.{name}" for name in names}
     arrays = ", ".join(f"CAST(:{name} AS {_TYPES[name]}[])" for name in names)
-    fence = _FENCE.format(run=":run", stage=":stage", **values)
+    fence = fence.format(run=":run", stage=":stage", **values)
     return (
         f"{head.format(**values)} FROM unnest({arrays}) AS v({', '.join(names)}) "
         f"CROSS JOIN LATERAL (SELECT ctid AS at FROM items {fence} OFFSET 0) AS found WHERE items.ctid = found.at"
@@ -300,20 +331,20 @@ def _from_arrays(head: str, names: Sequence[str]) -> str:
 @lru_cache(maxsize=1_024)
 def _complete(run: int, stage: int) -> Statement:
     # Values in the order of the record; the run and the stage are numbers of ours.
-    text = (_COMPLETE + _FENCE).format(run=run, stage=stage, **dict.fromkeys(COMPLETED_FIELDS, "?"))
+    text = (_COMPLETE + _HELD_FENCE).format(run=run, stage=stage, **dict.fromkeys(COMPLETED_FIELDS, "?"))
     return Statement(text, postgresql=_COMPLETE_ARRAYS)
 
 
-_COMPLETE_ARRAYS = _from_arrays(_COMPLETE, COMPLETED_FIELDS)
+_COMPLETE_ARRAYS = _from_arrays(_COMPLETE, COMPLETED_FIELDS, _HELD_FENCE)
 _SETTLE_EACH = Statement(
     (_SETTLE + _FENCE).format(run=":run", stage=":stage", **{name: f":{name}" for name in Settled._fields}),
     postgresql=_from_arrays(_SETTLE, Settled._fields),
 )
 
 
-def complete(unit: RunUnit, stage: StageRow, ended: Sequence[Completed]) -> None:
+def complete(unit: RunUnit, stage: StageRow, ended: Sequence[Completed], *, remembered: bool = False) -> None:
     """Writes attempts that completed their items. The caller has read the rows under this lock, so every fence holds;
-    one that does not is a defect and ends the transaction."""
+    one that does not is a defect and ends the transaction. remembered: it has not read all of them. Raises Stale."""
     if not ended:
         return
     statement = _complete(stage.run, stage.stage)
@@ -321,6 +352,8 @@ def complete(unit: RunUnit, stage: StageRow, ended: Sequence[Completed]) -> None
         count = statement.run_many(unit.connection, ended)
     else:
         count = statement.run(unit.connection, _arrays(stage, COMPLETED_FIELDS, ended))
+    if remembered and count != len(ended):
+        raise Stale
     _all_held(unit, stage, count, len(ended))
     stage.running -= len(ended)
     stage.completed += len(ended)

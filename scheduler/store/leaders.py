@@ -11,7 +11,20 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-__all__ = ["REDIS", "SCHEDULER", "SWEEPS", "Leader", "begin_rebuild", "end_rebuild", "generation", "leader", "take"]
+from scheduler.store.statements import Rows, Statement
+
+__all__ = [
+    "GENERATION",
+    "REDIS",
+    "SCHEDULER",
+    "SWEEPS",
+    "Leader",
+    "begin_rebuild",
+    "end_rebuild",
+    "generation_of",
+    "leader",
+    "take",
+]
 
 REDIS, SWEEPS, SCHEDULER = "redis", "sweeps", "scheduler"
 
@@ -30,13 +43,22 @@ ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until_ms = excluded.u
 WHERE leaders.holder = excluded.holder OR leaders.until_ms <= :now OR :force
 RETURNING 1
 """)
+# Who has a name now.
 _READ = sa.text("SELECT holder, value, until_ms FROM leaders WHERE name = :name")
-_READ_SHARED = sa.text("SELECT value FROM leaders WHERE name = 'redis' FOR SHARE")
+# Whose data Redis holds, for a grant: nobody makes it anew before the grant has committed.
+GENERATION = Statement(
+    "SELECT value FROM leaders WHERE name = 'redis'",
+    postgresql="SELECT value FROM leaders WHERE name = 'redis' FOR SHARE",
+)
+# The same, for who is to make it anew.
 _READ_ALONE = "SELECT holder, value, until_ms FROM leaders WHERE name = 'redis'"
+# The row to lock, where there is none yet.
 _MAKE = sa.text("""
 INSERT INTO leaders (name, holder, value, until_ms) VALUES ('redis', '', '', 0) ON CONFLICT (name) DO NOTHING
 """)
+# A new generation, and until when its maker is waited for.
 _BEGIN = sa.text("UPDATE leaders SET holder = :holder, value = :value, until_ms = :until WHERE name = 'redis'")
+# It is made, if it is still the one.
 _END = sa.text("UPDATE leaders SET until_ms = 0 WHERE name = 'redis' AND holder = :holder AND value = :value")
 
 
@@ -51,9 +73,9 @@ def take(connection: sa.Connection, name: str, holder: str, *, now_ms: int, unti
     return connection.execute(_TAKE, values).one_or_none() is not None
 
 
-def generation(connection: sa.Connection) -> str:
-    """Whose data Redis holds; nobody makes it anew before this transaction ends (on PostgreSQL)."""
-    return str(connection.execute(_READ_SHARED).scalar() or "")
+def generation_of(rows: Rows) -> str:
+    """What GENERATION answers; "" before Redis was ever made."""
+    return str(rows[0][0]) if rows else ""
 
 
 def begin_rebuild(connection: sa.Connection, holder: str, value: str, *, now_ms: int, until_ms: int) -> bool:

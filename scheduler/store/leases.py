@@ -11,45 +11,48 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from penstock.runtime.errors import Conflict, InvalidInput
-from scheduler.domain.outcomes import ALONE
-from scheduler.domain.states import LIVE_RUNS, STARTABLE_ITEMS, ItemState, Mode, RunState, StageState
+from scheduler.domain.outcomes import ALONE, BEGUN_ALONE
+from scheduler.domain.rules import Confirm, Heal
+from scheduler.domain.states import (
+    ENDED_STAGES,
+    LIVE_RUNS,
+    STARTABLE_ITEMS,
+    ItemState,
+    Mode,
+    RunState,
+    StageState,
+)
 from scheduler.store import money
-from scheduler.store.effects import Effects, Place, Slot, StageKey
+from scheduler.store.effects import Effects, Slot, StageKey
 from scheduler.store.items import Granted, Proposal, grant, rows_of
-from scheduler.store.rows import StageRow
-from scheduler.store.schema import items, runs, sessions, stages
+from scheduler.store.locking import Units
+from scheduler.store.reads import load_run
+from scheduler.store.remembered import Remembered
+from scheduler.store.rows import RunRow, StageRow
+from scheduler.store.schema import sessions
 from scheduler.store.stage_rules import stage_rules
-from scheduler.store.statements import Statement
-from scheduler.store.unit import RunUnit, Units, lock
+from scheduler.store.statements import Asked, Rows, Statement
+from scheduler.store.unit import RunUnit
 
 __all__ = [
+    "Attempt",
     "GrantedBatch",
     "Offer",
     "Session",
-    "all_running",
+    "asked",
+    "asking",
+    "begin_alone",
     "end_session",
     "give_back",
     "grant_batches",
-    "granted_again",
-    "heard_of",
-    "open_rows",
-    "overdue",
-    "owners",
     "refuse",
+    "renewed_since",
     "run_of",
-    "running_stages",
     "seen",
-    "session_rows",
 ]
 
-_RUNNING = sa.and_(items.c.state == ItemState.RUNNING, items.c.settle_number.is_(None))
-_LANE = sa.func.coalesce(items.c.lane, "")
-_RANK = sa.func.coalesce(items.c.rank, items.c.seq)
-# From the few open stages to their open items by index, never through all items.
-_OPEN_STAGES = stages.join(
-    items,
-    sa.and_(items.c.run == stages.c.run, items.c.stage == stages.c.stage, stages.c.state == StageState.RUNNING),
-)
+Attempt = tuple[int, int, int, int]
+"""(run, stage, seq, attempt)."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,13 @@ class Session:
 @dataclass(frozen=True)
 class Offer:
     """What Redis proposes of a stage, in order of rank. epoch: of the run when the stage's window was opened; uses:
-    JSON of what was reserved for each item of the rates of its lane, by dimension ("": nothing)."""
+    JSON of what was reserved for each item of the rates of its lane, by dimension ("": nothing); generation: of the
+    Redis that proposes; one that was made anew since knows nothing of it."""
 
     epoch: int
     proposals: Sequence[Proposal]
     uses: str = ""
+    generation: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,47 +90,91 @@ class GrantedBatch:
     @property
     def processor(self) -> str:
         """What executes them."""
-        rules = stage_rules(self.stage.rules)
-        if self.mode is Mode.HEAL and rules.heal is not None and rules.heal.processor:
-            return rules.heal.processor
-        if self.mode is Mode.CONFIRM and rules.confirm is not None:
-            return rules.confirm.processor
-        return self.stage.processor
+        return self._executes.processor
 
     @property
     def parameters(self) -> bytes:
+        return self._executes.parameters
+
+    @property
+    def _executes(self) -> StageRow | Heal | Confirm:
+        """Who names the processor: the stage, or its rule for such leases."""
         rules = stage_rules(self.stage.rules)
         if self.mode is Mode.HEAL and rules.heal is not None and rules.heal.processor:
-            return rules.heal.parameters
+            return rules.heal
         if self.mode is Mode.CONFIRM and rules.confirm is not None:
-            return rules.confirm.parameters
-        return self.stage.parameters
+            return rules.confirm
+        return self.stage
 
 
-_RUN = sa.select(runs.c.number, runs.c.state).where(runs.c.run_id == sa.bindparam("run_id"))
+# The run that a worker names.
+_RUN = Statement("SELECT number, state FROM runs WHERE run_id = :run_id")
 
 # Note a sign of a session; answers the grant number that it had before (none: it is new) and whether it has ended.
 _SEEN = Statement("""
-INSERT INTO sessions (session, worker, worker_class, granted, was_granted, ended, seen_ms)
-VALUES (:session, :worker, :worker_class, :granted, NULL, 0, :now)
+INSERT INTO sessions (session, worker, worker_class, granted, was_granted, ended, seen_ms, renew_ms)
+VALUES (:session, :worker, :worker_class, :granted, NULL, 0, :now, :renewed)
 ON CONFLICT (session) DO UPDATE SET was_granted = sessions.granted, seen_ms = excluded.seen_ms,
-  granted = CASE WHEN excluded.granted > sessions.granted THEN excluded.granted ELSE sessions.granted END
+  granted = CASE WHEN excluded.granted > sessions.granted THEN excluded.granted ELSE sessions.granted END,
+  renew_ms = CASE WHEN excluded.renew_ms > sessions.renew_ms THEN excluded.renew_ms ELSE sessions.renew_ms END
 RETURNING was_granted, ended
+""")
+# What runs of one grant.
+_BY_GRANT = Statement("""
+SELECT i.start_ms, i.run, i.stage, i.seq, i.attempt, i.tries, i.suspect, i.mode, i.heals, i.reserved_micros, i.context,
+  i.saved
+FROM stages AS s JOIN items AS i ON i.run = s.run AND i.stage = s.stage AND s.state = 'running'
+WHERE i.state = 'running' AND i.settle_number IS NULL AND i.session = :name AND i.grant_number = :grant
+ORDER BY i.run, i.stage, i.seq
 """)
 
 
-def seen(connection: sa.Connection, session: Session, now_ms: int, *, granted: int = 0) -> int:
-    """Notes a sign of the session; returns the grant number that it had before. Raises Conflict when it has ended."""
-    ((was_granted, ended),) = _SEEN.rows(
-        connection,
-        {
-            "session": session.session,
-            "worker": session.worker,
-            "worker_class": session.worker_class,
-            "granted": granted,
-            "now": now_ms,
-        },
-    )
+def seen(connection: sa.Connection, session: Session, now_ms: int, *, renew_ms: int = 0) -> None:
+    """Notes a sign of the session. renew_ms: when it renewed its leases, or until when it does. Raises Conflict when
+    it has ended."""
+    _judged(session, 0, *_SEEN.rows(connection, _sign(session, 0, now_ms, renew_ms))[0])
+
+
+def asking(session: Session, grant_number: int, now_ms: int, *, again: bool) -> list[Asked]:
+    """Notes a sign of the session, and that it asks for leases under this number (0: for none). again: it has asked
+    before."""
+    noting: Asked = (_SEEN, _sign(session, grant_number, now_ms))
+    return [noting, (_BY_GRANT, _by(session, grant_number))] if again and grant_number else [noting]
+
+
+def asked(
+    connection: sa.Connection, session: Session, grant_number: int, now_ms: int, answers: Sequence[Rows]
+) -> tuple[list[GrantedBatch], int]:
+    """What the answers to `asking` say: the leases that the session has by this number already, as far as they still
+    hold (the answer was lost), and when they were granted (now: there are none). Raises Conflict when the session has
+    ended."""
+    sign, *known = answers
+    if _judged(session, grant_number, *sign[0]) != grant_number or not grant_number:
+        return [], now_ms
+    found: dict[StageKey, list[Granted]] = {}
+    for row in known[0] if known else _BY_GRANT.rows(connection, _by(session, grant_number)):
+        start_ms, run, stage, seq, attempt, tries, suspect, *rest = row
+        now_ms = min(now_ms, start_ms)
+        found.setdefault((run, stage), []).append(Granted(seq, attempt, tries, suspect >= ALONE, *rest))
+    answer = []
+    for (number, index), granted in found.items():
+        # Not locked: runs are locked before sessions, and what it holds no more it is told when it renews.
+        its_run, its_stages = load_run(connection, number)
+        answer += _by_mode(its_run, its_stages[index], granted)
+    return answer, now_ms
+
+
+def _by(session: Session, grant_number: int) -> dict[str, str | int]:
+    return {"name": session.session, "grant": grant_number}
+
+
+def _sign(session: Session, granted: int, now_ms: int, renew_ms: int = 0) -> dict[str, str | int]:
+    named = {"session": session.session, "worker": session.worker, "worker_class": session.worker_class}
+    return {**named, "granted": granted, "now": now_ms, "renewed": renew_ms}
+
+
+def _judged(session: Session, granted: int, was_granted: int | None, ended: int) -> int:
+    """The grant number that it had before."""
     if ended:
         raise Conflict(f"worker session {session.session} has ended; start a new one", code="session_ended")
     before = int(was_granted or 0)
@@ -142,12 +191,14 @@ def grant_batches(
     proposals: Mapping[StageKey, Offer],
     now_ms: int,
     units: Units | None = None,
+    remembered: Remembered | None = None,
 ) -> list[GrantedBatch]:
-    """Grants what SQL allows of what Redis proposed. What is refused but still startable goes back at its rank.
+    """Grants what SQL allows of what Redis proposed. What is refused goes back at its rank.
 
-    Proposals of an earlier epoch are void: their window is opened anew, from the rows."""
+    Proposals of an earlier epoch are void. They go back all the same: a window that was opened anew meanwhile, perhaps
+    by another scheduler, has left out what was still proposed."""
     batches = []
-    own = units or Units(connection, now_ms)
+    own = units or Units(connection, now_ms, proposals)
     for number in sorted({run for run, _ in proposals}):
         unit = own.get(number)
         for (run, index), offer in proposals.items():
@@ -155,24 +206,35 @@ def grant_batches(
                 continue
             granted: list[Granted] = []
             wanted = offer.proposals
-            startable = False
             if unit is not None and unit.run.epoch == offer.epoch and _gives_out(unit, unit.stages[index]):
                 stage = unit.stages[index]
                 most = stage.concurrency - stage.running
                 if most > 0:
                     granted = _grant(unit, stage, wanted[:most], session.session, grant_number, offer.uses)
-                    batches += _by_mode(unit, stage, granted)
-                startable = _gives_out(unit, stage)
+                    batches += _by_mode(unit.run, stage, granted)
+                    if remembered is not None:
+                        lanes = {proposal[0]: proposal[3] for proposal in wanted}
+                        name, uses = session.session, offer.uses
+                        remembered.note((run, index), granted, lanes, session=name, now_ms=unit.now_ms, uses=uses)
+            else:
+                effects.moved.add(run)  # whoever proposes from it still has not heard
             if len(granted) < len(wanted):
                 taken = {g.seq for g in granted}
                 left = [(p.seq, p.lane) for p in wanted if p.seq not in taken]
                 effects.unused((lane for _, lane in left), offer.uses)
+                startable = unit is not None and takes_back(unit, unit.stages[index])
                 give_back(connection, effects, (run, index), left, startable=startable)
         if unit is not None:
             unit.settle_up()
     if units is None:
         own.finish(effects)
     return batches
+
+
+def takes_back(unit: RunUnit, stage: StageRow) -> bool:
+    """Whether what was proposed of the stage and not granted is ready again. Also while its run is paused: it may go
+    on, and its windows be opened, before Redis hears of this; what is ready of a closed stage is dropped with it."""
+    return unit.run.state in LIVE_RUNS and stage.state not in ENDED_STAGES
 
 
 def _gives_out(unit: RunUnit, stage: StageRow) -> bool:
@@ -189,13 +251,20 @@ def _grant(
     reserved: Sequence[int]
     short = None
     rules = stage_rules(stage.rules)
-    if not stage.paid and rules.heal is None and not money.budgeted(unit, stage):
+    last = unit.last_seq(stage.stage)
+    if not stage.paid and rules.heal is None and not money.budgeted(unit.run, stage):
         reserved = [0] * len(wanted)
     else:
         # Only rows tell what an item has cost, and whether it is leased to be healed or confirmed.
         simple = rules.heal is None and rules.confirm is None and stage.item_budget_micros is None
-        rows = {} if simple else rows_of(unit.connection, stage.run, stage.stage, [p.seq for p in wanted])
+        known = [] if simple else [proposal.seq for proposal in wanted if proposal.seq <= last]
+        rows = rows_of(unit.connection, stage.run, stage.stage, known) if known else {}
         reserved, short = money.reserve(unit, stage, wanted, rows)
+        if short is not None:
+            # What was skipped or settled, and is offered still, is no reason to wait for money.
+            at_hand = rows_of(unit.connection, stage.run, stage.stage, [p.seq for p in wanted if p.seq <= last])
+            wanted = [p for p in wanted if p.seq not in at_hand or at_hand[p.seq].state in STARTABLE_ITEMS]
+            reserved, short = money.reserve(unit, stage, wanted, {} if simple else at_hand)
     granted = []
     if reserved:
         granted = grant(
@@ -206,19 +275,24 @@ def _grant(
             session=session,
             grant_number=grant_number,
             uses=uses,
+            last=last,
         )
+        if rules.heal is not None:
+            # What was set aside for healing, and not reserved now, is free for other heals.
+            spare = [rows[g.seq].promised_micros - g.reserved_micros for g in granted if g.mode == Mode.HEAL]
+            stage.heal_micros -= sum(spare)
     if short is not None:
         money.hold(unit, short)
     return granted
 
 
-def _by_mode(unit: RunUnit, stage: StageRow, granted: Sequence[Granted]) -> list[GrantedBatch]:
+def _by_mode(run: RunRow, stage: StageRow, granted: Sequence[Granted]) -> list[GrantedBatch]:
     by_mode: dict[int, list[Granted]] = {}
     for lease in granted:
         by_mode.setdefault(lease.mode, []).append(lease)
-    bound = money.budgeted(unit, stage)
+    bound = money.budgeted(run, stage)
     return [
-        GrantedBatch(unit.run.run_id, unit.run.plan_id, stage, leases, Mode(mode), bound)
+        GrantedBatch(run.run_id, run.plan_id, stage, leases, Mode(mode), bound)
         for mode, leases in sorted(by_mode.items())
     ]
 
@@ -246,103 +320,25 @@ def refuse(connection: sa.Connection, effects: Effects, proposals: Mapping[Stage
         give_back(connection, effects, key, [(p.seq, p.lane) for p in offer.proposals], startable=True)
 
 
-# What runs of one grant.
-_AGAIN = (
-    sa.select(
-        *(items.c.start_ms, items.c.run, items.c.stage, items.c.seq, items.c.attempt, items.c.tries, items.c.suspect),
-        *(items.c.mode, items.c.heals, items.c.reserved_micros, items.c.context, items.c.saved),
-    )
-    .select_from(_OPEN_STAGES)
-    .where(_RUNNING, items.c.session == sa.bindparam("name"), items.c.grant_number == sa.bindparam("grant"))
-    .order_by(items.c.run, items.c.stage, items.c.seq)
-)
+# Note that the worker of a suspect begins it.
+_BEGIN_ALONE = Statement(f"""
+UPDATE items SET suspect = {BEGUN_ALONE}, start_ms = :now
+WHERE run = :run AND stage = :stage AND seq = :seq AND attempt = :attempt AND state = 'running' AND suspect = {ALONE}
+""")
 
 
-def granted_again(
-    connection: sa.Connection, session: str, grant_number: int, now_ms: int
-) -> tuple[list[GrantedBatch], int]:
-    """The leases of a grant whose answer was lost, as far as they still hold, and when they were granted (now: there
-    are none)."""
-    found: dict[StageKey, list[Granted]] = {}
-    again = connection.execute(_AGAIN, {"name": session, "grant": grant_number})
-    for start_ms, run, stage, seq, attempt, tries, suspect, *rest in again:
-        now_ms = min(now_ms, start_ms)
-        found.setdefault((run, stage), []).append(Granted(seq, attempt, tries, suspect >= ALONE, *rest))
-    answer = []
-    for (run, index), granted in found.items():
-        unit = lock(connection, run, 0)
-        assert unit is not None, run
-        answer += _by_mode(unit, unit.stages[index], granted)
-    return answer, now_ms
+def begin_alone(connection: sa.Connection, leases: Sequence[Attempt], now_ms: int) -> None:
+    """Notes of suspects that they are begun, before their worker is answered."""
+    Units(connection, now_ms).lock(*{run for run, _, _, _ in leases})
+    for run, stage, seq, attempt in leases:
+        _BEGIN_ALONE.run(connection, {"run": run, "stage": stage, "seq": seq, "attempt": attempt, "now": now_ms})
 
 
 def run_of(connection: sa.Connection, run_id: str) -> tuple[int, RunState] | None:
     """Number and state of a run."""
-    row = connection.execute(_RUN, {"run_id": run_id}).one_or_none()
-    return None if row is None else (row[0], RunState(row[1]))
-
-
-def session_rows(connection: sa.Connection, session: str) -> dict[StageKey, list[Slot]]:
-    """What a session holds."""
-    query = (
-        sa.select(items.c.run, items.c.stage, items.c.seq, _LANE)
-        .select_from(_OPEN_STAGES)
-        .where(_RUNNING, items.c.session == session)
-    )
-    found: dict[StageKey, list[Slot]] = {}
-    for run, stage, seq, lane in connection.execute(query):
-        found.setdefault((run, stage), []).append((seq, lane))
-    return found
-
-
-def all_running(connection: sa.Connection) -> dict[StageKey, list[Slot]]:
-    """Everything that runs."""
-    query = sa.select(items.c.run, items.c.stage, items.c.seq, _LANE).select_from(_OPEN_STAGES).where(_RUNNING)
-    found: dict[StageKey, list[Slot]] = {}
-    for run, stage, seq, lane in connection.execute(query):
-        found.setdefault((run, stage), []).append((seq, lane))
-    return found
-
-
-def open_rows(connection: sa.Connection, run: int, stage: int, state: ItemState) -> list[Place]:
-    """Every item of a stage whose row is in this (unsettled) state, in order of seq."""
-    query = (
-        sa.select(items.c.seq, _LANE, _RANK)
-        .where(items.c.run == run, items.c.stage == stage, items.c.state == state, items.c.settle_number.is_(None))
-        .order_by(items.c.seq)
-    )
-    return [(seq, lane, rank) for seq, lane, rank in connection.execute(query)]
-
-
-def running_stages(connection: sa.Connection) -> list[StageKey]:
-    """Every stage that runs, of paused and stopping runs too."""
-    query = sa.select(stages.c.run, stages.c.stage).where(stages.c.state == StageState.RUNNING)
-    return [(run, stage) for run, stage in connection.execute(query)]
-
-
-OVERRUN_MS = 10_000
-"""A worker ends what runs too long itself; the scheduler does when it has not."""
-# What has run for longer than its stage allows.
-_OVERDUE = sa.text(f"""
-SELECT i.run, i.stage, i.seq FROM stages AS s JOIN items AS i ON i.run = s.run AND i.stage = s.stage
-WHERE s.state = 'running' AND i.state = 'running' AND i.settle_number IS NULL
-  AND i.start_ms + s.max_run_seconds * 1000 + {OVERRUN_MS} < :now
-LIMIT :most
-""")
-
-
-def overdue(connection: sa.Connection, now_ms: int, limit: int) -> dict[StageKey, list[int]]:
-    """Seqs of what runs too long, at most `limit`."""
-    found: dict[StageKey, list[int]] = {}
-    for run, stage, seq in connection.execute(_OVERDUE, {"now": now_ms, "most": limit}):
-        found.setdefault((run, stage), []).append(seq)
-    return found
-
-
-def owners(connection: sa.Connection) -> dict[int, str]:
-    """Whom the slots of each run that may hold some are counted for."""
-    query = sa.select(runs.c.number, runs.c.owner).where(runs.c.state.in_(list(LIVE_RUNS)))
-    return {row[0]: row[1] for row in connection.execute(query)}
+    for number, state in _RUN.rows(connection, {"run_id": run_id}):
+        return number, RunState(state)
+    return None
 
 
 def end_session(connection: sa.Connection, session: str) -> None:
@@ -350,7 +346,7 @@ def end_session(connection: sa.Connection, session: str) -> None:
     connection.execute(sa.update(sessions).where(sessions.c.session == session).values(ended=1))
 
 
-def heard_of(connection: sa.Connection, names: Collection[str], since_ms: int) -> set[str]:
-    """Which of these sessions gave a sign after a time."""
-    query = sa.select(sessions.c.session).where(sessions.c.session.in_(sorted(names)), sessions.c.seen_ms > since_ms)
+def renewed_since(connection: sa.Connection, names: Collection[str], since_ms: int) -> set[str]:
+    """Which of these sessions renewed leases after a time."""
+    query = sa.select(sessions.c.session).where(sessions.c.session.in_(sorted(names)), sessions.c.renew_ms > since_ms)
     return set(connection.execute(query).scalars()) if names else set()

@@ -1,6 +1,12 @@
-"""What is read of limits: pages for people, what is nearby, and whether a look at valves has anything to do."""
+"""What is read of limits: pages for people, what is nearby, and whether a look at valves has anything to do.
+
+May not write or lock. Each read is bounded, by its page or by `LOOKED_AT` rows.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import sqlalchemy as sa
 
@@ -8,9 +14,21 @@ from scheduler.domain.limits import RESERVED
 from scheduler.domain.valve import ValveState
 from scheduler.store.limit_rows import LimitRow, read_rows
 from scheduler.store.schema import limits
+from scheduler.store.statements import Statement
 
-__all__ = ["closures_due", "count_valves", "nearby", "page_of"]
+__all__ = [
+    "ANYTHING_CLOSED",
+    "EventRow",
+    "Place",
+    "closures_due",
+    "count_valves",
+    "events_of",
+    "nearby",
+    "page_in_states",
+    "page_of",
+]
 
+LOOKED_AT = 5_000
 _KEY = limits.c.key
 _BEGINS = sa.func.substr(_KEY, 1, sa.func.length(sa.bindparam("prefix"))) == sa.bindparam("prefix")
 # Keys after one, in order, that begin so. (LIKE would not tell capitals apart on SQLite.)
@@ -19,6 +37,29 @@ _PAGE = (
     .where(sa.bindparam("after") < _KEY, sa.or_(sa.bindparam("prefix") == "", _BEGINS))
     .order_by(_KEY)
     .limit(sa.bindparam("most"))
+)
+_IN_STATES = _PAGE.where(limits.c.state.in_(sa.bindparam("states", expanding=True)))
+# Whether a declared pattern is closed: the keys under it are, whatever their own rows say.
+_PATTERN_CLOSED = (
+    sa.select(sa.literal(1))
+    .select_from(limits)
+    .where(sa.text("declared"), _KEY.endswith("*"), limits.c.state == ValveState.CLOSED)
+    .limit(1)
+)
+ANYTHING_CLOSED = Statement(
+    "SELECT EXISTS (SELECT 1 FROM limits WHERE cautious AND state = 'closed') "
+    "OR EXISTS (SELECT 1 FROM limits WHERE declared AND key LIKE '%*' AND state = 'closed')"
+)
+"""Whether any key or pattern lets nothing through."""
+_EVENT_COLUMNS = "key, number, time_ms, type, actor, old_state, new_state, reason, data"
+# What became of one key, the latest first.
+_EVENTS_OF = Statement(
+    f"SELECT {_EVENT_COLUMNS} FROM limit_events WHERE key = :key AND number < :number ORDER BY number DESC LIMIT :most"
+)
+# The same of all keys; the row before which a page begins is named whole, since events share times.
+_EVENTS = Statement(
+    f"SELECT {_EVENT_COLUMNS} FROM limit_events WHERE time_ms <= :time_ms AND (time_ms, key, number) < "
+    "(:time_ms, :key, :number) ORDER BY time_ms DESC, key DESC, number DESC LIMIT :most"
 )
 # Whether a closure is over, or a stage or lane has a valve whose run may have ended.
 _DUE = (
@@ -54,6 +95,54 @@ def page_of(connection: sa.Connection, *, after: str, prefix: str, most: int) ->
     keys = list(connection.execute(_PAGE, {"after": after, "prefix": prefix, "most": most}).scalars())
     rows = read_rows(connection, keys)
     return [rows[key] for key in keys]
+
+
+def page_in_states(
+    connection: sa.Connection, states: Sequence[str], *, after: str, prefix: str, most: int
+) -> tuple[list[LimitRow], str]:
+    """Rows that people see in one of these states, in order of key, and the key after which the next page begins ("":
+    there is none). Looks at no more than LOOKED_AT rows: a page may be short."""
+    found: list[LimitRow] = []
+    by_row = ValveState.OPEN not in states and connection.execute(_PATTERN_CLOSED).scalar() is None
+    query = _IN_STATES if by_row else _PAGE
+    values = {"prefix": prefix, "most": LOOKED_AT, **({"states": list(states)} if by_row else {})}
+    keys = list(connection.execute(query, {**values, "after": after}).scalars())
+    rows = read_rows(connection, keys)
+    for key in keys:
+        if rows[key].seen_state in states:
+            found.append(rows[key])
+            if len(found) > most:
+                return found[:most], found[most - 1].key
+    return found, keys[-1] if len(keys) == LOOKED_AT else ""
+
+
+@dataclass(frozen=True)
+class EventRow:
+    """A row of `limit_events`."""
+
+    key: str
+    number: int
+    time_ms: int
+    type: str
+    actor: str
+    old_state: str
+    new_state: str
+    reason: str
+    data: bytes
+
+
+Place = tuple[int, str, int]
+"""(time_ms, key, number) of an event."""
+
+
+def events_of(connection: sa.Connection, key: str, *, before: Place, most: int) -> list[EventRow]:
+    """Events of a key, or of all ("") before a place, the latest first."""
+    time_ms, before_key, number = before
+    if key:
+        rows = _EVENTS_OF.rows(connection, {"key": key, "number": number, "most": most})
+    else:
+        rows = _EVENTS.rows(connection, {"time_ms": time_ms, "key": before_key, "number": number, "most": most})
+    return [EventRow(*row) for row in rows]
 
 
 def nearby(connection: sa.Connection, key: str, most: int = 5) -> list[str]:

@@ -23,6 +23,7 @@ from scheduler.domain.limits import OPEN, LimitState, RateState, flow_of, patter
 from scheduler.domain.valve import Bounds, Valve, ValveState
 from scheduler.store.effects import Effects
 from scheduler.store.schema import limit_events, limits
+from scheduler.store.statements import Statement, listed
 
 __all__ = [
     "COOLDOWN_MS",
@@ -34,6 +35,7 @@ __all__ = [
     "patterns_of",
     "read_rows",
     "remove",
+    "states_of",
     "states_under",
     "write",
 ]
@@ -113,6 +115,11 @@ class LimitRow:
             closed_until_ms=None if None in closed else max(until for until in closed if until is not None),
         )
 
+    @property
+    def seen_state(self) -> str:
+        """The state as people see it: closed, too, while its pattern is."""
+        return ValveState.CLOSED if self.state().closed_until_ms != OPEN else self.valve.state
+
     def _closed_until(self) -> int | None:
         return self.valve.until_ms if self.valve.state is ValveState.CLOSED else OPEN
 
@@ -130,14 +137,17 @@ _COLUMNS = (
     "version",
 )
 _SELECT = sa.select(*(limits.c[name] for name in _COLUMNS))
+_OF = f"SELECT {', '.join(_COLUMNS)} FROM limits"
+_ROWS_SQLITE = f"{_OF} WHERE key IN (SELECT value FROM json_each(:keys)) ORDER BY key"
+_ROWS_POSTGRESQL = f"{_OF} WHERE key = ANY(CAST(:keys AS text[])) ORDER BY key"
 # Rows of these keys, in order.
-_ROWS = _SELECT.where(limits.c.key.in_(sa.bindparam("keys", expanding=True))).order_by(limits.c.key)
+_ROWS = Statement(_ROWS_SQLITE, postgresql=_ROWS_POSTGRESQL)
 # The same, locked until the end of the transaction.
-_LOCKED = _ROWS.with_for_update()
+_LOCKED = Statement(_ROWS_SQLITE, postgresql=f"{_ROWS_POSTGRESQL} FOR UPDATE")
 # All declared patterns: few, by the index of what was declared.
-_PATTERNS = _SELECT.where(sa.text("declared"), limits.c.key.endswith("*"))
+_PATTERNS = Statement(f"{_OF} WHERE declared AND key LIKE '%*'")
 # Every row, for a Redis that knows none.
-_ALL = _SELECT.order_by(limits.c.key)
+_ALL = Statement(f"{_OF} ORDER BY key")
 # Rows that nobody declared under a pattern.
 _UNDER = _SELECT.where(sa.not_(limits.c.declared)).order_by(limits.c.key)
 # The latest event of a key, for one that has no row now.
@@ -156,7 +166,9 @@ _WRITE = (
     .where(limits.c.key == sa.bindparam("k"))
     .values({name: sa.bindparam(f"v_{name}") for name in (*_COLUMNS[1:], "state", "closed_until_ms", "cautious")})
 )
+# A row that has nothing more to say.
 _DELETE = sa.delete(limits).where(limits.c.key == sa.bindparam("k"))
+# What became of a key.
 _EVENT = sa.insert(limit_events)
 # The oldest events.
 _OLD = (
@@ -164,6 +176,7 @@ _OLD = (
     .where(limit_events.c.time_ms < sa.bindparam("before"))
     .limit(sa.bindparam("most"))
 )
+# One of them.
 _FORGET_EVENT = sa.delete(limit_events).where(
     limit_events.c.key == sa.bindparam("k"), limit_events.c.number == sa.bindparam("n")
 )
@@ -175,7 +188,7 @@ def read_rows(connection: sa.Connection, keys: Iterable[str]) -> dict[str, Limit
     if not wanted:
         return {}
     patterns = patterns_of(connection)
-    return {row[0]: _row(row, patterns) for row in connection.execute(_ROWS, {"keys": wanted})}
+    return {row[0]: _row(row, patterns) for row in _of(connection, _ROWS, wanted)}
 
 
 def locked(connection: sa.Connection, keys: Iterable[str], now_ms: int) -> dict[str, LimitRow]:
@@ -183,16 +196,20 @@ def locked(connection: sa.Connection, keys: Iterable[str], now_ms: int) -> dict[
     turn out to have nothing to remember must be written or removed by the caller."""
     missing = sorted(set(keys))
     patterns = patterns_of(connection)
-    found = {row[0]: _row(row, patterns) for row in connection.execute(_LOCKED, {"keys": missing})}
+    found = {row[0]: _row(row, patterns) for row in _of(connection, _LOCKED, missing)}
     for _ in range(LOOKS):
         missing = [key for key in missing if key not in found]
         if not missing:
             return found
         for key in missing:
             _place(connection, key, now_ms)
-        for row in connection.execute(_LOCKED, {"keys": missing}):
+        for row in _of(connection, _LOCKED, missing):
             found[row[0]] = replace(_row(row, patterns), stored=False)
     raise Unavailable(f"limit {missing[0]} changes just now; try again", code="limit_busy")
+
+
+def _of(connection: sa.Connection, statement: Statement, keys: list[str]) -> Sequence[tuple[Any, ...]]:
+    return statement.rows(connection, {"keys": listed(connection, keys, "text")})
 
 
 def _place(connection: sa.Connection, key: str, now_ms: int) -> None:
@@ -209,14 +226,20 @@ def _place(connection: sa.Connection, key: str, now_ms: int) -> None:
 
 def patterns_of(connection: sa.Connection) -> dict[str, LimitRow]:
     """All declared patterns, by key."""
-    return {row[0]: _row(row, {}) for row in connection.execute(_PATTERNS)}
+    return {row[0]: _row(row, {}) for row in _PATTERNS.rows(connection, {})}
 
 
 def all_states(connection: sa.Connection) -> dict[str, LimitState]:
     """What Redis must know after it was lost."""
     patterns = patterns_of(connection)
-    rows = [_row(row, patterns) for row in connection.execute(_ALL)]
+    rows = [_row(row, patterns) for row in _ALL.rows(connection, {})]
     return {row.key: row.state() for row in rows if row.told}
+
+
+def states_of(connection: sa.Connection, keys: Iterable[str]) -> dict[str, LimitState | None]:
+    """What Redis must know of these keys now; None: nothing of its own."""
+    rows = read_rows(connection, keys)
+    return {key: rows[key].state() if key in rows and rows[key].told else None for key in keys}
 
 
 def states_under(connection: sa.Connection, pattern: str) -> dict[str, LimitState | None]:

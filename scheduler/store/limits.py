@@ -25,6 +25,7 @@ from scheduler.store.limit_rows import LimitRow, Writes, locked, patterns_of
 from scheduler.store.rows import StageRow
 from scheduler.store.schema import limits, runs
 from scheduler.store.stage_rules import stage_rules
+from scheduler.store.statements import Statement
 from scheduler.store.unit import RunUnit
 
 __all__ = ["CLOSED_MS", "Caution", "Valves", "kind_of"]
@@ -36,7 +37,7 @@ PASSES = frozenset({"item", "invalid_result", "unconfirmed", "refused"})
 """Kinds of failure in which the outside did answer: to a limit they are as good as a completion."""
 
 # Keys whose valve may move by what becomes of items; by the index of these alone.
-_CAUTIOUS = sa.select(limits.c.key).where(sa.text("cautious"))
+_CAUTIOUS = Statement("SELECT key FROM limits WHERE cautious")
 # Closures that are over.
 _OVER = (
     sa.select(limits.c.key)
@@ -81,7 +82,7 @@ class Caution:
 
     @classmethod
     def read(cls, connection: sa.Connection) -> Caution:
-        keys = set(connection.execute(_CAUTIOUS).scalars())
+        keys = {key for (key,) in _CAUTIOUS.rows(connection, {})}
         patterns = patterns_of(connection).values()
         return cls(keys, tuple(sorted(row.key[:-1] for row in patterns if row.adaptive)))
 
@@ -299,13 +300,11 @@ class Valves:
             type_ = f"limit.{valve.state}"
         elif valve.concurrency(row.bounds) != row.valve.concurrency(row.bounds):
             type_ = "limit.cap"
-        now = self._writes.note(
-            row,
-            replace(row, valve=valve),
-            type_=type_,
-            reason=why,
-            data={"until_ms": valve.until_ms, "cap": valve.concurrency(row.bounds), "closures": valve.closures},
-        )
+        cap, before = valve.concurrency(row.bounds), row.valve.concurrency(row.bounds)
+        data: dict[str, object] = {"until_ms": valve.until_ms, "cap": cap, "closures": valve.closures}
+        if type_ == "limit.cap":
+            data["at_once"] = [before, cap]
+        now = self._writes.note(row, replace(row, valve=valve), type_=type_, reason=why, data=data)
         if type_ and type_ != "limit.cap":
             metrics.VALVE_MOVES.labels(kind_of(row.key), str(valve.state)).inc()
             if unit is not None:

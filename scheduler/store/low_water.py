@@ -9,12 +9,13 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from scheduler.store.effects import StageKey
-from scheduler.store.unit import lock
+from scheduler.store.locking import lock
+from scheduler.store.statements import Statement
 
 __all__ = ["contiguous", "raise_lane", "raise_stage", "split_lane"]
 
 # How far rows go on without a gap, from a seq on: the n-th row must be the n-th seq.
-_CONTIGUOUS = sa.text("""
+_CONTIGUOUS = Statement("""
 SELECT max(seq) FROM (
   SELECT seq, row_number() OVER (ORDER BY seq) + :low - 1 AS place FROM (
     SELECT seq FROM items WHERE run = :run AND stage = :stage AND seq >= :low ORDER BY seq LIMIT :most
@@ -26,6 +27,7 @@ _SPLIT = sa.text("""
 INSERT INTO lane_cursors (run, stage, lane, cursor) VALUES (:run, :stage, :lane, :cursor)
 ON CONFLICT (run, stage, lane) DO NOTHING
 """)
+# Move the mark of such a lane, never down.
 _RAISE_LANE = sa.text("""
 UPDATE lane_cursors SET cursor = :cursor WHERE run = :run AND stage = :stage AND lane = :lane AND cursor < :cursor
 """)
@@ -34,7 +36,7 @@ UPDATE lane_cursors SET cursor = :cursor WHERE run = :run AND stage = :stage AND
 def contiguous(connection: sa.Connection, key: StageKey, low: int, most: int) -> int:
     """The first seq from `low` on that has no row, looking at `most` rows."""
     values = {"run": key[0], "stage": key[1], "low": low, "most": most}
-    found = connection.execute(_CONTIGUOUS, values).scalar()
+    ((found,),) = _CONTIGUOUS.rows(connection, values)
     return low if found is None else int(found) + 1
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from penstock.runtime import metrics
+from penstock.words import counted, dollars
 from scheduler.domain.prices import Histogram, Use, price_of
-from scheduler.domain.states import Mode
-from scheduler.store.rows import StageRow
+from scheduler.domain.states import Mode, StageState
+from scheduler.store.rows import STAGE_CHANGES, RunRow, StageRow
 from scheduler.store.stage_rules import stage_rules
 from scheduler.store.statements import Statement
 
@@ -30,6 +32,7 @@ __all__ = [
     "Short",
     "affordable",
     "budgeted",
+    "count_spent",
     "hold",
     "learn",
     "look_again",
@@ -48,30 +51,52 @@ _KNOWN = Statement(
     "SELECT (SELECT micros FROM prices WHERE processor = :processor), "
     "(SELECT histogram FROM costs WHERE processor = :processor AND version = :version)"
 )
+# The same, by whoever is to add to it: until its transaction ends, others wait. There must be a row to lock.
+_BEGIN_COSTS = Statement(
+    "INSERT INTO costs (processor, version, histogram) VALUES (:processor, :version, :none) "
+    "ON CONFLICT (processor, version) DO NOTHING"
+)
+_LOCK_COSTS = Statement(
+    "SELECT histogram FROM costs WHERE processor = :processor AND version = :version",
+    postgresql="SELECT histogram FROM costs WHERE processor = :processor AND version = :version FOR UPDATE",
+)
 # Add what a stage learned to what is known of its processor.
 _LEARN = Statement(
     "INSERT INTO costs (processor, version, histogram) VALUES (:processor, :version, :histogram) "
     "ON CONFLICT (processor, version) DO UPDATE SET histogram = excluded.histogram"
 )
+# Add a batch to the ledger.
 _ENTER = Statement(
     "INSERT INTO ledger (run, number, time_ms, stage, micros, entries) "
     "VALUES (:run, :number, :now, :stage, :micros, :entries)"
 )
 
 
-def budgeted(unit: RunUnit, stage: StageRow) -> bool:
+_SPENT, _OVERRUN = STAGE_CHANGES.index("spent_micros"), STAGE_CHANGES.index("overrun_micros")
+
+
+def count_spent(stage: StageRow, before: tuple[Any, ...]) -> None:
+    """Tells metrics what was spent since the stage's changing columns were these; a correction downwards is not
+    told."""
+    if stage.spent_micros > before[_SPENT]:
+        metrics.SPENT_MICROS.labels(stage.processor).inc(stage.spent_micros - before[_SPENT])
+    if stage.overrun_micros > before[_OVERRUN]:
+        metrics.OVERRUN_MICROS.labels(stage.processor).inc(stage.overrun_micros - before[_OVERRUN])
+
+
+def budgeted(run: RunRow, stage: StageRow) -> bool:
     """Whether any cap bounds what an item of this stage may cost."""
-    return not (unit.run.budget_micros is None and stage.budget_micros is None and stage.item_budget_micros is None)
+    return not (run.budget_micros is None and stage.budget_micros is None and stage.item_budget_micros is None)
 
 
 def room(unit: RunUnit, stage: StageRow) -> int | None:
     """What the run's and the stage's caps leave; None: neither has one. Below nothing after overruns."""
-    left = None
-    for row in (unit.run, stage):
-        if row.budget_micros is not None:
-            rest = row.budget_micros - row.spent_micros - row.reserved_micros
-            left = rest if left is None else min(left, rest)
-    return left
+    rows: tuple[RunRow | StageRow, ...] = (unit.run, stage)
+    return min((left for left in map(_left, rows) if left is not None), default=None)
+
+
+def _left(row: RunRow | StageRow) -> int | None:
+    return None if row.budget_micros is None else row.budget_micros - row.spent_micros - row.reserved_micros
 
 
 def price(unit: RunUnit, stage: StageRow, mode: Mode = Mode.WORK) -> int | None:
@@ -87,10 +112,11 @@ def _price(unit: RunUnit, stage: StageRow, mode: Mode) -> int | None:
     if mode is Mode.HEAL and rules.heal is not None and rules.heal.processor not in ("", stage.processor):
         found = _known(unit, rules.heal.processor, rules.heal.processor_version)
         # Where the stage's work costs money, its healing does too.
-        return price_of(paid=True, history=found[:1], listed=found[1]) if stage.paid or found[1] is not None else 0
+        paid = rules.heal.paid or stage.paid or found[1] is not None
+        return price_of(paid=paid, history=found[:1], listed=found[1])
     if mode is Mode.CONFIRM and rules.confirm is not None:
         found = _known(unit, rules.confirm.processor, rules.confirm.processor_version)
-        return price_of(paid=True, history=found[:1], listed=found[1]) or 0
+        return price_of(paid=rules.confirm.paid or found[1] is not None, history=found[:1], listed=found[1])
     if not stage.paid:
         return 0
     own = Histogram.of(orjson.loads(stage.costs)) if stage.costs else Histogram()
@@ -99,6 +125,19 @@ def _price(unit: RunUnit, stage: StageRow, mode: Mode) -> int | None:
         return learned
     history, listed = _known(unit, stage.processor, stage.processor_version)
     return price_of(paid=True, history=[own.merged(history)], listed=listed)
+
+
+def _executes(stage: StageRow, mode: Mode) -> str:
+    rules = stage_rules(stage.rules)
+    special = {Mode.HEAL: rules.heal, Mode.CONFIRM: rules.confirm}.get(mode)
+    return (special.processor if special is not None else "") or stage.processor
+
+
+def _modes(stage: StageRow) -> list[Mode]:
+    """What items of the stage are leased for."""
+    rules = stage_rules(stage.rules)
+    also = {Mode.HEAL: rules.heal, Mode.CONFIRM: rules.confirm}
+    return [Mode.WORK, *(mode for mode, rule in also.items() if rule is not None)]
 
 
 def _known(unit: RunUnit, processor: str, version: str) -> tuple[Histogram, int | None]:
@@ -111,10 +150,11 @@ def learn(unit: RunUnit, stage: StageRow) -> None:
     if not stage.costs:
         return
     key = {"processor": stage.processor, "version": stage.processor_version}
-    ((_, kept),) = _KNOWN.rows(unit.connection, key)
+    _BEGIN_COSTS.run(unit.connection, {**key, "none": b""})
+    ((kept,),) = _LOCK_COSTS.rows(unit.connection, key)
     own = Histogram.of(orjson.loads(stage.costs))
     both = own.merged(Histogram.of(orjson.loads(kept))) if kept else own
-    _LEARN.run(unit.connection, {**key, "histogram": orjson.dumps(both.pairs())})
+    _LEARN.run(unit.connection, {**key, "histogram": orjson.dumps(both.rows())})
     stage.costs = b""
 
 
@@ -138,8 +178,9 @@ def reserve(
 ) -> tuple[list[int], Short | None]:
     """Reservations of the first of these that the caps have room for, and why not for the next. Budgets never pass
     over: where the head waits, all do."""
-    capped = budgeted(unit, stage)
+    capped = budgeted(unit.run, stage)
     left = room(unit, stage)
+    of = "the run" if left is None or _left(unit.run) == left else f"stage {stage.stage}"
     found: list[int] = []
     if not rows:
         # All of them cost the same, mostly there is money for all.
@@ -154,7 +195,7 @@ def reserve(
         wanted = row.promised_micros if row is not None and mode is Mode.HEAL else price(unit, stage, mode)
         if wanted is None:
             if capped:
-                text = f"{BUDGET}nobody knows what an item of {stage.processor} costs; set its price"
+                text = f"{BUDGET}nobody knows what an item of {_executes(stage, mode)} costs; set its price"
                 return found, Short(text, None)
             wanted = 0
         if stage.item_budget_micros is not None:
@@ -163,7 +204,8 @@ def reserve(
         if left is not None:
             # What costs nothing waits too while an overrun is not made up for.
             if wanted > left:
-                text = f"{BUDGET}item {stage.stage}/{proposal.seq} needs {wanted:,} micro-dollars, {left:,} are left"
+                text = f"{BUDGET}item {stage.stage}/{proposal.seq} needs {dollars(wanted)}, {dollars(left)} are left"
+                text += f" of the cap of {of}"
                 return found, Short(text, wanted)
             left -= wanted
         found.append(wanted)
@@ -195,13 +237,15 @@ def hold(unit: RunUnit, short: Short) -> None:
 def look_again(unit: RunUnit) -> bool:
     """Whether what a run waits for can be paid now."""
     for stage in unit.stages:
-        if stage.state != "running":
+        if stage.state != StageState.RUNNING:
             continue
         left, needs = room(unit, stage), unit.run.needs_micros
-        if needs is None and budgeted(unit, stage):
-            needs = price(unit, stage)
-            if needs is None:
+        if needs is None and budgeted(unit.run, stage):
+            # Nobody knew what the item costs that comes first, whatever it is leased for.
+            prices = [price(unit, stage, mode) for mode in _modes(stage)]
+            if None in prices:
                 return False
+            needs = prices[0]
         if left is not None and left < (needs or 0):
             return False
     return True
@@ -223,13 +267,13 @@ class Bill:
         """An attempt whose cost is told."""
         self._enter("settled", row, cost)
         over = cost - row.reserved_micros
-        if over > 0 and budgeted(self.unit, self.stage):
+        if over > 0 and budgeted(self.unit.run, self.stage):
             self.overs.append((row.seq, row.attempt, over))
 
     def settle_all(self, told: Iterable[tuple[int, int, int, int]]) -> None:
         """Attempts of mode work whose cost is told: seq, attempt, cost, what was reserved."""
         spent = freed = 0
-        capped = budgeted(self.unit, self.stage)
+        capped = budgeted(self.unit.run, self.stage)
         for seq, attempt, cost, reserved in told:
             if cost or reserved:
                 self.entries.append(("settled", seq, attempt, cost, reserved))
@@ -258,7 +302,7 @@ class Bill:
             self._add(more)
         if more or reserved:
             self.entries.append(("corrected", seq, attempt, more, reserved))
-        if more > 0 and budgeted(self.unit, self.stage):
+        if more > 0 and budgeted(self.unit.run, self.stage):
             self.overs.append((seq, attempt, more))
 
     def learn(self, cost: int) -> None:
@@ -294,7 +338,7 @@ class Bill:
             history = Histogram.of(orjson.loads(stage.costs)) if stage.costs else Histogram()
             for cost, count in self.costs.items():
                 history.add(cost, count)
-            stage.costs = orjson.dumps(history.pairs())
+            stage.costs = orjson.dumps(history.rows())
             self.costs = Counter()
         if self.uses:
             known = {name: Use(*use) for name, use in orjson.loads(stage.uses).items()} if stage.uses else {}
@@ -309,7 +353,7 @@ class Bill:
             unit.emit(
                 "budget.overrun",
                 subject=f"stage:{stage.stage}",
-                reason=f"{len(self.overs)} items cost {over:,} micro-dollars more than was reserved for them",
+                reason=f"{counted(len(self.overs), 'item')} cost {dollars(over)} more than was reserved for them",
                 data={"micros": over, "items": len(self.overs), "examples": self.overs[:EXAMPLES]},
             )
             self.overs = []

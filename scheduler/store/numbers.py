@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 
+from penstock.v1 import scheduler_pb2 as pb
+from scheduler.store.effects import StageKey
 from scheduler.store.schema import runs
 
-__all__ = ["numbers_of"]
+__all__ = ["numbers_of", "runs_of"]
 
 MOST = 10_000
 _KNOWN: WeakKeyDictionary[sa.Engine, dict[str, int]] = WeakKeyDictionary()
@@ -29,3 +31,11 @@ def numbers_of(connection: sa.Connection, run_ids: Collection[str]) -> dict[str,
             known.clear()
         known.update(read)
     return found
+
+
+def runs_of(
+    batches: Iterable[pb.OutcomeBatch | pb.HeldBatch], stages: Iterable[StageKey] = ()
+) -> Callable[[sa.Connection], Iterable[int]]:
+    """The numbers of the runs that a call is about, once there is a connection to ask."""
+    names, numbers = {batch.run_id for batch in batches}, {run for run, _ in stages}
+    return lambda connection: numbers.union(numbers_of(connection, names).values())

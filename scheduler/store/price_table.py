@@ -1,4 +1,8 @@
-"""Prices of processors: what operators set, beside what their items did cost."""
+"""Prices of processors: what operators set, beside what their items did cost.
+
+A price that is set counts until history knows better (`domain.prices`). Setting one lets runs look again that wait for
+it, in the same transaction; it changes no reservation that there is.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,11 @@ import sqlalchemy as sa
 
 from scheduler.domain.prices import Histogram
 from scheduler.domain.states import ENDED_RUNS, RunState, StageState
+from scheduler.store import decisions
 from scheduler.store.effects import Effects
+from scheduler.store.locking import lock
+from scheduler.store.money import BUDGET
 from scheduler.store.schema import costs, prices, runs, stages
-from scheduler.store.unit import lock
 
 __all__ = ["PriceRow", "all_prices", "set_price"]
 
@@ -36,7 +42,8 @@ _CONCERNED = (
     .where(
         runs.c.state.in_(_MAY_WAIT),
         stages.c.state == StageState.RUNNING,
-        stages.c.processor == sa.bindparam("p"),
+        # What heals or confirms is named in the rules of a stage: any run that waits for money may wait for its price.
+        sa.or_(stages.c.processor == sa.bindparam("p"), runs.c.waiting.startswith(BUDGET)),
     )
     .distinct()
     .order_by(stages.c.run)
@@ -64,14 +71,23 @@ def all_prices(connection: sa.Connection) -> list[PriceRow]:
     return [_row(name, said.get(name), known.get(name)) for name in sorted(said.keys() | known.keys())]
 
 
-def set_price(connection: sa.Connection, effects: Effects, processor: str, micros: int, now_ms: int) -> PriceRow:
+def set_price(
+    connection: sa.Connection, effects: Effects, processor: str, micros: int, now_ms: int, *, actor: str, reason: str
+) -> PriceRow:
     """Sets a price, or forgets it (-1). Runs that wait at a budget with such items look whether it is enough now."""
+    key = decisions.price_of(processor)
+    decisions.turn(connection, key)
+    before = connection.execute(_SET.where(prices.c.processor == processor)).one_or_none()
+    old, new = "none" if before is None else f"{before.micros:,}", "none" if micros < 0 else f"{micros:,}"
+    if old != new:
+        decisions.note(connection, key, "price.set", old, new, actor=actor, reason=reason, now_ms=now_ms)
     connection.execute(_DELETE, {"p": processor})
     if micros >= 0:
         connection.execute(sa.insert(prices).values(processor=processor, micros=micros, change_ms=now_ms))
     for number in list(connection.execute(_CONCERNED, {"p": processor}).scalars()):
         unit = lock(connection, number, now_ms)
-        if unit is not None and unit.look_again():
+        # What it waits for was told at the price before.
+        if unit is not None and unit.look_again(head_moved=old != new):
             unit.flush()
             effects.changed.add(number)
             effects.moved.add(number)

@@ -8,13 +8,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.runtime.errors import NotFound
+from penstock.words import numbers_there_are
 from scheduler.domain.states import ItemState
+from scheduler.store.rows import RUN_COLUMNS, STAGE_COLUMNS, RunRow, StageRow
 from scheduler.store.schema import events, exclusive_keys, items, lane_cursors, ledger, runs, stages
-from scheduler.store.unit import RUN_COLUMNS, STAGE_COLUMNS, RunRow, StageRow
+from scheduler.store.statements import Statement, together
 
 __all__ = [
-    "ITEM_COLUMNS",
     "archive_of",
+    "check_seq",
     "exclusive_keys_of",
     "find_run",
     "has_event",
@@ -26,6 +28,9 @@ __all__ = [
     "low_water",
     "outcome_rows",
     "rows_in_states",
+    "rows_where",
+    "stage_of",
+    "whole_run",
 ]
 
 ITEM_COLUMNS = (
@@ -68,12 +73,21 @@ EVENT_COLUMNS = (
 )
 
 # The run that a request names.
-_BY_ID = sa.select(runs.c.number).where(runs.c.run_id == sa.bindparam("run_id"))
-_BY_NUMBER = sa.select(runs.c.number).where(runs.c.number == sa.bindparam("n"))
-_NEWEST = sa.select(runs.c.run_id).order_by(runs.c.number.desc()).limit(3)
+_BY_ID = Statement("SELECT number FROM runs WHERE run_id = :run_id")
+_BY_NUMBER = Statement("SELECT number FROM runs WHERE number = :n")
+# Runs to name when there is no such one.
+_NEWEST = sa.select(runs.c.number, runs.c.run_id).order_by(runs.c.number.desc()).limit(3)
+_RUN_NAMES, _STAGE_NAMES = (", ".join(column.name for column in columns) for columns in (RUN_COLUMNS, STAGE_COLUMNS))
 # A run whole.
-_RUN = sa.select(*RUN_COLUMNS).where(runs.c.number == sa.bindparam("n"))
-_STAGES = sa.select(*STAGE_COLUMNS).where(stages.c.run == sa.bindparam("n")).order_by(stages.c.stage)
+_RUN = Statement(f"SELECT {_RUN_NAMES} FROM runs WHERE number = :n")
+_STAGES = Statement(f"SELECT {_STAGE_NAMES} FROM stages WHERE run = :n ORDER BY stage")
+_KEYS_OF = Statement("SELECT key FROM exclusive_keys WHERE run = :n ORDER BY key")
+# The same by the run's id.
+_NUMBER = "(SELECT number FROM runs WHERE run_id = :run_id)"
+_RUN_BY_ID = Statement(f"SELECT {_RUN_NAMES} FROM runs WHERE run_id = :run_id")
+_STAGES_BY_ID = Statement(f"SELECT {_STAGE_NAMES} FROM stages WHERE run = {_NUMBER} ORDER BY stage")
+_KEYS_BY_ID = Statement(f"SELECT key FROM exclusive_keys WHERE run = {_NUMBER} ORDER BY key")
+# Exclusive keys of several runs.
 _KEYS = (
     sa.select(exclusive_keys.c.run, exclusive_keys.c.key)
     .where(exclusive_keys.c.run.in_(sa.bindparam("runs", expanding=True)))
@@ -83,18 +97,48 @@ _KEYS = (
 
 def find_run(connection: sa.Connection, *, run_id: str = "", number: int = 0) -> int:
     """The number of a run by id or number. Raises NotFound that names the newest runs there are."""
-    query = connection.execute(_BY_ID, {"run_id": run_id}) if run_id else connection.execute(_BY_NUMBER, {"n": number})
-    found = query.scalar_one_or_none()
-    if found is None:
-        newest = connection.execute(_NEWEST).scalars().all()
-        there = f"the newest are {', '.join(newest)}" if newest else "there are none yet"
-        raise NotFound(f"no run {run_id or number!r}; {there}", code="run_not_found")
-    return int(found)
+    found = _BY_ID.rows(connection, {"run_id": run_id}) if run_id else _BY_NUMBER.rows(connection, {"n": number})
+    if not found:
+        raise _no_run(connection, run_id or number)
+    return int(found[0][0])
+
+
+def _no_run(connection: sa.Connection, named: str | int) -> NotFound:
+    newest = [f"{number} ({run_id})" for number, run_id in connection.execute(_NEWEST)]
+    there = f"the newest are {', '.join(newest)}" if newest else "there are none yet"
+    return NotFound(f"no run {named!r}; {there}", code="run_not_found")
 
 
 def load_run(connection: sa.Connection, number: int) -> tuple[RunRow, list[StageRow]]:
-    run = RunRow(*connection.execute(_RUN, {"n": number}).one())
-    return run, [StageRow(*row) for row in connection.execute(_STAGES, {"n": number})]
+    (run,), rows = together(connection, [(_RUN, {"n": number}), (_STAGES, {"n": number})])
+    return RunRow(*run), [StageRow(*row) for row in rows]
+
+
+def stage_of(run: RunRow, stages: Sequence[StageRow], index: int) -> StageRow:
+    """The stage that a request names. Raises NotFound that says which there are."""
+    if not 0 <= index < len(stages):
+        there = numbers_there_are(len(stages), "stage")
+        raise NotFound(f"run {run.run_id} has no stage {index}; {there}", code="stage_not_found")
+    return stages[index]
+
+
+def check_seq(run: RunRow, stage: StageRow, seq: int) -> None:
+    """Raises NotFound, with what there is, when the stage has no such item."""
+    if not 0 <= seq < stage.total:
+        there = numbers_there_are(stage.total, "item")
+        raise NotFound(f"stage {stage.stage} of run {run.run_id} has no item {seq}; {there}", code="item_not_found")
+
+
+def whole_run(
+    connection: sa.Connection, *, run_id: str = "", number: int = 0
+) -> tuple[RunRow, list[StageRow], list[str]]:
+    """A run by id or number, its stages, its exclusive keys. Raises NotFound that names the newest runs there are."""
+    values: dict[str, str | int] = {"run_id": run_id} if run_id else {"n": number}
+    asked = (_RUN_BY_ID, _STAGES_BY_ID, _KEYS_BY_ID) if run_id else (_RUN, _STAGES, _KEYS_OF)
+    found, rows, keys = together(connection, [(statement, values) for statement in asked])
+    if not found:
+        raise _no_run(connection, run_id or number)
+    return RunRow(*found[0]), [StageRow(*row) for row in rows], [row[0] for row in keys]
 
 
 def exclusive_keys_of(connection: sa.Connection, numbers: Sequence[int]) -> dict[int, list[str]]:
@@ -135,11 +179,10 @@ def item_rows(
     *,
     after_seq: int = -1,
     up_to_seq: int | None = None,
-    states: Sequence[ItemState] = (),
     seqs: Sequence[int] = (),
     limit: int,
 ) -> Sequence[sa.Row[*tuple[Any, ...]]]:
-    """Rows of a stage in order of seq, after `after_seq` and up to `up_to_seq`."""
+    """Rows of a stage in order of seq, after `after_seq` and up to `up_to_seq`; of these `seqs` only, where given."""
     query = (
         sa.select(*ITEM_COLUMNS)
         .where(items.c.run == number, items.c.stage == stage, items.c.seq > after_seq)
@@ -148,8 +191,6 @@ def item_rows(
     )
     if up_to_seq is not None:
         query = query.where(items.c.seq <= up_to_seq)
-    if states:
-        query = query.where(items.c.state.in_(states))
     if seqs:
         query = query.where(items.c.seq.in_(seqs))
     return connection.execute(query).all()

@@ -26,6 +26,7 @@ _WHY = {
     "foreign": "the lease belongs to another worker session",
     "stopped": "the run was stopped by force",
     "unknown": "there is no such lease",
+    "archived": "its run is archived, and takes no word any more",
 }
 
 
@@ -65,19 +66,21 @@ def explain(
         reason = "different"
     else:
         reason = "stopped" if kept.ended == "stopped" else "expired"
+    changes: dict[str, object] = {}
+    less = outcome.cost_unknown and kept is not None and outcome.cost_micros < kept.reserved_micros
+    if kept is not None and kept.cost_micros is None and kept.session == session and not less:
+        changes["cost_micros"] = outcome.cost_micros
+        _correct(unit, stage, kept, outcome.cost_micros)
     if kept is None or kept.refused_digest != digest:
+        changes["refused_digest"] = digest
         unit.emit(
             "report.refused",
             subject=f"item:{stage.stage}/{outcome.seq}",
             reason=f"late report of attempt {outcome.attempt} refused: {_WHY[reason]}",
             data={"attempt": outcome.attempt, "session": session, "why": reason, "state": row.state},
         )
-        if kept is not None:
-            changes: dict[str, object] = {"refused_digest": digest}
-            if kept.cost_micros is None and kept.session == session:
-                changes["cost_micros"] = outcome.cost_micros
-                _correct(unit, stage, kept, outcome.cost_micros)
-            unit.connection.execute(sa.update(attempts).where(where).values(**changes))
+    if kept is not None and changes:
+        unit.connection.execute(sa.update(attempts).where(where).values(**changes))
     return reason
 
 

@@ -46,13 +46,20 @@ def refuse_archived(run: RunRow) -> None:
 
 def has_left(unit: RunUnit) -> bool:
     """Whether a stage of this ended run left items that it could go on with."""
-    return any(_left(stage) for stage in unit.stages)
+    return any(_left(unit, stage) for stage in unit.stages)
 
 
-def _left(stage: StageRow) -> bool:
+def _left(unit: RunUnit, stage: StageRow) -> bool:
+    rest = stage.total - stage.completed - stage.failed
     if stage.state == StageState.STOPPED:
-        return stage.total > stage.completed + stage.failed
-    return stage.state == StageState.FAILED and stage.total > stage.completed + stage.failed
+        return rest > 0
+    # What an operator skipped stays so: without anything else a failed stage would fail again at once.
+    return stage.state == StageState.FAILED and rest > _skipped(unit, stage)
+
+
+def _skipped(unit: RunUnit, stage: StageRow) -> int:
+    found: int = unit.connection.execute(_SKIPPED, {"run": stage.run, "stage": stage.stage}).scalar_one()
+    return found
 
 
 def reopen(unit: RunUnit, event: RunEvent, *, stages: Collection[int] = (), actor: str, reason: str) -> None:
@@ -66,7 +73,7 @@ def reopen(unit: RunUnit, event: RunEvent, *, stages: Collection[int] = (), acto
         unit.move_run(event, actor=actor, reason=reason)
     first = True
     for stage in unit.stages:
-        if stage.stage in stages or (ended and _left(stage)):
+        if stage.stage in stages or (ended and _left(unit, stage)):
             # A later stage goes on after the earlier one that was taken up again.
             _reopen_stage(unit, stage, now=first, actor=actor, reason=reason)
             first = False
@@ -88,7 +95,7 @@ def _reopen_stage(unit: RunUnit, stage: StageRow, *, now: bool, actor: str, reas
     if stage.state == StageState.STOPPED:
         unit.connection.execute(_QUEUE_STOPPED, where)
     stage.stopped = 0
-    stage.skipped = unit.connection.execute(_SKIPPED, where).scalar_one()
+    stage.skipped = _skipped(unit, stage)
     stage.gate_ms = stage.gate_due_ms = None
     at_once = now and stage.start_ms is not None
     unit.move_stage(stage, StageEvent.REOPEN if at_once else StageEvent.REOPEN_UNBEGUN, actor=actor, reason=reason)

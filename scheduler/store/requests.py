@@ -13,16 +13,14 @@ import sqlalchemy as sa
 from google.protobuf.message import Message
 
 from penstock.runtime.errors import AlreadyExists, Unavailable
-from scheduler.store.schema import requests
+from scheduler.store.statements import Statement
 
 __all__ = ["Request", "digest_of", "known", "remember"]
 
 # What was answered to an id.
-_KNOWN = sa.select(
-    requests.c.method, requests.c.digest, requests.c.run_id, requests.c.changed, requests.c.answer
-).where(requests.c.request_id == sa.bindparam("id"))
+_KNOWN = Statement("SELECT method, digest, run_id, changed, answer FROM requests WHERE request_id = :id")
 # Keeps the answer unless somebody has kept one meanwhile.
-_REMEMBER = sa.text(
+_REMEMBER = Statement(
     "INSERT INTO requests (request_id, method, digest, run_id, changed, create_ms, answer)"
     " VALUES (:id, :method, :digest, :run, :changed, :now, :answer)"
     " ON CONFLICT (request_id) DO NOTHING RETURNING request_id"
@@ -59,15 +57,14 @@ def known(connection: sa.Connection, request: Request) -> Known | None:
     """The answer to the same request, sent before. Raises AlreadyExists when the id was another request's."""
     if not request.request_id:
         return None
-    row = connection.execute(_KNOWN, {"id": request.request_id}).one_or_none()
-    if row is None:
-        return None
-    if row.method != request.method or row.digest != request.digest:
-        raise AlreadyExists(
-            f"request_id {request.request_id!r} was used for another request ({row.method}); take a new one",
-            code="request_id_reused",
-        )
-    return Known(row.run_id, row.changed, row.answer)
+    for method, digest, run_id, changed, answer in _KNOWN.rows(connection, {"id": request.request_id}):
+        if method != request.method or digest != request.digest:
+            raise AlreadyExists(
+                f"request_id {request.request_id!r} was used for another request ({method}); take a new one",
+                code="request_id_reused",
+            )
+        return Known(run_id, bool(changed), answer)
+    return None
 
 
 def remember(
@@ -85,7 +82,7 @@ def remember(
             "now": now_ms,
             "answer": answer,
         }
-        if connection.execute(_REMEMBER, values).scalar() is None:
+        if not _REMEMBER.rows(connection, values):
             raise Unavailable(
                 f"request {request.request_id!r} is being carried out just now; ask again", code="request_busy"
             )

@@ -1,4 +1,8 @@
-"""Rows of runs and stages, column for column, and what of them a locked run writes back."""
+"""Rows of runs and stages, column for column, and what of them a locked run writes back.
+
+Columns that are in no `…_CHANGES` never change after the run was made, or are written by a statement of their own
+(`archive`). Plain values: nothing here reads or decides.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ __all__ = [
     "RUN_COLUMNS",
     "STAGE_CHANGES",
     "STAGE_COLUMNS",
+    "Opening",
     "RunRow",
     "StageRow",
     "gate_of",
@@ -98,6 +103,19 @@ class StageRow:
     gate_ms: int | None = None
     gate_due_ms: int | None = None
     first_rank: int = 0
+    forgiven: int = 0
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A running stage of a running run."""
+
+    run_id: str
+    plan_id: str
+    epoch: int
+    owner: str
+    priority: int
+    row: StageRow
 
 
 RUN_COLUMNS = [runs.c[f.name] for f in fields(RunRow)]
@@ -139,6 +157,7 @@ STAGE_CHANGES = (
     "gate_ms",
     "gate_due_ms",
     "first_rank",
+    "forgiven",
     "state",
     "running",
     "retry",

@@ -143,6 +143,8 @@ stages = sa.Table(
     sa.Column("gate_due_ms", _Big),
     # The lowest rank given to an item that was moved to the front.
     _number("first_rank"),
+    # Failures that no longer count against its tolerance: somebody has taken it up again since.
+    _number("forgiven"),
 )
 
 items = sa.Table(

@@ -1,4 +1,7 @@
-"""Tables that belong to no one run: requests, sessions, workers, limits, exclusive keys, prices, switches, leaders."""
+"""Tables that belong to no one run: requests, sessions, workers, limits, exclusive keys, prices, switches, leaders.
+
+A part of `store.schema`, from where all tables are imported; rows of these outlive any run.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +45,8 @@ sessions = sa.Table(
     sa.Column("was_granted", Big),
     sa.Column("ended", sa.Integer, nullable=False, default=0),
     sa.Column("seen_ms", Big, nullable=False),
+    # When it last renewed leases, or until when it does though Redis may not know; 0: never.
+    sa.Column("renew_ms", Big, nullable=False, default=0, server_default="0"),
 )
 
 # Processes that the process backend started, recorded before they can take a lease.

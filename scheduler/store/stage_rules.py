@@ -1,11 +1,15 @@
-"""The rules of a stage, from the message that its plan made and its row keeps."""
+"""The rules of a stage, from the message that its plan made and its row keeps.
+
+Read once for each text, since all batches of a stage ask for them. Not here: caps, which are columns of the stage, and
+its gate, which `rows.gate_of` reads.
+"""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
 from penstock.v1 import rules_pb2 as pb
-from scheduler.domain.rules import Confirm, Gate, Heal, Retry, RunWhen, StageRules, Tolerance, Valve
+from scheduler.domain.rules import Confirm, Heal, Retry, RunWhen, StageRules, Tolerance, Valve
 
 __all__ = ["stage_rules"]
 
@@ -18,7 +22,7 @@ def stage_rules(kept: bytes) -> StageRules:
     if not kept:
         return StageRules()
     message = pb.StageRules.FromString(kept)
-    heal, confirm, gate = message.heal, message.confirm, message.gate
+    heal, confirm = message.heal, message.confirm
     tolerance, valve = message.tolerance, message.valve
     return StageRules(
         retry=tuple(
@@ -39,18 +43,12 @@ def stage_rules(kept: bytes) -> StageRules:
             parameters=heal.parameters,
             kinds=frozenset(heal.kinds),
             budget_micros=heal.budget_micros if heal.HasField("budget_micros") else None,
+            paid=heal.paid,
         )
         if message.HasField("heal")
         else None,
-        confirm=Confirm(confirm.processor, confirm.processor_version, confirm.parameters)
+        confirm=Confirm(confirm.processor, confirm.processor_version, confirm.parameters, confirm.paid)
         if message.HasField("confirm")
-        else None,
-        gate=Gate(
-            gate.name,
-            int(gate.timeout_seconds * 1000) if gate.timeout_seconds else None,
-            gate.default_answer == pb.GATE_ANSWER_APPROVE,
-        )
-        if message.HasField("gate")
         else None,
         run_when=_RUN_WHEN.get(message.run_when, RunWhen.ANY),
         tolerance=Tolerance(

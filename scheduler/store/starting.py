@@ -1,4 +1,7 @@
-"""Makes the rows of a new run, from its plan."""
+"""Makes the rows of a new run, from its plan: one of `runs`, one for each stage, none for items.
+
+The caller locks the run afterwards and moves it; until its transaction has committed nobody else sees any of this.
+"""
 
 from __future__ import annotations
 

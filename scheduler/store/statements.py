@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 
-__all__ = ["Statement", "array"]
+__all__ = ["Asked", "Rows", "Statement", "Values", "array", "listed", "together"]
 
 Values = Mapping[str, Any] | Sequence[Any]
+Rows = Sequence[tuple[Any, ...]]
 _NAME = re.compile(r"(?<![:\w]):([a-z_]+)")
 
 
@@ -25,15 +28,16 @@ class Statement:
     def __init__(self, text: str, *, postgresql: str = "") -> None:
         self._texts = {"sqlite": text, "postgresql": _NAME.sub(r"%(\1)s", (postgresql or text).replace("%", "%%"))}
 
-    def rows(self, connection: sa.Connection, values: Values) -> Sequence[tuple[Any, ...]]:
+    def rows(self, connection: sa.Connection, values: Values) -> Rows:
         """What it answers."""
         text = self._texts[connection.dialect.name]
         if _listened(connection):
-            return [tuple(row) for row in connection.exec_driver_sql(text, _given(values))]
+            result = connection.exec_driver_sql(text, _given(values))
+            return [tuple(row) for row in result] if result.returns_rows else []
         cursor = _cursor(connection)
         try:
             cursor.execute(text, values)
-            found: Sequence[tuple[Any, ...]] = cursor.fetchall()
+            found: Rows = cursor.fetchall()
         except Exception as error:
             raise _told(connection, text, error) from error
         finally:
@@ -61,6 +65,31 @@ class Statement:
         finally:
             cursor.close()
         return count
+
+
+Asked = tuple[Statement, Values]
+
+
+def together(connection: sa.Connection, asked: Sequence[Asked]) -> list[Rows]:
+    """What each of these answers, in order (nothing: it only writes); on PostgreSQL they cost one exchange with the
+    server, and so does the transaction's BEGIN with them."""
+    if connection.dialect.name != "postgresql" or _listened(connection):
+        return [statement.rows(connection, values) for statement, values in asked]
+    driver: Any = connection.connection.driver_connection
+    cursors = [driver.cursor() for _ in asked]
+    begun = driver.info.transaction_status  # 0: no transaction has begun yet
+    # A pipeline waits for all answers at its end. For one statement alone it only costs, but for BEGIN with it.
+    at_once = nullcontext() if begun and len(asked) == 1 else driver.pipeline()
+    try:
+        with at_once:
+            for cursor, (statement, values) in zip(cursors, asked, strict=True):
+                cursor.execute(statement._texts["postgresql"], values)
+        return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
+    except Exception as error:
+        raise _told(connection, "; ".join(statement._texts["postgresql"] for statement, _ in asked), error) from error
+    finally:
+        for cursor in cursors:
+            cursor.close()
 
 
 def _listened(connection: sa.Connection) -> bool:
@@ -95,6 +124,11 @@ def array(values: Iterable[Any], type_: str) -> str:
     if type_ == "bytea":
         return "{" + ",".join(["NULL" if value is None else f'"\\\\x{value.hex()}"' for value in values]) + "}"
     return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
+
+
+def listed(connection: sa.Connection, values: Sequence[Any], type_: str) -> str:
+    """A list as one value: for SQLite's json_each, or for PostgreSQL's CAST as an array of this type."""
+    return orjson.dumps(values).decode() if connection.dialect.name == "sqlite" else array(values, type_)
 
 
 def _quoted(value: str) -> str:

@@ -11,18 +11,19 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from scheduler.domain.states import ItemState
-from scheduler.store.schema import items, stages, switches
-from scheduler.store.unit import lock
+from scheduler.domain.states import LIVE_RUNS, ItemState
+from scheduler.store import decisions
+from scheduler.store.locking import hold, lock
+from scheduler.store.schema import items, runs, stages
+from scheduler.store.statements import Statement
 
 __all__ = ["Switch", "held_stages", "retries", "retries_allowed", "set_retries", "wake", "woken"]
 
 RETRIES = "retries"
 ON, OFF, WAKING = "on", "off", "waking"
 
-_READ = sa.select(switches.c.value, switches.c.actor, switches.c.reason, switches.c.change_ms).where(
-    switches.c.name == RETRIES
-)
+# How the switch stands.
+_READ = Statement(f"SELECT value, actor, reason, change_ms FROM switches WHERE name = '{RETRIES}'")
 # Sets the switch; on PostgreSQL the row is locked until the commit.
 _SET = sa.text(
     "INSERT INTO switches (name, value, actor, reason, change_ms) VALUES ('retries', :value, :actor, :reason, :now)"
@@ -45,6 +46,8 @@ _HELD = (
     .order_by(items.c.seq)
     .limit(sa.bindparam("limit"))
 )
+# Runs whose items may fail.
+_LIVE = sa.select(runs.c.number).where(runs.c.state.in_(sorted(LIVE_RUNS)))
 # Makes them due.
 _WAKE = (
     sa.update(items)
@@ -71,10 +74,9 @@ class Switch:
 
 
 def retries(connection: sa.Connection) -> Switch:
-    row = connection.execute(_READ).one_or_none()
-    if row is None:
-        return Switch()
-    return Switch(row.value != OFF, row.value == WAKING, row.actor, row.reason, row.change_ms)
+    for value, actor, reason, change_ms in _READ.rows(connection, {}):
+        return Switch(value != OFF, value == WAKING, actor, reason, change_ms)
+    return Switch()
 
 
 def retries_allowed(connection: sa.Connection) -> bool:
@@ -84,15 +86,23 @@ def retries_allowed(connection: sa.Connection) -> bool:
 
 def set_retries(connection: sa.Connection, allowed: bool, *, actor: str, reason: str, now_ms: int) -> bool:
     """Whether this changed anything."""
+    decisions.turn(connection, decisions.RETRIES)
     if retries(connection).allowed == allowed:
         return False
     value = WAKING if allowed else OFF
+    old, new, type_ = (
+        ("stopped", "allowed", "retries.allowed") if allowed else ("allowed", "stopped", "retries.stopped")
+    )
+    decisions.note(connection, decisions.RETRIES, type_, old, new, actor=actor, reason=reason, now_ms=now_ms)
     connection.execute(_SET, {"value": value, "actor": actor, "reason": reason, "now": now_ms})
     return True
 
 
 def held_stages(connection: sa.Connection) -> list[tuple[int, int]]:
-    """Every stage with items that are to be retried, of whatever run."""
+    """Every stage with items that are to be retried, of whatever run. Who is writing down a failure, and has read that
+    retries are off, is waited for: every live run is locked once."""
+    if connection.dialect.name != "sqlite":
+        hold(connection, connection.execute(_LIVE).scalars())
     query = sa.select(stages.c.run, stages.c.stage).where(stages.c.retry > 0).order_by(stages.c.run, stages.c.stage)
     return [(run, stage) for run, stage in connection.execute(query)]
 

@@ -1,4 +1,8 @@
-"""How an attempt ended, as somebody told it; and what settings say of what comes next."""
+"""How an attempt ended, as somebody told it; and what settings say of what comes next.
+
+Its worker tells it, or a sweep, or an operator's force. Plain values between `endings`, which makes them, and `ended`,
+which carries them out.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +33,7 @@ class Told:
     """How an attempt ended, and what was told of it. cost: None when nobody told; cost_unknown: it is what is known so
     far of more; blob: (sha256, bytes); until_ms, saved: of a deferred one (no until_ms: after retry_after_seconds);
     limit_key, retry_after_seconds: of a throttled one; used: by dimension; digest: of the report, None when there was
-    none."""
+    none; excused: the loss is the doing of another item, which ran alone."""
 
     ended: Ended
     kind: str = ""
@@ -47,6 +51,7 @@ class Told:
     retry_after_seconds: float = 0.0
     used: Mapping[str, int] = field(default_factory=dict)
     digest: bytes | None = None
+    excused: bool = False
 
     def claimed(self) -> bytes:
         """The result that work claims, for the second witness."""

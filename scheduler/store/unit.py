@@ -1,8 +1,7 @@
 """The locked run: the unit in which everything of a run changes.
 
-`lock` takes the run's row (FOR UPDATE; on SQLite the transaction is IMMEDIATE), so whoever holds a unit is alone with
-the run: counters, states, event and settle numbers change in memory and are written once by `flush`, in the caller's
-transaction.
+Whoever holds a unit is alone with the run (see `locking`): counters, states, event and settle numbers change in memory
+and are written once by `flush`, in the caller's transaction.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import orjson
 import sqlalchemy as sa
 
 from penstock.runtime import metrics
+from penstock.words import counted
 from scheduler.domain.progress import run_end, stage_end
 from scheduler.domain.states import (
     ENDED_STAGES,
@@ -29,12 +29,9 @@ from scheduler.domain.states import (
     advance,
 )
 from scheduler.store import exclusive, money
-from scheduler.store.effects import Effects
 from scheduler.store.rows import (
     RUN_CHANGES,
-    RUN_COLUMNS,
     STAGE_CHANGES,
-    STAGE_COLUMNS,
     RunRow,
     StageRow,
     gate_of,
@@ -43,24 +40,19 @@ from scheduler.store.rows import (
 )
 from scheduler.store.schema import items
 from scheduler.store.stage_rules import stage_rules
-from scheduler.store.statements import Statement
+from scheduler.store.statements import Asked, Rows, Statement, together
 
-__all__ = ["RUN_COLUMNS", "STAGE_COLUMNS", "RunRow", "RunUnit", "StageRow", "Units", "lock", "progress_of"]
-
-
-def _names(columns: Sequence[sa.Column[Any]]) -> str:
-    return ", ".join(column.name for column in columns)
+__all__ = ["LAST_SEQ", "RunUnit", "seq_of"]
 
 
-_LOCK = Statement(
-    f"SELECT {_names(RUN_COLUMNS)} FROM runs WHERE number = :n",
-    postgresql=f"SELECT {_names(RUN_COLUMNS)} FROM runs WHERE number = :n FOR UPDATE",
-)
-_STAGES = Statement(f"SELECT {_names(STAGE_COLUMNS)} FROM stages WHERE run = :n ORDER BY stage")
+# The last item of a stage that has a row.
+LAST_SEQ = Statement("SELECT seq FROM items WHERE run = :run AND stage = :stage ORDER BY seq DESC LIMIT 1")
+# Add an event.
 _TELL = Statement(
     "INSERT INTO events (run, number, time_ms, type, subject, actor, old_state, new_state, reason, data) "
     "VALUES (:run, :number, :time_ms, :type, :subject, :actor, :old_state, :new_state, :reason, :data)"
 )
+# Whether all items of a stage ended with one and the same error.
 _ERRORS = (
     sa.select(items.c.error)
     .where(items.c.run == sa.bindparam("n"), items.c.stage == sa.bindparam("s"), items.c.settle_number.is_not(None))
@@ -77,12 +69,14 @@ def _write(table: str, where: str, columns: tuple[str, ...]) -> Statement:
 
 @dataclass
 class RunUnit:
-    """A run under its lock. `now_ms` is the time of everything that this transaction says."""
+    """A run under its lock. `now_ms` is the time of everything that this transaction says; `last_seqs`: by stage, what
+    `last_seq` was when it was locked, of those from which its transaction leases."""
 
     connection: sa.Connection
     run: RunRow
     stages: list[StageRow]
     now_ms: int
+    last_seqs: dict[int, int] = field(default_factory=dict)
     transitions: int = 0
     prices: dict[tuple[int, Mode], int | None] = field(default_factory=dict)
     _bills: dict[int, money.Bill] = field(default_factory=dict)
@@ -93,6 +87,12 @@ class RunUnit:
     def __post_init__(self) -> None:
         self._before = _values(self.run, RUN_CHANGES)
         self._before_stages = [_values(stage, STAGE_CHANGES) for stage in self.stages]
+
+    def last_seq(self, stage: int) -> int:
+        """No item of the stage after this seq has a row, as long as the run is locked; -1: none has."""
+        if stage in self.last_seqs:
+            return self.last_seqs.pop(stage)  # what is leased now has rows
+        return seq_of(LAST_SEQ.rows(self.connection, {"run": self.run.number, "stage": stage}))
 
     def emit(
         self,
@@ -125,7 +125,7 @@ class RunUnit:
     def move_run(self, event: RunEvent, *, actor: str = "scheduler", reason: str = "") -> None:
         """Advances the run's state, with its event. Raises IllegalTransition."""
         old = RunState(self.run.state)
-        new = advance(RUN_TABLE, old, event)
+        new = advance(RUN_TABLE, old, event, self._story)
         self.run.state = new
         if new is not RunState.WAITING:
             self.run.waiting, self.run.needs_micros = "", None
@@ -140,10 +140,20 @@ class RunUnit:
         self.transitions += 1
         self.emit("run.state", actor=actor, old=old, new=new, reason=reason)
 
+    def _story(self) -> list[str]:
+        """Whose it is, where its stages are, and what this transaction did to them."""
+        places = [f"stage {stage.stage} {stage.state}" for stage in self.stages]
+        moves = [
+            f"{event['subject'] or 'run'} {event['old_state']} -> {event['new_state']}"
+            for event in self._events
+            if event["type"] in ("run.state", "stage.state")
+        ]
+        return [f"run {self.run.run_id} {self.run.state} at event {self.run.event_number}", *places, *moves]
+
     def move_stage(self, stage: StageRow, event: StageEvent, *, actor: str = "scheduler", reason: str = "") -> None:
         """Advances a stage's state, with its event. Raises IllegalTransition."""
         old = StageState(stage.state)
-        new = advance(STAGE_TABLE, old, event)
+        new = advance(STAGE_TABLE, old, event, self._story)
         stage.state = new
         if new is StageState.RUNNING:
             stage.start_ms = stage.start_ms or self.now_ms
@@ -154,7 +164,7 @@ class RunUnit:
             self.bill(stage).close()
             money.learn(self, stage)
         if event in (StageEvent.REOPEN, StageEvent.REOPEN_UNBEGUN):
-            stage.failing = ""
+            self._forgive(stage, actor)
         stage.error = reason if new is StageState.FAILED else ""
         # What the stage leaves is what it says; rows that wait stay as they are (domain/shown.py).
         if new in (StageState.SKIPPED, StageState.FAILED):
@@ -163,6 +173,20 @@ class RunUnit:
             stage.stopped += queued_of(stage)
         self.transitions += 1
         self.emit("stage.state", subject=f"stage:{stage.stage}", actor=actor, old=old, new=new, reason=reason)
+
+    def _forgive(self, stage: StageRow, actor: str) -> None:
+        """Whoever takes up a stage that passed its tolerance accepts its failures: it counts anew from here."""
+        if not stage.failing:
+            return
+        stage.failing, stage.forgiven = "", stage.failed
+        reason = f"{counted(stage.failed, 'failure')} accepted; more count anew against what it tolerates"
+        self.emit(
+            "stage.forgiven",
+            subject=f"stage:{stage.stage}",
+            actor=actor,
+            reason=reason,
+            data={"forgiven": stage.failed},
+        )
 
     def begin_stage(self, stage: StageRow, *, actor: str = "scheduler") -> None:
         """Begins a pending stage, or asks its gate first; the run then waits, and a paused one once it is resumed. What
@@ -277,35 +301,24 @@ class RunUnit:
             bill.close()
         now = _values(self.run, RUN_CHANGES)
         changes = _changes(RUN_CHANGES, self._before, now)
+        writes: list[Asked] = []
         if changes:
-            statement = _write("runs", "number = :n", tuple(changes))
-            statement.run(self.connection, {"n": self.run.number, **changes})
+            writes.append((_write("runs", "number = :n", tuple(changes)), {"n": self.run.number, **changes}))
             self._before = now
         for index, stage in enumerate(self.stages):
             now = _values(stage, STAGE_CHANGES)
             changes = _changes(STAGE_CHANGES, self._before_stages[index], now)
             if changes:
-                _count_money(stage, self._before_stages[index])
+                money.count_spent(stage, self._before_stages[index])
                 statement = _write("stages", "run = :n AND stage = :s", tuple(changes))
-                statement.run(self.connection, {"n": stage.run, "s": stage.stage, **changes})
+                writes.append((statement, {"n": stage.run, "s": stage.stage, **changes}))
                 self._before_stages[index] = now
         self.prices.clear()
-        if self._events:
-            _TELL.run_many(self.connection, self._events)
-            for event in self._events:
-                metrics.EVENTS.labels(event["type"]).inc()
-            self._events = []
-
-
-_SPENT, _OVERRUN = STAGE_CHANGES.index("spent_micros"), STAGE_CHANGES.index("overrun_micros")
-
-
-def _count_money(stage: StageRow, before: tuple[Any, ...]) -> None:
-    """Tells metrics what was spent; a correction downwards is not told."""
-    if stage.spent_micros > before[_SPENT]:
-        metrics.SPENT_MICROS.labels(stage.processor).inc(stage.spent_micros - before[_SPENT])
-    if stage.overrun_micros > before[_OVERRUN]:
-        metrics.OVERRUN_MICROS.labels(stage.processor).inc(stage.overrun_micros - before[_OVERRUN])
+        if writes or self._events:
+            together(self.connection, [*writes, *((_TELL, event) for event in self._events)])
+        for event in self._events:
+            metrics.EVENTS.labels(event["type"]).inc()
+        self._events = []
 
 
 _ENDS_RUN = frozenset(
@@ -336,40 +349,5 @@ def _changes(names: Sequence[str], before: tuple[object, ...], now: tuple[object
     return {name: new for name, old, new in zip(names, before, now, strict=True) if old != new}
 
 
-def lock(connection: sa.Connection, number: int, now_ms: int) -> RunUnit | None:
-    """The run `number` under its lock, or None when there is no such run. Callers lock several in order of number."""
-    rows = _LOCK.rows(connection, {"n": number})
-    if not rows:
-        return None
-    found = [StageRow(*stage) for stage in _STAGES.rows(connection, {"n": number})]
-    return RunUnit(connection, RunRow(*rows[0]), found, now_ms)
-
-
-@dataclass
-class Units:
-    """The runs that one call locks: each is read once and written once, whatever parts of the call work on it."""
-
-    connection: sa.Connection
-    now_ms: int
-    _locked: dict[int, RunUnit | None] = field(default_factory=dict)
-
-    def lock(self, *numbers: int) -> None:
-        """Locks these in order of number; a later lock of a lower one might meet another transaction's."""
-        for number in sorted(set(numbers)):
-            self.get(number)
-
-    def get(self, number: int) -> RunUnit | None:
-        """The run under its lock, or None when there is no such run."""
-        if number not in self._locked:
-            self._locked[number] = lock(self.connection, number, self.now_ms)
-        return self._locked[number]
-
-    def finish(self, effects: Effects) -> None:
-        """Writes what changed, and tells whom it concerns."""
-        for number, unit in self._locked.items():
-            if unit is not None:
-                unit.flush()
-                effects.learned.update({(number, stage.stage): stage.uses for stage in unit.stages if stage.uses})
-                effects.changed.add(number)
-                if unit.transitions:
-                    effects.moved.add(number)
+def seq_of(found: Rows) -> int:
+    return found[0][0] if found else -1

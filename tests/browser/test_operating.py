@@ -19,6 +19,7 @@ from penstock.v1 import planner_pb2
 from penstock.v1 import scheduler_pb2 as s
 from tests.browser.chromium import Chromium, program
 from tests.integration.client.services import Services, serving
+from tests.servers.stack import until
 
 pytestmark = pytest.mark.skipif(program() is None, reason="needs a Chromium on PATH")
 
@@ -120,6 +121,24 @@ async def test_gates_and_caps_are_answered_where_they_are_told(services: Service
     assert services.state.named("AnswerGate")[-1].gate == "ship it"
 
 
+async def test_the_cap_that_holds_is_the_one_that_is_raised(services: Services, url: str, tmp_path: Path) -> None:
+    staged = run(1, s.RUN_STATE_WAITING, "staged", waiting="budget: 5 are left of the cap of stage 0", total=9)
+    staged.stages[0].money.budget_micros = 3_000_000
+    unpriced = run(2, s.RUN_STATE_WAITING, "unpriced", waiting="budget: nobody knows what an item costs", total=9)
+    services.state.runs += [staged, unpriced]
+
+    def work(browser: Chromium) -> None:
+        browser.until(f"{card('unpriced')}?.querySelector('.holds').textContent.includes('nobody knows')")
+        assert browser.run(f"{card('unpriced')}.querySelector('.cap')") is None
+        assert browser.run(f"{card('staged')}.querySelector('.cap input').value") == "6"
+        browser.run(press("staged", "Raise the cap of stage 0 to $"))
+        until("the page has asked", lambda: services.state.named("UpdateRun"))
+
+    await at_the_page(url, tmp_path, work)
+    asked = services.state.named("UpdateRun")[-1]
+    assert (asked.HasField("budget_micros"), asked.stages[0].budget_micros) == (False, 6_000_000)
+
+
 async def test_closed_limits_and_stopped_retries_are_told_and_ended(
     services: Services, url: str, tmp_path: Path
 ) -> None:
@@ -197,6 +216,7 @@ async def test_what_failed_is_tried_again_after_a_question(services: Services, u
         browser.run(press("done", "Retry failed"))
         browser.until("asked.length === 2")
         assert browser.run("asked[0]") == "Try 7 items of run 1 again?"
+        until("it is asked for", lambda: len(services.state.named("ActOnItems")) > 2, seconds=10)
 
     await at_the_page(url, tmp_path, work)
     asked = services.state.named("ActOnItems")

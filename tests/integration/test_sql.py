@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
@@ -76,4 +77,32 @@ def test_a_nul_that_only_postgresql_refuses_is_bad_input(postgres_url: str) -> N
     with pytest.raises(InvalidInput) as told, database.read() as connection:
         connection.execute(sa.text("SELECT :text"), {"text": "a\0b"})
     assert told.value.code == "bad_text"
+    database.close()
+
+
+def test_a_connection_that_broke_while_it_rested_is_made_anew(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(postgres_url, "planner")
+    me = sa.text("SELECT pg_backend_pid()")
+
+    def end(pid: int | None) -> None:
+        with psycopg.connect(postgres_url, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+
+    with database.read() as connection:
+        first = connection.execute(me).scalar()
+    with database.read() as connection:
+        assert connection.execute(me).scalar() == first, "the one that is warm is taken again"
+    end(first)
+    monkeypatch.setattr(sql, "RESTED_SECONDS", 0.0)
+    with database.write() as connection:
+        second = connection.execute(me).scalar()
+        assert second != first
+    end(second)
+    monkeypatch.setattr(sql, "RESTED_SECONDS", 60.0)
+    with pytest.raises(Unavailable, match="can't be used"), database.write() as connection:
+        connection.execute(me)
+    with database.write() as connection:
+        assert connection.execute(me).scalar() not in (first, second)
     database.close()

@@ -10,7 +10,9 @@ import contextlib
 import itertools
 import os
 import shutil
+import signal
 import tempfile
+import time
 import warnings
 from pathlib import Path
 
@@ -31,6 +33,10 @@ class PostgresServer:
         self._numbers = itertools.count(1)
 
     @property
+    def log(self) -> Path:
+        return self._folder / "data" / "log"
+
+    @property
     def pid(self) -> int:
         """Of its postmaster; the other processes are below it."""
         return int(self._server.get_pid() or 0)
@@ -48,6 +54,24 @@ class PostgresServer:
         name = url.partition("?")[0].rsplit("/", 1)[1]
         with contextlib.suppress(psycopg.Error), psycopg.connect(self._uri, autocommit=True) as connection:
             connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def kill(self) -> None:
+        """As a crash of its machine would: every process of it, without a word."""
+        postmaster = self.pid
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        family = [postmaster, *map(int, children)]  # the postmaster first: it would start others in their place
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        # Until somebody has taken note of their end: a postmaster that is a zombie looks as if it ran.
+        deadline = time.monotonic() + 10
+        while any(Path(f"/proc/{pid}").exists() for pid in family) and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def start(self) -> None:
+        """Again, after `kill`: at the same address, with what its log has."""
+        with self._server._lock:
+            self._server.ensure_postgres_running()
 
     def stop(self) -> None:
         self._server.cleanup()

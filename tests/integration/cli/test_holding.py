@@ -84,7 +84,10 @@ def test_a_gate_holds_a_run_until_it_is_answered(penstock: Command, in_state: In
 
 def test_a_cap_holds_a_run_and_more_money_lets_it_go_on(penstock: Command, in_state: InState, tmp_path: Path) -> None:
     items = written(tmp_path / "money.jsonl", [{"cost_micros": 100_000}] * 10)
-    assert penstock("budgets", "price", "noop", "0.10").code == 0
+    assert penstock("budgets", "price", "noop", "0.10").err == ""
+    slip = penstock("budgets", "price", "nop", "0.10")
+    assert "the planner knows no processor nop; it knows" in slip.err
+    assert penstock("budgets", "price", "nop", "none").code == 0
     number = started(penstock, items, "--param", "paid=true", "--concurrency", "1", "--budget", "0.45")
     run = in_state(number, "waiting")
     assert run["waiting"].startswith("budget")
@@ -99,6 +102,7 @@ def test_a_cap_holds_a_run_and_more_money_lets_it_go_on(penstock: Command, in_st
     items_listed = penstock("items", "list", number, "--json").lines()
     assert sum(item["cost_micros"] for item in items_listed) == 1_000_000
     assert "$1.00" in penstock("budgets", "show", number).out
+    assert "budget $0.45 → $5.00" in penstock("runs", "events", number, "--type", "run.updated").out
 
 
 def test_a_closed_key_holds_its_items_alone(penstock: Command, in_state: InState, tmp_path: Path) -> None:
@@ -111,6 +115,9 @@ def test_a_closed_key_holds_its_items_alone(penstock: Command, in_state: InState
     assert any(reason["key"] == "cli-test:shut" for reason in why["reasons"]), why
     closed = [one["key"] for one in penstock("limits", "list", "--closed", "--json").json()]
     assert "cli-test:shut" in closed
+    event = penstock("limits", "events", "cli-test:shut", "--json").json()[0]
+    assert (event["new_state"], event["actor"], event["reason"]) == ("closed", "cli", "they asked")
+    assert "concurrency none → 2" in penstock("limits", "events", "cli-test:*").out
     assert "cli-test:shut" in penstock("status", "--json").json()["closed_limits"]
     told = penstock("runs", "explain", number, "--json").json()["reasons"]
     assert ("limit_closed", "cli-test:shut") in [(reason["code"], reason["key"]) for reason in told]
@@ -133,6 +140,9 @@ def test_what_failed_is_found_grouped_retried_and_cloned(penstock: Command, in_s
     done = penstock("items", "retry", number, "4", "8-9", "--json")
     assert done.json()["changed"] == 2, done
     assert done.json()["refused"] == 1, "what is completed is not retried"
+    events = penstock("runs", "events", number, "--type", "items.action", "--type", "items.action_done").out
+    assert "retry 3 items by seq" in events
+    assert "retry: 2 of 3 changed, 1 refused" in events
     in_state(number, "completed_with_failures")
     attempts = {one["seq"]: one["attempt"] for one in penstock("items", "list", number, "--json").lines()}
     assert (attempts[4], attempts[8], attempts[0], attempts[1]) == (2, 2, 1, 1)
@@ -147,6 +157,12 @@ def test_waiting_items_are_skipped_and_moved_to_the_front(penstock: Command, in_
     number = started(
         penstock, written(tmp_path / "front.jsonl", [{"limits": ["cli-test:all"]}] * 8), "--concurrency", "1"
     )
+    few = penstock("items", "list", number, "--limit", "3").out
+    assert few.splitlines()[-1] == "… and 5 more: --limit N shows more"
+    assert "more" not in penstock("items", "list", number, "--limit", "8").out
+    assert "and 6 more" in penstock("items", "list", number, "--state", "queued", "--limit", "2", "--json").err
+    untouched = penstock("items", "list", number, "--filter", "state = queued").out
+    assert untouched.splitlines()[-1].endswith("--state queued lists that, too.")
     assert penstock("items", "skip", number, "0-1", "--json").json()["changed"] == 2
     assert penstock("items", "front", number, "6", "--json").json()["changed"] == 1
     assert penstock("runs", "update", number, "--priority", "7").code == 0

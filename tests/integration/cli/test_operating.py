@@ -101,7 +101,7 @@ async def test_a_run_is_shown_with_money_time_left_what_runs_and_what_failed(
     told = dict(zip(lines[at].split(), lines[at + 1].replace("summarise 1", "summarise").split(), strict=True))
     assert (told["WAITING"], told["DEFERRED"], told["HEALED"], told["CAP"]) == ("13", "4", "2", "$9.00")
     assert any(line.split()[:2] == ["0/7", "page-7"] and "heal asking 50%" in line for line in lines)
-    assert "Failures, equal ones together (2 more kinds):" in lines
+    assert "Failed attempts, equal ones together (2 more kinds):" in lines
     assert any(line.split()[:3] == ["12", "timeout", "3f2a"] for line in lines)
     view = (await penstock("runs", "show", "1", "--json")).json()
     assert (view["number"], view["money"]["left_micros"], view["eta"]["known"]) == (1, 3_450_000, False)
@@ -143,7 +143,7 @@ async def test_items_are_named_by_numbers_ranges_or_a_filter(services: Services,
     asked = services.state.named("ActOnItems")[-1]
     assert (list(asked.seqs), asked.reason, asked.actor) == ([4, 7, 8, 9], "sold out", "cli")
     preview = await penstock("items", "retry", "1", "--filter", "state = failed", "--preview")
-    assert preview.out.strip() == "retry: 7 would be; nothing was changed"
+    assert preview.out.strip() == "retry: 7 of 7 items would be changed; nothing was changed"
     assert services.state.named("ActOnItems")[-1].validate_only
     services.state.operated.actions["act-1"] = [
         s.ItemAction(action_id="act-1", matched=7, refused=7, example="item 3 is completed", done=True)
@@ -208,6 +208,8 @@ async def test_a_limit_changes_only_where_it_was_named(services: Services, penst
     assert (await penstock("limits", "show", "domain:example.org")).code == 2
     for arguments in (("--rate", "fast"), ("--cooldown", "soon"), ("--concurrency", "lots")):
         assert (await penstock("limits", "set", "x:y", *arguments)).code == 2
+    told = (await penstock("limits", "set", "x:y", "--concurrency", "-3x", "--rate", "a", "--cooldown", "5y")).err
+    assert all(name in told for name in ("--concurrency", "--rate", "--cooldown")), told
 
 
 async def test_budgets_are_told_and_set_in_dollars(services: Services, penstock: Told) -> None:

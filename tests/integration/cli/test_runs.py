@@ -78,7 +78,10 @@ def test_pause_resume_and_stop(penstock: Command, items: Path) -> None:
     assert int(listed[3].rstrip("%")) < 25, "what was stopped is not done"
     reasons = [event["reason"] for event in penstock("runs", "events", number, "--json").lines()]
     assert "prices first" in reasons
-    assert penstock("runs", "pause", number).code == 1
+    refused = penstock("runs", "pause", number)
+    assert refused.code == 1
+    assert refused.err.startswith(f"penstock: run {number} is stopped, so it can't pause")
+    assert f"of run {number} has no item 99" in penstock("items", "explain", number, "99").err
 
 
 def test_ctrl_c_leaves_the_run_alone_and_says_how_to_come_back(stack: Stack, penstock: Command, items: Path) -> None:

@@ -25,7 +25,7 @@ class Operated:
     ledger: list[S.LedgerEntry] = field(default_factory=list)
     limits: dict[str, S.Limit] = field(default_factory=dict)
     prices: dict[str, S.Price] = field(default_factory=dict)
-    retries: S.SetRetriesResponse = field(default_factory=lambda: S.SetRetriesResponse(allowed=True))
+    retries: S.Retries = field(default_factory=lambda: S.Retries(allowed=True))
 
 
 class OperatedScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
@@ -98,10 +98,9 @@ class OperatedScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         self._state.asked("ActOnItems", request)
         self._run(request.run_id)
         action = S.ItemAction(run_id=request.run_id, stage=request.stage, verb=request.verb, done=True)
-        action.matched = len(request.seqs) or 7
+        action.matched = action.changed = len(request.seqs) or 7
         if request.validate_only:
             return action
-        action.changed = action.matched
         action.action_id = "act-1"
         later = self._told.actions.get("act-1")
         if later:
@@ -132,10 +131,15 @@ class OperatedScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
             entries=left[:size], next_after_number=left[size - 1].number if len(left) > size else 0
         )
 
-    async def SetRetries(self, request: Any, context: Any) -> S.SetRetriesResponse:
+    async def GetRetries(self, request: Any, context: Any) -> S.Retries:
+        self._state.asked("GetRetries", request)
+        self._told.retries.changed = False
+        return self._told.retries
+
+    async def SetRetries(self, request: Any, context: Any) -> S.Retries:
         self._state.asked("SetRetries", request)
         known = self._told.retries
-        known.changed = not request.validate_only and known.allowed != request.allowed
+        known.changed = known.allowed != request.allowed
         if known.changed:
             known.allowed, known.actor, known.reason = request.allowed, request.actor, request.reason
         return known
@@ -153,10 +157,16 @@ class LimitsOfOperators(scheduler_pb2_grpc.LimitServiceServicer):
         self._state.asked("ListLimits", request)
         limits = self._state.operated.limits
         keys = sorted(key for key in limits if key.startswith(request.prefix) and key > request.page_token)
+        keys = [key for key in keys if not request.states or limits[key].state in request.states]
         size = request.page_size or 100
         return S.ListLimitsResponse(
             limits=[limits[key] for key in keys[:size]], next_page_token=keys[size - 1] if len(keys) > size else ""
         )
+
+    async def ListLimitEvents(self, request: Any, context: Any) -> S.ListLimitEventsResponse:
+        self._state.asked("ListLimitEvents", request)
+        events = [S.LimitEvent(key=request.key or "domain:x", number=n, type="limit.closed") for n in (2, 1)]
+        return S.ListLimitEventsResponse(events=events[: request.page_size or None])
 
     async def SetLimit(self, request: Any, context: Any) -> S.Limit:
         self._state.asked("SetLimit", request)

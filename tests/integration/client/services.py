@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 
 from penstock.client import AsyncClient, Endpoints
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.errors import NotFound, PenstockError, Unavailable
 from penstock.runtime.interceptors import CallInterceptor
+from penstock.runtime.program import Health
 from penstock.v1 import (
     analyzer_pb2,
     analyzer_pb2_grpc,
@@ -301,7 +302,7 @@ class Services:
     state: State
     endpoints: Endpoints
     blobs: BlobStore
-    health: health.aio.HealthServicer
+    health: Health
 
     def client(self, **options: Any) -> AsyncClient:
         return AsyncClient(endpoints=self.endpoints, retry_seconds=options.pop("retry_seconds", 2.0), **options)
@@ -316,7 +317,7 @@ async def serving(folder: Path) -> AsyncIterator[Services]:
     scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(_Scheduler(state), server)
     scheduler_pb2_grpc.add_LimitServiceServicer_to_server(LimitsOfOperators(state), server)
     analyzer_pb2_grpc.add_AnalyzerServiceServicer_to_server(_Analyzer(state), server)
-    servicer = health.aio.HealthServicer()
+    servicer = Health()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()

@@ -68,7 +68,7 @@ async def test_a_gate_is_answered_once(services: Services, client: AsyncClient, 
 
 async def test_items_are_acted_on_by_number_or_filter(services: Services, client: AsyncClient, run: s.Run) -> None:
     preview = await client.items.act(run.run_id, "retry", filter="state = failed", preview=True)
-    assert (preview.matched, preview.changed, preview.action_id) == (7, 0, "")
+    assert (preview.matched, preview.changed, preview.action_id) == (7, 7, "")
     assert await client.items.finished(preview) == preview
     services.state.operated.actions["act-1"] = [
         s.ItemAction(action_id="act-1", changed=3),
@@ -98,6 +98,8 @@ async def test_limits_are_set_whole_closed_and_opened(services: Services, client
     assert closed.closed_until_time.ToDatetime(tzinfo=dt.UTC) == until
     await client.limits.close("provider:anthropic")
     assert not services.state.named("CloseLimit")[-1].HasField("until_time")
+    assert [one.key for one in await client.limits.list(states=["closed"])] == ["provider:anthropic"]
+    assert [one.number for one in await client.limits.events("provider:anthropic", limit=1)] == [2]
     assert (await client.limits.open("provider:anthropic")).state == "open"
     with pytest.raises(NotFound, match="provider:anthropic"):
         await client.limits.get("provider:openai")

@@ -89,12 +89,18 @@ def test_pause_resume_stop(http: httpx.Client) -> None:
     assert answer.json()["run"]["state"] == "paused"
     assert not http.post(f"/api/v1/runs/{run_id}/pause").json()["changed"]
     assert http.post(f"/api/v1/runs/{run_id}/resume").json()["run"]["state"] == "running"
+    headers = {"Penstock-Actor": "ann"}
+    http.patch(f"/api/v1/runs/{run_id}", json={"priority": 3, "reason": "it is urgent"}, headers=headers)
+    told = [event for event in http.get(f"/api/v1/runs/{run_id}/events").json()["events"] if event["actor"] == "ann"]
+    assert [(event["type"], event["reason"]) for event in told] == [("run.updated", "it is urgent")]
     http.post(f"/api/v1/runs/{run_id}/stop", json={"force": True, "reason": "enough"})
     run = run_ended(http, run_id)
     assert run["state"] == "stopped"
     answer = http.post(f"/api/v1/runs/{run_id}/pause")
     assert answer.status_code == 409
     assert "stopped" in answer.json()["detail"]
+    answer = http.get(f"/api/v1/runs/{run_id}/events", params={"type": "run.stat"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_type")
     reasons = [event["reason"] for event in http.get(f"/api/v1/runs/{run_id}/events").json()["events"]]
     assert "lunch" in reasons
     actors = {event["actor"] for event in http.get(f"/api/v1/runs/{run_id}/events").json()["events"]}

@@ -87,6 +87,11 @@ def test_a_limit_over_http(http: httpx.Client) -> None:
     assert run_ended(http, run["run_id"])["state"] == "completed"
     assert http.delete(path).json() == {"changed": True}
     assert http.get(path).status_code == 404
+    told = http.get(f"{path}/events").json()["events"]
+    assert [one["type"] for one in told] == ["limit.deleted", "limit.open", "limit.closed", "limit.set", "limit.set"]
+    assert (told[2]["new_state"], told[2]["reason"]) == ("closed", "asked to")
+    assert http.get("/api/v1/limits/events", params={"page_size": 1}).json()["next_page_token"]
+    assert http.get("/api/v1/limits", params={"state": "ajar"}).status_code == 400
 
 
 def test_actions_updates_and_clones_over_http(http: httpx.Client) -> None:

@@ -96,6 +96,17 @@ async def test_summary_explanation_ledger_and_clone(services: Services, http: ht
     assert (clone["cloned_from"], clone["name"]) == ("run-1", "again")
 
 
+async def test_a_parameter_that_nobody_knows_is_no_filter_left_out(services: Services, http: httpx.AsyncClient) -> None:
+    for path, there in (
+        ("/api/v1/runs?stat=failed", "GET /api/v1/runs has no parameter stat; it takes page_size, "),
+        ("/api/v1/limits?page_size=5&states=open", "has no parameter states; it takes "),
+        ("/api/v1/runs/1/summary?fresh=1", "has no parameter fresh; it takes none"),
+        ("/api/v1/runs/1/events/stream?form=now", "has no parameter form; it takes after, from"),
+    ):
+        answer = await http.get(path)
+        assert (answer.status_code, there in answer.json()["detail"]) == (400, True), answer.text
+
+
 async def test_gates(services: Services, http: httpx.AsyncClient) -> None:
     services.state.operated.gates.append(s.Gate(run_id="run-1", stage=1, name="to the shop"))
     assert [gate["name"] for gate in (await http.get("/api/v1/gates")).json()["gates"]] == ["to the shop"]
@@ -109,7 +120,7 @@ async def test_gates(services: Services, http: httpx.AsyncClient) -> None:
 async def test_actions_on_items(services: Services, http: httpx.AsyncClient) -> None:
     body = {"verb": "retry", "filter": 'state = failed AND group = "Razer"', "validate_only": True}
     preview = (await http.post("/api/v1/runs/1/actions", json=body)).json()
-    assert (preview["action_id"], preview["matched"], preview["changed"]) == (None, 7, 0)
+    assert (preview["action_id"], preview["matched"], preview["changed"]) == (None, 7, 7)
     services.state.operated.actions["act-1"] = [s.ItemAction(action_id="act-1", done=True, changed=7)]
     started = (await http.post("/api/v1/runs/1/actions", json={**body, "validate_only": False})).json()
     assert not started["done"]

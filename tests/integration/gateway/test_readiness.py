@@ -40,6 +40,12 @@ async def test_readiness_names_the_part_that_is_away(tmp_path: Path) -> None:
             await services.health.set("redis", health_pb2.HealthCheckResponse.UNKNOWN)
             told = (await http.get("/readyz")).json()["checks"]
             assert told["scheduler"] == "the scheduler can't use Redis: its log says why"
+            services.health.causes["redis"] = "Redis is out of memory"
+            told = (await http.get("/readyz")).json()["checks"]
+            assert told["scheduler"] == "the scheduler can't use Redis: Redis is out of memory"
+            await services.health.set("sql", health_pb2.HealthCheckResponse.UNKNOWN)
+            services.health.causes["sql"] = "its disk is full"
+            assert "can't use its SQL database: its disk is full; nor Redis: " in (await http.get("/readyz")).text
             await services.health.set("", health_pb2.HealthCheckResponse.SERVING)
         async with asking(replace(services.endpoints, analyzer=NOWHERE)) as http:
             answer = await http.get("/readyz")

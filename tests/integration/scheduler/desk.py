@@ -16,14 +16,19 @@ from penstock.v1 import rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler.domain.outcomes import Backoff
 from scheduler.domain.states import RunEvent, RunState, StageState
+from scheduler.renewing import renewed
+from scheduler.store.due import release_due
 from scheduler.store.effects import Effects
-from scheduler.store.endings import Endings, Refusal, Rules
+from scheduler.store.endings import Endings, Refusal, Rules, Spared
 from scheduler.store.items import Proposal
-from scheduler.store.leases import GrantedBatch, Offer, Session, grant_batches, seen
+from scheduler.store.leases import GrantedBatch, Offer, Session, asked, asking, grant_batches
+from scheduler.store.locking import lock
 from scheduler.store.reads import load_run
+from scheduler.store.remembered import Remembered
 from scheduler.store.rows import RunRow, StageRow
 from scheduler.store.schema import events, items, ledger, runs, stages
-from scheduler.store.unit import RunUnit, lock
+from scheduler.store.statements import together
+from scheduler.store.unit import RunUnit
 from scheduler.watching import Begun
 from tests.rules import breaches
 
@@ -36,13 +41,14 @@ FIRST_MS = 1_000_000
 
 @dataclass
 class Desk:
-    """One run, number 1; `now_ms` is moved by the test."""
+    """One run, number 1; `now_ms` is moved by the test. remembered: as an engine remembers what it granted."""
 
     database: Database
     now_ms: int = FIRST_MS
     begun: Begun = field(default_factory=Begun)
     effects: Effects = field(default_factory=Effects)
     grants: int = 0
+    remembered: Remembered | None = None
 
     @classmethod
     def open(cls, url: str) -> Desk:
@@ -93,14 +99,30 @@ class Desk:
             unit.flush()
             return answer
 
-    def grant(self, seqs: Iterable[int], *, stage: int = 0, lane: str = "", uses: str = "") -> list[GrantedBatch]:
-        """Proposes these items in the run's present epoch; what was granted."""
+    def due(self) -> int:
+        """Makes startable what is due; how many."""
+        with self.database.write() as connection:
+            return release_due(connection, self.effects, self.now_ms, 100)
+
+    def grant(
+        self, seqs: Iterable[int], *, stage: int = 0, lane: str = "", uses: str = "", older: int = 0
+    ) -> list[GrantedBatch]:
+        """Proposes these items in the run's present epoch, or one that is so many older; what was granted."""
         self.effects, self.grants = Effects(), self.grants + 1
         with self.database.write() as connection:
-            seen(connection, SESSION, self.now_ms, granted=self.grants)
+            answers = together(connection, asking(SESSION, self.grants, self.now_ms, again=False))
+            asked(connection, SESSION, self.grants, self.now_ms, answers)
             epoch = connection.execute(sa.select(runs.c.epoch)).scalar_one()
-            offer = Offer(epoch, [Proposal(seq, f"k{seq}", "g", lane) for seq in seqs], uses)
-            return grant_batches(connection, self.effects, SESSION, self.grants, {(1, stage): offer}, self.now_ms)
+            offer = Offer(epoch - older, [Proposal(seq, f"k{seq}", "g", lane) for seq in seqs], uses)
+            return grant_batches(
+                connection,
+                self.effects,
+                SESSION,
+                self.grants,
+                {(1, stage): offer},
+                self.now_ms,
+                remembered=self.remembered,
+            )
 
     def seqs(self, batches: Sequence[GrantedBatch]) -> list[int]:
         return [lease.seq for batch in batches for lease in batch.granted]
@@ -111,7 +133,8 @@ class Desk:
 
     def endings(self, connection: sa.Connection) -> Endings:
         self.effects = Effects()
-        return Endings(connection, self.effects, Rules(Backoff(1, 60), lambda: 0.0), self.now_ms, self.begun)
+        rules = Rules(Backoff(1, 60), lambda: 0.0)
+        return Endings(connection, self.effects, rules, self.now_ms, self.begun, remembered=self.remembered)
 
     def report(self, *outcomes: pb.Outcome, stage: int = 0, session: str = SESSION.session) -> list[str]:
         """Reasons of refusals."""
@@ -120,10 +143,19 @@ class Desk:
             refused: list[Refusal] = self.endings(connection).settle_reports(session, [batch])
             return [refusal.reason for refusal in refused]
 
-    def lose(self, *seqs: int, stage: int = 0, handed_back: bool = False) -> int:
+    def lose(self, *seqs: int, stage: int = 0, handed_back: bool = False, spared: Spared | None = None) -> int:
         slots = [(seq, "") for seq in seqs]
         with self.database.write() as connection:
-            return self.endings(connection).lose(1, stage, slots, reason="gone", handed_back=handed_back)
+            endings = self.endings(connection)
+            return endings.lose(1, stage, slots, reason="gone", handed_back=handed_back, spared=spared)
+
+    def renew(self, *leases: tuple[int, int], stage: int = 0) -> list[int]:
+        """Renews these (seq, attempt); those that are revoked."""
+        held = [pb.HeldLease(seq=seq, attempt=attempt) for seq, attempt in leases]
+        request = pb.RenewRequest(held=[pb.HeldBatch(run_id=RUN_ID, stage=stage, leases=held)])
+        with self.database.write() as connection:
+            found = renewed(connection, self.effects, SESSION, request, lambda: self.now_ms)
+        return [lease.seq for lease in found.answer.revoked]
 
     def say_begun(self, *leases: tuple[int, int], stage: int = 0) -> None:
         """Its worker says that it has begun these (seq, attempt)."""

@@ -202,6 +202,7 @@ async def test_what_ended_unknown_is_retried_only_where_it_is_named_and_accepted
     assert await worker.report(run_id, outcomes) == []
     bulk = await act(world, run_id, "retry", filter_="state = failed", validate_only=True)
     assert counted(bulk) == (3, 1, 0, 2)
+    assert "kind = unknown" in bulk.example
     code, words = await refused(act(world, run_id, "skip", seqs=[0]))
     assert (code, "failed" in words) == (grpc.StatusCode.FAILED_PRECONDITION, True)
     accepted = await act(world, run_id, "accept", seqs=[0, 2])
@@ -254,3 +255,12 @@ async def test_a_large_action_goes_on_after_its_scheduler_was_killed(
 
 async def _never() -> int:
     return 0
+
+
+async def test_a_filter_over_the_payload_is_refused_with_the_fields_that_there_are(world: World) -> None:
+    run_id = await world.run(3)
+    for verb in (pb.ITEM_VERB_SKIP, pb.ITEM_VERB_RETRY):
+        request = pb.ActOnItemsRequest(run_id=run_id, verb=verb, filter="payload.i = 1", actor="ann", reason="test")
+        with pytest.raises(grpc.aio.AioRpcError, match="there is no such field; there are: seq, key, group") as told:
+            await world.runs.ActOnItems(request, timeout=10)
+        assert told.value.code() == grpc.StatusCode.INVALID_ARGUMENT

@@ -24,9 +24,9 @@ from scheduler.domain.states import ItemState
 from scheduler.store import reads
 from scheduler.store.archive import Due
 from scheduler.store.effects import Effects
+from scheduler.store.locking import lock
 from scheduler.store.reopening import refuse_archived
 from scheduler.store.schema import attempts, events, failures, items, ledger, runs, stages
-from scheduler.store.unit import lock
 from scheduler.translate import event_message, item_message, ledger_messages
 
 NOW = 1_700_000_000_000

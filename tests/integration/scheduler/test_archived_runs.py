@@ -7,8 +7,11 @@ from pathlib import Path
 
 import grpc
 import pytest
+import sqlalchemy as sa
 
+from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
+from scheduler.store.schema import events
 from tests.integration.scheduler.world import World, completed, failed
 
 
@@ -38,6 +41,21 @@ async def archived(world: World) -> str:
 async def outcomes(world: World, run_id: str, **request: object) -> list[pb.RunItem]:
     stream = world.runs.ReadOutcomes(pb.ReadOutcomesRequest(run_id=run_id, **request))  # type: ignore[arg-type]
     return [item async for answer in stream for item in answer.items]
+
+
+async def test_every_report_of_an_archived_run_gets_the_same_answer(world: World) -> None:
+    run_id = await world.run(3, max_tries=1)
+    worker = world.worker()
+    leases = await worker.leases(3)
+    said = [completed(leases[0]), failed(leases[1])]
+    assert await worker.report(run_id, said) == []
+    await world.runs.StopRun(pb.StopRunRequest(run_id=run_id, actor="ann", force=True))
+    run = await world.until(run_id, lambda run: run.archived)
+    before = len(await world.events(run_id))
+    for _ in range(2):
+        assert await worker.report(run_id, [*said, completed(leases[2])]) == ["archived"] * 3
+    assert len(await world.events(run_id)) == before
+    assert (await world.get(run_id)).stages == run.stages
 
 
 async def test_an_archived_run_is_read_as_before(world: World) -> None:
@@ -75,6 +93,20 @@ async def test_an_archived_run_is_read_as_before(world: World) -> None:
         assert (told.state, [reason.code for reason in told.reasons]) == (state, [state, "run_archived"])
 
 
+async def test_a_watcher_misses_no_event_while_those_of_an_archived_run_are_being_forgotten(world: World) -> None:
+    run_id = await archived(world)
+    story = [event.number for event in await world.events(run_id)]
+    database = Database(world.settings.scheduler.database_url, "scheduler")
+    try:
+        with database.write() as connection:  # as their sweep does: the oldest first, some at a time
+            connection.execute(sa.delete(events).where(events.c.number <= len(story) // 2))
+    finally:
+        database.close()
+    for after in (0, 1, len(story) // 2, len(story) - 1, len(story)):
+        stream = world.runs.WatchRun(pb.WatchRunRequest(run_id=run_id, after_number=after), timeout=10)
+        assert [event.number async for answer in stream for event in answer.events] == story[after:], after
+
+
 async def refused(call: Awaitable[object]) -> str:
     with pytest.raises(grpc.aio.AioRpcError) as told:
         await call
@@ -98,16 +130,6 @@ async def test_an_archived_run_is_cloned_and_listed_by_a_filter(world: World) ->
     assert [item.key for item in items] == [f"k{seq}" for seq in range(19, 30)]
     failures = await world.runs.CloneRun(pb.CloneRunRequest(run_id=run_id, failed=True), timeout=10)
     assert failures.counts.total == 1
-
-
-async def test_a_late_report_for_an_archived_run_is_refused(world: World) -> None:
-    run_id = await world.run(1)
-    worker = world.worker()
-    (lease,) = await worker.leases(1)
-    await world.runs.StopRun(pb.StopRunRequest(run_id=run_id, force=True))
-    await world.until(run_id, lambda run: run.archived)
-    (reason,) = await worker.report(run_id, [completed(lease)])
-    assert reason in ("stopped", "unknown")  # until its attempts are purged, and then
 
 
 async def test_a_scheduler_that_dies_after_the_mark_leaves_its_purge_to_the_next(world: World) -> None:

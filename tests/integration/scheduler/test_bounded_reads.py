@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from penstock.runtime.sql import Database, migrate
 from scheduler.domain.states import ItemState
-from scheduler.store import archive, explaining, reads
+from scheduler.store import archive, explaining, held, reading, reads, seeing
 from scheduler.summary import run_summary
 from scheduler.watching import Phases
 from tests.integration.scheduler.filled import NOW, RUNNING, fill_half
@@ -61,7 +61,7 @@ def walks(database: Database, plan: str) -> bool:
 
 
 READS: dict[str, Callable[[sa.Connection], object]] = {
-    "summary": lambda c: run_summary(c, 1, Phases(), NOW),
+    "summary": lambda c: run_summary(c, "run-1", Phases(), NOW),
     "failed": lambda c: reads.rows_in_states(c, 1, 0, [ItemState.FAILED], after_seq=-1, up_to_seq=TOTAL, limit=100),
     "waiting": lambda c: reads.rows_in_states(
         c, 1, 0, [ItemState.QUEUED, ItemState.RETRY, ItemState.RUNNING], after_seq=-1, up_to_seq=TOTAL, limit=100
@@ -78,9 +78,15 @@ READS: dict[str, Callable[[sa.Connection], object]] = {
         archive.chunk(c, table, 1, 0, after=9_000, width=100) for table in ("items", "attempts", "events", "ledger")
     ],
     "waits": lambda c: explaining.next_due(c, 1, 0, "retry"),
+    "waiting, summed up": lambda c: seeing.seen(
+        c, 1, NOW, running_of=[], waiting_of=[(0, ItemState.RETRY)], most_running=20, most_groups=20
+    ),
     "events of types": lambda c: reads.list_events(c, 1, after=50, types=["run.state", "item.failed"], limit=100),
     "events of an item": lambda c: reads.list_events(c, 1, after=50, types=[], subject="item:0/7", limit=100),
     "moved": lambda c: explaining.last_move(c, 1),
+    "startable": lambda c: reading.queued_rows(c, 1, 0, -1, 4_000),
+    "running, all": lambda c: held.open_rows(c, 1, 0, ItemState.RUNNING),
+    "startable, moved": lambda c: reading.moved_rows(c, 1, 0),
     "explained": lambda c: (
         explaining.item_now(c, 1, 0, 15_000),
         explaining.ahead_of(c, 1, 0, seq=25_000, rank=25_000, low_water=20_000),
@@ -110,9 +116,14 @@ def test_running_and_failed_items_are_found_by_their_own_index(database: Databas
         ("failed", "items_not_completed"),
         ("waiting", "items_open"),
         ("waits", "items_open"),
+        ("waiting, summed up", "items_open"),
+        ("waiting, summed up", "items_due"),
         ("events of types", "events_type"),
         ("events of an item", "events_subject"),
         ("moved", "events_type"),
+        ("startable", "items_open"),
+        ("startable, moved", "items_open"),
+        ("running, all", "items_open"),
     ):
         plans = [
             plan.partition("\n-- ")[0]
@@ -126,7 +137,7 @@ def test_running_and_failed_items_are_found_by_their_own_index(database: Databas
 
 def test_a_summary_of_many_says_what_one_of_few_says(database: Database) -> None:
     with database.read() as connection:
-        told = run_summary(connection, 1, Phases(), NOW)
+        told = run_summary(connection, "run-1", Phases(), NOW).message
     assert told.run.counts.total == TOTAL
     assert len(told.running) == 20
     assert [item.seq for item in told.running] == list(range(TOTAL // 2 - RUNNING, TOTAL // 2 - RUNNING + 20))

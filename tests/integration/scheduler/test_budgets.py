@@ -48,7 +48,7 @@ async def test_at_the_cap_the_run_waits_and_a_higher_cap_wakes_who_waits_for_wor
     assert [(lease.seq, lease.reserved_micros) for lease in batch.leases] == [(0, 100), (1, 100)]
     assert await worker.report(run_id, [cost(lease, 100) for lease in batch.leases]) == []
     run = await world.until(run_id, lambda run: run.state == pb.RUN_STATE_WAITING)
-    assert run.waiting.startswith("budget: item 0/2 needs 100")
+    assert run.waiting.startswith("budget: item 0/2 needs $0.0001")
     waiting = asyncio.create_task(worker.leases(5, wait=10))
     await asyncio.sleep(0.1)
     await world.runs.UpdateRun(pb.UpdateRunRequest(run_id=run_id, budget_micros=1_000, actor="test"), timeout=10)
@@ -116,3 +116,48 @@ async def test_a_failed_item_is_leased_again_to_be_healed(world: World) -> None:
     assert await worker.report(run_id, [completed(batch.leases[0])]) == []
     run = await world.get(run_id)
     assert (run.state, run.stages[0].healed) == (pb.RUN_STATE_COMPLETED, 1)
+
+
+async def test_a_run_that_waits_for_money_goes_on_when_its_items_need_less(world: World) -> None:
+    await world.limits.SetPrice(pb.SetPriceRequest(processor="noop", micros=100))
+    plan_id = await world.plan(5, parameters={"paid": True})
+    run = await world.runs.StartRun(pb.StartRunRequest(plan_id=plan_id, budget_micros=150), timeout=10)
+    worker = world.worker()
+    (lease,) = await worker.leases(1)
+    done = completed(lease)
+    done.cost_micros = 100
+    await worker.report(run.run_id, [done])
+    assert await worker.leases(1, wait=1) == []
+    await world.until(run.run_id, lambda run: run.state == pb.RUN_STATE_WAITING)
+    await world.limits.SetPrice(pb.SetPriceRequest(processor="noop", micros=40))
+    assert len(await worker.leases(1, wait=5)) == 1
+
+
+async def test_a_price_that_is_still_too_high_is_what_the_run_says_it_waits_for(world: World) -> None:
+    plan_id = await world.plan(5, parameters={"paid": True})
+    run = await world.runs.StartRun(pb.StartRunRequest(plan_id=plan_id, budget_micros=50), timeout=10)
+    worker = world.worker()
+    assert await worker.leases(1, wait=1) == []
+    waiting = await world.until(run.run_id, lambda run: run.state == pb.RUN_STATE_WAITING)
+    assert "nobody knows what an item of noop costs" in waiting.waiting
+    await world.limits.SetPrice(pb.SetPriceRequest(processor="noop", micros=70))
+    assert await worker.leases(1, wait=1) == []
+    waiting = await world.until(run.run_id, lambda run: "needs" in run.waiting)
+    assert waiting.state == pb.RUN_STATE_WAITING
+
+
+async def test_a_second_witness_that_costs_money_needs_a_price_under_a_budget(world: World) -> None:
+    confirm = rules.ConfirmRules(processor="noop", parameters=b'{"paid":true}')
+    plan_id = await world.plan(2, rules=rules.StageRules(confirm=confirm))
+    run = await world.runs.StartRun(pb.StartRunRequest(plan_id=plan_id, budget_micros=1_000), timeout=10)
+    worker = world.worker()
+    leases = await worker.leases(2)
+    assert len(leases) == 2, "the work itself is free"
+    await worker.report(run.run_id, [completed(lease, 1) for lease in leases])
+    assert await worker.leases(2, wait=1) == []
+    waiting = await world.until(run.run_id, lambda run: run.state == pb.RUN_STATE_WAITING)
+    assert "nobody knows what an item of noop costs" in waiting.waiting
+    await world.limits.SetPrice(pb.SetPriceRequest(processor="noop", micros=400))
+    leases = await worker.leases(2)
+    assert [lease.reserved_micros for lease in leases] == [400, 400]
+    assert len(await world.events(run.run_id, "budget.held")) == 1, "it does not look again by itself"

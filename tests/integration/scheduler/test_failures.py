@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import orjson
 import pytest
 import sqlalchemy as sa
 
+from scheduler.domain.outcomes import ALONE
 from scheduler.domain.states import RunEvent
+from scheduler.store.endings import Spared
+from scheduler.store.held import overdue
+from scheduler.store.leases import begin_alone
+from scheduler.store.locking import lock
 from scheduler.store.schema import attempts, failures, prices, switches
-from scheduler.store.unit import lock
+from scheduler.watching import FRESH_MS
 from tests.integration.scheduler.desk import Desk, outcome
+
+TOO_LONG_MS = 70_001
+"""After the start of an attempt that may run for a minute, and of the ten seconds that its worker has to end it."""
 
 
 @pytest.fixture
@@ -91,6 +100,35 @@ def test_while_retries_are_off_failures_wait_without_a_time(desk: Desk) -> None:
         row = desk.row(seq)
         assert (row.state, row.due_ms, row.tries) == ("retry", None, 1)
     assert desk.stage().retry == 2
+
+
+def test_what_backs_off_when_retries_are_stopped_waits_for_them_and_what_is_deferred_does_not(desk: Desk) -> None:
+    desk.start({})
+    desk.lease(0, 1)
+    fail(desk, 0)
+    desk.report(outcome(1, kind="deferred", retry_after_seconds=1))
+    desk.set(switches, name="retries", value="off", actor="", reason="", change_ms=0)
+    desk.now_ms += 3_600_000
+    assert desk.due() == 1
+    assert [desk.row(0).state, desk.row(1).state] == ["retry", "queued"]
+    with desk.database.write() as connection:
+        connection.execute(sa.update(switches).values(value="on"))
+    assert desk.due() == 1
+    assert desk.row(0).state == "queued"
+
+
+def test_whose_renewal_was_recorded_just_before_redis_was_asked_loses_nothing(desk: Desk) -> None:
+    """Redis had not heard of it yet, and called the lease one that ran out."""
+    desk.start({})
+    desk.lease(0)
+    granted, desk.now_ms = desk.now_ms, desk.now_ms + 40_000
+    assert desk.renew((0, 1)) == []
+    read, desk.now_ms = desk.now_ms + 3, desk.now_ms + 20
+    assert desk.lose(0, spared=Spared(granted, read - 5_000)) == 0
+    desk.now_ms += 30_000
+    desk.grant([1])  # a sign of the session that renews nothing
+    assert desk.lose(0, spared=Spared(granted, desk.now_ms - 5_000)) == 1
+    assert desk.renew((0, 1), (1, 1)) == [0]
 
 
 def test_a_throttled_item_goes_back_at_its_rank_and_pays_no_try(desk: Desk) -> None:
@@ -196,6 +234,47 @@ def test_a_throttled_heal_stays_one_and_is_counted_once(desk: Desk) -> None:
     assert orjson.loads(batch.granted[0].context or b"")["kind"] == "provider"
 
 
+def lost_in_healing(desk: Desk, attempt: int) -> Any:
+    again(desk, 0)
+    desk.say_begun((0, attempt))
+    desk.lose(0)
+    return desk.row(0)
+
+
+def test_healing_that_is_lost_beside_others_is_made_again_alone_and_costs_no_heal(desk: Desk) -> None:
+    desk.start({"rules": heals(attempts=1, kinds=["provider"]), "max_tries": 1})
+    desk.lease(0)
+    fail(desk, 0, error="no such table")
+    row = lost_in_healing(desk, 2)
+    assert (row.state, row.mode, row.heals, row.suspect) == ("queued", 2, 1, ALONE)
+    (batch,) = desk.grant([0])
+    assert orjson.loads(batch.granted[0].context or b"")["error"] == "no such table", "the story of the work is kept"
+    assert desk.report(outcome(0, 3)) == []
+    assert (desk.row(0).state, desk.row(0).healed) == ("completed", True)
+
+
+def test_healing_that_is_lost_alone_is_one_of_the_heals(desk: Desk) -> None:
+    desk.start({"rules": heals(kinds=["provider"]), "max_tries": 1})
+    desk.lease(0)
+    fail(desk, 0)
+    assert lost_in_healing(desk, 2).heals == 1
+    row = lost_in_healing(desk, 3)
+    assert (row.state, row.heals) == ("queued", 2), "whatever kinds are healed: that of its failure was taken"
+    assert orjson.loads(row.context)["kind"] == "provider"
+    row = lost_in_healing(desk, 4)
+    assert (row.state, row.error_kind, row.heals) == ("failed", "worker_lost", 2)
+
+
+def test_healing_that_is_lost_is_made_again_within_the_heal_budget_alone(desk: Desk) -> None:
+    desk.set(prices, processor="noop", micros=10, change_ms=0)
+    desk.set(prices, processor="doctor", micros=60, change_ms=0)
+    desk.start({"rules": heals(budget_micros=100), "max_tries": 1, "paid": True})
+    desk.lease(0)
+    fail(desk, 0, cost_micros=10)
+    assert lost_in_healing(desk, 2).state == "failed", "what was lost may have cost 60, and 60 more would pass 100"
+    assert desk.stage().heal_micros == 60
+
+
 CONFIRMS = {"confirm": {"processor": "witness", "processor_version": "1", "parameters": b"{}"}}
 
 
@@ -245,6 +324,7 @@ def test_what_must_not_be_repeated_ends_unknown_when_its_end_is(desk: Desk, how:
     if how == "begun":
         desk.say_begun((0, 1))
     if how == "timeout":
+        desk.now_ms += TOO_LONG_MS
         with desk.database.write() as connection:
             assert desk.endings(connection).time_out(1, 0, [0]) == 1
     elif how == "told":
@@ -255,12 +335,75 @@ def test_what_must_not_be_repeated_ends_unknown_when_its_end_is(desk: Desk, how:
     assert (row.state, row.error_kind) == ("failed", "unknown")
 
 
-def test_what_its_worker_hands_back_unbegun_may_be_repeated(desk: Desk) -> None:
-    desk.start({"repeatable": False})
-    desk.lease(0, 1)
+def test_what_its_worker_releases_may_be_repeated_and_what_it_leaves_at_its_end_may_not(desk: Desk) -> None:
+    """A worker releases what it has not begun; whether the scheduler heard that the rest has begun is chance."""
+    desk.set(prices, processor="noop", micros=10, change_ms=0)
+    desk.start({"repeatable": False, "paid": True})
+    desk.lease(0, 1, 2)
     desk.say_begun((1, 1))
-    desk.lose(0, 1, handed_back=True)
-    assert [desk.row(0).state, desk.row(1).state] == ["queued", "failed"]
+    desk.report(outcome(0, kind="released"))
+    desk.lose(1, 2, handed_back=True)
+    assert [desk.row(seq).state for seq in range(3)] == ["queued", "failed", "failed"]
+    assert [desk.row(seq).error_kind for seq in range(3)] == [None, "unknown", "unknown"]
+    assert desk.stage().unknown_micros == 20, "what it did cost nobody knows"
+
+
+def test_the_time_of_a_suspect_begins_when_its_worker_begins_it(desk: Desk) -> None:
+    desk.start({"max_run_seconds": 60})
+    desk.lease(0)
+    desk.say_begun((0, 1))
+    desk.lose(0)
+    desk.lease(0)
+    desk.now_ms += TOO_LONG_MS
+    with desk.database.read() as connection:
+        assert overdue(connection, desk.now_ms, _since(desk), 10) == {}, "it waits for others of its worker to end"
+    with desk.database.write() as connection:
+        begin_alone(connection, [(1, 0, 0, 2)], desk.now_ms)
+    desk.now_ms += TOO_LONG_MS
+    with desk.database.read() as connection:
+        assert overdue(connection, desk.now_ms, _since(desk), 10) == {(1, 0): [0]}
+
+
+def _since(desk: Desk) -> Any:
+    return partial(desk.begun.since, now_ms=desk.now_ms)
+
+
+def test_the_time_of_what_waits_for_its_turn_in_its_worker_begins_when_it_does(desk: Desk) -> None:
+    desk.start({"max_run_seconds": 60})
+    desk.lease(0, 1, 2)
+    desk.now_ms += 10_000
+    desk.say_begun((0, 1))
+    desk.now_ms += TOO_LONG_MS
+    desk.say_begun((0, 1), (1, 1))
+    with desk.database.read() as connection:
+        assert overdue(connection, desk.now_ms, _since(desk), 10) == {(1, 0): [0]}
+    with desk.database.write() as connection:
+        assert desk.endings(connection).time_out(1, 0, [0, 1, 2]) == 1
+    desk.now_ms += TOO_LONG_MS - 15_000
+    desk.say_begun((1, 1))
+    with desk.database.read() as connection:
+        assert overdue(connection, desk.now_ms, _since(desk), 10) == {}
+    desk.now_ms += 15_000
+    desk.say_begun((1, 1))
+    with desk.database.read() as connection:
+        assert overdue(connection, desk.now_ms, _since(desk), 10) == {(1, 0): [1]}
+    desk.now_ms += FRESH_MS
+    with desk.database.read() as connection:
+        assert overdue(connection, desk.now_ms, _since(desk), 10) == {(1, 0): [1, 2]}, "of whom nothing is heard"
+
+
+def test_what_a_heal_did_not_need_is_free_for_others(desk: Desk) -> None:
+    desk.set(prices, processor="noop", micros=10, change_ms=0)
+    desk.set(prices, processor="doctor", micros=100, change_ms=0)
+    desk.start({"rules": heals(budget_micros=1_000), "max_tries": 1, "paid": True, "item_budget_micros": 1_000})
+    desk.lease(0)
+    fail(desk, 0, cost_micros=50)
+    assert desk.stage().heal_micros == 100
+    desk.change(lambda unit: setattr(unit.stages[0], "item_budget_micros", 60))
+    (batch,) = desk.grant([0])
+    assert batch.granted[0].reserved_micros == 10
+    desk.report(outcome(0, 2, cost_micros=10))
+    assert desk.stage().heal_micros == 10
 
 
 def test_force_stop_leaves_no_doubt_about_what_must_not_be_repeated(desk: Desk) -> None:
@@ -278,6 +421,7 @@ def test_force_stop_leaves_no_doubt_about_what_must_not_be_repeated(desk: Desk) 
 def test_what_runs_for_too_long_is_ended_and_tried_again(desk: Desk) -> None:
     desk.start({})
     desk.lease(0)
+    desk.now_ms += TOO_LONG_MS
     with desk.database.write() as connection:
         assert desk.endings(connection).time_out(1, 0, [0, 5]) == 1
     row = desk.row(0)
@@ -287,6 +431,17 @@ def test_what_runs_for_too_long_is_ended_and_tried_again(desk: Desk) -> None:
         assert connection.execute(sa.select(attempts.c.ended)).scalars().all() == ["timed_out"]
 
 
+def test_the_attempt_after_one_that_ran_for_too_long_is_not_ended_in_its_place(desk: Desk) -> None:
+    desk.start({})
+    desk.lease(0)
+    desk.now_ms += TOO_LONG_MS
+    desk.report(outcome(0, kind="released"))
+    desk.lease(0)
+    with desk.database.write() as connection:
+        assert desk.endings(connection).time_out(1, 0, [0]) == 0
+    assert desk.report(outcome(0, 2)) == []
+
+
 def test_a_stage_fails_once_nothing_runs_when_more_failed_than_it_tolerates(desk: Desk) -> None:
     desk.start({"rules": {"tolerance": {"failures": 1}}, "max_tries": 1}, {})
     desk.lease(0, 1, 2)
@@ -294,7 +449,7 @@ def test_a_stage_fails_once_nothing_runs_when_more_failed_than_it_tolerates(desk
     fail(desk, 1)
     assert desk.stage().failing == "2 items failed; 1 were tolerated"
     assert desk.grant([3, 4]) == []
-    assert not desk.effects.ready.get((1, 0))
+    assert desk.effects.moved == {1}, "its windows close"
     assert desk.run.state == "running"
     desk.report(outcome(2))
     stage = desk.stage()

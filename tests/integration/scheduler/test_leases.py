@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
 import pytest
+import sqlalchemy as sa
 
+from penstock.runtime.sql import Database
 from penstock.v1 import common_pb2
 from penstock.v1 import scheduler_pb2 as pb
+from scheduler import engine
+from scheduler.first_window import FirstWindows
+from scheduler.ready import Proposals, Ready
+from scheduler.store.effects import Slot, StageKey
+from scheduler.store.rows import Opening
+from scheduler.sweeps import Sweeps
 from tests.integration.scheduler.world import TERM_SECONDS, World, completed, failed
 
 
@@ -99,6 +108,56 @@ async def test_a_lost_lease_returns_alone_and_the_late_report_is_refused_with_an
     assert len(await world.events(run_id, "report.refused")) == 1, "a repetition is no second event"
     assert await other.report(run_id, [completed(x) for x in again]) == []
     assert (await world.get(run_id)).state == pb.RUN_STATE_COMPLETED
+
+
+async def test_a_renewal_of_which_redis_heard_too_late_is_noted_once_more_for_the_whole_term(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = await world.run(1)
+    worker = world.worker()
+    leases = await worker.leases(1)
+    database = Database(world.settings.scheduler.database_url, "scheduler")
+
+    async def until_ms() -> int:
+        """Until when the session is taken to renew, from now."""
+        assert not (await worker.renew(run_id, leases)).revoked
+        with database.read() as connection:
+            query = sa.text("SELECT renew_ms FROM sessions WHERE session = :name")
+            found: int = connection.execute(query, {"name": worker.session.session}).scalar_one()
+        return found - time.time_ns() // 1_000_000
+
+    assert await until_ms() <= 0
+    monkeypatch.setattr(engine, "telling_ms", lambda term_ms: -1_000_000)
+    assert 0 < await until_ms() <= 1000 * TERM_SECONDS
+    monkeypatch.undo()
+    assert await until_ms() > 0, "an earlier note takes nothing back"
+    database.close()
+
+
+async def test_a_sweep_that_asked_redis_just_after_a_renewal_ends_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis says that the lease ran out, though it was renewed a moment before."""
+    run_id = await world.run(1)
+    worker = world.worker()
+    leases = await worker.leases(1)
+    sweep, granted, lies = Sweeps.expired, time.monotonic(), 0
+
+    async def just_renewed(self: Sweeps) -> int:
+        assert not (await worker.renew(run_id, leases)).revoked
+        return await sweep(self)
+
+    async def all_ran_out(self: Ready, stages: Sequence[StageKey], *_: object) -> dict[StageKey, list[Slot]]:
+        nonlocal lies
+        lies += time.monotonic() > granted + 1.2 * TERM_SECONDS
+        return {stage: [(leases[0].seq, "")] for stage in stages}
+
+    monkeypatch.setattr(Sweeps, "expired", just_renewed)
+    monkeypatch.setattr(Ready, "expired", all_ran_out)
+    while lies < 3:
+        assert time.monotonic() < granted + 20
+        await asyncio.sleep(0.05)
+    assert not await world.events(run_id, "lease.lost")
 
 
 async def test_a_renewed_lease_lives_past_its_term(world: World) -> None:
@@ -256,6 +315,30 @@ async def test_a_worker_is_woken_at_once_when_a_run_starts(world: World) -> None
     assert time.monotonic() - began < 1.0
 
 
+async def test_of_many_that_wait_few_ask_when_there_is_little(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+    propose = Ready.propose
+
+    async def counted(ready: Ready, *args: Any, **more: Any) -> Proposals:
+        nonlocal asked
+        asked += 1
+        return await propose(ready, *args, **more)
+
+    monkeypatch.setattr(Ready, "propose", counted)
+    monkeypatch.setattr(engine, "POLL_SECONDS", 60.0)
+    waiting = [asyncio.create_task(world.worker(str(i)).leases(2, wait=5.0)) for i in range(40)]
+    await asyncio.sleep(0.5)
+    asked = 0
+    await world.run(3)
+    done, _ = await asyncio.wait(waiting, timeout=0.5)
+    assert sorted(lease.seq for task in done for lease in task.result()) == [0, 1, 2]
+    assert asked < 20, "two have them; the others need not ask"
+    later = await world.run(75, concurrency=100)
+    answers = await asyncio.gather(*(task for task in waiting if task not in done))
+    assert sum(map(len, answers)) == 75, "nobody waits while there is work"
+    assert (await world.get(later)).counts.running == 75
+
+
 async def test_a_worker_gets_only_what_its_class_and_versions_can_do(world: World) -> None:
     await world.run(1)
     stranger = world.worker()
@@ -265,6 +348,20 @@ async def test_a_worker_gets_only_what_its_class_and_versions_can_do(world: Worl
     foreign.session.worker_class = "gpu"
     assert await foreign.leases(1, wait=0.2) == []
     assert len(await world.worker().leases(1)) == 1
+
+
+async def test_what_follows_a_first_window_that_was_read_in_time_is_read_on_without_a_worker(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = FirstWindows.begin
+
+    async def in_time(self: FirstWindows, one: Opening) -> bool:
+        await self._reading[one.plan_id]
+        return await begin(self, one)
+
+    monkeypatch.setattr(FirstWindows, "begin", in_time)
+    run_id = await world.run(400, concurrency=400, padding=60_000)  # several answers of the planner
+    await world.until_ready((await world.get(run_id)).number, 400)
 
 
 async def test_many_payloads_that_together_pass_a_message_go_as_blobs(world: World) -> None:

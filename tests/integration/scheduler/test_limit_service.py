@@ -6,8 +6,10 @@ import time
 from typing import TypeAlias
 
 import grpc
+import orjson
 import pytest
 import sqlalchemy as sa
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from penstock.runtime.errors import AlreadyExists, Conflict, InvalidInput, NotFound, PenstockError, from_rpc_error
 from penstock.runtime.sql import Database
@@ -166,6 +168,16 @@ async def test_every_decision_is_an_event_with_actor_and_reason(world: World, li
     ]
 
 
+async def test_a_setting_is_an_event_with_what_it_changed(limits: Stub) -> None:
+    await limits.SetLimit(limit("domain:a", concurrency=5))
+    rate = pb.Rate(dimension="requests", per_minute=50, burst=5, estimate=1)
+    await limits.SetLimit(limit("domain:a", concurrency=2, rates=[rate]))
+    second, first = (await limits.ListLimitEvents(pb.ListLimitEventsRequest(key="domain:a"))).events
+    assert orjson.loads(first.data) == {"until_ms": 0, "concurrency": [None, 5]}
+    told = {"dimension": "requests", "per_minute": 50.0, "burst": 5.0, "estimate": 1.0}
+    assert orjson.loads(second.data) == {"until_ms": 0, "concurrency": [5, 2], "rates": [[], [told]]}
+
+
 async def test_prices_are_set_listed_and_forgotten(limits: Stub) -> None:
     await limits.SetPrice(pb.SetPriceRequest(processor="noop", micros=250))
     price = await limits.SetPrice(pb.SetPriceRequest(processor="noop", micros=300))
@@ -194,3 +206,57 @@ async def test_a_price_lets_a_run_go_on_that_waited_for_one_and_history_is_shown
     price = (await limits.ListPrices(pb.ListPricesRequest())).prices[0]
     assert (price.micros, price.samples) == (1_000, 30)
     assert 700 <= price.learned_micros <= 770
+
+
+async def test_events_of_limits_tell_who_did_what_and_why_the_latest_first(limits: Stub) -> None:
+    await limits.SetLimit(limit("provider:x", concurrency=5))
+    await limits.CloseLimit(pb.CloseLimitRequest(key="provider:x", actor="ada", reason="their bill"))
+    await limits.CloseLimit(pb.CloseLimitRequest(key="domain:y", actor="bob"))
+    await limits.OpenLimit(pb.OpenLimitRequest(key="provider:x", actor="ada"))
+    await limits.DeleteLimit(pb.DeleteLimitRequest(key="provider:x", actor="ada", reason="gone"))
+    told = (await limits.ListLimitEvents(pb.ListLimitEventsRequest(key="provider:x"))).events
+    assert [(one.type, one.actor) for one in told] == [
+        ("limit.deleted", "ada"), ("limit.open", "ada"), ("limit.closed", "ada"), ("limit.set", "ann"),
+    ]  # fmt: skip
+    closed = told[2]
+    assert (closed.key, closed.old_state, closed.new_state, closed.reason) == (
+        "provider:x", "open", "closed", "their bill",
+    )  # fmt: skip
+    assert [one.number for one in told] == [4, 3, 2, 1]
+    everything, token = [], ""
+    for _ in range(10):
+        page = await limits.ListLimitEvents(pb.ListLimitEventsRequest(page_size=2, page_token=token))
+        everything += [(one.key, one.number) for one in page.events]
+        token = page.next_page_token
+        if not token:
+            break
+    assert sorted(everything) == [("domain:y", 1), *(("provider:x", n) for n in range(1, 5))]
+    error = await refused(limits.ListLimitEvents(pb.ListLimitEventsRequest(page_token="nonsense here")))
+    assert error.code == "bad_page_token"
+
+
+async def test_limits_are_listed_by_state_also_where_their_pattern_is_closed(limits: Stub) -> None:
+    for key in ("provider:a", "provider:b", "domain:c"):
+        await limits.SetLimit(limit(key, concurrency=5))
+    await limits.CloseLimit(pb.CloseLimitRequest(key="provider:b"))
+    assert await listed(limits, states=["closed", "probing"]) == ["provider:b"]
+    assert await listed(limits, states=["open"], page_size=1) == ["domain:c", "provider:a"]
+    await limits.CloseLimit(pb.CloseLimitRequest(key="domain:*"))
+    assert await listed(limits, states=["closed"]) == ["domain:*", "provider:b"]
+    error = await refused(limits.ListLimits(pb.ListLimitsRequest(states=["ajar"])))
+    assert "one of open, closed, probing, ramping" in error.message
+
+
+async def test_a_closure_until_no_time_is_bad_input(limits: Stub) -> None:
+    with pytest.raises(grpc.aio.AioRpcError, match="until_time is no time") as refused:
+        await limits.CloseLimit(pb.CloseLimitRequest(key="domain:x", until_time=Timestamp(seconds=2**60)), timeout=10)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_events_of_the_longest_key_are_listed_in_pages(limits: Stub) -> None:
+    key = "domain:" + "x" * 193
+    for concurrency in (1, 2):
+        await limits.SetLimit(pb.SetLimitRequest(limit=pb.Limit(key=key, concurrency=concurrency)), timeout=10)
+    page = await limits.ListLimitEvents(pb.ListLimitEventsRequest(page_size=1), timeout=10)
+    rest = await limits.ListLimitEvents(pb.ListLimitEventsRequest(page_token=page.next_page_token), timeout=10)
+    assert [event.number for event in [*page.events, *rest.events]] == [2, 1]

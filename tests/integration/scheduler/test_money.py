@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from scheduler.domain.states import RunEvent
 from scheduler.store import money
 from scheduler.store.items import reserve_more, rows_of
+from scheduler.store.locking import lock
 from scheduler.store.schema import attempts, costs, prices
-from scheduler.store.unit import RunUnit, lock
+from scheduler.store.unit import RunUnit
 from tests.integration.scheduler.desk import Desk, outcome
 
 
@@ -49,8 +50,8 @@ def test_budgets_never_pass_over_the_head_waits_and_so_does_the_run(desk: Desk) 
     desk.start({"paid": True}, budget_micros=250)
     assert desk.seqs(desk.grant(range(4))) == [0, 1]
     assert desk.run.state == "running"
-    assert desk.run.waiting.startswith("budget: item 0/2 needs 100 micro-dollars, 50 are left")
-    assert desk.effects.ready == {(1, 0): []} or not desk.effects.ready.get((1, 0))
+    assert desk.run.waiting.startswith("budget: item 0/2 needs $0.0001, $0.00005 are left of the cap of the run")
+    assert [entry[0] for entry in desk.effects.ready[1, 0]] == [2, 3], "what was refused goes back at its rank"
     assert desk.grant(range(2, 4)) == [], "while what runs may free money, nothing starts"
     assert desk.report(outcome(0, cost_micros=100)) == []
     assert desk.run.state == "running"
@@ -127,6 +128,7 @@ def test_the_stage_s_cap_holds_as_well(desk: Desk) -> None:
     priced(desk)
     desk.start({"paid": True, "budget_micros": 150}, budget_micros=10_000)
     assert desk.seqs(desk.grant(range(3))) == [0]
+    assert desk.run.waiting.endswith("$0.00005 are left of the cap of stage 0")
 
 
 def test_unpriced_work_under_a_budget_does_not_start_until_there_is_a_price(desk: Desk) -> None:
@@ -276,3 +278,37 @@ def test_when_another_item_comes_first_it_is_asked_anew_what_it_needs(desk: Desk
     assert desk.run.state == "running"
     assert desk.grant(range(1, 3)) == []
     assert desk.run.state == "waiting", "and what can't be paid either waits again"
+
+
+def test_another_s_word_for_a_lost_attempt_does_not_keep_its_own_worker_s_money_out(desk: Desk) -> None:
+    desk.set(prices, processor="noop", micros=10, change_ms=0)
+    desk.start({"paid": True})
+    desk.lease(0)
+    desk.lose(0)
+    word = outcome(0, cost_micros=4)
+    assert desk.report(word, session="another") == ["expired"]
+    assert desk.stage().spent_micros == 10
+    assert desk.report(word) == ["expired"]
+    assert (desk.stage().spent_micros, desk.stage().unknown_micros) == (4, 0)
+
+
+def test_a_late_word_that_does_not_know_the_cost_either_leaves_it_unknown(desk: Desk) -> None:
+    priced(desk)
+    desk.start({"paid": True})
+    desk.lease(0)
+    desk.lose(0)
+    assert desk.report(outcome(0, kind="failed", cost_unknown=True, cost_micros=30)) == ["expired"]
+    assert (desk.run.spent_micros, desk.run.unknown_micros) == (100, 100)
+    assert desk.report(outcome(0, cost_micros=60)) == ["expired"]
+    assert (desk.run.spent_micros, desk.run.unknown_micros) == (60, 0)
+
+
+def test_what_can_start_no_more_is_no_reason_to_wait_for_money(desk: Desk) -> None:
+    """Redis may offer still what was skipped or leased meanwhile."""
+    priced(desk)
+    desk.start({"paid": True}, budget_micros=150)
+    assert desk.seqs(desk.grant([0])) == [0]
+    assert desk.grant([0]) == []
+    assert desk.run.waiting == ""
+    assert desk.grant([0, 1]) == []
+    assert desk.run.waiting.startswith("budget: item 0/1 needs $0.0001, $0.00005 are left")

@@ -147,7 +147,10 @@ async def test_retries_stop_everywhere_and_go_on_when_they_are_allowed(world: Wo
     assert run.counts.retry == 3
     items = (await world.runs.ListItems(pb.ListItemsRequest(run_id=run_id, filter="due_time is null"))).items
     assert [item.seq for item in items] == [0, 1, 2]
-    now = await world.runs.SetRetries(pb.SetRetriesRequest(validate_only=True, allowed=True))
+    would = await world.runs.SetRetries(pb.SetRetriesRequest(validate_only=True, allowed=True))
+    assert (would.allowed, would.changed) == (False, True)
+    assert not (await world.runs.SetRetries(pb.SetRetriesRequest(validate_only=True, allowed=False))).changed
+    now = await world.runs.GetRetries(pb.GetRetriesRequest())
     assert (now.allowed, now.actor, now.reason) == (False, "ann", "incident")
     assert (await world.runs.SetRetries(pb.SetRetriesRequest(allowed=True))).allowed
     again = await worker.leases(3)

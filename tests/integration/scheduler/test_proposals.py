@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from penstock.runtime.errors import Unavailable
 from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
+from scheduler.open_stage import OpenStage
 from scheduler.ready import Ready, StageAsk
 from scheduler.windows import Windows
 from tests.integration.scheduler.world import HandWorker, World, completed
@@ -184,3 +185,35 @@ async def repeat(worker: HandWorker, most: int) -> list[pb.Lease]:
     """The acquire under way once more, as after a broken connection."""
     response = await worker.acquire(most, wait=0.7, grant_number=worker.grant_number)
     return [lease for batch in response.batches for lease in batch.leases]
+
+
+async def test_what_a_lost_redis_proposed_takes_no_slots_of_its_heir(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.limits.SetLimit(pb.SetLimitRequest(limit=pb.Limit(key="domain:a", concurrency=2)), timeout=10)
+    plan_id = await world.plan(10, payload=lambda i: {"limits": ["domain:a"]})
+    await world.runs.StartRun(pb.StartRunRequest(plan_id=plan_id), timeout=10)
+    await world.until_ready(1, 10)
+    reading, go_on, read = asyncio.Event(), asyncio.Event(), Windows.read_missing
+
+    async def slow(self: Windows, stage: OpenStage, seqs: Sequence[int]) -> None:
+        if not reading.is_set():
+            reading.set()
+            await go_on.wait()
+        await read(self, stage, seqs)
+
+    took = Windows.took
+    monkeypatch.setattr(Windows, "took", lambda *said: took(*said) or [seq for seq, _, _ in said[2].places])
+    monkeypatch.setattr(Windows, "read_missing", slow)
+    late = asyncio.create_task(world.worker("late").leases(2, wait=1.0))
+    await asyncio.wait_for(reading.wait(), 5)
+    client = redis.asyncio.Redis.from_url(world.settings.redis_url)
+    await client.flushdb()
+    await world.until_ready(1, 10)
+    await client.aclose()
+    go_on.set()
+    held = len(await late)
+    second = await world.runs.StartRun(pb.StartRunRequest(plan_id=plan_id, priority=9), timeout=10)
+    await world.until_ready(second.number, 10)
+    held += len(await world.worker("other").leases(2, wait=0.5))
+    assert held == 2

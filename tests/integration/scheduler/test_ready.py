@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -50,8 +51,18 @@ async def test_what_is_forgotten_or_renewed_twice_counts_once(world: RedisWorld)
     for _ in range(2):
         await world.apply(forget={A: [(0, "d:x"), (8, "d:x")]}, renew={A: [(1, "d:x"), (2, "d:x")]})
     assert world.raw.hget("test:{s}:slots", "d:x") == "2"
-    await world.apply(renew={A: [(0, "d:x"), (0, "d:x")]})
+    await world.apply(adopt={A: [(0, "d:x"), (0, "d:x")]})
     assert world.raw.hget("test:{s}:slots", "d:x") == "3"
+
+
+async def test_a_renewal_that_comes_after_the_end_of_its_lease_takes_nothing(world: RedisWorld) -> None:
+    """Another scheduler has ended it meanwhile: it is ready again."""
+    await world.open(A, ["d:x"] * 2)
+    await world.proposals(1)
+    await world.apply(forget={A: [(0, "d:x")]}, ready={A: [(0, "d:x", 0)]})
+    await world.apply(renew={A: [(0, "d:x")]})
+    assert world.raw.hget("test:{s}:slots", "d:x") is None
+    assert await world.seqs(10) == [0, 1]
 
 
 async def test_a_key_without_room_holds_its_items_back_and_lets_others_pass(world: RedisWorld) -> None:
@@ -282,6 +293,20 @@ async def test_a_lost_or_rolled_back_redis_is_noticed(world: RedisWorld) -> None
         await world.ready.propose([world.ask(A)], most=1, now_ms=world.now, expiry_ms=world.now + TERM_MS)
 
 
+async def test_an_older_copy_of_what_another_made_is_not_adopted_by_who_saw_more(world: RedisWorld) -> None:
+    await world.open(A, ["d:x"] * 10)
+    before = {key: world.raw.dump(key) for key in world.raw.keys("*")}
+    other = Ready(world.url, "test")
+    assert await other.adopt("one")
+    await world.proposals(2)
+    world.raw.flushall()
+    for key, value in before.items():
+        world.raw.restore(key, 0, value, replace=True)
+    assert not await world.ready.adopt("one"), "two leases are missing there"
+    assert await other.adopt("one"), "it saw no more than this"
+    await other.close()
+
+
 async def test_a_rebuild_counts_what_runs_and_another_scheduler_adopts_it(world: RedisWorld) -> None:
     await world.open(A, ["d:x"] * 5)
     await world.proposals(2)
@@ -300,6 +325,62 @@ async def test_a_rebuild_counts_what_runs_and_another_scheduler_adopts_it(world:
     assert await other.expired([A, B], world.now + 5, 10) == leased
     assert await other.unknown(A, [(0, "d:x"), (4, "d:x")]) == [(4, "d:x")]
     await other.close()
+
+
+async def test_a_redis_that_another_has_made_anew_is_not_told_of_leases_that_ended(world: RedisWorld) -> None:
+    """What is leased there now may be a later attempt of the same item."""
+    await world.open(A, ["d:x"] * 5)
+    await world.proposals(2)
+    other = Ready(world.url, "test")
+    await other.rebuild(
+        "two", {A: [(0, "d:x")]}, owners={1: "me"}, limits={}, now_ms=world.now, expiry_ms=world.now + 5
+    )
+    with pytest.raises(Lost):
+        await world.apply(forget={A: [(0, "d:x"), (1, "d:x")]})
+    assert await other.leased([A], 9) == {A: [(0, "d:x")]}
+    assert world.raw.hgetall("test:{s}:slots") == {"d:x": "1"}
+    await other.close()
+
+
+@pytest.mark.parametrize("moment", ["emptied", "begun", "whole"])
+async def test_an_older_copy_that_comes_back_while_redis_is_made_anew_is_not_taken_for_it(
+    world: RedisWorld, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Its slots and leases would stay beside the new ones for ever."""
+    await world.open(A, ["d:x"] * 5)
+    await world.proposals(2)
+    copy = {key: world.raw.dump(key) for key in world.raw.keys()}  # noqa: SIM118  # it is no dict
+    came: list[str] = []
+
+    def comes_back(where: str) -> None:
+        if where == moment and not came:
+            came.append(where)
+            world.raw.flushall()
+            for key, value in copy.items():
+                world.raw.restore(key, 0, value)
+
+    server, run = world.ready._redis.scan_iter, world.ready._run
+
+    async def scanned(**options: Any) -> AsyncIterator[bytes]:
+        async for key in server(**options):
+            yield key
+        comes_back("emptied")
+
+    async def told(name: str, *arguments: Any) -> Any:
+        comes_back("whole" if "named" in arguments[-1] else "begun")
+        return await run(name, *arguments)
+
+    monkeypatch.setattr(world.ready._redis, "scan_iter", scanned)
+    monkeypatch.setattr(world.ready, "_run", told)
+
+    async def made() -> None:
+        await world.ready.rebuild("two", {}, owners={}, limits={}, now_ms=world.now, expiry_ms=world.now + 5)
+
+    with pytest.raises(Lost):
+        await made()
+    await made()
+    assert came == [moment]
+    assert set(world.raw.keys()) == {"test:{s}:meta"}
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -8,11 +8,12 @@ import pytest
 
 from penstock.runtime.errors import Conflict
 from penstock.v1.rules_pb2 import GATE_ANSWER_APPROVE, GATE_ANSWER_REJECT
-from scheduler.domain.states import RunEvent, RunState, StageState
+from scheduler.domain.states import ENDED_STAGES, RunEvent, RunState, StageState
 from scheduler.domain.verbs import Verb
 from scheduler.store import gates
 from scheduler.store.actions import ActionRow, Chunk, apply, insert_action
-from scheduler.store.reopening import has_left, reopen
+from scheduler.store.reopening import _reopen_stage, has_left, reopen
+from scheduler.store.schema import prices
 from scheduler.store.unit import RunUnit
 from tests.integration.scheduler.desk import Desk, outcome
 
@@ -195,3 +196,113 @@ def test_what_was_skipped_by_hand_stays_skipped_when_the_run_is_resumed(desk: De
     assert (desk.stage().skipped, desk.stage().stopped) == (2, 0)
     assert desk.stage().state == StageState.RUNNING
     assert desk.grant([0, 1]) == [] or desk.seqs(desk.grant([0, 1])) == []
+
+
+def test_a_resumed_stage_counts_its_failures_anew_against_its_tolerance(desk: Desk) -> None:
+    desk.start({"rules": {"tolerance": {"failures": 1}}, "max_tries": 1})
+
+    def fail(*seqs: int) -> None:
+        desk.lease(*seqs)
+        for seq in seqs:
+            assert desk.report(outcome(seq, kind="failed", error="it broke")) == []
+
+    fail(0, 1)
+    assert desk.run.state == "failed"
+    desk.change(resume)
+    (told,) = desk.events("stage.forgiven")
+    assert told.actor == "ann"
+    assert "2 failures accepted" in told.reason
+    fail(2)
+    desk.lease(3)
+    assert desk.report(outcome(3)) == []
+    assert (desk.run.state, desk.stage().failed) == ("running", 3), "one failure since the resume is tolerated"
+    fail(4)
+    assert (desk.run.state, desk.stage().failed) == ("failed", 4)
+    assert desk.stage().error == "2 items failed since it was taken up again; 1 were tolerated"
+
+
+def test_failures_that_are_tried_again_are_no_longer_accepted_ones(desk: Desk) -> None:
+    desk.start({"rules": {"tolerance": {"failures": 0}}, "max_tries": 1})
+    desk.lease(0)
+    assert desk.report(outcome(0, kind="failed", error="it broke")) == []
+    assert desk.run.state == "failed"
+    act(desk, Verb.RETRY, 0)
+    assert (desk.run.state, desk.stage().forgiven) == ("running", 0)
+    (batch,) = desk.grant([0])
+    assert desk.report(outcome(0, batch.granted[0].attempt, kind="failed", error="it broke")) == []
+    assert desk.run.state == "failed"
+
+
+def test_a_skipped_healing_gives_back_what_was_set_aside_for_it(desk: Desk) -> None:
+    desk.set(prices, processor="noop", micros=10, change_ms=0)
+    desk.set(prices, processor="doctor", micros=60, change_ms=0)
+    heal = {"attempts": 1, "processor": "doctor", "processor_version": "1", "parameters": b"{}", "budget_micros": 100}
+    desk.start({"rules": {"heal": heal}, "max_tries": 1, "paid": True})
+    desk.lease(0, 1)
+    for seq in (0, 1):
+        assert desk.report(outcome(seq, kind="failed", error="it broke", cost_micros=10)) == []
+    assert (desk.row(0).state, desk.row(1).state, desk.stage().heal_micros) == ("queued", "failed", 60)
+    assert act(desk, Verb.SKIP, 0).changed == 1
+    assert (desk.row(0).state, desk.row(0).promised_micros, desk.stage().heal_micros) == ("skipped", 0, 0)
+    desk.lease(2)
+    assert desk.report(outcome(2, kind="failed", error="it broke", cost_micros=10)) == []
+    assert desk.row(2).state == "queued", "60 fit again"
+
+
+def test_a_failed_run_whose_other_items_were_skipped_has_nothing_to_resume(desk: Desk) -> None:
+    desk.start({"total": 2, "max_tries": 1})
+    desk.lease(0, 1)
+    assert desk.report(outcome(0, kind="failed", error="it broke"), outcome(1, kind="released")) == []
+    assert act(desk, Verb.SKIP, 1).changed == 1
+    assert desk.run.state == "failed"
+    assert not desk.change(has_left), "it would fail again at once"
+
+
+def test_what_is_refused_goes_back_among_the_ready_while_its_run_may_go_on(desk: Desk) -> None:
+    """The run's windows may be opened anew, and leave out what is still proposed, before Redis hears of the refusal."""
+    desk.start({"total": 4})
+    back = [(1, "d:x", 1), (2, "d:x", 2)]
+
+    def refused(older: int = 0) -> list[tuple[int, str, int]]:
+        assert desk.grant([1, 2], lane="d:x", older=older) == []
+        assert desk.effects.forget[1, 0] == [(1, "d:x"), (2, "d:x")]
+        assert desk.effects.moved == {1}, "and who proposed it looks at the run again"
+        return desk.effects.ready[1, 0]
+
+    desk.change(lambda unit: unit.move_run(RunEvent.PAUSE))
+    assert refused() == back
+    desk.change(lambda unit: unit.move_run(RunEvent.RESUME))
+    assert refused(older=1) == back
+
+
+def test_an_item_of_a_stage_that_had_begun_before_it_was_skipped_is_run_again(desk: Desk) -> None:
+    desk.start({"total": 1}, {"total": 2})
+    desk.lease(0)
+    desk.report(outcome(0))
+    desk.lease(0, stage=1)
+    desk.report(outcome(0), stage=1)
+    desk.change(stop)
+    act(desk, Verb.RERUN, 0)
+    desk.change(lambda unit: unit.settle_up())
+    desk.lease(0)
+    desk.report(outcome(0, 2, kind="failed", error_kind="refused", error="no"))
+    assert states(desk) == ["failed", "failed", "skipped"]
+    assert act(desk, Verb.RERUN, 0, stage=1).changed == 1
+    assert states(desk)[2] == "running"
+
+
+@pytest.mark.parametrize("state", sorted(ENDED_STAGES | {StageState.WAITING}))
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("now", [False, True])
+def test_whatever_became_of_a_stage_it_can_be_taken_up_again(
+    desk: Desk, state: StageState, begun: bool, now: bool
+) -> None:
+    desk.start({"total": 1}, {"total": 2})
+
+    def work(unit: RunUnit) -> str:
+        stage = unit.stages[1]
+        stage.state, stage.start_ms = state, 1 if begun else None
+        _reopen_stage(unit, stage, now=now and state is not StageState.WAITING, actor="ann", reason="")
+        return str(stage.state)
+
+    assert desk.change(work) == ("running" if now and begun and state is not StageState.WAITING else "pending")

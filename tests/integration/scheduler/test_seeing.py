@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from penstock.v1 import scheduler_pb2 as pb
 from tests.integration.scheduler.world import World, completed, failed
@@ -53,6 +56,55 @@ async def test_a_summary_groups_failures_and_tells_speed_and_end(world: World) -
     assert told.throughput.items_per_second > 0
     assert told.eta.known
     assert told.eta.early_time.ToMilliseconds() <= told.eta.late_time.ToMilliseconds()
+
+
+async def test_a_summary_puts_the_end_off_until_a_closed_limit_opens(world: World) -> None:
+    await world.limits.CloseLimit(pb.CloseLimitRequest(key="domain:shut", actor="ann"))
+    run_id = await world.run(60, payload=lambda i: {"limits": ["domain:shut"]} if i < 30 else {})
+    worker = world.worker()
+    leases: list[pb.Lease] = []
+    while len(leases) < 30:
+        leases += await worker.leases(30)
+    assert await worker.report(run_id, [completed(lease) for lease in leases]) == []
+    told = await summary(world, run_id)
+    assert told.eta.reason == "not known: 30 items wait at limit domain:shut, which is closed until somebody opens it"
+    until = Timestamp(seconds=told.run.create_time.seconds + 3_600)
+    await world.limits.CloseLimit(pb.CloseLimitRequest(key="domain:shut", until_time=until))
+    told = await summary(world, run_id)
+    assert told.eta.known
+    assert until.seconds <= told.eta.early_time.seconds <= told.eta.late_time.seconds < until.seconds + 600
+    await world.limits.OpenLimit(pb.OpenLimitRequest(key="domain:shut"))
+    assert (await summary(world, run_id)).eta.late_time.seconds < until.seconds
+
+
+async def test_a_summary_puts_the_end_off_until_the_last_deferred_item_is_due(world: World) -> None:
+    run_id = await world.run(50)
+    worker = world.worker()
+    leases = await worker.leases(50)
+    due = int(time.time()) + 3_600
+    later = [pb.Outcome(seq=lease.seq, attempt=1, kind=pb.OUTCOME_KIND_DEFERRED) for lease in leases[40:]]
+    for back, outcome in enumerate(later):
+        outcome.until_time.seconds = due - back
+    assert await worker.report(run_id, [completed(lease) for lease in leases[:40]] + later) == []
+    told = await summary(world, run_id)
+    assert told.eta.known
+    assert due <= told.eta.early_time.seconds <= told.eta.late_time.seconds < due + 600
+    await world.limits.CloseLimit(pb.CloseLimitRequest(key="domain:other", actor="ann"))
+    assert (await summary(world, run_id)).eta.early_time.seconds >= due
+
+
+async def test_the_end_is_not_known_while_stopped_retries_hold_items(world: World) -> None:
+    run_id = await world.run(50)
+    worker = world.worker()
+    leases = await worker.leases(48)
+    await world.runs.SetRetries(pb.SetRetriesRequest(allowed=False, actor="ann", reason="nonsense"))
+    assert await worker.report(run_id, [completed(lease) for lease in leases[:45]]) == []
+    assert (await summary(world, run_id)).eta.known, "nothing is held by it yet"
+    assert await worker.report(run_id, [failed(lease) for lease in leases[45:]]) == []
+    why = "not known: 3 items wait to be retried, and all retries were stopped by ann: nonsense"
+    assert (await summary(world, run_id)).eta.reason == why
+    await world.runs.SetRetries(pb.SetRetriesRequest(allowed=True, actor="ann"))
+    assert (await summary(world, run_id)).eta.known
 
 
 async def test_a_summary_of_a_paused_run_says_that_its_end_is_not_known(world: World) -> None:

@@ -6,7 +6,9 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 import redis.asyncio
 import sqlalchemy as sa
@@ -17,7 +19,7 @@ from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler import holding, recovery
 from scheduler.store import leaders
-from tests.integration.scheduler.world import HandWorker, World, completed, throttled
+from tests.integration.scheduler.world import HandWorker, World, completed, failed, throttled
 from tests.servers.inprocess import Served, serve
 
 
@@ -64,6 +66,37 @@ async def test_workers_of_both_share_a_run_and_each_item_is_leased_once(pair: tu
     assert all(rounds)
     run = await other.until(run_id, lambda run: run.state == pb.RUN_STATE_COMPLETED)
     assert run.counts.completed == 2_000
+
+
+async def test_calls_that_share_transactions_over_many_runs_meet_in_no_deadlock(pair: tuple[World, World]) -> None:
+    one, other = pair
+    run_ids = [await one.run(300, concurrency=100) for _ in range(6)]
+    workers = [face.worker(str(i)) for i, face in enumerate([one, other] * 6)]
+
+    async def play(worker: HandWorker) -> None:
+        done: list[pb.OutcomeBatch] = []
+        while True:
+            answer = await worker.acquire(12, wait=0.3, report=done)
+            assert not answer.refused
+            # As a worker that was busy: the runs in an order of its own.
+            done = [
+                pb.OutcomeBatch(run_id=batch.run_id, stage=0, outcomes=[completed(lease) for lease in batch.leases])
+                for batch in answer.batches
+            ]
+            if not done:
+                return
+            for batch in done[1:]:
+                assert await worker.report(batch.run_id, list(batch.outcomes)) == []
+            done = done[:1]
+
+    await asyncio.gather(*(play(worker) for worker in workers))
+    for run_id in run_ids:
+        await other.until(run_id, lambda run: run.state == pb.RUN_STATE_COMPLETED, seconds=30)
+    database = Database(one.settings.scheduler.database_url, "scheduler")
+    with database.read() as connection:
+        query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
+        assert connection.execute(sa.text(query)).scalar_one() == 0
+    database.close()
 
 
 async def test_a_limit_holds_at_both_and_what_one_learns_the_other_keeps(pair: tuple[World, World]) -> None:
@@ -185,3 +218,71 @@ async def test_one_that_dies_while_it_makes_redis_anew_is_followed_by_the_other(
     while not seqs and time.monotonic() < deadline:
         seqs = [lease.seq for lease in await worker.leases(5, wait=1)]
     assert seqs == [5, 6, 7, 8, 9]
+
+
+async def test_what_an_ended_run_held_is_let_go_though_its_scheduler_died_before_redis_heard(
+    pair: tuple[World, World], redis_url: str
+) -> None:
+    key = "domain:a.org"
+    one, other = pair
+    await one.limits.SetLimit(pb.SetLimitRequest(limit=pb.Limit(key=key, concurrency=1)))
+    run_id = await one.run(1, payload=lambda i: {"limits": [key]})
+    first = one.worker()
+    (lease,) = await first.leases(1)
+    client: Any = redis.asyncio.from_url(redis_url)
+    prefix = f"{one.settings.redis_prefix}:{{s}}"
+    held = {name: await client.hgetall(f"{prefix}:{name}") for name in ("slots", "shares")}
+    leases = await client.zrange(f"{prefix}:leases:1:0", 0, -1, withscores=True)
+    assert await first.report(run_id, [completed(lease)]) == []
+    await one.until(run_id, lambda run: run.state == pb.RUN_STATE_COMPLETED)
+    # As it stands where the word of the end was lost.
+    await client.zadd(f"{prefix}:leases:1:0", dict(leases))
+    for name, counts in held.items():
+        await client.hset(f"{prefix}:{name}", mapping=counts)
+    await other.run(1, payload=lambda i: {"limits": [key]})
+    assert [lease.seq for lease in await other.worker("next").leases(1, wait=10)] == [0]
+    assert await client.zcard(f"{prefix}:leases:1:0") == 0
+    shares = await client.hgetall(f"{prefix}:shares")
+    assert sorted(int(count) for count in shares.values()) == [1, 1], "of the second run and of its owner"
+    await client.aclose()
+
+
+async def test_an_older_copy_of_redis_is_taken_over_with_what_runs_though_nobody_is_left_who_saw_more(
+    pair: tuple[World, World], redis_url: str
+) -> None:
+    key = "domain:a.org"
+    one, other = pair
+    await one.limits.SetLimit(pb.SetLimitRequest(limit=pb.Limit(key=key, concurrency=1)))
+    await one.run(3, payload=lambda i: {"limits": [key]} if i < 2 else {})
+    client: Any = redis.asyncio.from_url(redis_url)
+    await one.worker("early").leases(0)
+    before = {name: await client.dump(name) for name in await client.keys("*")}
+    assert [lease.seq for lease in await one.worker().leases(1, wait=5)] == [0]
+    await one.scheduler.crash()
+    await other.scheduler.crash()
+    await client.flushall()
+    for name, value in before.items():
+        await client.restore(name, 0, value)
+    await client.aclose()
+    one.scheduler = await serve(scheduler.__main__.build, one.settings, address=one.scheduler.address)
+    assert [lease.seq for lease in await one.worker("next").leases(3, wait=5)] == [2], "the first one runs still"
+
+
+async def test_a_failure_that_is_written_down_while_retries_are_allowed_is_not_forgotten(
+    pair: tuple[World, World],
+) -> None:
+    one, other = pair
+    run_id = await one.run(3, max_tries=5)
+    worker = one.worker()
+    (lease,) = await worker.leases(1)
+    await one.runs.SetRetries(pb.SetRetriesRequest(allowed=False))
+    with psycopg.connect(one.settings.scheduler.database_url, options="-c search_path=scheduler") as held:
+        held.execute("SELECT seq FROM items WHERE seq = %s FOR UPDATE", [lease.seq])
+        reporting = asyncio.create_task(worker.report(run_id, [failed(lease)]))
+        await asyncio.sleep(0.3)  # it has read that retries are off, and waits for the row
+        allowing = asyncio.ensure_future(other.runs.SetRetries(pb.SetRetriesRequest(allowed=True)))
+        await asyncio.sleep(2.0)  # whoever does not wait for the failure has woken all others by now
+        held.rollback()
+    await reporting
+    await allowing
+    await one.until(run_id, lambda run: run.counts.retry == 0 and run.counts.queued == 3, seconds=15)

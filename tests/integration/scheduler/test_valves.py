@@ -18,8 +18,9 @@ from scheduler.domain.limits import OPEN, LimitState
 from scheduler.store.effects import Effects
 from scheduler.store.limit_rows import all_states, forget_events, locked, patterns_of, write
 from scheduler.store.limits import Caution, Valves
+from scheduler.store.locking import lock
 from scheduler.store.schema import limit_events, limits, runs, stages
-from scheduler.store.unit import RunUnit, lock
+from scheduler.store.unit import RunUnit
 
 RULES = rules_pb2.StageRules(valve=rules_pb2.ValveRules(failures=3, closed_seconds=10, max_seconds=15))
 

@@ -158,7 +158,7 @@ class World:
 
     def channel(self, address: str = "") -> grpc.aio.Channel:
         """To the scheduler, or to `address`; closed at the stop."""
-        options = [*OPTIONS, ("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)]
+        options = [*OPTIONS, ("grpc.initial_reconnect_backoff_ms", 50)]
         channel = grpc.aio.insecure_channel(address or self.scheduler.address, options=options)
         self.channels.append(channel)
         return channel

@@ -328,3 +328,26 @@ def test_it_runs_on_postgresql_as_well(fresh_stack: StackFactory, postgres: Post
     stack.start()
     assert answers(stack) == 200
     assert not list(stack.data.glob("*.db"))
+
+
+def test_a_worker_that_is_no_longer_needed_is_ended_when_it_has_nothing_to_do(fresh_stack: StackFactory) -> None:
+    """Not the one of the highest slot, whatever it does: its items would be executed again, and paid again."""
+    stack = fresh_stack(
+        environment={
+            "PENSTOCK_WORKER__SLOTS": "1",
+            "PENSTOCK_WORKER__DRAIN_SECONDS": "1",
+            "PENSTOCK_SCHEDULER__IDLE_SECONDS": "1",
+        }
+    )
+    stack.start()
+    payloads = [{"key": f"k{seconds}", "payload": {"sleep_seconds": seconds}} for seconds in (3, 12)]
+    source = stack.client.sources.items(payloads)
+    plan = stack.client.plans.create(source.source_id, stages=[StageOptions(processor="noop")])
+    run = stack.client.runs.start(plan.plan_id)
+    until("one worker is ended", lambda: "a worker is no longer needed" in _log(stack, "scheduler"), seconds=30)
+    until("the other has done its item", lambda: stack.client.runs.get(run.run_id).counts.completed == 2, seconds=30)
+    assert [stack.client.items.get(run.run_id, seq).attempt for seq in (0, 1)] == [1, 1]
+
+
+def _log(stack: Stack, program: str) -> str:
+    return (stack.data / "logs" / f"{program}.log").read_text()

@@ -97,6 +97,8 @@ async def test_a_run_is_worked_off_and_every_result_is_its_item_s(world: World, 
         ("not_json", "invalid_result", "its result is no JSON"),
         ("nothing", "invalid_result", "answered a NoneType, not a Result or a Failure"),
         ("no_blob", "invalid_result", "its blob is no answer of context.blobs.put"),
+        ("odd_blob", "invalid_result", "its blob is no answer of context.blobs.put"),
+        ("far_away", "invalid_result", "a Deferred waits until"),
         ("half_a_character", "item", "a name that is no text: ?"),
         ("no_words", "k" * 40, "None"),
         ("hang", "timeout", "not done within 1 s"),
@@ -206,7 +208,22 @@ async def test_reports_are_cut_by_bytes(world: World, make_agent: MakeAgent) -> 
     assert max(stub.sizes) <= MAX_REPORT_BYTES + 100_000
 
 
-async def test_a_report_that_will_never_be_taken_is_given_up(world: World, make_agent: MakeAgent) -> None:
+async def test_an_outcome_that_will_never_be_taken_fails_alone(world: World, make_agent: MakeAgent) -> None:
+    stub = RecordingStub(world)
+    stub.refuse = lambda outcome: outcome.seq == 3 and outcome.kind == pb.OUTCOME_KIND_COMPLETED
+    run_id = await world.run(8, processor="batched", max_tries=1)
+    make_agent(stub)
+    run = await world.until(run_id, ended)
+    assert (run.counts.completed, run.counts.failed) == (7, 1)
+    failure = await item(world, run_id, 3)
+    assert (failure.error_kind, failure.error) == (
+        "invalid_result",
+        "its outcome was refused: more than a report may have",
+    )
+    assert sorted(TrialProcessor.began) == list(range(8)), "no neighbour was executed again"
+
+
+async def test_a_report_of_which_nothing_is_ever_taken_is_given_up(world: World, make_agent: MakeAgent) -> None:
     stub = RecordingStub(world)
     stub.refuse = lambda outcome: outcome.seq == 0 and outcome.attempt == 1
     run_id = await world.run(3, processor="trial")
@@ -214,6 +231,55 @@ async def test_a_report_that_will_never_be_taken_is_given_up(world: World, make_
     run = await world.until(run_id, ended)
     assert run.counts.completed == 3
     assert (await item(world, run_id)).attempt == 2, "its lease expired"
+
+
+@pytest.mark.parametrize("mode", ["odd_blob", "far_away", "not_json", "nothing"])
+async def test_what_one_item_answers_costs_no_other_of_its_batch_anything(
+    world: World, make_agent: MakeAgent, mode: str
+) -> None:
+    run_id = await world.run(
+        8, processor="batched", max_tries=1, payload=lambda i: {"mode": mode} if i == 2 else {"mode": "complete"}
+    )
+    make_agent()
+    run = await world.until(run_id, ended)
+    assert (run.counts.completed, run.counts.failed) == (7, 1)
+    assert sorted(TrialProcessor.began) == list(range(8))
+
+
+async def test_what_an_acquire_brings_while_an_item_runs_alone_goes_to_others(
+    world: World, make_agent: MakeAgent
+) -> None:
+    """Neither does it wait here, nor does its time run out before it begins."""
+    run_id = await world.run(1, processor="trial", parameters={"mode": "wait"})
+    dying = world.worker()
+    dying.session.processors["trial"] = "1"
+    (lease,) = await dying.leases(1)
+    await dying.renew(run_id, [lease])
+    await world.until(run_id, lambda run: run.counts.running == 0)
+    make_agent(poll_seconds=5.0)
+    await until("it runs alone", lambda: TrialProcessor.began == [0])
+    others = await world.run(6, processor="trial", max_tries=1, max_run_seconds=1)
+    await asyncio.sleep(0.3)
+    await world.until(others, lambda run: run.counts.running == 0)  # none is kept by the worker that is not free
+    make_agent()
+    assert (await world.until(others, ended)).counts.completed == 6
+    TrialProcessor.gate.set()
+    assert (await world.until(run_id, ended)).counts.completed == 1
+
+
+async def test_a_worker_that_retires_does_what_it_has_begun_however_long_it_takes(
+    world: World, make_agent: MakeAgent
+) -> None:
+    run_id = await world.run(10, processor="trial", parameters={"mode": "wait"}, concurrency=4)
+    agent = make_agent(drain_seconds=0.1)
+    await until("they began", lambda: len(TrialProcessor.began) == 4)
+    retiring = asyncio.create_task(agent.retire())
+    await asyncio.sleep(1.0)
+    assert not retiring.done()
+    TrialProcessor.gate.set()
+    await retiring
+    run = await world.get(run_id)
+    assert (run.counts.completed, run.counts.running) == (4, 0)
 
 
 async def test_what_was_lost_with_its_worker_runs_while_nothing_else_does(world: World, make_agent: MakeAgent) -> None:

@@ -66,6 +66,8 @@ async def test_a_processor_that_waits_says_until_when(runner: Runner) -> None:
         ("neither", "names either `until` or `after_seconds`", 4),
         ("no_zone", "no time with a time zone", 0),
         ("for_ever", "retry_after_seconds is inf", 0),
+        ("long_key", "has 307 characters, it may have 200", 0),
+        ("no_key", "is not `kind:name`", 0),
         ("saves_too_much", "it saved 100002 bytes; 64000 are possible", 0),
         ("negative", "its cost is -1 micro-dollars", 0),
         ("no_number", "its cost is '7' micro-dollars", 0),
@@ -154,7 +156,7 @@ async def test_a_top_up_is_asked_for_until_there_is_an_answer(runner: Runner) ->
     [
         (
             pb.TopUpResponse(reserved_micros=9, reason="stage_budget"),
-            "100 micro-dollars more than 9 were refused: stage_b",
+            "$0.0001 more than $0.000009 were refused: stage_b",
         ),
         (Conflict("the lease has expired"), "refused: the lease has expired"),
     ],
@@ -162,12 +164,13 @@ async def test_a_top_up_is_asked_for_until_there_is_an_answer(runner: Runner) ->
 async def test_a_refused_top_up_fails_the_item_unless_it_is_caught(
     runner: Runner, answer: pb.TopUpResponse | Exception, words: str
 ) -> None:
-    agent = agent_of(runner, ToppingUp(answer, answer))
+    agent_of(runner, ToppingUp(answer, answer))
     outcome = await run(runner, "top_up", budgeted=True)
     assert (outcome.error_kind, outcome.cost_unknown) == ("budget", False)
     assert words in outcome.error
+    assert runner.top_up is not None
     with pytest.raises(BudgetRefused):
-        await agent._top_up(work("top_up"), WorkItem("run-1", 0, 4, "k", "", {}), 100)
+        await runner.top_up(work("top_up"), WorkItem("run-1", 0, 4, "k", "", {}), 100)
 
 
 async def test_without_a_budget_every_top_up_is_granted(runner: Runner) -> None:

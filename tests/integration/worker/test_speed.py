@@ -17,6 +17,8 @@ from worker.runner import Runner
 BATCHES, BATCH = 80, 250
 BOUND_MICROSECONDS = 45.0
 """Three times what it takes on an idle core."""
+ROUNDS = 4
+"""The best one counts: a machine may be slow for a second."""
 
 
 class Serving:
@@ -55,6 +57,12 @@ def _granted(first: int) -> bytes:
 
 
 async def test_an_item_of_a_batch_costs_the_worker_little(tmp_path: Path) -> None:
+    spent = min([await cost(tmp_path) for _ in range(ROUNDS)])
+    assert spent < BOUND_MICROSECONDS, f"{spent:.1f} µs an item"
+
+
+async def cost(tmp_path: Path) -> float:
+    """Of an item, in µs of CPU."""
     serving = Serving()
     session = pb.WorkerSession(session="s", worker_class="default")
     agent = Agent(session, serving, Runner(BlobStore(tmp_path), {}), WorkerSection())  # type: ignore[arg-type]
@@ -64,4 +72,4 @@ async def test_an_item_of_a_batch_costs_the_worker_little(tmp_path: Path) -> Non
     spent = (time.process_time() - started) / (BATCHES * BATCH) * 1e6
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert spent < BOUND_MICROSECONDS, f"{spent:.1f} µs an item"
+    return spent

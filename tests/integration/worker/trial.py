@@ -24,6 +24,7 @@ from penstock.processor import (
     Throttled,
     WorkItem,
 )
+from penstock.v1.common_pb2 import BlobRef
 
 __all__ = ["SPENT", "BatchedProcessor", "GatedProcessor", "SpendingProcessor", "TrialProcessor", "install"]
 
@@ -47,6 +48,8 @@ ANSWERED: dict[str, object] = {
     "not_json": Result({"what": object()}),
     "nothing": None,
     "no_blob": Result(1, blob="abc"),  # type: ignore[arg-type]
+    "odd_blob": Result(blob=BlobRef(sha256="A" * 64, size_bytes=3)),
+    "far_away": Deferred(until=dt.datetime(9999, 12, 31, 23, tzinfo=dt.timezone(dt.timedelta(hours=-14)))),
     "half_a_character": Failure("a name that is no text: \udcff"),
     "no_words": Failure(None, kind="k" * 1_000),  # type: ignore[arg-type]
 }
@@ -88,7 +91,7 @@ class TrialProcessor(Processor[TrialParameters]):
             cls.running.discard(item.seq)
 
     async def _do(self, item: WorkItem, context: Context[TrialParameters]) -> Outcome:
-        mode = context.parameters.mode
+        mode = str(item.payload.get("mode", context.parameters.mode))
         if mode in RAISED:
             raise RAISED[mode]
         if mode in ANSWERED:
@@ -218,6 +221,8 @@ SPENT: dict[str, Outcome] = {
     "after": Deferred(after_seconds=30.0),
     "neither": Deferred(saved=1, cost_micros=4),
     "no_zone": Deferred(until=dt.datetime(2030, 1, 2)),
+    "long_key": Throttled("domain:" + "x" * 300),
+    "no_key": Throttled("domain example"),
     "for_ever": Throttled("provider:x", float("inf")),
     "saves_too_much": Deferred(after_seconds=1, saved="x" * 100_000),
     "negative": Result(cost_micros=-1),

@@ -11,7 +11,7 @@ from penstock.cli import show
 from penstock.cli.options import reference
 from penstock.cli.starting import parameters
 from penstock.runtime.errors import InvalidInput
-from penstock.words import EVENT_TYPES
+from penstock.words import EVENT_TYPES, counted, dollars, numbers_there_are
 
 
 def test_foreign_text_moves_no_cursor() -> None:
@@ -56,8 +56,14 @@ def test_the_last_column_is_wrapped_on_a_terminal_and_whole_elsewhere(
     assert lines[1].startswith("    ")
 
 
-def test_one_is_singular_and_almost_all_is_not_100_percent() -> None:
-    assert [show.counted(n, "document") for n in (0, 1, 2)] == ["0 documents", "1 document", "2 documents"]
+def test_numbers_are_told_as_people_do() -> None:
+    assert [counted(n, "document") for n in (0, 1, 2_000)] == ["0 documents", "1 document", "2,000 documents"]
+    assert [dollars(n) for n in (0, 5_250_000, 50, -1)] == ["$0.00", "$5.25", "$0.00005", "-$0.000001"]
+    told = ["it has no items", "its only item is 0", "its items are 0 to 1"]
+    assert [numbers_there_are(n, "item") for n in range(3)] == told
+
+
+def test_almost_all_is_not_100_percent() -> None:
     assert [show.percent(share) for share in (0.29, 0.9999, 1.0)] == [29, 99, 100]
 
 

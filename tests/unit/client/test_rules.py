@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from penstock.client.money import dollars, micros
+from penstock.client.money import micros
 from penstock.client.rules import Rules, stage_rules
 from penstock.client.views import rules_view
 from penstock.runtime.errors import InvalidInput
+from penstock.words import dollars
 
 
 @pytest.mark.parametrize(

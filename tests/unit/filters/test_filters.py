@@ -101,6 +101,7 @@ def test_a_filter_takes_what_it_says(text: str, expected: list[int]) -> None:
         ("brand = 'a\0b'", 9, "NUL"),
         ("(" * 60 + "price = 1" + ")" * 60, 52, "nested more than 50 deep"),
         ("not " * 60 + "price = 1", 209, "nested more than 50 deep"),
+        ("price = 1 or " * 600 + "price = 2", 6501, "more than 500 comparisons; `in (…)` takes many"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(text: str, at: int, words: str) -> None:

@@ -36,6 +36,8 @@ def test_redis_is_named_by_its_url(url: str) -> None:
 
 def test_the_table_tells_defaults_as_they_are_written_and_choices() -> None:
     told = {name: (default, text) for name, default, text in describe()}
+    assert told["scheduler.owner_weights"][0] == "", "none is set"
+    assert not [name for name, (default, _) in told.items() if "Undefined" in default]
     assert [told[name][0] for name in ("data", "redis_url", "gateway.cors_origins")] == ["", "", ""]
     assert [told[name][0] for name in ("gateway.host", "scheduler.lease_term_seconds", "scheduler.window_items")] == [
         *("127.0.0.1", "30", "4000"),

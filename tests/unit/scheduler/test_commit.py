@@ -16,13 +16,16 @@ from penstock.runtime.errors import Overloaded, Unavailable
 from penstock.runtime.sql import Database
 from scheduler.commit import GroupCommit
 from scheduler.store.effects import Effects
+from scheduler.store.items import Stale
 from scheduler.store.schema import metadata, requests
+from scheduler.trouble import CALM_SECONDS
 
 
 @dataclass
 class Rig:
     database: Database
     commits: GroupCommit
+    now: float = 0.0
     applied: list[list[int]] = field(default_factory=list)
 
     async def apply(self, effects: list[Effects]) -> None:
@@ -39,7 +42,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     with database.write() as connection:
         metadata.create_all(connection)
     made = Rig(database, None)  # type: ignore[arg-type]  # the two know each other
-    made.commits = GroupCommit(database, made.apply, queue_size=8)
+    made.commits = GroupCommit(database, made.apply, queue_size=8, monotonic=lambda: made.now)
     serving = asyncio.create_task(made.commits.serve())
     yield made
     serving.cancel()
@@ -83,21 +86,58 @@ async def test_a_full_queue_refuses_and_nothing_is_begun(rig: Rig) -> None:
     assert rig.count() == 8
 
 
-async def test_a_full_disk_is_said_plainly_and_recovers_by_itself(rig: Rig) -> None:
-    await rig.commits.check()
-    limit = 40
+@contextmanager
+def bounded(rig: Rig, pages: int) -> Iterator[None]:
+    """The file takes no more than that."""
+    limit = pages
 
-    @event.listens_for(rig.database.engine, "checkout")
     def bound(connection: object, *_: object) -> None:
         connection.execute(f"PRAGMA max_page_count={limit}")  # type: ignore[attr-defined]
 
-    with pytest.raises(Unavailable, match=r"disk .*is full") as failure:
-        await rig.commits.run(insert(1, size=1_000_000))
-    assert failure.value.code == "disk_full"
-    assert rig.count() == 0
-    limit = 100_000
+    event.listen(rig.database.engine, "checkout", bound)
+    try:
+        yield
+    finally:
+        limit = 100_000
+
+
+async def test_a_full_disk_is_said_plainly_and_recovers_by_itself(rig: Rig) -> None:
     await rig.commits.check()
+    with bounded(rig, 40):
+        with pytest.raises(Unavailable, match=r"disk .*is full") as failure:
+            await rig.commits.run(insert(1, size=1_000_000))
+        assert failure.value.code == "disk_full"
+        assert rig.count() == 0
+        with pytest.raises(Unavailable, match=r"disk .*is full"):
+            await rig.commits.check()
     assert await rig.commits.run(insert(1, size=1_000_000)) == 1
+    await rig.commits.check()
+
+
+async def test_what_is_small_may_come_through_a_full_disk_and_readiness_does_not_flap(rig: Rig) -> None:
+    with bounded(rig, 100):
+        for number in range(30):
+            with pytest.raises(Unavailable):
+                await rig.commits.run(insert(number, size=1_000_000))
+            if number:
+                assert await rig.commits.run(insert(100 + number)) == 100 + number
+            with pytest.raises(Unavailable, match=r"disk .*is full") as told:
+                await rig.commits.check()
+            assert told.value.code == "disk_full"
+            rig.now += 1.0
+    for _ in range(int(CALM_SECONDS) - 1):
+        with pytest.raises(Unavailable):
+            await rig.commits.check()
+        rig.now += 1.0
+    await rig.commits.check()
+    assert rig.count() == 29, "probes leave nothing"
+
+
+async def test_a_failure_between_calls_that_are_recorded_is_over_at_once(rig: Rig) -> None:
+    with bounded(rig, 40), pytest.raises(Unavailable):
+        await rig.commits.run(insert(1, size=1_000_000))
+    assert await rig.commits.run(insert(2)) == 2
+    await rig.commits.check()
 
 
 async def test_what_a_commit_made_ready_is_told_though_its_answer_was_lost(
@@ -127,8 +167,27 @@ async def test_what_a_commit_made_ready_is_told_though_its_answer_was_lost(
         insert(1)(connection, effects)
         effects.ready[1, 0] = [(7, "", 7)]
         effects.forget[1, 0] = [(7, "")]
+        effects.limits["provider:x"] = None
         return "done"
 
     assert await rig.commits.run(once) == "known"
-    assert [effects.ready for effects in told] == [{}, {(1, 0): [(7, "", 7)]}]
+    assert [effects.ready for effects in told] == [{(1, 0): [(7, "", 7)]}, {}]
     assert not any(effects.forget for effects in told), "what may still run is not let go"
+    first, second = told
+    assert not first.limits, "a limit that was perhaps not raised must not be passed"
+    assert second.limits == {"provider:x": None}, "nobody hears of it before Redis knows what its row says"
+    assert not rig.commits.doubted
+
+
+async def test_a_call_that_was_remembered_wrongly_again_and_again_is_made_until_it_is_answered(rig: Rig) -> None:
+    left = [1, 2, 3]
+
+    def work(connection: sa.Connection, effects: Effects) -> int:
+        if left:
+            left.pop()
+            raise Stale
+        answer: int = insert(7)(connection, effects)
+        return answer
+
+    assert await rig.commits.run(work) == 7
+    assert (rig.count(), rig.applied) == (1, [[7]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.domain.eta import ENOUGH, HOUR_MS, MINUTE_MS, eta, settled_in, speed
+from scheduler.domain.eta import ENOUGH, HOUR_MS, MINUTE_MS, Eta, Hold, behind, eta, settled_in, speed
 
 NOW = 1_000 * MINUTE_MS + 30_000
 
@@ -51,6 +51,23 @@ def test_a_run_that_slowed_down_has_a_wide_one() -> None:
 
 def test_what_has_nothing_left_ends_now() -> None:
     assert eta({}, NOW, NOW, completed=0, left=0).late_ms == NOW
+
+
+def test_what_is_held_back_begins_when_that_is_over() -> None:
+    told = Eta(NOW + 10_000, NOW + 20_000)
+    until = NOW + HOUR_MS
+    assert behind(told, [Hold("at limit d:a", 50, until)], NOW, left=100) == Eta(until + 5_000, until + 10_000)
+    assert behind(told, [Hold("at limit d:a", 1, NOW + 1)], NOW, left=100) == told
+    some = Hold("at limit d:a", 50, until, more=True)
+    assert behind(told, [some], NOW, left=100) == Eta(until + 5_000, until + 20_000), "all may wait for it"
+    assert behind(Eta(reason="quiet"), [Hold("at limit d:a", 1, until)], NOW, left=9).reason == "quiet"
+
+
+def test_the_end_is_not_known_behind_what_waits_for_somebody() -> None:
+    holds = [Hold("at limit d:b", 50, NOW + 1), Hold("for ann", 1, None)]
+    for told in (Eta(NOW + 10_000, NOW + 20_000), Eta(reason="quiet")):
+        assert behind(told, holds, NOW, left=100).reason == "not known: 1 item waits for ann"
+    assert Hold("for ann", 500, None, more=True).text == "at least 500 items wait for ann"
 
 
 @given(

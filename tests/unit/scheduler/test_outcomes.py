@@ -16,12 +16,10 @@ from scheduler.domain.outcomes import (
     Decision,
     Ended,
     Ending,
-    Progress,
     decide,
     kind_of,
-    run_end,
-    stage_end,
 )
+from scheduler.domain.progress import Progress, run_end, stage_end
 from scheduler.domain.rules import NOT_RETRIED, Kind
 from scheduler.domain.states import ItemState, Mode, RunEvent, StageEvent
 

@@ -18,9 +18,9 @@ def history(costs: list[int]) -> Histogram:
 
 
 @given(COSTS)
-def test_the_learned_price_is_what_nineteen_of_twenty_did_not_pass_and_at_most_a_tenth_more(costs: list[int]) -> None:
+def test_the_learned_price_is_one_that_was_paid_and_that_nineteen_of_twenty_did_not_pass(costs: list[int]) -> None:
     price = history(costs).price()
-    assert price is not None
+    assert price in costs
     within = sum(cost <= price for cost in costs)
     assert within >= 0.95 * len(costs)
     ranked = sorted(costs)
@@ -28,9 +28,9 @@ def test_the_learned_price_is_what_nineteen_of_twenty_did_not_pass_and_at_most_a
 
 
 @given(COSTS)
-def test_history_is_kept_as_pairs_and_adds_up(costs: list[int]) -> None:
+def test_history_is_kept_as_what_was_paid_and_adds_up(costs: list[int]) -> None:
     one = history(costs)
-    assert Histogram.of(one.pairs()) == one
+    assert Histogram.of(one.rows()) == one
     assert one.merged(one).samples == 2 * len(costs)
     assert one.merged(one).price() == one.price()
 

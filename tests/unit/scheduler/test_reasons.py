@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from scheduler.domain.reasons import KeyNow, RunNow, StageNow, key_reasons, run_reasons, stage_reasons, wait_reasons
+from scheduler.domain.reasons import (
+    KeyNow,
+    RunNow,
+    StageNow,
+    away_reason,
+    key_reasons,
+    run_reasons,
+    stage_reasons,
+    wait_reasons,
+)
 from scheduler.domain.states import ENDED_RUNS, ItemState, RunState, StageState
 
 NOW = 1_000_000
@@ -49,6 +58,12 @@ def test_every_state_of_a_run_but_running_has_a_reason_and_a_way_out() -> None:
         assert (reason.since_ms == 5) == (state in ENDED_RUNS)
 
 
+def test_nothing_is_to_be_retried_of_a_run_that_completed() -> None:
+    (done,) = run_reasons(RunNow(state=RunState.COMPLETED))
+    (some,) = run_reasons(RunNow(state=RunState.COMPLETED_WITH_FAILURES))
+    assert (done.change, some.change) == ("re-run its items", "retry or re-run its items, or clone it")
+
+
 def test_every_state_of_a_stage_but_running_has_a_reason() -> None:
     for state in set(StageState) - {StageState.RUNNING}:
         (reason,) = stage_reasons(stage(state=state, gate="go", before="stage 0 comes first"), NOW)
@@ -69,6 +84,7 @@ def test_a_full_stage_a_used_up_budget_and_a_missing_worker_are_all_told() -> No
 def test_turns_of_other_runs_are_told_only_where_nothing_else_holds() -> None:
     assert [reason.code for reason in stage_reasons(stage(others=(2, 9)), NOW)] == ["turn"]
     assert [reason.code for reason in stage_reasons(stage(others=(2, 9), running=4), NOW)] == ["stage_full"]
+    assert stage_reasons(stage(others=(2, 9), room=True), NOW) == []
 
 
 def test_a_closed_key_says_until_when_and_an_open_one_that_is_full_how_full() -> None:
@@ -82,9 +98,23 @@ def test_a_closed_key_says_until_when_and_an_open_one_that_is_full_how_full() ->
     assert key_reasons([key(closed_until_ms=NOW - 1)], NOW) == []
 
 
+def test_while_redis_is_away_its_error_is_told_once() -> None:
+    assert away_reason("Redis can't be used: it's full").text == "nothing is leased: Redis can't be used: it's full"
+    assert away_reason("nothing is leased: Redis is full").text == "nothing is leased: Redis is full"
+
+
 def test_a_retry_tells_of_its_due_time_and_of_the_switch() -> None:
     told = wait_reasons(ItemState.RETRY, 9, 2, ("bob", "incident", 4))
     assert [(reason.code, reason.until_ms, reason.since_ms) for reason in told] == [
-        ("back_off", 9, None),
         ("retries_stopped", None, 4),
+        ("back_off", 9, None),
     ]
+
+
+def test_a_rate_is_told_only_while_it_is_used_up() -> None:
+    assert key_reasons([key(concurrency=None)], NOW) == []
+    (reason,) = key_reasons([key(concurrency=None, used_up=True)], NOW)
+    assert (reason.code, reason.text) == (
+        "limit_rate",
+        "a rate of limit domain:a is used up for now: more flows in all the time",
+    )

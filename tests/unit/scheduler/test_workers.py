@@ -18,3 +18,9 @@ def test_demand_is_rounded_up_to_whole_workers_and_bounded() -> None:
     work = [Demand(leased=5, startable=6, concurrency=100)]
     assert wanted_workers(work, slots=10, most=4, warm=0) == 2
     assert wanted_workers(work, slots=1, most=4, warm=0) == 4
+
+
+def test_an_item_that_runs_alone_takes_a_worker() -> None:
+    work = [Demand(leased=1, startable=6, concurrency=100)]
+    assert wanted_workers(work, slots=10, most=4, warm=0) == 1
+    assert wanted_workers(work, slots=10, most=4, warm=0, alone=1) == 2
