@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -29,6 +30,7 @@ __all__ = ["TERM_SECONDS", "Cluster", "Program"]
 
 TERM_SECONDS = 4
 START_SECONDS = 60.0
+RESTART_SECONDS = 60.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -53,6 +55,8 @@ class Program:
         self.folder = folder
         self.lifeline = lifeline
         self.stopped_until = 0.0
+        self.deaths: dict[int, float] = {}
+        """When which process of it was killed, in milliseconds since the epoch."""
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -83,16 +87,31 @@ class Program:
         lines = (self.folder / f"{self.name}.log").read_text(errors="replace").splitlines()
         return "\n".join(lines[-20:])
 
-    def kill(self) -> None:
-        if self.process is not None and self.alive():
-            self.process.kill()
-            self.process.wait(10)
+    def kill(self) -> bool:
+        """Whether it was alive until now."""
+        if self.process is None or not self.alive():
+            return False
+        self.process.kill()
+        self.process.wait(10)
+        self.deaths[self.pid] = time.time() * 1000
+        return True
+
+    def end(self, seconds: float) -> bool:
+        """As for a new version: it finishes what it does. False: it was not there."""
+        if self.process is None or not self.alive():
+            return False
+        self.process.send_signal(signal.SIGCONT)
+        self.process.terminate()
+        self.process.wait(seconds)
+        return True
 
 
 class Cluster:
     """`tend` starts what has died and continues what was stopped long enough; call it often."""
 
-    def __init__(self, folder: Path, source: random.Random, *, workers: int = 8, schedulers: int = 2) -> None:
+    def __init__(
+        self, folder: Path, source: random.Random, *, workers: int = 8, schedulers: int = 2, root: Path = ROOT
+    ) -> None:
         self.folder = folder
         self.executions = folder / "executions"
         self.executions.mkdir()
@@ -107,7 +126,7 @@ class Cluster:
             folder / "site", Path(__file__).parent / "executed.py", name="executed", target="executed:Executed"
         )
         self.environment = {
-            "PYTHONPATH": os.pathsep.join([site["PYTHONPATH"], str(ROOT)]),
+            "PYTHONPATH": os.pathsep.join([site["PYTHONPATH"], str(root)]),
             "PENSTOCK_BLOBS": str(folder / "blobs"),
             "PENSTOCK_REDIS_URL": self.redis.url,
             "PENSTOCK_PLANNER_ADDRESS": f"127.0.0.1:{self.planner_port}",
@@ -129,7 +148,7 @@ class Cluster:
         ]
         self.workers = [self._program(f"worker-{number}", "worker") for number in range(1, workers + 1)]
         self.suspended: set[int] = set()
-        """Pids of workers that were ever stopped."""
+        """Pids that were ever stopped."""
 
     def _program(self, name: str, module: str, **environment: str) -> Program:
         return Program(name, module, self.environment | environment, self.folder, self._lifeline)
@@ -162,12 +181,29 @@ class Cluster:
                 program.stopped_until = 0.0
                 program.start()
 
-    def suspend(self, program: Program, seconds: float) -> None:
-        """SIGSTOP for a while."""
-        if program.alive() and not program.stopped_until:
-            self.suspended.add(program.pid)
-            program.stopped_until = time.monotonic() + seconds
-            program.signal(signal.SIGSTOP)
+    def suspend(self, program: Program, seconds: float) -> bool:
+        """SIGSTOP for a while; False: it was not there, or stopped already."""
+        if not program.alive() or program.stopped_until:
+            return False
+        self.suspended.add(program.pid)
+        program.stopped_until = time.monotonic() + seconds
+        program.signal(signal.SIGSTOP)
+        return True
+
+    def restart_scheduler(self, program: Program) -> bool:
+        """In good order, and serving again before this returns; False: it was not there."""
+        if program.stopped_until or not program.end(RESTART_SECONDS):
+            return False
+        program.start()
+        port = self.scheduler_ports[self.schedulers.index(program)]
+        deadline = time.monotonic() + RESTART_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                return True
+            if not program.alive():
+                program.start()
+            time.sleep(0.05)
+        raise AssertionError(f"{program.name} does not serve again:\n{program.tail()}")
 
     def redis_client(self) -> redis.Redis:
         return redis.Redis.from_url(self.redis.url, socket_timeout=5)
@@ -185,6 +221,8 @@ class Cluster:
             program.kill()
         self.proxy.stop()
         self.redis.stop()
+        with contextlib.suppress(OSError):
+            shutil.copy(self.postgres.log, self.folder / "postgresql.log")
         self.postgres.stop()
         os.close(self._held)
         os.close(self._lifeline)

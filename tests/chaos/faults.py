@@ -1,4 +1,7 @@
-"""What is broken, and how often: each kind by its weight, drawn from a seed."""
+"""What is broken, and how often: each kind at least once, then by its weight, drawn from a seed.
+
+A strike that hits nothing (the program was dead already, Redis was away) is not counted.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,25 @@ import contextlib
 import os
 import random
 import signal
+import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable
 
 import redis.exceptions
 import sqlalchemy as sa
 
-from tests.chaos.cluster import TERM_SECONDS, Cluster
+from tests.chaos.cluster import TERM_SECONDS, Cluster, Program
 from tests.chaos.slots import snapshot
 
 __all__ = ["Faults"]
 
+CUT_SECONDS = 3.0
+"""For the next request after which the proxy cuts."""
+
 
 class Faults:
-    """`strike` breaks something; `kills` counts SIGKILLs, `struck` all."""
+    """`strike` breaks something; `kills` counts SIGKILLs, `struck` all that hit."""
 
     def __init__(self, cluster: Cluster, source: random.Random) -> None:
         self.cluster = cluster
@@ -27,23 +35,34 @@ class Faults:
         self.struck: Counter[str] = Counter()
         self.kills = 0
         self._kept: dict[bytes, bytes] = {}
-        self._kinds: dict[str, tuple[int, Callable[[], None]]] = {
-            "worker killed": (12, self._worker),
-            "scheduler killed": (8, self._scheduler),
+        past, moment = 2.0 * TERM_SECONDS, 1.0
+        workers, schedulers = cluster.workers, cluster.schedulers
+        self._kinds: dict[str, tuple[int, Callable[[], bool]]] = {
+            "worker killed": (12, lambda: self._kill(self.random.choice(workers))),
+            "scheduler killed": (8, lambda: self._kill(self.random.choice(schedulers))),
             "both schedulers killed": (1, self._schedulers),
-            "planner killed": (2, self._planner),
-            "worker stopped": (4, self._suspend_worker),
-            "scheduler stopped": (1, self._suspend_scheduler),
-            "redis killed": (3, self._redis),
+            "schedulers restarted one by one": (1, self._roll),
+            "planner killed": (2, lambda: self._kill(cluster.planner)),
+            "worker stopped past its lease": (3, lambda: cluster.suspend(self.random.choice(workers), past)),
+            "worker stopped for a moment": (1, lambda: cluster.suspend(self.random.choice(workers), moment)),
+            "scheduler stopped past its leases": (1, lambda: cluster.suspend(self.random.choice(schedulers), past)),
+            "redis killed": (2, self._redis),
+            "redis restarted": (1, self._restart_redis),
             "redis flushed": (2, self._flush),
             "redis rolled back": (2, self._roll_back),
-            "redis rolled back and both schedulers killed": (1, self._roll_back_unseen),
-            "postgresql killed": (2, self._postgres),
+            "redis rolled back, both schedulers killed": (1, self._roll_back_unseen),
+            "postgresql backend killed": (2, self._backend),
+            "postgresql killed whole": (1, self._postgres),
             "postgresql connections ended": (2, self._connections),
-            "connections cut": (8, self.cluster.proxy.cut),
+            "connections cut after a request": (8, self._cut),
         }
         # Each kind once, however short the run, in an order of the seed; then by weight.
         self._first = source.sample(sorted(self._kinds), len(self._kinds))
+
+    @property
+    def never(self) -> list[str]:
+        """Kinds that have not hit yet."""
+        return [name for name in self._kinds if not self.struck[name]]
 
     def strike(self) -> str:
         if self._first:
@@ -53,11 +72,18 @@ class Faults:
             (name,) = self.random.choices(names, [self._kinds[name][0] for name in names])
         self._keep()
         try:
-            self._kinds[name][1]()
-        except (redis.exceptions.RedisError, sa.exc.DBAPIError, OSError):
-            return f"{name}: it was away already"
+            hit = self._kinds[name][1]()
+        except (redis.exceptions.RedisError, sa.exc.DBAPIError, OSError, subprocess.SubprocessError) as error:
+            return self._missed(name, type(error).__name__)
+        if not hit:
+            return self._missed(name, "it was away already")
         self.struck[name] += 1
         return name
+
+    def _missed(self, name: str, why: str) -> str:
+        if not self.struck[name]:  # once more, a little later
+            self._first.insert(0, name)
+        return f"({name}: {why})"
 
     def _keep(self) -> None:
         """Now and then remembers what Redis holds."""
@@ -65,71 +91,80 @@ class Faults:
             with contextlib.suppress(redis.exceptions.RedisError):
                 self._kept = snapshot(self.cluster.redis_client())
 
-    def _worker(self) -> None:
-        self.random.choice(self.cluster.workers).kill()
-        self.kills += 1
+    def _kill(self, program: Program) -> bool:
+        hit = program.kill()
+        self.kills += hit
+        return hit
 
-    def _scheduler(self) -> None:
-        self.random.choice(self.cluster.schedulers).kill()
-        self.kills += 1
+    def _schedulers(self) -> bool:
+        hit = [self._kill(one) for one in self.cluster.schedulers]
+        return all(hit)
 
-    def _schedulers(self) -> None:
-        for one in self.cluster.schedulers:
-            one.kill()
-            self.kills += 1
+    def _roll(self) -> bool:
+        hit = [self.cluster.restart_scheduler(one) for one in self.cluster.schedulers]
+        return all(hit)
 
-    def _planner(self) -> None:
-        self.cluster.planner.kill()
-        self.kills += 1
-
-    def _suspend_worker(self) -> None:
-        self.cluster.suspend(self.random.choice(self.cluster.workers), self.random.choice((1, 2 * TERM_SECONDS)))
-
-    def _suspend_scheduler(self) -> None:
-        self.cluster.suspend(self.random.choice(self.cluster.schedulers), self.random.choice((1, 2 * TERM_SECONDS)))
-
-    def _redis(self) -> None:
+    def _redis(self) -> bool:
         self.cluster.redis.kill()
         self.kills += 1
         self.cluster.redis.start()
+        return True
 
-    def _flush(self) -> None:
+    def _restart_redis(self) -> bool:
+        self.cluster.redis.restart()
+        return True
+
+    def _flush(self) -> bool:
         self.cluster.redis.flush()
+        return True
 
-    def _roll_back(self) -> None:
+    def _roll_back(self) -> bool:
         client = self.cluster.redis_client()
         pipeline = client.pipeline(transaction=True)
         pipeline.flushall()
         for key, value in self._kept.items():
             pipeline.restore(key, 0, value)
         pipeline.execute()
+        return bool(self._kept)
 
-    def _roll_back_unseen(self) -> None:
+    def _roll_back_unseen(self) -> bool:
         """Nobody is left who remembers how far Redis was."""
-        self._schedulers()
-        self._roll_back()
+        return self._schedulers() & self._roll_back()
 
-    def _postgres(self) -> None:
+    def _backend(self) -> bool:
         """One backend dies without a word: PostgreSQL ends all others and recovers from its log."""
-        engine = self.cluster.engine()
-        with engine.connect() as connection:
-            pids = list(
-                connection.execute(
-                    sa.text("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname IS NOT NULL")
-                ).scalars()
-            )
-        engine.dispose()
-        if pids:
-            os.kill(self.random.choice(pids), signal.SIGKILL)
-            self.kills += 1
+        pids = self._asked("SELECT pid FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname IS NOT NULL")
+        if not pids:
+            return False
+        os.kill(self.random.choice(pids), signal.SIGKILL)
+        self.kills += 1
+        return True
 
-    def _connections(self) -> None:
+    def _postgres(self) -> bool:
+        self.cluster.postgres.kill()
+        self.kills += 1
+        self.cluster.postgres.start()
+        return True
+
+    def _connections(self) -> bool:
+        ended = self._asked(
+            "SELECT pg_terminate_backend(pid)::int FROM pg_stat_activity "
+            "WHERE pid <> pg_backend_pid() AND datname IS NOT NULL"
+        )
+        return any(ended)
+
+    def _asked(self, query: str) -> list[int]:
         engine = self.cluster.engine()
-        with engine.connect() as connection:
-            connection.execute(
-                sa.text(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                    "WHERE pid <> pg_backend_pid() AND datname IS NOT NULL"
-                )
-            )
-        engine.dispose()
+        try:
+            with engine.connect() as connection:
+                return list(connection.execute(sa.text(query)).scalars())
+        finally:
+            engine.dispose()
+
+    def _cut(self) -> bool:
+        before = self.cluster.proxy.cuts
+        self.cluster.proxy.cut()
+        deadline = time.monotonic() + CUT_SECONDS
+        while self.cluster.proxy.cuts == before and time.monotonic() < deadline:
+            time.sleep(0.005)
+        return self.cluster.proxy.cuts > before

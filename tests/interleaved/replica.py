@@ -14,19 +14,22 @@ import scheduler.__main__ as program
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database
 from penstock.v1 import common_pb2, planner_pb2
+from scheduler.engine import Engine
+from scheduler.store.effects import Effects
 from scheduler.sweeps import Sweeps
+from scheduler.windows import Windows
 from tests.interleaved.gate import Gate
 from tests.simulator.loop import VirtualLoop
 from tests.simulator.planner_side import PlannerWorld, SimPlans
 
-__all__ = ["Replica", "plan_of"]
+__all__ = ["Calls", "Replica", "plan_of", "planner"]
 
-QUIET_LOOPS = ("sweeps", "workers", "limits")
+QUIET_LOOPS = ("sweeps", "marks", "gaps", "workers", "limits")
 """Loops that the tests play by hand."""
 
 
-class _Calls:
-    """Takes the servicers."""
+class Calls:
+    """Takes the servicers of a scheduler, for calls without a socket."""
 
     def __init__(self) -> None:
         self.methods: dict[str, Any] = {}
@@ -44,8 +47,10 @@ class Replica:
 
     def __init__(self, planner: PlannerWorld) -> None:
         self.planner = planner
-        self.calls = _Calls()
+        self.calls = Calls()
         self.sweeps: Sweeps
+        self.engine: Engine
+        self.windows: Windows
         self.gate: Gate
         self.database: Database
         self._service: Any = None
@@ -66,20 +71,49 @@ class Replica:
             mock.patch.object(program, "Plans", return_value=SimPlans(self.planner)),
         ):
             self._service = await program.build(settings)
+        self.engine, self.windows = self.sweeps._engine, self.sweeps._windows
         self.gate = Gate(self.database.engine)
+        self._gate_effects()
         self._service.register(self.calls)
         for name, body in self._service.loops.items():
             if name not in QUIET_LOOPS:
                 self._tasks.append(asyncio.ensure_future(_run(body)))
+
+    def _gate_effects(self) -> None:
+        commits = self.engine.commits
+        apply = commits._apply
+
+        async def gated(effects: list[Effects]) -> None:
+            await self.gate.tell_redis()
+            await apply(effects)
+
+        commits._apply = gated
+
+    async def granting(self) -> None:
+        """Until Redis is made, or what the other scheduler has made is known."""
+        for _ in range(2_000):
+            if self.engine.granting:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("nothing is granted")
+
+    async def open(self, number: int) -> None:
+        """Opens a run's stages here, and fills their windows."""
+        await self.windows.refresh(number)
+        for key, stage in list(self.windows.stages.items()):
+            if key[0] == number:
+                await self.windows._fill(stage)
 
     async def call(self, method: str, request: Any) -> Any:
         return await self.calls.methods[method](request, None)
 
     async def stop(self) -> None:
         self.gate.open()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        left = set(self._tasks)
+        while left:  # a cancellation that comes together with what a loop waits for may be lost
+            for task in left:
+                task.cancel()
+            _, left = await asyncio.wait(left, timeout=0.5)
         with contextlib.suppress(Exception):
             await self._service.close()
 

@@ -1,13 +1,13 @@
-"""A known defect as a change of the source, and who must notice it."""
+"""A known defect as a change of the source, and who is asked about it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["INTERLEAVED", "SIMULATOR", "Change", "Mutant"]
+__all__ = ["SEEDS", "Change", "Mutant"]
 
-SIMULATOR = "simulator"
-INTERLEAVED = "interleaved"
+SEEDS = 30
+"""Seeds of the simulator that are played on a mutant, from 0 on, until one falls."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Mutant:
-    """`by` must notice: the simulator from seed `first` on, or the interleavings named by `pairs` (a -k expression)."""
+    """The simulator plays `seeds` seeds on it, 0: none, then the interleavings the pairs that are named by `pairs`
+    (with commas between them). only_interleaved: no seed may notice it, since one scheduler alone has no such defect.
+    """
 
     changes: tuple[Change, ...]
-    by: str = SIMULATOR
-    first: int = 0
+    seeds: int = SEEDS
     pairs: str = ""
+    only_interleaved: bool = False

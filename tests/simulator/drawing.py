@@ -33,7 +33,7 @@ def draw_plan(source: random.Random) -> tuple[planner_pb2.Plan, list[list[common
     items: list[list[common_pb2.Item]] = []
     for number in range(source.choice((1, 1, 1, 2))):
         processor = source.choice(("noop", "noop", "paid", "once"))
-        count = source.choice((1, 2, 4, 8, 14, 24))
+        count = source.choice((1, 1, 2, 3, 6, 12))
         stage = plan.stages.add(
             stage=number,
             processor=processor,
@@ -83,7 +83,7 @@ def _item(source: random.Random, seq: int, limited: bool, stage: planner_pb2.Pla
     nature = _nature(source, keys)
     if stage.rules.HasField("confirm") and source.random() < 0.2:
         nature["disagree"] = 1
-    if stage.max_run_seconds < 10 and source.random() < 0.2:
+    if stage.max_run_seconds < 10 and source.random() < 0.06:
         nature["slow"] = 1
     if stage.paid:
         nature["cost"] = PRICE

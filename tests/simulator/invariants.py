@@ -69,9 +69,12 @@ class Model:
         """Runs of which somebody asked to run finished items again."""
         self.answers: dict[tuple[Any, ...], str] = {}
         self.accepted: dict[tuple[str, int, int, int], bytes] = {}
+        self.revoked: set[tuple[tuple[int, int, int], int]] = set()
+        """Attempts that an operator ended; their workers may begin them until they hear of it."""
         self.broken: list[Violation] = []
         self.grants = 0
         self.shown: set[int] = set()
+        self.rooms: dict[tuple[int, int], int] = {}
         self.workers: list[SimWorker] = []
         self.bounds = Bounds(self)
         world.sql.committed = self.committed
@@ -99,8 +102,12 @@ class Model:
                     told.append(f"run {run}:{change[4]}>{change[5]}")
             elif kind == "gone":
                 self._gone(change)
-            elif kind == "attempt" and change[5] in ("worker_lost", "unbegun"):
-                self.bounds.lost((run, change[2], change[3]), change[7], change[9], change[5])
+            elif kind == "attempt":
+                place = (run, change[2], change[3])
+                if change[5] in ("worker_lost", "unbegun"):
+                    self.bounds.lost(place, change[7], change[9], change[5])
+                if change[5] in ("released", "unbegun") and place in self.rows:
+                    self.bounds.handed_back(place, self.rows[place].lane)
         if told:
             self.world.tell("sql", "commit", " ".join(told))
         for run in touched:
@@ -127,6 +134,8 @@ class Model:
         self.rows[place] = row
         counts[new] += 1
         granted = False
+        if old == ItemState.RUNNING and new in (ItemState.STOPPED, ItemState.SKIPPED):
+            self.revoked.add((place, attempt))
         if new == ItemState.RUNNING:
             self.bounds.running(lane, 1)
             granted = old != new
@@ -134,7 +143,7 @@ class Model:
             self.breach("transition", f"{old} -> {new}", where)
         if granted:
             self.grants += 1
-            self.bounds.granted(lane, where)
+            self.bounds.granted(lane, place)
             if attempt != old_attempt + 1:
                 self.breach("fence", f"granted attempt {attempt} after {old_attempt}", where)
             if old is not None and old not in STARTABLE_ITEMS:
@@ -182,8 +191,11 @@ class Model:
                 self.breach("counters", f"the stage says {said}, its rows {dict(counts)}", f"{run}/{stage}")
             if sum(said) + skipped + stopped > total or min(*said, skipped, stopped) < 0:
                 self.breach("counters", f"{said} {skipped} {stopped} of {total} ({state})", f"{run}/{stage}")
-            if (run, stage) in granted and running > room and self.world.counted["concurrency_lowered"] == 0:
-                self.breach("concurrency", f"{running} leases, {room} are allowed", f"{run}/{stage}")
+            # A transaction may have both: a grant, then a lower bound.
+            most = max(room, self.rooms.get((run, stage), room))
+            self.rooms[run, stage] = room
+            if (run, stage) in granted and running > most:
+                self.breach("concurrency", f"{running} leases, {most} are allowed", f"{run}/{stage}")
         ((state, number),) = raw.execute("SELECT state, event_number FROM runs WHERE number = ?", (run,))
         ((last,),) = raw.execute("SELECT max(number) FROM events WHERE run = ?", (run,))
         if (last or 0) != number:
@@ -208,7 +220,8 @@ class Model:
         if row is None or row.attempt < attempt:
             self.breach("lease before row", f"attempt {attempt} is executed; the row is {row}", where)
         elif row.attempt > attempt:
-            self.breach("two at once", f"attempt {attempt} begins while {row} is later", where)
+            if ((self.numbers[run_id], stage, seq), attempt) not in self.revoked:
+                self.breach("two at once", f"attempt {attempt} begins while {row} is later", where)
         elif row.state == ItemState.COMPLETED:
             self.breach("completed once", f"attempt {attempt} begins after it was recorded", where)
 
@@ -243,6 +256,8 @@ class Model:
         """An operator was answered."""
         run = getattr(answer, "run", answer)
         self.world.tell("scheduler", f"{method} acknowledged", getattr(run, "number", ""))
+        if "LimitService" in method:
+            self.bounds.read_limits()  # one that stands for a moment has let through what it allows
         if method == "UpdateRun":
             number = self.numbers[request.run_id]
             query = "SELECT budget_micros FROM runs WHERE number = ?"
@@ -259,10 +274,8 @@ class Model:
         for key in set(found) | set(self.counts):
             if +found[key] != +self.counts[key]:
                 self.breach("rows", f"{dict(found[key])}, the model says {dict(self.counts[key])}", f"{key}")
-        connection = self.world.sql.connection
-        for breach in breaches(connection):
+        for breach in breaches(self.world.sql.connection):
             self.breach(breach.rule, breach.text, breach.subject)
-        connection.rollback()
         self._check_sent()
 
     def _check_sent(self) -> None:

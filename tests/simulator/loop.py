@@ -46,6 +46,34 @@ class Process:
                 told()
 
 
+class _Handle:
+    """What `asyncio.Handle` and `TimerHandle` are, for a loop that runs millions of them."""
+
+    __slots__ = ("_args", "_callback", "_cancelled", "_context", "_when")
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: contextvars.Context | None,
+        when: float = 0.0,
+    ) -> None:
+        self._callback = callback
+        self._args = args
+        self._context = contextvars.copy_context() if context is None else context
+        self._when = when
+        self._cancelled = False
+
+    def cancel(self) -> None:
+        self._cancelled = True
+
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def when(self) -> float:
+        return self._when
+
+
 class VirtualLoop(asyncio.AbstractEventLoop):
     """`random` draws how long what runs aside takes; `now` is in seconds, from 0."""
 
@@ -54,8 +82,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self.steps = 0
         self.slow_share = 0.25
         self._random = source
-        self._ready: deque[asyncio.Handle] = deque()
-        self._timers: list[tuple[float, int, asyncio.Handle]] = []
+        self._ready: deque[_Handle] = deque()
+        self._timers: list[tuple[float, int, _Handle]] = []
         self._numbers = itertools.count()
         self._tasks: list[asyncio.Task[Any]] = []
         self.raised: list[dict[str, Any]] = []
@@ -87,8 +115,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+    ) -> _Handle:
+        handle = _Handle(callback, args, context)
         self._ready.append(handle)
         return handle
 
@@ -96,18 +124,18 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> _Handle:
+        """At once when there is nothing to wait for: after all that is ready."""
+        if delay <= 0.0:
+            return self.call_soon(callback, *args, context=context)
         return self.call_at(self.now + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+    ) -> _Handle:
+        handle = _Handle(callback, args, context, when)
         heapq.heappush(self._timers, (when, next(self._numbers), handle))
         return handle
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        pass
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         self.raised.append(context)
@@ -149,12 +177,16 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                 handle = ready.popleft()
                 if handle._cancelled:
                     continue
-                process = handle._context.get(_PROCESS)  # type: ignore[attr-defined]
+                context = handle._context
+                process = context.get(_PROCESS)
                 if process is None or self._lets(process, handle):
                     self.steps += 1
                     if self.steps > MAX_STEPS:
                         raise AssertionError(f"{MAX_STEPS:,} steps and no end: something turns in circles")
-                    handle._run()
+                    try:
+                        context.run(handle._callback, *handle._args)
+                    except Exception as error:
+                        self.call_exception_handler({"message": "a callback raised", "exception": error})
         finally:
             asyncio._set_running_loop(running)
 
@@ -176,7 +208,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             ready.append(heapq.heappop(timers)[2])
         return True
 
-    def _lets(self, process: Process, handle: asyncio.Handle) -> bool:
+    def _lets(self, process: Process, handle: _Handle) -> bool:
         """Whether a process runs what is its turn: it lives, and does not stand still."""
         if not process.alive:
             return False

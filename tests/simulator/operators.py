@@ -10,7 +10,6 @@ from penstock.v1 import rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler.domain.states import ENDED_RUNS, RunState
 from tests.simulator.drawing import DOMAINS, KEYS, PRICE, PROVIDER
-from tests.simulator.world import BASE_MS
 
 if TYPE_CHECKING:
     from tests.simulator.play import Play
@@ -45,7 +44,7 @@ def _set_limit(play: Play, source: random.Random, key: str) -> None:
     if source.random() < 0.8:
         limit.concurrency = source.choice((1, 2, 4, 8))
     if source.random() < 0.5:
-        limit.rates.add(dimension="requests", per_minute=source.choice((60, 240, 1200)))
+        limit.rates.add(dimension="requests", per_minute=source.choice((12, 60, 240, 1200)))
         limit.rates.add(dimension="tokens", per_minute=source.choice((600, 6000)), estimate=10)
     play.operate(LIMITS + "SetLimit", pb.SetLimitRequest(limit=limit, request_id=_id(play), **WHO))
 
@@ -58,7 +57,7 @@ def _limit(play: Play, source: random.Random) -> None:
 def _close(play: Play, source: random.Random) -> None:
     request = pb.CloseLimitRequest(key=source.choice(KEYS), request_id=_id(play), **WHO)
     if source.random() < 0.6:
-        request.until_time.FromMilliseconds(BASE_MS + int((play.world.loop.now + source.choice((1, 4, 15))) * 1000))
+        request.until_time.FromMilliseconds(play.world.now_ms() + 1000 * source.choice((1, 4, 15)))
     play.world.fired("limit_closed")
     play.operate(LIMITS + "CloseLimit", request)
 
@@ -68,6 +67,7 @@ def _open(play: Play, source: random.Random) -> None:
 
 
 def _delete(play: Play, source: random.Random) -> None:
+    play.world.fired("limit_deleted")
     request = pb.DeleteLimitRequest(key=source.choice(DOMAINS), request_id=_id(play), **WHO)
     play.operate(LIMITS + "DeleteLimit", request)
 
@@ -81,6 +81,7 @@ def _update(play: Play, source: random.Random) -> None:
     caps = (-1, 0, 2 * PRICE, 15 * PRICE, 1_000)
     if what == "budget":
         request.budget_micros = source.choice(caps)
+        play.world.fired("budget_capped")
     elif what == "priority":
         request.priority = source.choice((-1, 9))
     else:
@@ -89,7 +90,7 @@ def _update(play: Play, source: random.Random) -> None:
             stage.budget_micros = source.choice(caps)
         elif what == "concurrency":
             stage.concurrency = source.choice((1, 3, 30))
-            play.world.fired("concurrency_lowered")
+            play.world.fired("concurrency_set")
         else:
             stage.max_tries = source.choice((1, 6))
     play.world.fired("run_updated")
@@ -102,6 +103,7 @@ def _gate(play: Play, source: random.Random) -> None:
             answer = source.choice((rules_pb2.GATE_ANSWER_APPROVE, rules_pb2.GATE_ANSWER_REJECT))
             gate = f"gate-{source.choice((0, 1))}"
             request = pb.AnswerGateRequest(run_id=run_id, gate=gate, answer=answer, request_id=_id(play), **WHO)
+            play.world.fired("gate_answered")
             play.operate("AnswerGate", request)
 
 
@@ -122,12 +124,14 @@ def _items(play: Play, source: random.Random) -> None:
 
 
 def _retries(play: Play, source: random.Random) -> None:
+    play.world.fired("retries_switched")
     play.operate("SetRetries", pb.SetRetriesRequest(allowed=source.random() < 0.6, request_id=_id(play), **WHO))
 
 
 def _clone(play: Play, source: random.Random) -> None:
     run_id = play.some_run(source)
     if run_id and len(play.model.live()) < 4:
+        play.world.fired("run_cloned")
         play.operate("CloneRun", pb.CloneRunRequest(run_id=run_id, request_id=_id(play), **WHO))
 
 

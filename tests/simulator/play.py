@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import redis
 
 from penstock.runtime.errors import PenstockError, Unavailable
 from penstock.v1 import scheduler_pb2 as pb
@@ -21,19 +20,22 @@ from tests.simulator.invariants import Model, Violation
 from tests.simulator.operators import RUNS, mend, prepare
 from tests.simulator.sql_side import SqlWorld
 from tests.simulator.steps import STEPS, take
+from tests.simulator.wire import Wire
 from tests.simulator.workers import LEASE, SimWorker, Work
 from tests.simulator.world import TERM_SECONDS, World
 
 __all__ = ["Play"]
 
 FULL_CHECK_EVERY = 25
+ITEM_SECONDS = 5.0
+"""An item takes no longer in one slot, its second witness included."""
 WORKERS = 3
 
 
 class Play:
     """`left_out`: numbers of steps that are not taken."""
 
-    def __init__(self, seed: int, sql: SqlWorld, client: redis.Redis, folder: Path, *, steps: int = 150) -> None:
+    def __init__(self, seed: int, sql: SqlWorld, client: Wire, folder: Path, *, steps: int = 150) -> None:
         self.seed = seed
         self.steps = steps
         self.world = World(seed, sql, client, folder)
@@ -47,7 +49,8 @@ class Play:
 
     def run(self, left_out: Collection[int] = ()) -> Violation | None:
         world = self.world
-        world.start_scheduler()
+        for _ in range(2 if world.shared else 1):
+            world.start_scheduler()
         for _ in range(WORKERS):
             self.new_worker()
         prepare(self)
@@ -56,7 +59,7 @@ class Play:
         for number in range(self.steps):
             source = random.Random(f"{self.seed}:step:{number}")
             (kind,) = source.choices(kinds, weights)
-            pause = source.choice((0.0, 0.02, 0.1, 0.2, 0.3, 0.6))
+            pause = source.choice((0.0, 0.02, 0.05, 0.1, 0.15, 0.4))
             if number not in left_out:
                 take(self, "start" if number == 0 else kind, source)
             self._go_on(world.loop.now + pause)
@@ -137,6 +140,7 @@ class Play:
         world = self.world
         world.tell("step", "all faults end")
         world.calm = True
+        world.both_lead_until = 0.0
         world.next_calls.clear()
         world.redis.down_until = world.sql.down_until = world.planner.down_until = 0.0
         world.redis.lose_replies = 0
@@ -144,6 +148,8 @@ class Play:
         for scheduler in world.schedulers:
             scheduler.process.fuse = None
             scheduler.process.stalled_until = 0.0
+        if self.model.bounds.stood_until > world.loop.now:
+            self.model.bounds.stood_until = -TERM_SECONDS  # it goes on earlier
         for worker in self.workers:
             worker.process.fuse = None
             worker.process.stalled_until = 0.0
@@ -153,8 +159,14 @@ class Play:
     def _drain(self) -> Violation | None:
         """Everything that is left must end in time."""
         world, model = self.world, self.model
-        limit = world.loop.now + 3 * TERM_SECONDS + 10.0 + self._work_left()
-        while world.loop.now < limit:
+        limit, live = 0.0, set[int]()
+        while True:
+            if not live.issuperset(model.live()):
+                # Also what an order brings that was given before, and is given again until somebody answers.
+                limit = max(limit, world.loop.now + 3 * TERM_SECONDS + 30.0 + self._work_left())
+            live = set(model.live())
+            if world.loop.now >= limit:
+                break
             self._go_on(min(world.loop.now + 2.0, limit), lambda: self._broken() or not model.live())
             if self._broken() or not model.live():
                 break
@@ -162,8 +174,24 @@ class Play:
         if model.live() and not self._broken():
             for number in model.live():
                 self._stuck(number)
+        elif not self._broken():
+            self._let_go()
         model.check_all()
         return model.broken[0] if model.broken else None
+
+    def _let_go(self) -> None:
+        """Nothing runs any more: so nothing may be held, once the sweeps have had their turns."""
+        world = self.world
+        limit = world.loop.now + 5 * TERM_SECONDS
+        while held := world.redis.held():
+            if self.model.live():
+                self._drain()  # a call that was made before has come through only now
+                return
+            if world.loop.now >= limit:
+                self._tell_redis("")
+                self.model.breach("slots", f"nothing runs, and Redis holds {held}")
+                return
+            self._go_on(world.loop.now + 0.5)
 
     def _work_left(self) -> float:
         """Seconds that one slot needs for what is left, each ill of each item counted."""
@@ -177,7 +205,7 @@ class Play:
                 row = self.model.rows.get((number, stage, item.seq))
                 if row is None or row.settled is None:
                     nature = orjson.loads(item.payload)
-                    seconds += 2.5
+                    seconds += ITEM_SECONDS
                     for ill, cost in ILLS.items():
                         seconds += cost * max(nature.get(ill, 0) - self.work.done[run_id, stage, item.seq, ill], 0)
         return seconds

@@ -15,6 +15,7 @@ import redis
 import redis.exceptions
 
 from tests.simulator.loop import VirtualLoop
+from tests.simulator.wire import Wire
 
 __all__ = ["RedisWorld", "SimRedis"]
 
@@ -22,7 +23,7 @@ __all__ = ["RedisWorld", "SimRedis"]
 class RedisWorld:
     """The one server of a simulation and what is wrong with it."""
 
-    def __init__(self, client: redis.Redis, loop: VirtualLoop, fired: Callable[[str], None]) -> None:
+    def __init__(self, client: Wire, loop: VirtualLoop, fired: Callable[[str], None]) -> None:
         self.client = client
         self.loop = loop
         self.fired = fired
@@ -35,15 +36,27 @@ class RedisWorld:
 
     def keep(self) -> None:
         """Remembers what the server holds now, for a later `roll_back`."""
-        self.kept = {key: self.client.dump(key) for key in self.client.scan_iter(count=1000)}  # type: ignore[misc]
+        keys = list(self.client.scan_iter(count=1000))
+        self.kept = dict(zip(keys, self.client.together([("DUMP", key) for key in keys]), strict=True))
 
     def roll_back(self) -> bool:
         if self.kept is None:
             return False
-        self.client.flushdb()
-        for key, value in self.kept.items():
-            self.client.restore(key, 0, value)
+        restored = [("RESTORE", key, "0", value) for key, value in self.kept.items()]
+        self.client.together([("FLUSHDB",), *restored])
         return True
+
+    def held(self) -> dict[str, int]:
+        """Leases that are held, by stage, limit key, run and owner."""
+        found: dict[str, int] = {}
+        for key in sorted(self.client.scan_iter(count=1000)):
+            name = key.decode().rpartition("}:")[2]
+            if name.startswith("leases:"):
+                found[name] = self.client.zcard(key)
+            elif name in ("slots", "shares"):
+                counts: dict[bytes, bytes] = self.client.hgetall(key)  # type: ignore[assignment]
+                found |= {held.decode(): int(count) for held, count in sorted(counts.items()) if int(count)}
+        return found
 
     def execute(self, action: Callable[[Any], Any]) -> Any:
         """One call, now. Raises what the client would."""
@@ -79,7 +92,9 @@ class SimRedis:
 
     async def _call(self, action: Callable[[Any], Any]) -> Any:
         loop = self._world.loop
-        await asyncio.sleep(loop.hop())
+        hop = loop.hop()
+        if hop:
+            await asyncio.sleep(hop)
         try:
             answer = self._world.execute(action)
         finally:

@@ -90,12 +90,14 @@ class SqlWorld:
         # One engine for all seeds: what it compiled stays.
         self.engine = sa.create_engine("sqlite://", creator=lambda: self.raw, poolclass=StaticPool)
         self.connection = self.engine.connect()
+        """In one transaction that never ends, as far as SQLAlchemy knows: `raw` begins and ends the real ones."""
         self.reset()
 
     def _copy(self) -> sqlite3.Connection:
         raw = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         raw.deserialize(self._template)
         raw.execute("PRAGMA foreign_keys=ON")
+        raw.create_function("simulated_now", 0, lambda: self.now_ms())
         return raw
 
     def reset(self) -> None:
@@ -104,6 +106,7 @@ class SqlWorld:
         self.raw = self._copy()
         self.connection = self.engine.connect()
         self.now: Callable[[], float] = lambda: 0.0
+        self.now_ms: Callable[[], float] = lambda: 0.0
         self.fired: Callable[[str], None] = lambda _: None
         self.committed: Callable[[list[Change]], None] = lambda _: None
         self.down_until = 0.0
@@ -120,11 +123,11 @@ class SqlWorld:
 
 
 class SimDatabase(Database):
-    """What a scheduler of the simulation takes for its database."""
+    """What a scheduler of the simulation takes for its database. shared: for one that takes several schedulers."""
 
-    def __init__(self, world: SqlWorld) -> None:
+    def __init__(self, world: SqlWorld, *, shared: bool) -> None:
         self.service = "scheduler"
-        self.is_sqlite = True
+        self.is_sqlite = not shared
         self.engine = world.engine
         self._world = world
 
@@ -133,19 +136,18 @@ class SimDatabase(Database):
         world = self._world
         self._up()
         fate = world.next_writes.popleft() if world.next_writes else ""
-        connection = world.connection
+        raw = world.raw
         with translated(self.service):
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            raw.execute("BEGIN IMMEDIATE")
             try:
-                yield connection
+                yield world.connection
                 if fate == "fails":
                     world.fired("sql_fails")
                     raise Unavailable("the database is gone before the commit (simulated)", code="sql_unavailable")
             except BaseException:
-                connection.rollback()
+                raw.execute("ROLLBACK")
                 raise
-            connection.exec_driver_sql("COMMIT")
-            connection.commit()
+            raw.execute("COMMIT")
         world.tell()
         if fate == "raises":
             world.fired("commit_raises")
@@ -154,13 +156,13 @@ class SimDatabase(Database):
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
         self._up()
-        connection = self._world.connection
+        raw = self._world.raw
         with translated(self.service):
-            connection.exec_driver_sql("BEGIN")
+            raw.execute("BEGIN")
             try:
-                yield connection
+                yield self._world.connection
             finally:
-                connection.rollback()
+                raw.execute("ROLLBACK")
 
     def ping(self) -> None:
         self._up()

@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import redis
 import structlog
 
 from tests.servers.redis import RedisServer
 from tests.simulator.play import Play
 from tests.simulator.sql_side import SqlWorld
 from tests.simulator.story import shortened
+from tests.simulator.wire import Wire
+from tests.simulator.wiring import wired
 
 __all__ = ["Stage", "Told", "opened", "part"]
 
@@ -38,7 +39,7 @@ class Stage:
     """Where seeds are played: a Redis and a SQLite of this process."""
 
     def __init__(self, url: str, folder: Path) -> None:
-        self.client = redis.Redis.from_url(url, single_connection_client=True)
+        self.client = Wire(url)
         self.sql = SqlWorld()
         self.folder = folder
 
@@ -52,7 +53,7 @@ def opened() -> Iterator[Stage]:
     warnings.filterwarnings("ignore", message="coroutine .* was never awaited")  # dead processes leave them
     server = RedisServer()
     try:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, wired():
             yield Stage(server.url, Path(folder))
     finally:
         server.stop()
@@ -61,9 +62,11 @@ def opened() -> Iterator[Stage]:
 def part(seeds: range, steps: int, most_failures: int, stories: bool = True) -> Told:
     told = Told()
     with opened() as stage:
+        gc.collect()
+        gc.freeze()
         for seed in seeds:
-            play = stage.play(seed, steps)
             gc.disable()
+            play = stage.play(seed, steps)
             violation = play.run()
             gc.enable()
             told.seeds += 1

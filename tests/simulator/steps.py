@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from penstock.v1 import scheduler_pb2 as pb
 from tests.simulator import operators
 from tests.simulator.drawing import draw_plan
-from tests.simulator.world import TERM_SECONDS
+from tests.simulator.world import HOUR_MS, SWEEP_SECONDS, TERM_SECONDS
 
 if TYPE_CHECKING:
     from tests.simulator.play import Play
@@ -71,7 +71,14 @@ def _kill_scheduler(play: Play, source: random.Random) -> None:
 def _stall_scheduler(play: Play, source: random.Random) -> None:
     for one in source.sample(play.world.living(), min(1, len(play.world.living()))):
         play.world.fired("scheduler_stalled")
-        one.process.stalled_until = play.world.loop.now + source.choice((1.0, TERM_SECONDS, 2 * TERM_SECONDS))
+        seconds = source.choice((1.0, TERM_SECONDS, 2 * TERM_SECONDS))
+        now, bounds = play.world.loop.now, play.model.bounds
+        # One that stands still already stands no shorter for it.
+        one.process.stalled_until = max(one.process.stalled_until, now + seconds)
+        stands = one.process.stalled_until - now > 3 * SWEEP_SECONDS or bounds.stood_until > now
+        # Of two, the other may be back before this one goes on.
+        if stands and not play.world.shared and len(play.world.living()) == 1:
+            bounds.stood_until = one.process.stalled_until
 
 
 def _kill_worker(play: Play, source: random.Random) -> None:
@@ -153,6 +160,15 @@ def _planner_down(play: Play, source: random.Random) -> None:
     play.world.planner.down_until = play.world.loop.now + source.choice((0.5, 3.0))
 
 
+def _clock_jumps(play: Play, source: random.Random) -> None:
+    """Somebody sets the clock of the only scheduler's machine: the next start sees it."""
+    play.world.wall_offset_ms = source.choice((0, -HOUR_MS, HOUR_MS))
+
+
+def _both_lead(play: Play, source: random.Random) -> None:
+    play.world.both_lead_until = play.world.loop.now + source.choice((2.0, 8.0))
+
+
 def _nothing(play: Play, source: random.Random) -> None:
     pass
 
@@ -186,6 +202,8 @@ STEPS: dict[str, tuple[int, Callable[[Play, random.Random], None]]] = {
     "sql_fails": (3, _sql_next("fails")),
     "commit_raises": (5, _sql_next("raises")),
     "planner_down": (2, _planner_down),
+    "clock_jumps": (1, _clock_jumps),
+    "both_lead": (2, _both_lead),
 }
 FAULTS: Sequence[str] = (
     *("scheduler_killed", "scheduler_stalled", "worker_killed", "worker_stalled", "item_kills_worker"),
@@ -193,5 +211,8 @@ FAULTS: Sequence[str] = (
     *("call_lost", "call_answer_lost", "call_cut", "call_twice"),
     *("redis_down", "redis_flushed", "redis_rolled_back", "redis_reply_lost"),
     *("sql_down", "sql_fails", "commit_raises", "planner_down"),
+    *("clock_jumped", "clock_off", "worker_clock_off", "second_scheduler", "two_lead"),
+    *("limit_set", "limit_closed", "limit_deleted", "run_updated", "concurrency_set", "budget_capped"),
+    *("items_acted_on", "retries_switched", "topped_up", "gate_answered", "run_cloned"),
 )
 """What `World.fired` counts: each must strike often in a run of many seeds."""

@@ -18,7 +18,7 @@ from penstock.runtime.errors import Conflict, InvalidInput, PenstockError
 from penstock.v1 import scheduler_pb2 as pb
 from tests.simulator.drawing import PROCESSORS
 from tests.simulator.loop import Process
-from tests.simulator.world import BASE_MS, TERM_SECONDS, World
+from tests.simulator.world import HOUR_MS, TERM_SECONDS, World
 
 if TYPE_CHECKING:
     from tests.simulator.invariants import Model
@@ -89,6 +89,7 @@ class SimWorker:
         self.late = 0
         """So many of the next outcomes are reported only after their lease has run out."""
         self.never = 0
+        self.clock_offset_ms = self.random.choice((0, 0, -HOUR_MS, HOUR_MS))
         self.grant_number = 1
         self.freed = asyncio.Event()
         self.ended = asyncio.Event()
@@ -137,11 +138,20 @@ class SimWorker:
             for batch in response.batches:
                 for lease in batch.leases:
                     held = _Held(batch.run_id, batch.stage, lease, batch.mode, batch.budgeted, until)
-                    if held.key not in self.held:
+                    if self._takes(held):
                         self.held[held.key] = held
                         asyncio.get_running_loop().create_task(self._run(held))
             if not response.batches:
                 await asyncio.sleep(0.5)
+
+    def _takes(self, new: _Held) -> bool:
+        """As `worker.held` does: no attempt beside a later one, and an earlier one that has not begun is dropped."""
+        for held in [held for held in self.held.values() if held.key[:3] == new.key[:3]]:
+            if held.lease.attempt >= new.lease.attempt:
+                return False
+            if not held.begun:
+                del self.held[held.key]
+        return True
 
     async def _report(self) -> None:
         while True:
@@ -282,7 +292,11 @@ class SimWorker:
             outcome.retry_after_seconds = self.random.choice((0.0, 1.0, 3.0))
         elif end == "defer":
             outcome.kind = pb.OUTCOME_KIND_DEFERRED
-            outcome.until_time.FromMilliseconds(BASE_MS + int((self.world.loop.now + 2.0) * 1000))
+            if self.clock_offset_ms:  # it names no time then, but how long
+                outcome.retry_after_seconds = 2.0
+                self.world.fired("worker_clock_off")
+            else:
+                outcome.until_time.FromMilliseconds(self.world.now_ms() + 2_000)
             outcome.saved = orjson.dumps({"waited": held.lease.attempt})
         if end != "release" and nature.get("cost"):
             outcome.cost_micros = _cost(held, nature)

@@ -7,37 +7,39 @@ callers when their scheduler has died. Everything random comes from streams that
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import contextvars
 import hashlib
 import random
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
-import redis
-
-import scheduler.__main__ as program
-from penstock.runtime import metrics
 from penstock.runtime.errors import PenstockError, Unavailable
 from penstock.runtime.settings import Settings
-from scheduler import database_time
+from scheduler.__main__ import build
 from tests.simulator.loop import Process, VirtualLoop
-from tests.simulator.planner_side import PlannerWorld, SimPlans
-from tests.simulator.redis_side import RedisWorld, SimRedis
-from tests.simulator.sql_side import SimDatabase, SqlWorld
+from tests.simulator.planner_side import PlannerWorld
+from tests.simulator.redis_side import RedisWorld
+from tests.simulator.sql_side import SqlWorld
+from tests.simulator.wire import Wire
 
-__all__ = ["BASE_MS", "SWEEP_SECONDS", "TERM_SECONDS", "SchedulerProcess", "SimClock", "World"]
+__all__ = ["BASE_MS", "BUILDING", "HOUR_MS", "SWEEP_SECONDS", "TERM_SECONDS", "SchedulerProcess", "SimClock", "World"]
 
 BASE_MS = 1_800_000_000_000
 TERM_SECONDS = 3.0
 SWEEP_SECONDS = 1.5
 STORY_LINES = 4_000
+HOUR_MS = 3_600_000
+SHARED_SHARE = 0.15
+"""Of all seeds: two schedulers share the rows and Redis."""
+
+BUILDING: contextvars.ContextVar[SchedulerProcess] = contextvars.ContextVar("building")
+"""Whose code runs: what it opens is of its world (`wiring`)."""
 
 
 class SimClock:
-    """Virtual time, as one process sees it: `offset_ms` is how wrong its wall clock is."""
+    """Virtual time, as one process sees it: `offset_ms` is how wrong its wall clock was when it began."""
 
     def __init__(self, loop: VirtualLoop, offset_ms: int = 0) -> None:
         self._loop = loop
@@ -74,7 +76,14 @@ class SchedulerProcess:
         self.server = _Server()
         self.service: Any = None
         self.calls: dict[asyncio.Future[Any], None] = {}
+        self.wall_offset_ms = world.wall_offset_ms if not world.shared else world.clocks.choice((0, -HOUR_MS, HOUR_MS))
+        self._monotonic_from = world.clocks.uniform(0.0, 1e6)
+        self.process.context.run(BUILDING.set, self)
         self.process.on_death.append(self._died)
+
+    def monotonic(self) -> float:
+        """What its machine's monotonic clock says: it counts from anywhere."""
+        return self.world.loop.now + self._monotonic_from
 
     def start(self) -> None:
         self.world.loop.create_task(self._main(), context=self.process.context.copy())
@@ -83,8 +92,7 @@ class SchedulerProcess:
         world = self.world
         while True:
             try:
-                with world.wiring(self):
-                    self.service = await program.build(world.settings)
+                self.service = await build(world.settings)
                 break
             except PenstockError as error:
                 world.tell(self.process.name, "cannot start", error.message)
@@ -94,6 +102,10 @@ class SchedulerProcess:
             asyncio.get_running_loop().create_task(self._restarted(name, body))
         self.serving = True
         world.tell(self.process.name, "serves")
+        if world.shared:
+            world.fired("second_scheduler" if len(world.living()) > 1 else "schedulers_share")
+            if self.wall_offset_ms:
+                world.fired("clock_off")
 
     async def _restarted(self, name: str, body: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -121,7 +133,7 @@ def _lost(future: asyncio.Future[Any]) -> None:
 class World:
     """One seed's simulation. `fired` counts the faults that really struck."""
 
-    def __init__(self, seed: int, sql: SqlWorld, client: redis.Redis, folder: Path) -> None:
+    def __init__(self, seed: int, sql: SqlWorld, client: Wire, folder: Path) -> None:
         self.seed = seed
         self.loop: VirtualLoop = VirtualLoop(self.stream("time"))  # type: ignore[abstract]
         self.counted: Counter[str] = Counter()
@@ -131,12 +143,20 @@ class World:
         sql.reset()
         self.sql = sql
         sql.now = self.loop.time
+        sql.now_ms = self.now_ms
         sql.fired = self.fired
         self.redis = RedisWorld(client, self.loop, self.fired)
         self.planner = PlannerWorld(self.loop, self.fired)
         self.net = self.stream("net")
         self.ids = self.stream("ids")
         self.jitter = self.stream("jitter")
+        self.clocks = self.stream("clocks")
+        self.shared = self.clocks.random() < SHARED_SHARE
+        self.wall_offset_ms = 0
+        """How wrong the wall clock of the only scheduler's machine is now."""
+        self.clock_offset_ms = 0
+        """By how much the schedulers' time is off."""
+        self.both_lead_until = 0.0
         self.restarting = True
         self.schedulers: list[SchedulerProcess] = []
         self.next_calls: deque[str] = deque()
@@ -153,7 +173,7 @@ class World:
                     "sweep_seconds": SWEEP_SECONDS,
                     "retry_first_seconds": 0.5,
                     "retry_max_seconds": 4.0,
-                    "window_items": 10,
+                    "window_items": self.stream("window").choice((10, 16, 32)),
                 },
             }
         )
@@ -167,7 +187,7 @@ class World:
     def tell(self, who: str, what: str, detail: object = "") -> None:
         line = (self.loop.now, who, what, str(detail))
         self.lines.append(line)
-        self._hash.update(repr(line).encode())
+        self._hash.update(f"{line}".encode())
 
     def fired(self, fault: str) -> None:
         self.counted[fault] += 1
@@ -181,29 +201,21 @@ class World:
     def new_id(self, prefix: str) -> str:
         return f"{prefix}-{self.ids.getrandbits(40):010x}"
 
+    def now_ms(self) -> int:
+        """What time the schedulers say it is."""
+        return BASE_MS + int(self.loop.now * 1000) + self.clock_offset_ms
+
     # -- schedulers
 
-    @contextlib.contextmanager
-    def wiring(self, scheduler: SchedulerProcess) -> Iterator[None]:
-        """While a scheduler is built, what it would open is simulated."""
-        loop = self.loop
-
-        class Clock(SimClock):
-            @classmethod
-            def start(cls, *_: Any, **__: Any) -> SimClock:
-                return SimClock(loop)
-
-        with (
-            mock.patch.object(program, "Database", return_value=SimDatabase(self.sql)),
-            mock.patch.object(program, "migrate"),
-            mock.patch.object(program, "Plans", return_value=SimPlans(self.planner)),
-            mock.patch.object(database_time, "SystemClock", Clock),
-            mock.patch.object(program, "random_id", self.new_id),
-            mock.patch.object(random, "random", self.jitter.random),
-            mock.patch.object(metrics, "expose"),
-            mock.patch("redis.asyncio.from_url", return_value=SimRedis(self.redis)),
-        ):
-            yield
+    def start_clock(self, not_before_ms: int) -> SimClock:
+        """The clock of the machine on which a scheduler starts."""
+        true_ms = BASE_MS + int(self.loop.now * 1000)
+        wall_ms = true_ms + BUILDING.get().wall_offset_ms
+        clock = SimClock(self.loop, max(wall_ms, not_before_ms) - true_ms)
+        if not self.shared and clock.offset_ms != self.clock_offset_ms:
+            self.fired("clock_jumped")
+            self.clock_offset_ms = clock.offset_ms
+        return clock
 
     def start_scheduler(self) -> SchedulerProcess:
         scheduler = SchedulerProcess(self, f"scheduler-{len(self.schedulers) + 1}")

@@ -1,4 +1,4 @@
-"""A report is acknowledged whatever becomes of its transaction."""
+"""Calls are answered before their transaction commits."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ MUTANT = Mutant(
     changes=(
         Change(
             "scheduler/commit.py",
-            "    def _fail(self, call: _Call[Any], error: Exception) -> None:\n",
-            "    def _fail(self, call: _Call[Any], error: Exception) -> None:\n"
-            "        if not call.future.done():\n            call.future.set_result([])\n            return\n",
+            "            doubted = set(self.doubted)\n",
+            "            doubted = set(self.doubted)\n"
+            "            for call, (answer, _) in zip(group, answers, strict=True):\n"
+            "                call.future.get_loop().call_soon_threadsafe(_answer, call.future, answer)\n",
+        ),
+        Change(
+            "scheduler/commit.py",
+            "def _stopping() -> Unavailable:\n",
+            "def _answer(future, answer):\n    if not future.done():\n        future.set_result(answer)\n\n\n"
+            "def _stopping() -> Unavailable:\n",
         ),
     ),
+    seeds=60,
 )

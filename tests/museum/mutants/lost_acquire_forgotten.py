@@ -7,9 +7,11 @@ from tests.museum.mutant import Change, Mutant
 MUTANT = Mutant(
     changes=(
         Change(
-            "scheduler/engine.py",
-            "            if number and before == number:\n",
-            "            if False:\n",
+            "scheduler/store/leases.py",
+            "    if _judged(session, grant_number, *sign[0]) != grant_number or not grant_number:\n",
+            "    if _judged(session, grant_number, *sign[0]) or True:\n",
         ),
     ),
+    seeds=0,
+    pairs="grant-grant",
 )

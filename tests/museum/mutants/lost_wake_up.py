@@ -7,13 +7,13 @@ from tests.museum.mutant import Change, Mutant
 MUTANT = Mutant(
     changes=(
         Change(
-            "scheduler/engine.py",
+            "scheduler/following.py",
             "        self._moved.add(number)\n        self._move.set()\n",
             "        pass\n",
         ),
         Change(
-            "scheduler/engine.py",
-            "self._moved |= await self._windows.astray() if self.granting else set()",
+            "scheduler/following.py",
+            "self._moved |= await self._windows.astray() if self._engine.granting else set()",
             "pass",
         ),
     ),

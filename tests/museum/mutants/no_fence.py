@@ -6,15 +6,14 @@ from tests.museum.mutant import Change, Mutant
 
 MUTANT = Mutant(
     changes=(
-        Change(
-            "scheduler/store/endings.py",
-            "                or row.attempt != outcome.attempt\n",
-            "",
-        ),
+        Change("scheduler/store/endings.py", "                or row.attempt != outcome.attempt\n", ""),
+        Change("scheduler/store/endings.py", "                or row.session != session\n", ""),
+        Change("scheduler/store/endings.py", "                and held.attempt == outcome.attempt\n", ""),
+        Change("scheduler/store/endings.py", "                and held.session == session\n", ""),
         Change(
             "scheduler/store/items.py",
             "AND attempt = {attempt} AND state = 'running'\"",
-            "AND state = 'running'\"",
+            "AND {attempt} > 0 AND state = 'running'\"",
         ),
     ),
 )

@@ -12,4 +12,6 @@ MUTANT = Mutant(
             "            self._engine.quiet_until_ms = 0",
         ),
     ),
+    seeds=0,
+    pairs="grant-stood_still",
 )

@@ -8,7 +8,7 @@ MUTANT = Mutant(
     changes=(
         Change(
             "scheduler/store/due.py",
-            "                stage.retry -= 1\n",
+            "                stage.retry -= len(rows)\n",
             "                pass\n",
         ),
     ),

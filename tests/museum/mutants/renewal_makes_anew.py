@@ -1,0 +1,11 @@
+"""A renewal that Redis hears after the end of its lease makes the lease anew."""
+
+from __future__ import annotations
+
+from tests.museum.mutant import Change, Mutant
+
+MUTANT = Mutant(
+    changes=(Change("scheduler/ready.py", '("extend", effects.renew)', '("renew", effects.renew)'),),
+    pairs="renew-sweep",
+    only_interleaved=True,
+)
