@@ -1,22 +1,48 @@
-"""`make bench`: every measure, one after another; `--quick` for smaller sizes, names to choose: `startup documents`."""
+"""`make bench`: every measure, one after another, as tables and as bench-out/NAME.json."""
 
 from __future__ import annotations
 
+import argparse
 import importlib
-import sys
 
-NAMES = ("startup", "documents", "collection", "scheduler", "seeing")
+MEASURES = {
+    "startup": "`penstock up` to ready, and down again",
+    "documents": "documents through the whole of Penstock, a second",
+    "collection": "clusters, neighbours and duplicates of many documents",
+    "scheduler": "items a second and CPU an item, beside Celery, Dramatiq, Huey, SAQ and Procrastinate",
+    "seeing": "summaries, pages and watchers of a large run",
+    "size": "a million items beside ten thousand, closed heads, dispatch, restarts, a lost Redis",
+}
+PARTS = ("flat", "closed", "dispatch", "losses", "sqlite", "postgresql")
+
+
+def parsed() -> argparse.Namespace:
+    """The command line. The modules read what is theirs of it again."""
+    listed = "\n".join(f"  {name:<11} {purpose}" for name, purpose in MEASURES.items())
+    parser = argparse.ArgumentParser(
+        prog="make bench ARGS=…",
+        description=__doc__,
+        epilog=f"measures:\n{listed}\n\nexample: make bench ARGS='scheduler --quick'",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("measures", nargs="*", metavar="MEASURE", help="those to run; all of them unless named")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes: does it work, not how fast is it")
+    parser.add_argument("--watching", action="store_true", help="of `seeing`: what watchers cost, alone")
+    for part in PARTS:
+        parser.add_argument(f"--{part}", action="store_true", help=f"of `size`: {part} alone")
+    found = parser.parse_args()
+    unknown = [name for name in found.measures if name not in MEASURES]
+    if unknown:
+        parser.error(f"no such measure: {', '.join(unknown)}; there are {', '.join(MEASURES)}")
+    return found
 
 
 def main() -> int:
-    chosen = [name for name in sys.argv[1:] if not name.startswith("-")] or list(NAMES)
-    unknown = [name for name in chosen if name not in NAMES]
-    if unknown:
-        print(f"bench: no such measure: {unknown[0]}; there are {', '.join(NAMES)}", file=sys.stderr)
-        return 2
+    chosen = parsed()
     code = 0
-    for name in chosen:
-        code |= int(importlib.import_module(f"tests.bench.{name}").main(quick="--quick" in sys.argv) or 0)
+    for name in chosen.measures or MEASURES:
+        code |= int(importlib.import_module(f"tests.bench.{name}").main(quick=chosen.quick) or 0)
     return code
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from penstock.supervisor.processes import descendants, stat_fields
 
-__all__ = ["MemoryWatch", "cpu_seconds"]
+__all__ = ["MemoryWatch", "cpu_seconds", "peak_mb", "pss_mb"]
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PAUSE_SECONDS = 0.5
@@ -38,6 +38,14 @@ def pss_mb(*roots: int) -> float:
             if line.startswith("Pss:"):
                 total += int(line.split()[1])
     return total / 1024
+
+
+def peak_mb(pid: int) -> float:
+    """The most that one process was ever resident with, shared pages counted in full."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise ValueError(f"process {pid} has no memory")
 
 
 class MemoryWatch:
