@@ -1,0 +1,36 @@
+"""Natural order, in Python and in DuckDB."""
+
+from __future__ import annotations
+
+import duckdb
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planner.domain.natural import natural_key
+from planner.natural_sql import natural_sql
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30) | st.text("aB09 -.é", max_size=12)
+
+
+def test_numbers_compare_by_size_and_letters_without_case() -> None:
+    names = ["Viper 10", "viper 9", "Viper V2 Pro", "viper", "Viper 9 SE", "Viper 1000000000000"]
+    assert sorted(names, key=natural_key) == [
+        "viper",
+        "viper 9",
+        "Viper 9 SE",
+        "Viper 10",
+        "Viper 1000000000000",
+        "Viper V2 Pro",
+    ]
+    assert natural_key("v007") == natural_key("V7")
+
+
+@given(st.integers(0, 10**30), st.integers(0, 10**30), st.text("abc", max_size=3))
+def test_of_two_numbers_the_larger_comes_later(one: int, two: int, before: str) -> None:
+    assert (natural_key(f"{before}{one}") < natural_key(f"{before}{two}")) == (one < two)
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=20))
+def test_duckdb_says_the_same(texts: list[str]) -> None:
+    found = duckdb.sql(f"SELECT {natural_sql('t')} FROM (SELECT unnest($texts) AS t)", params={"texts": texts})
+    assert [row[0] for row in found.fetchall()] == [natural_key(text) for text in texts]
