@@ -19,7 +19,6 @@ __all__ = [
     "counted",
     "dollars",
     "event_types_problem",
-    "is_blob_hash",
     "lane_of",
     "limit_key_problem",
     "limit_keys_problem",
@@ -54,7 +53,6 @@ MAX_AMOUNT = 10**12
 """Of what one attempt cost in millionths of a dollar, or used of a dimension: sums of thousands fit into 64 bits."""
 MAX_DIMENSIONS = 16
 """Of what one attempt used."""
-_SHA256 = re.compile("[0-9a-f]{64}")
 _MAX_KEY_CHARACTERS = 200
 _MAX_LANE_BYTES = 2_000
 """PostgreSQL keeps no longer words in an index."""
@@ -91,11 +89,6 @@ def limit_keys_problem(keys: Sequence[object]) -> str:
 
 MICROS = 1_000_000
 """Money is counted in millionths of a dollar."""
-
-
-def is_blob_hash(text: str) -> bool:
-    """Whether a blob may have this name: a SHA-256, in 64 lower-case hex digits."""
-    return _SHA256.fullmatch(text) is not None
 
 
 def event_types_problem(types: Iterable[str]) -> str:

@@ -13,12 +13,13 @@ import grpc
 import orjson
 
 from penstock.processor import INLINE_BYTES
+from penstock.runtime.blobs import is_blob_hash
 from penstock.runtime.clock import milliseconds_of
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.plain_text import plain_text
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
-from penstock.words import MAX_AMOUNT, MAX_DIMENSIONS, dollars, is_blob_hash, limit_key_problem
+from penstock.words import MAX_AMOUNT, MAX_DIMENSIONS, dollars, limit_key_problem
 from scheduler.engine import Engine
 from scheduler.store.leases import Session
 from scheduler.top_ups import top_up

@@ -1,6 +1,7 @@
 """`make test`: runs pytest, and fails if a process of the tests is left afterwards (and ends it).
 
 Whatever tests start carries a mark in its environment, so that what outlives them is found by it, not by its name.
+The whole suite goes over the cores, a file at a time; what is named (ARGS) runs in one process.
 CI's machines are shared and stall for seconds: there (PEN_CI) what failed is named, and must pass when it runs alone.
 """
 
@@ -18,6 +19,8 @@ MARK = "PEN_TEST_RUN"
 FAILED = 1
 """What pytest ends with when it has run everything, and something failed."""
 ONCE_MORE = ("--last-failed", "--last-failed-no-failures", "none")
+MOST_PROCESSES = 4
+"""Each has servers of its own."""
 GRACE_SECONDS = 5.0
 
 
@@ -43,7 +46,8 @@ def main() -> int:
     environment = {**os.environ, MARK: mark}
     environment.pop("PYTHONPATH", None)
     pytest = [sys.executable, "-P", "-m", "pytest"]
-    code = subprocess.run([*pytest, *sys.argv[1:]], env=environment, check=False).returncode
+    spread = ["--numprocesses", str(min(MOST_PROCESSES, os.cpu_count() or 1)), "--dist", "loadfile"]
+    code = subprocess.run([*pytest, *(sys.argv[1:] or spread)], env=environment, check=False).returncode
     if code == FAILED and environment.get("PEN_CI"):
         print("test: what failed above, once more and alone", flush=True)
         code = subprocess.run([*pytest, *ONCE_MORE], env=environment, check=False).returncode

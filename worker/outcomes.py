@@ -17,9 +17,10 @@ from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from penstock.processor import INLINE_BYTES, Deferred, Failure, Outcome, Result, Spending, Throttled
+from penstock.runtime.blobs import is_blob_hash
 from penstock.v1 import common_pb2
 from penstock.v1 import scheduler_pb2 as pb
-from penstock.words import MAX_AMOUNT, MAX_DIMENSIONS, is_blob_hash, limit_key_problem
+from penstock.words import MAX_AMOUNT, MAX_DIMENSIONS, limit_key_problem
 from worker.held import HeldLease
 
 __all__ = [

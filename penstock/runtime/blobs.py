@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterable
@@ -22,14 +23,19 @@ from typing import BinaryIO, Self
 from penstock.runtime.disk import disk_full, is_full
 from penstock.runtime.errors import InvalidInput, NotFound, Unavailable
 from penstock.v1 import common_pb2
-from penstock.words import is_blob_hash
 
-__all__ = ["BlobStore", "BlobWriter", "blob_trouble"]
+__all__ = ["BlobStore", "BlobWriter", "blob_trouble", "is_blob_hash"]
 
 _SYNCFS = ctypes.CDLL(None, use_errno=True).syncfs
+_SHA256 = re.compile("[0-9a-f]{64}")
 _TEMPORARY = ".tmp"
 _STALE_SECONDS = 3600.0
 _OPEN_WRITERS = 128  # file descriptors held by one put_many
+
+
+def is_blob_hash(text: str) -> bool:
+    """Whether a blob may have this name: a SHA-256, in 64 lower-case hex digits."""
+    return _SHA256.fullmatch(text) is not None
 
 
 def blob_trouble(error: OSError, folder: Path) -> Unavailable:
