@@ -32,5 +32,6 @@ def test_of_two_numbers_the_larger_comes_later(one: int, two: int, before: str) 
 
 @given(st.lists(TEXTS, min_size=1, max_size=20))
 def test_duckdb_says_the_same(texts: list[str]) -> None:
-    found = duckdb.sql(f"SELECT {natural_sql('t')} FROM (SELECT unnest($texts) AS t)", params={"texts": texts})
-    assert [row[0] for row in found.fetchall()] == [natural_key(text) for text in texts]
+    with duckdb.connect() as connection:
+        connection.execute(f"SELECT {natural_sql('t')} FROM (SELECT unnest($texts) AS t)", {"texts": texts})
+        assert [row[0] for row in connection.fetchall()] == [natural_key(text) for text in texts]
