@@ -38,6 +38,8 @@ from scheduler.watch_hub import EVENT_PAGE, Snapshot, WatchHub
 __all__ = ["SeeingCalls"]
 
 OUTCOME_PAGE = 500
+FINAL_MS = 3_600_000
+"""Numbers of runs are taken at their start and seen at its commit: after so long all lower ones are."""
 LEDGER_PAGE = 1_000
 LEDGER_ROWS, LEDGER_ENTRIES = 20, 20_000
 
@@ -166,6 +168,29 @@ class SeeingCalls(RunCalls):
         while items := await asyncio.to_thread(read):
             after = items[-1].settle_number
             yield pb.ReadOutcomesResponse(items=items)
+
+    async def ListSettledRuns(self, request: pb.ListSettledRunsRequest, context: Context) -> pb.ListSettledRunsResponse:
+        limit = page_size(request.page_size, 1_000, 5_000)
+        recent_ms = self._engine.now_ms() - FINAL_MS
+
+        def read() -> pb.ListSettledRunsResponse:
+            with self._database.read() as connection:
+                rows = reads.settled_runs(connection, after=request.after_number, limit=limit + 1)
+                final_below = reads.final_below(connection, recent_ms=recent_ms)
+            runs = [
+                pb.SettledRun(
+                    run_id=row.run_id,
+                    number=row.number,
+                    plan_id=row.plan_id,
+                    stage_count=row.stage_count,
+                    settle_number=row.settle_number,
+                )
+                for row in rows[:limit]
+            ]
+            after = runs[-1].number if len(rows) > limit else 0
+            return pb.ListSettledRunsResponse(runs=runs, next_after_number=after, final_below=final_below)
+
+        return await asyncio.to_thread(read)
 
     def _snapshot(self, number: int, after: int) -> Snapshot:
         with self._database.read() as connection:

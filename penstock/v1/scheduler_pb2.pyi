@@ -1058,6 +1058,89 @@ class ReadOutcomesResponse(_message.Message):
 Global___ReadOutcomesResponse: _TypeAlias = ReadOutcomesResponse  # noqa: Y015
 
 @_typing.final
+class ListSettledRunsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_NUMBER_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    after_number: _builtins.int
+    page_size: _builtins.int
+    """default 1,000, at most 5,000"""
+    def __init__(
+        self,
+        *,
+        after_number: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_number", b"after_number", "page_size", b"page_size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSettledRunsRequest: _TypeAlias = ListSettledRunsRequest  # noqa: Y015
+
+@_typing.final
+class SettledRun(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    PLAN_ID_FIELD_NUMBER: _builtins.int
+    STAGE_COUNT_FIELD_NUMBER: _builtins.int
+    SETTLE_NUMBER_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    number: _builtins.int
+    plan_id: _builtins.str
+    stage_count: _builtins.int
+    settle_number: _builtins.int
+    """the latest of its outcomes"""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        number: _builtins.int = ...,
+        plan_id: _builtins.str = ...,
+        stage_count: _builtins.int = ...,
+        settle_number: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "plan_id", b"plan_id", "run_id", b"run_id", "settle_number", b"settle_number", "stage_count", b"stage_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SettledRun: _TypeAlias = SettledRun  # noqa: Y015
+
+@_typing.final
+class ListSettledRunsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNS_FIELD_NUMBER: _builtins.int
+    NEXT_AFTER_NUMBER_FIELD_NUMBER: _builtins.int
+    FINAL_BELOW_FIELD_NUMBER: _builtins.int
+    next_after_number: _builtins.int
+    """0: that was all"""
+    final_below: _builtins.int
+    """no run below this number changes any more (all are archived), and none appears"""
+    @_builtins.property
+    def runs(self) -> _containers.RepeatedCompositeFieldContainer[Global___SettledRun]: ...
+    def __init__(
+        self,
+        *,
+        runs: _abc.Iterable[Global___SettledRun] | None = ...,
+        next_after_number: _builtins.int = ...,
+        final_below: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["final_below", b"final_below", "next_after_number", b"next_after_number", "runs", b"runs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSettledRunsResponse: _TypeAlias = ListSettledRunsResponse  # noqa: Y015
+
+@_typing.final
 class WorkerSession(_message.Message):
     """Who calls: the same in every call of a session, so that a scheduler or a Redis that forgot it learns it again."""
 

@@ -85,6 +85,11 @@ class SchedulerServiceStub:
                 request_serializer=penstock_dot_v1_dot_scheduler__pb2.ReadOutcomesRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_scheduler__pb2.ReadOutcomesResponse.FromString,
                 _registered_method=True)
+        self.ListSettledRuns = channel.unary_unary(
+                '/penstock.v1.SchedulerService/ListSettledRuns',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.ListSettledRunsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.ListSettledRunsResponse.FromString,
+                _registered_method=True)
         self.GetRunSummary = channel.unary_unary(
                 '/penstock.v1.SchedulerService/GetRunSummary',
                 request_serializer=penstock_dot_v1_dot_scheduler__pb2.GetRunSummaryRequest.SerializeToString,
@@ -215,6 +220,14 @@ class SchedulerServiceServicer:
 
     def ReadOutcomes(self, request, context):
         """Settled outcomes of a stage in commit order after a cursor.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSettledRuns(self, request, context):
+        """How far runs have settled, in order of their numbers: for whoever keeps a copy of outcomes. Runs that have settled
+        nothing are left out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -354,6 +367,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.ReadOutcomes,
                     request_deserializer=penstock_dot_v1_dot_scheduler__pb2.ReadOutcomesRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_scheduler__pb2.ReadOutcomesResponse.SerializeToString,
+            ),
+            'ListSettledRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSettledRuns,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.ListSettledRunsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.ListSettledRunsResponse.SerializeToString,
             ),
             'GetRunSummary': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRunSummary,
@@ -687,6 +705,33 @@ class SchedulerService:
             '/penstock.v1.SchedulerService/ReadOutcomes',
             penstock_dot_v1_dot_scheduler__pb2.ReadOutcomesRequest.SerializeToString,
             penstock_dot_v1_dot_scheduler__pb2.ReadOutcomesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSettledRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.SchedulerService/ListSettledRuns',
+            penstock_dot_v1_dot_scheduler__pb2.ListSettledRunsRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.ListSettledRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,6 +53,10 @@ class SchedulerServiceStub:
     """A snapshot, then events after `after_number`, each with the run as it then is; ends when the run has ended."""
     ReadOutcomes: _grpc.UnaryStreamMultiCallable[_scheduler_pb2.ReadOutcomesRequest, _scheduler_pb2.ReadOutcomesResponse]
     """Settled outcomes of a stage in commit order after a cursor."""
+    ListSettledRuns: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ListSettledRunsRequest, _scheduler_pb2.ListSettledRunsResponse]
+    """How far runs have settled, in order of their numbers: for whoever keeps a copy of outcomes. Runs that have settled
+    nothing are left out.
+    """
     GetRunSummary: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.GetRunSummaryRequest, _scheduler_pb2.RunSummary]
     """What a person wants to see of a run, in constant time whatever its size."""
     ExplainRun: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRunRequest, _scheduler_pb2.Explanation]
@@ -102,6 +106,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     """A snapshot, then events after `after_number`, each with the run as it then is; ends when the run has ended."""
     ReadOutcomes: _aio.UnaryStreamMultiCallable[_scheduler_pb2.ReadOutcomesRequest, _scheduler_pb2.ReadOutcomesResponse]  # type: ignore[assignment]
     """Settled outcomes of a stage in commit order after a cursor."""
+    ListSettledRuns: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListSettledRunsRequest, _scheduler_pb2.ListSettledRunsResponse]  # type: ignore[assignment]
+    """How far runs have settled, in order of their numbers: for whoever keeps a copy of outcomes. Runs that have settled
+    nothing are left out.
+    """
     GetRunSummary: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.GetRunSummaryRequest, _scheduler_pb2.RunSummary]  # type: ignore[assignment]
     """What a person wants to see of a run, in constant time whatever its size."""
     ExplainRun: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRunRequest, _scheduler_pb2.Explanation]  # type: ignore[assignment]
@@ -208,6 +216,16 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_scheduler_pb2.ReadOutcomesResponse], _abc.AsyncIterator[_scheduler_pb2.ReadOutcomesResponse]]:
         """Settled outcomes of a stage in commit order after a cursor."""
+
+    @_abc_1.abstractmethod
+    def ListSettledRuns(
+        self,
+        request: _scheduler_pb2.ListSettledRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ListSettledRunsResponse, _abc.Awaitable[_scheduler_pb2.ListSettledRunsResponse]]:
+        """How far runs have settled, in order of their numbers: for whoever keeps a copy of outcomes. Runs that have settled
+        nothing are left out.
+        """
 
     @_abc_1.abstractmethod
     def GetRunSummary(

@@ -18,6 +18,7 @@ __all__ = [
     "archive_of",
     "check_seq",
     "exclusive_keys_of",
+    "final_below",
     "find_run",
     "has_event",
     "item_rows",
@@ -29,6 +30,7 @@ __all__ = [
     "outcome_rows",
     "rows_in_states",
     "rows_where",
+    "settled_runs",
     "stage_of",
     "whole_run",
 ]
@@ -308,6 +310,28 @@ def outcome_rows(
         .limit(limit)
     )
     return connection.execute(query).all()
+
+
+# The first run that may still change; of all but the youngest, which may have been numbered and not yet committed.
+_FIRST_OPEN = sa.text("SELECT min(number) FROM runs WHERE archive IS NULL OR create_ms > :recent_ms")
+_LAST = sa.text("SELECT max(number) FROM runs")
+# How far runs have settled.
+_SETTLED_RUNS = sa.text("""
+SELECT r.number, r.run_id, r.plan_id, r.settle_number,
+  (SELECT count(*) FROM stages AS s WHERE s.run = r.number) AS stage_count
+FROM runs AS r WHERE r.number > :after AND r.settle_number > 0 ORDER BY r.number LIMIT :limit
+""")
+
+
+def settled_runs(connection: sa.Connection, *, after: int, limit: int) -> Sequence[sa.Row[*tuple[Any, ...]]]:
+    """Runs with outcomes and a number > `after`, in order."""
+    return connection.execute(_SETTLED_RUNS, {"after": after, "limit": limit}).all()
+
+
+def final_below(connection: sa.Connection, *, recent_ms: int) -> int:
+    """No run below this number changes any more, and none appears; runs made after `recent_ms` may still appear."""
+    first = connection.execute(_FIRST_OPEN, {"recent_ms": recent_ms}).scalar()
+    return int(first if first is not None else (connection.execute(_LAST).scalar() or 0) + 1)
 
 
 def list_events(

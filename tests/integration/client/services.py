@@ -243,6 +243,10 @@ class _Scheduler(OperatedScheduler):
         self._state.asked("ReadOutcomes", request)
         yield scheduler_pb2.ReadOutcomesResponse()
 
+    async def ListSettledRuns(self, request: Any, context: Any) -> scheduler_pb2.ListSettledRunsResponse:
+        self._state.asked("ListSettledRuns", request)
+        return scheduler_pb2.ListSettledRunsResponse()
+
     async def ListItems(self, request: Any, context: Any) -> scheduler_pb2.ListItemsResponse:
         self._state.asked("ListItems", request)
         self._run(request.run_id)

@@ -1,0 +1,264 @@
+"""Keeps the copy of results up with the scheduler: `catch_up` is the one way in."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import orjson
+
+from penstock.runtime.blobs import BlobStore, blob_trouble
+from penstock.runtime.clock import Clock
+from penstock.runtime.errors import InvalidInput, NotFound, Unavailable
+from penstock.runtime.logs import get_logger
+from penstock.v1 import scheduler_pb2
+from planner.results.outcomes import Outcomes
+from planner.results.parts import Origin, OutcomeRow, Parts
+from planner.results.rows import Move, Part, ResultRows
+from planner.sources import keep_file
+from planner.staging import Staging, Upload
+from planner.store import Store
+
+__all__ = ["Results"]
+
+PART_FILES = 200
+PART_ROWS = 200_000
+"""Outcomes of one stage that are copied at once, and lost to a planner that dies."""
+MERGED = 8
+"""So many parts of one level become one of the next."""
+CONFIDENCE_BYTES = 4 << 20
+"""A result that is a larger blob is not read for its confidence."""
+
+_STATES = {scheduler_pb2.ITEM_STATE_COMPLETED: "completed", scheduler_pb2.ITEM_STATE_FAILED: "failed"}
+
+log = get_logger("results")
+
+
+@dataclass
+class _Gathered:
+    """What was read and is not kept yet: files in the upload's folder, and how far they go."""
+
+    upload: Upload
+    files: list[Path] = field(default_factory=list)
+    moves: dict[tuple[int, int], Move] = field(default_factory=dict)
+    runs: dict[int, int] = field(default_factory=dict)  # run number: its settle number, once all of it was read
+    count: int = 0
+
+    @property
+    def enough(self) -> bool:
+        return self.count >= PART_ROWS or len(self.files) >= PART_FILES
+
+
+class Results:
+    """outcomes: None where nobody said where the scheduler is."""
+
+    def __init__(
+        self,
+        *,
+        outcomes: Outcomes | None,
+        rows: ResultRows,
+        parts: Parts,
+        store: Store,
+        blobs: BlobStore,
+        staging: Staging,
+        clock: Clock,
+    ) -> None:
+        self._outcomes = outcomes
+        self._rows = rows
+        self._parts = parts
+        self._store = store
+        self._blobs = blobs
+        self._staging = staging
+        self._clock = clock
+        self._turn = asyncio.Lock()
+        self._begun = self._done = 0
+
+    async def catch_up(self) -> list[Path]:
+        """The files of all results up to now: what settled before the call stands in them. Raises Unavailable.
+
+        Callers at one time share the work: who comes while a copy is under way waits for the next one, as all do who
+        came meanwhile.
+        """
+        if self._outcomes is None:
+            raise Unavailable(
+                "this planner knows no scheduler, so it knows no results: set scheduler_address", code="no_scheduler"
+            )
+        before = self._begun
+        async with self._turn:
+            if self._done <= before:
+                self._begun += 1
+                await self._copy(self._outcomes)
+                self._done = self._begun
+            return [self._blobs.path(part.sha256) for part in await asyncio.to_thread(self._rows.parts)]
+
+    async def sweep(self) -> int:
+        """Removes files that were merged long ago; answers how many."""
+        dropped = await asyncio.to_thread(self._rows.dropped, now_ms=self._clock.now_ms())
+        for part in dropped:
+            await asyncio.to_thread(self._blobs.path(part.sha256).unlink, missing_ok=True)
+        if dropped:
+            await asyncio.to_thread(self._rows.forget, dropped)
+        return len(dropped)
+
+    async def _copy(self, outcomes: Outcomes) -> None:
+        known = await asyncio.to_thread(self._rows.final_below)
+        after = max(0, known - 1)
+        with self._staging.upload() as upload:
+            gathered = _Gathered(upload)
+            while True:
+                runs, next_after, final_below = await outcomes.settled(after)
+                copied = await asyncio.to_thread(self._rows.copied, [run.number for run in runs])
+                for run in runs:
+                    if copied.get(run.number, 0) < run.settle_number:
+                        await self._run(outcomes, run, gathered)
+                if not next_after:
+                    break
+                after = next_after
+            await asyncio.to_thread(self._keep, gathered)
+        if final_below > known:
+            await asyncio.to_thread(self._rows.finish, final_below)
+        await self._merge()
+
+    async def _run(self, outcomes: Outcomes, run: scheduler_pb2.SettledRun, gathered: _Gathered) -> None:
+        try:
+            plan = await asyncio.to_thread(self._store.plan, run.plan_id, now_ms=self._clock.now_ms())
+        except NotFound:
+            # Its plan was made elsewhere, or is lost: what its items were nobody can tell any more.
+            log.warning("a run's plan is not here; its results are left out", run_id=run.run_id, plan=run.plan_id)
+        else:
+            cursors = await asyncio.to_thread(self._rows.cursors, run.number)
+            for number, stage in enumerate(plan.stages[: run.stage_count]):
+                origin = Origin(
+                    run_id=run.run_id,
+                    number=run.number,
+                    stage=number,
+                    source=plan.source_id,
+                    processor=stage.settings.processor,
+                    version=stage.settings.processor_version,
+                    parameters=parameters_hash(stage.settings.parameters),
+                )
+                await self._stage(
+                    outcomes, self._blobs.path(plan.items_sha256), origin, cursors.get(number, 0), gathered
+                )
+        gathered.runs[run.number] = run.settle_number
+        if gathered.enough:
+            await asyncio.to_thread(self._keep, gathered)
+
+    async def _stage(self, outcomes: Outcomes, plan: Path, origin: Origin, after: int, gathered: _Gathered) -> None:
+        """Reads all outcomes of a stage, in files of PART_ROWS."""
+        while True:
+            lines = gathered.upload.path(f"lines{len(gathered.files)}")
+            count, last = await self._read(outcomes, origin, after, lines)
+            if count:
+                place = gathered.upload.path(f"part{len(gathered.files)}")
+                await asyncio.to_thread(self._parts.write, lines, plan, place, origin)
+                gathered.files.append(place)
+                gathered.count += count
+                gathered.moves[origin.number, origin.stage] = Move(origin.number, origin.stage, last)
+            await asyncio.to_thread(lines.unlink, missing_ok=True)
+            if count < PART_ROWS:
+                return
+            await asyncio.to_thread(self._keep, gathered)
+            after = last
+
+    async def _read(self, outcomes: Outcomes, origin: Origin, after: int, lines: Path) -> tuple[int, int]:
+        """Writes the next outcomes of a stage as lines; answers how many, and the last settle number."""
+        count, last = 0, after
+        try:
+            with lines.open("wb") as file:
+                async for items in outcomes.read(origin.run_id, origin.stage, after):
+                    some = await asyncio.to_thread(self._lines, items)
+                    await asyncio.to_thread(file.write, some)
+                    count, last = count + len(items), items[-1].settle_number
+                    if count >= PART_ROWS:
+                        break
+        except OSError as error:
+            raise blob_trouble(error, self._blobs.folder) from error
+        return count, last
+
+    def _keep(self, gathered: _Gathered) -> None:
+        if gathered.files:
+            gathered.upload.path("joined").unlink(missing_ok=True)
+            rows = self._parts.join(gathered.files, gathered.upload.path("joined"))
+            part = keep_file(gathered.upload, "joined")
+            self._rows.keep(list(gathered.moves.values()), sha256=part.sha256, row_count=rows)
+        for number, settled in gathered.runs.items():
+            self._rows.reached(number, settled)
+        for file in gathered.files:
+            file.unlink()
+        gathered.files.clear()
+        gathered.moves.clear()
+        gathered.runs.clear()
+        gathered.count = 0
+
+    def _lines(self, items: Sequence[scheduler_pb2.RunItem]) -> bytes:
+        return b"".join(Parts.line(self._row(item)) for item in items)
+
+    def _row(self, item: scheduler_pb2.RunItem) -> OutcomeRow:
+        blob = item.result_blob if item.HasField("result_blob") else None
+        text = bytes(item.result)
+        if not text and blob is not None and blob.size_bytes <= CONFIDENCE_BYTES:
+            text = self._blob(blob.sha256)
+        return {
+            "stage": item.stage,
+            "seq": item.seq,
+            "settle_number": item.settle_number,
+            "key": item.key,
+            "group": item.group,
+            "state": _STATES[item.state],
+            "kind": item.error_kind or None,
+            "error": item.error or None,
+            "fingerprint": item.fingerprint or None,
+            "confidence": confidence_of(text),
+            "result": item.result.decode() if item.result else None,
+            "result_blob": blob.sha256 if blob is not None else None,
+            "cost_micros": item.cost_micros,
+            "tries": item.tries,
+            "healed": item.healed,
+            "start_ms": item.start_time.ToMilliseconds() if item.HasField("start_time") else None,
+            "end_ms": item.end_time.ToMilliseconds() if item.HasField("end_time") else None,
+        }
+
+    def _blob(self, sha256: str) -> bytes:
+        try:
+            return self._blobs.path(sha256).read_bytes()
+        except (OSError, InvalidInput):
+            return b""  # a result that is lost has no confidence
+
+    async def _merge(self) -> None:
+        """Levels that are full become one part of the next."""
+        while True:
+            levels: dict[int, list[Part]] = defaultdict(list)
+            for part in await asyncio.to_thread(self._rows.parts):
+                levels[part.level].append(part)
+            full = next((level for level in sorted(levels) if len(levels[level]) >= MERGED), None)
+            if full is None:
+                return
+            await asyncio.to_thread(self._merged, levels[full], full + 1)
+
+    def _merged(self, parts: Sequence[Part], level: int) -> None:
+        with self._staging.upload() as upload:
+            rows = self._parts.merge([self._blobs.path(part.sha256) for part in parts], upload.path("part"))
+            merged = keep_file(upload, "part")
+        self._rows.merged(parts, level=level, sha256=merged.sha256, row_count=rows, now_ms=self._clock.now_ms())
+
+
+def parameters_hash(parameters: object) -> str:
+    """Equal for equal parameters, however they are written."""
+    return hashlib.sha256(orjson.dumps(parameters, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+
+
+def confidence_of(result: bytes) -> float | None:
+    """The top-level number `confidence` of a JSON object; None where there is none."""
+    if b'"confidence"' not in result:
+        return None
+    try:
+        value = orjson.loads(result)
+    except ValueError:
+        return None
+    found = value.get("confidence") if isinstance(value, dict) else None
+    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) else None

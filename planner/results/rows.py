@@ -1,0 +1,155 @@
+"""The SQL of the copy of results: which runs were copied how far, and the files that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from penstock.runtime.sql import Database
+from planner.store import metadata
+
+__all__ = ["Move", "Part", "ResultRows"]
+
+DROPPED_MS = 3_600_000
+"""A file that was merged into another stays for so long."""
+_FINAL = "final_below"
+
+result_runs = sa.Table(
+    "result_runs",
+    metadata,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("settle_number", sa.BigInteger, nullable=False),
+)
+
+result_marks = sa.Table(
+    "result_marks",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("number", sa.BigInteger, nullable=False),
+)
+
+result_cursors = sa.Table(
+    "result_cursors",
+    metadata,
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("stage", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("settle_number", sa.BigInteger, nullable=False),
+)
+
+result_parts = sa.Table(
+    "result_parts",
+    metadata,
+    sa.Column("part", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("level", sa.Integer, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("row_count", sa.BigInteger, nullable=False),
+    sa.Column("drop_ms", sa.BigInteger, nullable=True),  # merged into another then; NULL: it counts
+    sqlite_autoincrement=True,
+)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file of outcomes; `level`: 0 as it was copied, one more with each merge."""
+
+    part: int
+    level: int
+    sha256: str
+    row_count: int
+
+
+@dataclass(frozen=True)
+class Move:
+    """How far a stage of a run is copied."""
+
+    number: int
+    stage: int
+    settle_number: int
+
+
+class ResultRows:
+    """Each method is one transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def copied(self, numbers: Sequence[int]) -> dict[int, int]:
+        """Up to which settle number these runs are copied; those that are not are left out."""
+        query = sa.select(result_runs.c.number, result_runs.c.settle_number).where(result_runs.c.number.in_(numbers))
+        with self._database.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    def final_below(self) -> int:
+        """Runs below this number are copied for good."""
+        query = sa.select(result_marks.c.number).where(result_marks.c.name == _FINAL)
+        with self._database.read() as connection:
+            return int(connection.execute(query).scalar() or 0)
+
+    def finish(self, final_below: int) -> None:
+        """All runs below this number are copied, and change no more."""
+        with self._database.write() as connection:
+            connection.execute(sa.delete(result_marks).where(result_marks.c.name == _FINAL))
+            connection.execute(sa.insert(result_marks).values(name=_FINAL, number=final_below))
+            for table in (result_runs, result_cursors):
+                connection.execute(sa.delete(table).where(table.c.number < final_below))
+
+    def cursors(self, number: int) -> dict[int, int]:
+        """By stage: the last settle number of a run that was copied."""
+        query = sa.select(result_cursors.c.stage, result_cursors.c.settle_number).where(
+            result_cursors.c.number == number
+        )
+        with self._database.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    def keep(self, moves: Sequence[Move], *, sha256: str, row_count: int) -> None:
+        """A part, and how far it goes."""
+        with self._database.write() as connection:
+            connection.execute(sa.insert(result_parts).values(level=0, sha256=sha256, row_count=row_count))
+            for move in moves:
+                same = (result_cursors.c.number == move.number, result_cursors.c.stage == move.stage)
+                connection.execute(sa.delete(result_cursors).where(*same))
+                connection.execute(sa.insert(result_cursors).values(**move.__dict__))
+
+    def reached(self, number: int, settled: int) -> None:
+        """A run is copied up to here, all stages."""
+        with self._database.write() as connection:
+            connection.execute(sa.delete(result_runs).where(result_runs.c.number == number))
+            connection.execute(sa.insert(result_runs).values(number=number, settle_number=settled))
+
+    def parts(self) -> list[Part]:
+        """The files that count, in the order in which they were made."""
+        with self._database.read() as connection:
+            return _parts(connection)
+
+    def merged(self, old: Sequence[Part], *, level: int, sha256: str, row_count: int, now_ms: int) -> None:
+        """One file instead of several."""
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(result_parts)
+                .where(result_parts.c.part.in_([part.part for part in old]))
+                .values(drop_ms=now_ms)
+            )
+            connection.execute(sa.insert(result_parts).values(level=level, sha256=sha256, row_count=row_count))
+
+    def dropped(self, *, now_ms: int) -> list[Part]:
+        """Files that were merged long ago; `forget` them once they are removed."""
+        query = sa.select(
+            result_parts.c.part, result_parts.c.level, result_parts.c.sha256, result_parts.c.row_count
+        ).where(result_parts.c.drop_ms < now_ms - DROPPED_MS)
+        with self._database.read() as connection:
+            return [Part(*row) for row in connection.execute(query)]
+
+    def forget(self, parts: Sequence[Part]) -> None:
+        with self._database.write() as connection:
+            connection.execute(sa.delete(result_parts).where(result_parts.c.part.in_([part.part for part in parts])))
+
+
+def _parts(connection: sa.Connection) -> list[Part]:
+    query = (
+        sa.select(result_parts.c.part, result_parts.c.level, result_parts.c.sha256, result_parts.c.row_count)
+        .where(result_parts.c.drop_ms.is_(None))
+        .order_by(result_parts.c.part)
+    )
+    return [Part(*row) for row in connection.execute(query)]
