@@ -118,7 +118,8 @@ class Result:
 @dataclass(frozen=True)
 class Failure:
     """A failed item: a sentence for people, a kind (penstock.words.FAILURE_KINDS); permanent: never tried again;
-    fingerprint: what makes failures equal, empty: made from kind and message.
+    fingerprint: what makes failures equal, empty: made from kind and message; cost_unknown: what it cost beside what is
+    told here nobody knows: where items cost money, what was reserved counts as spent.
     """
 
     message: str
@@ -128,6 +129,7 @@ class Failure:
     fingerprint: str = ""
     cost_micros: int = 0
     used: Mapping[str, int] | None = None
+    cost_unknown: bool = False
 
 
 @dataclass(frozen=True)
@@ -247,6 +249,9 @@ class Processor(Generic[P]):
     repeatable: ClassVar[bool] = True
     """False: an attempt whose end nobody knows (its worker died, it hung) is not repeated. For what must not be done
     twice: a payment, a push."""
+    environment_needs: ClassVar[Sequence[str]] = ()
+    """Names of environment variables that its worker must have: keys of providers. Names are compared, values are never
+    looked at."""
 
     @classmethod
     def limit_keys(cls, payload: Mapping[str, Any], parameters: P) -> Sequence[str]:
@@ -310,7 +315,10 @@ def validate_parameters(processor: type[Processor[Any]], values: Mapping[str, ob
         return processor.parameters_type.model_validate(dict(values))
     except ValidationError as error:
         known = ", ".join(processor.parameters_type.model_fields) or "none"
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'parameters'}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc'])) or 'parameters'}: {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors()
+        )
         raise InvalidInput(
             f"parameters of processor {processor.name!r}: {problems} (its parameters: {known})", code="bad_parameters"
         ) from None

@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 
+from penstock.declared.folder import Processors
 from penstock.runtime import lifeline, logs, metrics, tracing
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.channel import open_channel
@@ -45,7 +46,11 @@ async def serve(settings: Settings) -> None:
         settings.worker.extract_memory_bytes,
         asyncio.Semaphore(max(1, os.cpu_count() or 1)),
     )
-    runner = Runner(BlobStore(settings.blob_folder()), Services({**channels, "extractor": extractor}))
+    runner = Runner(
+        BlobStore(settings.blob_folder()),
+        Services({**channels, "extractor": extractor}),
+        Processors(settings.processor_folder()),
+    )
     session = pb.WorkerSession(
         session=os.environ.get("PENSTOCK_WORKER_SESSION") or random_id("session"),
         worker=f"{socket.gethostname()}/{os.getpid()}",

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -40,6 +41,8 @@ RENEW_AGAIN_SECONDS = 0.2
 PATIENCE_SECONDS = 0.005
 """After a grant, while few slots are free: items that end at once are then reported by the next acquire, and not each
 grant followed by a small one."""
+CHANGES_SECONDS = 2.0
+"""A worker that waits for work learns within so long of processors that were declared meanwhile."""
 
 log = get_logger("agent")
 
@@ -146,7 +149,7 @@ class Agent:
                 session=self._session,
                 grant_number=self._grant_number,
                 max_leases=free,
-                wait_seconds=self._settings.poll_seconds,
+                wait_seconds=min(self._settings.poll_seconds, CHANGES_SECONDS if self._runner.changes else sys.maxsize),
             )
             put(request.outcomes, outcomes)
             sent = asyncio.get_running_loop().time()
@@ -174,6 +177,10 @@ class Agent:
             self._settled(outcomes, response.refused)
             # Not from the answer's arrival: whoever was stopped meanwhile reads it when its leases are long lost.
             self._begin(response, sent + response.granted_after_seconds)
+            # Only between two grants: an acquire that is sent again names the versions that it named before.
+            if self._runner.changes:
+                self._session.processors.clear()
+                self._session.processors.update(self._runner.versions())
 
     async def _draining_forever(self) -> None:
         self._reportable.set()
@@ -195,6 +202,7 @@ class Agent:
                 batch.max_run_seconds,
                 batch.mode,
                 batch.budgeted,
+                self._session.processors.get(batch.processor, ""),
             )
             held = [HeldLease(batch.run_id, batch.stage, lease, until) for lease in batch.leases]
             held = [lease for lease in held if self._held.add(lease)]
@@ -203,7 +211,7 @@ class Agent:
                 self._release(held)
                 continue
             try:
-                size = self._runner.batch_size(batch.processor)
+                size = self._runner.batch_size(work.processor, work.version)
             except ProcessorError as error:
                 for lease in held:
                     lease.begun = True

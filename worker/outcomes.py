@@ -173,7 +173,8 @@ def outcome(held: HeldLease, answer: Any, kept: Kept | Outcome, spent: Spending 
     told = answer if isinstance(answer, _OUTCOMES) else None
     if spent is not None or (told is not None and (told.cost_micros or told.used)):
         _count(made, told, spent or Spending())
-    made.cost_unknown = made.cost_unknown or (paid and isinstance(kept, Crash))
+    unknown = isinstance(kept, Crash) or (isinstance(kept, Failure) and kept.cost_unknown)
+    made.cost_unknown = made.cost_unknown or (paid and unknown)
     return made
 
 

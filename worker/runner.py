@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 
 import orjson
 
+from penstock.declared.folder import INSTALLED, Processors
 from penstock.processor import (
     Context,
     Failure,
@@ -30,8 +31,6 @@ from penstock.processor import (
     ServiceUnavailable,
     Spending,
     WorkItem,
-    load_processor,
-    processor_names,
     validate_parameters,
 )
 from penstock.runtime import metrics
@@ -76,36 +75,51 @@ class StageWork:
     max_run_seconds: int
     mode: int = pb.MODE_WORK
     budgeted: bool = False
+    version: str = ""
 
 
 class Runner:
-    """Loaded processors, one instance each for this worker's life."""
+    """Loaded processors, one instance each of a version for this worker's life."""
 
-    def __init__(self, blobs: BlobStore, services: Mapping[str, Any]) -> None:
+    def __init__(self, blobs: BlobStore, services: Mapping[str, Any], processors: Processors = INSTALLED) -> None:
         self._blobs = blobs
         self._services = services
         self.top_up: TopUp | None = None
-        self._processors: dict[str, Processor[Any]] = {}
-        self._parameters: dict[tuple[str, bytes], Parameters] = {}
+        self._known = processors
+        self._declared: dict[tuple[str, str], type[Processor[Any]]] = {}
+        self._versions: dict[str, str] = {}
+        self._processors: dict[tuple[str, str], Processor[Any]] = {}
+        self._parameters: dict[tuple[str, str, bytes], Parameters] = {}
         self._gates: dict[str, asyncio.Semaphore] = {}
         # Not the loop's own pool: processors may fill that with threads that hang.
         self._threads = ThreadPoolExecutor(BLOB_THREADS, thread_name_prefix="blobs")
         self._freeing = asyncio.Lock()
         self._abandoned: set[asyncio.Task[Any]] = set()
 
+    @property
+    def changes(self) -> bool:
+        """Whether `versions` may answer something else later."""
+        return self._known.folder is not None
+
     def versions(self) -> dict[str, str]:
-        """name -> version of every installed processor; one that can't be loaded is left out and logged."""
-        found = {}
-        for name in processor_names():
-            try:
-                found[name] = load_processor(name).version
-            except (Exception, SystemExit) as error:
-                log.error("a processor can't be loaded", processor=name, error=str(error), exc_info=error)
+        """name -> version of every processor, as declared now; one that can't be loaded is left out and logged."""
+        if not self._versions:
+            for name in self._known.installed:
+                try:
+                    self._versions[name] = self._known.load(name).version
+                except (Exception, SystemExit) as error:
+                    log.error("a processor can't be loaded", processor=name, error=str(error), exc_info=error)
+        found = dict(self._versions)
+        for one in self._known.declared() if self.changes else ():
+            if one.processor is not None:
+                found[one.name] = one.processor.version
+                # Leases are of the version that they were asked for with, also when the file has changed since.
+                self._declared[one.name, one.processor.version] = one.processor
         return found
 
-    def batch_size(self, processor: str) -> int:
+    def batch_size(self, processor: str, version: str = "") -> int:
         """Most items of one `run`. Raises ProcessorError when the processor can't be made."""
-        return self._instance(processor).batch_size
+        return self._instance(processor, version).batch_size
 
     async def run(
         self,
@@ -117,7 +131,7 @@ class Runner:
 
         begin: called as soon as the processor takes another call; gives back those that may still be executed.
         """
-        most = self._instance(work.processor).concurrency or sys.maxsize
+        most = self._instance(work.processor, work.version).concurrency or sys.maxsize
         async with self._gates.setdefault(work.processor, asyncio.Semaphore(most)):
             begun = begin(leases)
             spending: dict[int, Spending] = {}
@@ -159,7 +173,7 @@ class Runner:
                 limit.reschedule(min(loop.time() + CANCEL_SECONDS, context.deadline))
 
         try:
-            instance = self._instance(work.processor)
+            instance = self._instance(work.processor, work.version)
             context = Context(
                 parameters=self._typed(work, instance),
                 blobs=self._blobs,
@@ -240,16 +254,17 @@ class Runner:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    def _instance(self, name: str) -> Processor[Any]:
-        if name not in self._processors:
+    def _instance(self, name: str, version: str) -> Processor[Any]:
+        key = name, version
+        if key not in self._processors:
             try:
-                self._processors[name] = load_processor(name)()
+                self._processors[key] = (self._declared.get(key) or self._known.load(name))()
             except (Exception, SystemExit) as error:
                 raise ProcessorError(f"processor {name} can't be made: {_told(error)}") from error
-        return self._processors[name]
+        return self._processors[key]
 
     def _typed(self, work: StageWork, instance: Processor[Any]) -> Parameters:
-        key = work.processor, work.parameters
+        key = work.processor, work.version, work.parameters
         if key not in self._parameters:
             values = orjson.loads(work.parameters) if work.parameters else {}
             self._parameters[key] = validate_parameters(type(instance), values)
@@ -258,7 +273,7 @@ class Runner:
     def _ended(self, work: StageWork, failure: Failure, why: str) -> Failure:
         """The failure, or its end as unknown where what may have been done must not be done again."""
         try:
-            instance = self._instance(work.processor)
+            instance = self._instance(work.processor, work.version)
             if instance.is_repeatable(self._typed(work, instance)):
                 return failure
         except Exception:  # it was never made, so it did nothing
@@ -267,7 +282,7 @@ class Runner:
 
     def _is_paid(self, work: StageWork) -> bool:
         try:
-            instance = self._instance(work.processor)
+            instance = self._instance(work.processor, work.version)
             return instance.is_paid(self._typed(work, instance))
         except Exception:
             return False
