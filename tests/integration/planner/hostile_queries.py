@@ -1,0 +1,221 @@
+"""Queries that ask for what no query may have: data of test_sandbox.py.
+
+In braces: {canary} a CSV file with a secret, {text} its folder, {database} a DuckDB file with the secret in it,
+{snapshot} the file behind `items`, {new} a path that is free, {port} of a listener on this machine.
+"""
+
+from __future__ import annotations
+
+__all__ = ["DEADLY", "HOSTILE"]
+
+HOSTILE = {
+    # files, by functions
+    "read_text": "SELECT content FROM read_text('{canary}')",
+    "read_blob": "SELECT content::VARCHAR FROM read_blob('{canary}')",
+    "read_csv": "SELECT * FROM read_csv('{canary}')",
+    "read_csv_auto": "SELECT * FROM read_csv_auto('{canary}', header = true)",
+    "read_json": "SELECT * FROM read_json('{canary}')",
+    "read_json_objects": "SELECT * FROM read_json_objects('{canary}')",
+    "read_ndjson": "SELECT * FROM read_ndjson('{canary}')",
+    "read_parquet": "SELECT key FROM read_parquet('{snapshot}')",
+    "parquet_scan": "SELECT key FROM parquet_scan('{snapshot}')",
+    "parquet_scan by its inner name": "SELECT key FROM read_parquet('snapshot://3')",
+    "parquet_metadata": "SELECT file_name AS key FROM parquet_metadata('{snapshot}')",
+    "parquet_kv_metadata": "SELECT file_name AS key FROM parquet_kv_metadata('{snapshot}')",
+    "parquet_schema": "SELECT name AS key FROM parquet_schema('{snapshot}')",
+    "read_duckdb": "SELECT * FROM read_duckdb('{database}')",
+    "glob": "SELECT file AS key FROM glob('{text}/*')",
+    "sniff_csv": "SELECT * FROM sniff_csv('{canary}')",
+    "read_text of the process": "SELECT content FROM read_text('/proc/self/environ')",
+    "read_blob of a descriptor": "SELECT content::VARCHAR FROM read_blob('/proc/self/fd/3')",
+    "read_csv of many": "SELECT * FROM read_csv(['{canary}', '{canary}'], union_by_name = true)",
+    "read_csv of a pattern": "SELECT * FROM read_csv('{text}/*.csv')",
+    "read_text in a subquery": "SELECT key FROM items WHERE key IN (SELECT content FROM read_text('{canary}'))",
+    "read_text in a scalar subquery": "SELECT (SELECT content FROM read_text('{canary}')) AS key",
+    "read_text laterally": "SELECT t.content AS key FROM items, LATERAL (SELECT * FROM read_text('{canary}')) t",
+    "read_text behind WITH": "WITH t AS MATERIALIZED (SELECT * FROM read_text('{canary}')) SELECT content FROM t",
+    "read_text in a lambda": "SELECT list_transform(['{canary}'], f -> (SELECT content FROM read_text(f)))[1] AS key",
+    "read_text as a method": "SELECT ('{canary}').read_text() AS key",
+    "read_text by its schema": "SELECT content FROM system.main.read_text('{canary}')",
+    "read_text in capitals": "SELECT content FROM READ_TEXT('{canary}')",
+    "read_text in quotes": "SELECT content FROM \"read_text\"('{canary}')",
+    "read_text in a sample's place": "SELECT content FROM read_text('{canary}') TABLESAMPLE reservoir(1)",
+    "read_text behind UNION": "SELECT key FROM items UNION ALL SELECT content FROM read_text('{canary}')",
+    "read_text in ORDER BY": "SELECT key FROM items ORDER BY (SELECT content FROM read_text('{canary}'))",
+    "read_text in LIMIT": "SELECT key FROM items LIMIT (SELECT length(content) FROM read_text('{canary}'))",
+    "read_text in a window": "SELECT first((SELECT content FROM read_text('{canary}'))) OVER () AS key FROM items",
+    "read_text in FILTER": "SELECT max(key) FILTER ((SELECT size FROM read_text('{canary}')) > 1) AS key FROM items",
+    "read_text in a join": "SELECT content AS key FROM items JOIN read_text('{canary}') t ON true",
+    "read_text in QUALIFY": "SELECT key FROM items QUALIFY rank() OVER () < (SELECT size FROM read_text('{canary}'))",
+    # files, as tables
+    "a file as a table": "SELECT * FROM '{canary}'",
+    "a file as a quoted table": 'SELECT * FROM "{canary}"',
+    "a Parquet file as a table": "SELECT key FROM '{snapshot}.parquet'",
+    "a JSON file as a table": "FROM '/etc/passwd.json'",
+    "a file under a name of WITH elsewhere": (
+        'SELECT key FROM (WITH "{canary}" AS (SELECT \'a\' AS key) SELECT key FROM "{canary}") '
+        'UNION ALL SELECT * FROM "{canary}"'
+    ),
+    "a file under its own name of WITH": 'WITH "{canary}" AS (SELECT * FROM "{canary}") SELECT * FROM "{canary}"',
+    "a file in an earlier WITH": (
+        'WITH a AS (SELECT * FROM "{canary}"), "{canary}" AS (SELECT \'b\' AS key) SELECT * FROM a'
+    ),
+    "a file in a join": "SELECT i.key FROM items i JOIN '{canary}' c ON true",
+    # writing
+    "COPY a table": "COPY items TO '{new}.csv'",
+    "COPY over a snapshot": "COPY (SELECT 1) TO '{snapshot}'",
+    "COPY over its inner name": "COPY (SELECT 1) TO 'snapshot://3'",
+    "COPY over its inner name at once": "COPY (SELECT 1) TO 'snapshot://3' (FORMAT csv, USE_TMP_FILE false)",
+    "COPY to a descriptor": "COPY (SELECT 1) TO '/proc/self/fd/3' (FORMAT csv)",
+    "COPY to the answer": "COPY (SELECT 'x' AS key) TO 'snapshot://answer' (FORMAT csv)",
+    "COPY to its temporary folder": "COPY (SELECT 1) TO '.tmp/x.csv'",
+    "COPY to a folder of the system": "COPY (SELECT 1) TO '/tmp/penstock_hostile.csv'",
+    "COPY to a log of a database": "COPY (SELECT 1) TO ':memory:.wal' (FORMAT csv)",
+    "COPY in parts": "COPY items TO '{new}' (FORMAT parquet, PARTITION_BY (key), OVERWRITE)",
+    "COPY into parts of a folder": "COPY items TO '{text}' (FORMAT csv, PARTITION_BY (key), OVERWRITE true)",
+    "COPY from": "COPY items FROM '{canary}'",
+    "COPY to standard output": "COPY (SELECT 1) TO '/dev/stdout' (FORMAT csv)",
+    "EXPORT": "EXPORT DATABASE '{new}'",
+    "IMPORT": "IMPORT DATABASE '{text}'",
+    "CHECKPOINT": "FORCE CHECKPOINT",
+    "checkpoint as a table": "SELECT * FROM force_checkpoint('memory')",
+    "INSERT": "INSERT INTO items VALUES ('x')",
+    "INSERT behind WITH": "WITH t AS (INSERT INTO items VALUES ('x') RETURNING *) SELECT * FROM t",
+    "DELETE behind WITH": "WITH t AS (DELETE FROM items RETURNING *) SELECT key FROM t",
+    "CREATE TABLE": "CREATE TABLE t AS SELECT * FROM items",
+    "CREATE VIEW": "CREATE OR REPLACE VIEW items AS SELECT 'x' AS key",
+    "DROP": "DROP VIEW items",
+    "SELECT INTO": "SELECT key INTO t FROM items",
+    "write_log": "SELECT write_log('x', level := 'fatal')",
+    "logs to a file": "CALL enable_logging(storage := 'file', storage_config := {'path': '{new}'})",
+    # databases, extensions, settings
+    "ATTACH": "ATTACH '{database}' AS d",
+    "ATTACH what is new": "ATTACH '{new}.db' AS d",
+    "ATTACH over HTTP": "ATTACH 'http://127.0.0.1:{port}/d.db' AS d",
+    "ATTACH SQLite": "ATTACH '{database}' AS d (TYPE sqlite)",
+    "USE": "USE system",
+    "INSTALL": "INSTALL httpfs",
+    "INSTALL from a place": "INSTALL x FROM 'http://127.0.0.1:{port}'",
+    "LOAD": "LOAD '{canary}'",
+    "SET": "SET enable_external_access = true",
+    "SET memory": "SET memory_limit = '100GB'",
+    "SET a folder": "SET temp_directory = '{new}'",
+    "SET a log": "SET log_query_path = '{new}'",
+    "RESET": "RESET lock_configuration",
+    "PRAGMA": "PRAGMA enable_profiling = 'json'",
+    "PRAGMA as a table": "SELECT * FROM pragma_database_size()",
+    "a profile in a file": "PRAGMA profiling_output = '{new}'",
+    "CALL": "CALL pragma_version()",
+    "CREATE MACRO": "CREATE MACRO f() AS TABLE SELECT * FROM read_text('{canary}')",
+    "CREATE SECRET": "CREATE PERSISTENT SECRET s (TYPE http, EXTRA_HTTP_HEADERS MAP {'a': 'b'})",
+    "duckdb_secrets": "SELECT * FROM duckdb_secrets(redact := false)",
+    "which_secret": "SELECT * FROM which_secret('s3://x', 's3')",
+    "duckdb_settings": "SELECT name AS key FROM duckdb_settings()",
+    "duckdb_settings as a view": "SELECT name AS key FROM duckdb_settings",
+    "duckdb_functions": "SELECT function_name AS key FROM duckdb_functions()",
+    "duckdb_tables": "SELECT sql AS key FROM duckdb_views()",
+    "duckdb_temporary_files": "SELECT path AS key FROM duckdb_temporary_files()",
+    "duckdb_logs": "SELECT message AS key FROM duckdb_logs",
+    "information_schema": "SELECT table_name AS key FROM information_schema.tables",
+    "pg_catalog": "SELECT relname AS key FROM pg_catalog.pg_class",
+    "sqlite_master": "SELECT sql AS key FROM sqlite_master",
+    "current_setting": "SELECT current_setting('allowed_paths')::VARCHAR AS key",
+    "getenv": "SELECT getenv('CANARY') AS key",
+    "getvariable": "SELECT getvariable('x') AS key",
+    # text that becomes SQL
+    "query": "SELECT * FROM query('SELECT * FROM read_text(''{canary}'')')",
+    "query_table": "SELECT * FROM query_table('{canary}')",
+    "query_table of many": "SELECT * FROM query_table(['items', '{canary}'])",
+    "serialized SQL": (
+        "SELECT * FROM json_execute_serialized_sql(json_serialize_sql('SELECT * FROM read_text(''{canary}'')'))"
+    ),
+    "PREPARE": "PREPARE p AS SELECT * FROM read_text('{canary}')",
+    "EXECUTE": "EXECUTE p",
+    "EXPLAIN ANALYZE": "EXPLAIN ANALYZE COPY items TO '{new}'",
+    "a parameter": "SELECT key FROM items WHERE key = $1",
+    "DESCRIBE": "DESCRIBE items",
+    "SHOW": "SHOW ALL TABLES",
+    "SUMMARIZE": "FROM (SUMMARIZE items)",
+    "PIVOT": "PIVOT items ON brand",
+    # several statements, and texts that look like one
+    "two statements": "SELECT key FROM items; COPY items TO '{new}'",
+    "two statements, the first hidden": "COPY items TO '{new}'; SELECT key FROM items",
+    "three empty ones between": "SELECT key FROM items;;; ; SELECT key FROM items",
+    "a comment that ends": "SELECT key FROM items /* ; */ ; COPY items TO '{new}' --",
+    "a comment in a comment": "SELECT key FROM items /* /* */ ; COPY items TO '{new}' /* */ */; COPY items TO '{new}'",
+    "a line that ends otherwise": "SELECT key FROM items --\r; COPY items TO '{new}'\u2028; COPY items TO '{new}'",
+    "dollar quotes": "SELECT $$a$$ AS key; COPY items TO '{new}'; SELECT $x$ $$ $x$",
+    "a parenthesis that closes": "SELECT key FROM items) TO '{new}'; --",
+    "a quote that closes": 'SELECT 1 AS "key"" FROM items"; COPY items TO \'{new}\'; --"',
+    "nothing but a comment": "-- SELECT key FROM items",
+    "BEGIN": "BEGIN; COPY items TO '{new}'; COMMIT",
+    # unicode
+    "a name in wide letters": "SELECT * FROM ｒｅａｄ_text('{canary}')",
+    "a keyword in wide letters": "ＣＯＰＹ items TO '{new}'",
+    "a Kelvin sign": "SELECT \u212aey FROM items; COPY items TO '{new}'",
+    "a space of no width": "COPY\u200b items TO '{new}'",
+    "a space that does not break": "COPY\u00a0items\u00a0TO\u00a0'{new}'",
+    "text that runs backwards": "SELECT key FROM items \u202e; COPY items TO '{new}'",
+    "a byte order mark": "\ufeffCOPY items TO '{new}'",
+    "a combined letter": "SELECT * FROM rea\u0301d_text('{canary}')",
+    # the network
+    "HTTP": "SELECT * FROM read_csv('http://127.0.0.1:{port}/x.csv')",
+    "HTTP as a table": "SELECT * FROM 'http://127.0.0.1:{port}/x.parquet'",
+    "S3": "SELECT * FROM read_parquet('s3://bucket/x.parquet')",
+    "a share": "SELECT * FROM read_text('//127.0.0.1/share/x')",
+    "PostgreSQL": "SELECT * FROM postgres_scan('host=127.0.0.1 port={port}', 'public', 't')",
+    "MySQL": "ATTACH 'host=127.0.0.1 port={port}' AS m (TYPE mysql)",
+    "an address of this machine": "SELECT inet_server_addr()::VARCHAR AS key",
+    # waiting
+    "sleep_ms": "SELECT sleep_ms(100000)",
+    "pg_sleep": "SELECT pg_sleep(100)",
+    # parser
+    "deep parentheses": "SELECT " + "(" * 20_000 + "1" + ")" * 20_000,
+    "deep functions": "SELECT " + "abs(" * 3_000 + "1" + ")" * 3_000,
+    "deep lists": "SELECT " + "[" * 20_000 + "1" + "]" * 20_000,
+    "deep NOT": "SELECT " + "NOT " * 20_000 + "true",
+    "deep CASE": "SELECT " + "CASE WHEN true THEN " * 5_000 + "1" + " END" * 5_000,
+    "a long sum": "SELECT " + "+".join(["1"] * 20_000),
+    "only brackets": "(" * 100_000,
+    "a text without end": "SELECT '" + "x" * 200_000,
+    "too long a query": "SELECT '" + "x" * 300_000 + "'",
+    "a NUL": "SELECT key FROM items\0; COPY items TO '{new}'",
+    "half a character": "SELECT '\ud800' AS key",
+}
+"""Refused, each of them, before it runs."""
+
+DEADLY = {
+    "repeat": "SELECT repeat('x', 3000000000) AS key",
+    "repeat for every row": "SELECT key FROM items WHERE length(repeat(key, 200000000)) > 0",
+    "repeat of a repeat": "SELECT repeat(repeat(repeat('x', 10000), 10000), 100) AS key",
+    "lpad": "SELECT lpad('x', 2000000000, 'y') AS key",
+    "printf": "SELECT printf('%2000000000d', 1) AS key",
+    "a list of all": "SELECT max(list_sort(range(1000000000)))::VARCHAR AS key",
+    "a list that grows": "SELECT list_resize([1], 2000000000, 1)::VARCHAR AS key",
+    "lists of lists": "SELECT list(range(100000))::VARCHAR AS key FROM range(100000)",
+    "a text of all": "SELECT string_agg(a.key || b.range, '') AS key FROM items a, range(10000000) b",
+    "a crowd of groups": "SELECT range::VARCHAR || 'some more text that is not short' AS key FROM range(1000000000)",
+    "a sort of all": "SELECT range::VARCHAR AS key FROM range(1000000000) ORDER BY hash(range)",
+    "a window over all": "SELECT max(range) OVER (ORDER BY hash(range)) AS key FROM range(1000000000)",
+    "a cross join": "SELECT count(*)::VARCHAR AS key FROM items a, items b, items c, items d, items e",
+    "a join on nothing": "SELECT a.key FROM items a JOIN items b ON a.key <> b.key || random() JOIN items c ON true",
+    "endless recursion": "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT n FROM t",
+    "recursion that doubles": (
+        "WITH RECURSIVE t(s) AS (SELECT 'x' UNION ALL SELECT s || s FROM t) SELECT max(length(s)) AS key FROM t"
+    ),
+    "recursion that spreads": (
+        "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n FROM t, range(10)) SELECT count(*) AS key FROM t"
+    ),
+    "names that double": (
+        "WITH a AS (SELECT key FROM items), "
+        + ", ".join(
+            f"{new} AS (SELECT x.key FROM {old} x, {old} y)" for old, new in zip("abcdef", "bcdefg", strict=True)
+        )
+        + " SELECT count(*) AS key FROM g"
+    ),
+    "a pattern that doubles": "SELECT key FROM items WHERE regexp_matches(repeat(key, 10000000), '(a|aa)+$')",
+    "a distance of long texts": "SELECT levenshtein(repeat('ab', 100000), repeat('ba', 100000))::VARCHAR AS key",
+    "JSON without end": "SELECT to_json(list(key))::VARCHAR AS key FROM items, range(10000000)",
+    "deep selects": "SELECT * FROM " + "(SELECT * FROM " * 2_000 + "items" + ")" * 2_000,
+}
+"""Allowed, and without end: they run into their time or their memory."""
