@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.domain.natural import natural_key
-from planner.natural_sql import natural_sql
+from planner.natural_sql import natural_of_parts, natural_parts, natural_sql
 
-TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30) | st.text("aB09 -.é", max_size=12)
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=30) | st.text(
+    "aB09 -.é\x01\x02", max_size=12
+)
 
 
 def test_numbers_compare_by_size_and_letters_without_case() -> None:
@@ -32,6 +34,7 @@ def test_of_two_numbers_the_larger_comes_later(one: int, two: int, before: str) 
 
 @given(st.lists(TEXTS, min_size=1, max_size=20))
 def test_duckdb_says_the_same(texts: list[str]) -> None:
-    with duckdb.connect() as connection:
-        connection.execute(f"SELECT {natural_sql('t')} FROM (SELECT unnest($texts) AS t)", {"texts": texts})
-        assert [row[0] for row in connection.fetchall()] == [natural_key(text) for text in texts]
+    parts = f"SELECT t, {natural_parts('t')} AS p FROM (SELECT unnest($texts) AS t)"
+    query = f"SELECT {natural_sql('t')}, {natural_of_parts('p')} FROM ({parts})"
+    found = duckdb.execute(query, {"texts": texts}).fetchall()
+    assert found == [(natural_key(text), natural_key(text)) for text in texts]

@@ -1,0 +1,64 @@
+"""How good estimates were: each one beside what happened, and the last of them together. Pure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from penstock.words import counted
+from planner.domain.estimates import Range
+
+__all__ = ["Comparison", "Goodness", "compare", "goodness"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A range and what happened, in the same unit. within: it held; off: how many times beyond the nearer end it was,
+    below 1 for less than p10, above 1 for more than p90, 1.0 within; ratio: what happened beside p50."""
+
+    low: float
+    middle: float
+    high: float
+    actual: float
+    within: bool
+    off: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Goodness:
+    """Of `count` estimates: the share that held, and the median of the ratios (above 1: more happened than was told);
+    None where there are none."""
+
+    count: int
+    within_share: float | None
+    median_ratio: float | None
+
+    @property
+    def sentence(self) -> str:
+        if self.within_share is None or self.median_ratio is None:
+            return "no estimate has been compared with a run yet"
+        held = round(self.within_share * self.count)
+        told = f"{held} of the last {counted(self.count, 'estimate')} held (8 of 10 should)"
+        return f"{told}; what happened was {self.median_ratio:.2f} times the middle, by the median"
+
+
+def compare(told: Range, actual: float) -> Comparison:
+    """What was told beside what happened (not negative)."""
+    off = 1.0
+    if actual > told.high:
+        off = actual / told.high if told.high else math.inf
+    elif actual < told.low:
+        off = actual / told.low
+    ratio = actual / told.middle if told.middle else (1.0 if not actual else math.inf)
+    return Comparison(told.low, told.middle, told.high, actual, off == 1.0, off, ratio)
+
+
+def goodness(comparisons: Sequence[Comparison]) -> Goodness:
+    """Of the comparisons given, e.g. the last twenty."""
+    if not comparisons:
+        return Goodness(0, None, None)
+    held = sum(one.within for one in comparisons) / len(comparisons)
+    return Goodness(len(comparisons), held, statistics.median(one.ratio for one in comparisons))

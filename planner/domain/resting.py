@@ -1,0 +1,71 @@
+"""What an estimate rests on: which history stands for a processor's version and profile. Pure, never a guess: where
+nothing was measured the answer is that, not a number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from planner.domain.history import History, HistoryKey
+from planner.domain.natural import natural_key
+
+__all__ = ["NOTHING", "Basis", "Rest", "history_for"]
+
+
+class Basis(StrEnum):
+    """MEASURED: this version and profile; NEAREST: another one, which is named; PRICES: the operator's price table;
+    SAMPLE: items of the plan that were run first; FREE: its processor costs nothing; NONE: no history."""
+
+    MEASURED = "measured"
+    NEAREST = "nearest"
+    PRICES = "price table"
+    SAMPLE = "sample"
+    FREE = "free"
+    NONE = "none"
+
+
+@dataclass(frozen=True)
+class Rest:
+    """basis; key: whose history, of MEASURED, NEAREST and SAMPLE; items and runs of it."""
+
+    basis: Basis
+    key: HistoryKey | None = None
+    items: int = 0
+    runs: int = 0
+
+
+NOTHING = Rest(Basis.NONE)
+
+
+def history_for(
+    key: HistoryKey, known: Mapping[HistoryKey, History], sample: History | None = None
+) -> tuple[Rest, History]:
+    """The history to take, and what it is. A sample that has been run adds to what was measured, and comes before what
+    is only near."""
+    own = known.get(key, History())
+    if own.items:
+        both = own + sample if sample is not None else own
+        return Rest(Basis.MEASURED, key, both.items, len(both.runs)), both
+    if sample is not None and sample.items:
+        return Rest(Basis.SAMPLE, key, sample.items, len(sample.runs)), sample
+    near = _nearest(key, known)
+    if near is None:
+        return NOTHING, History()
+    return Rest(Basis.NEAREST, near, known[near].items, len(known[near].runs)), known[near]
+
+
+def _nearest(key: HistoryKey, known: Mapping[HistoryKey, History]) -> HistoryKey | None:
+    """Of the same processor: the same profile before others, since parameters change more than versions do; of these
+    the same version, else the latest before it, else the earliest after it; and then the one with the most items."""
+    same = [one for one in known if one.processor == key.processor and known[one].items]
+    pool = [one for one in same if one.profile == key.profile] or same
+    if not pool:
+        return None
+
+    def place(one: HistoryKey) -> tuple[str, str]:
+        return natural_key(one.version), one.version
+
+    before = [one for one in pool if place(one) <= place(key)]
+    version = max(before, key=place).version if before else min(pool, key=place).version
+    return max((one for one in pool if one.version == version), key=lambda one: (known[one].items, one.profile))
