@@ -1,0 +1,69 @@
+"""How the reading of a table says no: one error for all that is wrong, with places.
+
+`Problems` keeps the first ten and counts the rest. `of_duckdb` puts DuckDB's own errors into our words: where the
+disk or the memory is at fault the table is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from penstock.runtime.disk import disk_full
+from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
+from planner.domain.rows import MOST_OFFENDERS
+from planner.tables.wanted import Skipped
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["Problems", "count_of", "of_duckdb", "refused", "short"]
+
+_TOLD_CHARACTERS = 60
+
+
+@dataclass
+class Problems:
+    first: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, problem: str) -> None:
+        self.count += 1
+        if len(self.first) < MOST_OFFENDERS:
+            self.first.append(problem)
+
+    def skipped(self) -> Skipped:
+        return Skipped(self.count, tuple(self.first))
+
+
+def refused(what: str, problems: Problems | Sequence[str], *, code: str, hint: str = "") -> InvalidInput:
+    """`what` begins the sentence: `the rows are refused`."""
+    if not isinstance(problems, Problems):
+        problems = Problems(list(problems)[:MOST_OFFENDERS], len(problems))
+    more = problems.count - len(problems.first)
+    told = "; ".join(problems.first) + (f"; and {more:,} more" if more else "")
+    return InvalidInput(f"{what}: {told}{hint}", code=code)
+
+
+def count_of(count: int, one: str, many: str = "") -> str:
+    """`1 row`, `1,000 rows`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def short(value: object) -> str:
+    """For a message."""
+    text = repr(value)
+    return text if len(text) <= _TOLD_CHARACTERS else f"{text[: _TOLD_CHARACTERS - 3]}…"
+
+
+def of_duckdb(error: duckdb.Error, name: str) -> PenstockError:
+    """What stops the reading of a table, `name`, for good."""
+    import duckdb
+
+    first = (str(error).strip().splitlines() or ["no reason given"])[0]
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return Unavailable(f"{name} needs more memory than the planner has for it: {first}", code="table_memory")
+    if "No space left" in first or "disk quota" in first.lower():
+        return disk_full("the planner's uploads")
+    return InvalidInput(f"{name} can't be read: {first}", code="table_unreadable")

@@ -1,0 +1,173 @@
+"""A table or a query of DuckDB, SQLite or PostgreSQL, read and never written."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import psycopg
+import pytest
+
+from penstock.runtime.errors import InvalidInput, PenstockError
+from planner.tables.reading import read_table
+from planner.tables.wanted import Database, Wanted
+from tests.integration.planner.table_files import BOUNDS, Read, as_csv, as_parquet, read, snapshot_rows
+
+ROWS: list[dict[str, Any]] = [
+    {"id": 1, "brand": "Acme", "n": 1.5, "note": 'a "b",\r\nc'},
+    {"id": 2, "brand": None, "n": None, "note": ""},
+    {"id": 10, "brand": "Zeta", "n": -7.25, "note": "é\ttab"},
+]
+CREATE = "CREATE TABLE items (id INTEGER, brand TEXT, n DOUBLE PRECISION, note TEXT)"
+
+
+def asked(folder: Path, database: Database, **wanted: Any) -> Read:
+    place = folder / f"upload-{len(list(folder.iterdir()))}"
+    place.mkdir()
+    version = read_table(database, Wanted(**wanted), folder=place, bounds=BOUNDS)
+    return Read(version, snapshot_rows(version.snapshot))
+
+
+@pytest.fixture(params=["duckdb", "sqlite", "postgresql"])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def place(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """A database with the table `items`, its rows not in the order of their keys."""
+    values = [tuple(row.values()) for row in (ROWS[2], ROWS[0], ROWS[1])]
+    if kind == "duckdb":
+        path = tmp_path / "odd ?#% name.duckdb"
+        with duckdb.connect(str(path)) as connection:
+            connection.execute(CREATE)
+            connection.executemany("INSERT INTO items VALUES (?, ?, ?, ?)", values)
+        return str(path)
+    if kind == "sqlite":
+        path = tmp_path / "odd ?#% name.sqlite"
+        with sqlite3.connect(path) as lite:
+            lite.execute(CREATE)
+            lite.executemany("INSERT INTO items VALUES (?, ?, ?, ?)", values)
+        lite.close()
+        return str(path)
+    url = str(request.getfixturevalue("postgres_url"))
+    with psycopg.connect(url) as server:
+        server.execute(CREATE)
+        server.cursor().executemany("INSERT INTO items VALUES (%s, %s, %s, %s)", values)
+    return url
+
+
+def test_a_table_is_read_in_the_order_of_its_key_and_a_query_in_its_own(kind: str, place: str, tmp_path: Path) -> None:
+    table = asked(tmp_path, Database(kind, place, table="items"))
+    assert table.keys == ["1", "10", "2"]
+    query = asked(tmp_path, Database(kind, place, query="SELECT * FROM items ORDER BY id DESC -- last;"))
+    assert query.keys == ["10", "2", "1"]
+    alike = read(tmp_path, as_csv([*ROWS[::-1][:1], ROWS[1], ROWS[0]], end="\r\n"))
+    assert query.version.version_id == alike.version.version_id
+    assert query.kinds() == {"id": "whole", "brand": "text", "n": "number", "note": "text"}
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DELETE FROM items",
+        "SELECT 1 AS id; SELECT 2 AS id",
+        "SELECT 1 AS id; DELETE FROM items",
+        "SELECT 1 AS id) TO PROGRAM 'true' --",
+        "SELECT 1 AS id) AS q TO STDOUT; COMMIT; DELETE FROM items; --",
+        "INSERT INTO items VALUES (7, 'x', 1, 'y') RETURNING id",
+        "DROP TABLE items",
+        "COPY items TO '/tmp/stolen.csv'",
+        "ATTACH ':memory:' AS other",
+        "PRAGMA journal_mode = DELETE",
+        "SELECT * FROM no_such_table",
+        "SELECT",
+        "WITH gone AS (DELETE FROM items RETURNING id) SELECT * FROM gone",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT 1 AS id, 2 AS id",
+        "VACUUM",
+    ],
+)
+def test_what_is_not_one_select_is_refused_and_changes_nothing(
+    query: str, kind: str, place: str, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        asked(tmp_path, Database(kind, place, query=query))
+    assert caught.value.code in ("bad_query", "bad_columns")
+    assert asked(tmp_path, Database(kind, place, table="items")).version.row_count == 3
+
+
+def test_a_place_that_is_none_or_a_request_that_says_two_things_is_refused(tmp_path: Path) -> None:
+    for database, code in (
+        (Database("duckdb", str(tmp_path / "none"), table="t"), "no_database"),
+        (Database("sqlite", str(tmp_path / "none"), table="t"), "no_database"),
+        (Database("postgresql", "postgresql://nobody@127.0.0.1:1/none", table="t"), "database_unavailable"),
+        (Database("oracle", "x", table="t"), "bad_kind"),
+        (Database("duckdb", "x"), "bad_query"),
+        (Database("duckdb", "x", table="t", query="SELECT 1"), "bad_query"),
+    ):
+        with pytest.raises(PenstockError) as caught:
+            asked(tmp_path, database)
+        assert caught.value.code == code
+    (tmp_path / "text").write_text("no database" * 100)
+    for kind in ("duckdb", "sqlite"):
+        with pytest.raises(PenstockError, match="refused"):
+            asked(tmp_path, Database(kind, str(tmp_path / "text"), table="t"))
+
+
+def test_values_of_postgresql_are_what_a_csv_would_have(postgres_url: str, tmp_path: Path) -> None:
+    select = (
+        "SELECT 'k' AS id, true AS yes, false AS no, NULL::boolean AS maybe, ARRAY['a', NULL] AS list, "
+        "'{\"a\": [1]}'::jsonb AS object, 12.50::numeric AS price, 0.1::real AS small, 'NaN'::float8 AS nan, "
+        "TIMESTAMPTZ '2024-01-02 03:04:05.678+02' AS at, DATE '2024-01-02' AS day, '\\x00ff'::bytea AS bytes, "
+        "ROW(1, 'x') AS row, '1 day'::interval AS span, 9223372036854775807 AS big"
+    )
+    found = asked(tmp_path, Database("postgresql", postgres_url, query=select))
+    assert found.payloads() == [
+        {
+            "id": "k",
+            "yes": True,
+            "no": False,
+            "list": ["a", None],
+            "object": {"a": [1]},
+            "price": 12.5,
+            "small": 0.1,
+            "nan": "NaN",
+            "at": "2024-01-02T01:04:05.678Z",
+            "day": "2024-01-02",
+            "bytes": "AP8=",
+            "row": {"f1": 1, "f2": "x"},
+            "span": "1 day",
+            "big": 9223372036854775807,
+        }
+    ]
+
+
+def test_values_of_parquet_are_what_a_csv_would_have(tmp_path: Path) -> None:
+    select = (
+        "SELECT 'k' AS id, {'a': [1, NULL], 'b': {'c': DATE '2024-01-02'}} AS struct, MAP {'x': 1} AS map, "
+        "'\\x00\\xFF'::BLOB AS bytes, 0.1::FLOAT AS small, 'NaN'::DOUBLE AS nan, 'inf'::DOUBLE AS inf, "
+        "18446744073709551615::UBIGINT AS big, 12.50::DECIMAL(9, 2) AS price, "
+        "TIMESTAMP_NS '2024-01-02 03:04:05.678901234' AS at, TIME '03:04:05' AS clock, "
+        "uuid '8a1a5d6e-0000-4000-8000-000000000001' AS code, INTERVAL 1 DAY AS span, '{\"z\": 1}'::JSON AS json"
+    )
+    found = read(tmp_path, as_parquet(tmp_path, select), name="t.parquet")
+    assert found.payloads() == [
+        {
+            "id": "k",
+            "struct": {"a": [1, None], "b": {"c": "2024-01-02"}},
+            "map": {"x": 1},
+            "bytes": "AP8=",
+            "small": 0.1,
+            "inf": "inf",
+            "big": "18446744073709551615",
+            "price": 12.5,
+            "at": "2024-01-02T03:04:05.678Z",
+            "clock": "03:04:05",
+            "code": "8a1a5d6e-0000-4000-8000-000000000001",
+            "span": "1 day",
+            "json": {"z": 1},
+        }
+    ]
