@@ -13,8 +13,9 @@ A subset of AIP-160, so that what works elsewhere works here and nothing means t
   with it is false and its NOT (`!=` too) is true.
 
 Here the text becomes nodes (filter_nodes.py). Pure. Whatever is wrong with the text is told as InvalidInput (code
-`bad_filter`) with the place, what was expected, and what would be right. `filter_sql` makes a condition of SQL of a
-filter that was parsed here; both agree on every value.
+`bad_filter`) with the place, what was expected, and what would be right; its metadata has the place as two lines, the
+text and a caret under the character (`line`, `caret`), for whoever shows errors in a terminal. `filter_sql` makes a
+condition of SQL of a filter that was parsed here; both agree on every value.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from enum import StrEnum
 from functools import cached_property
 
 from penstock.filter_nodes import And, Compare, IsNull, Node, Not, Or, Value, decide, leaves, test
+from penstock.filter_places import caret, nearest
 from penstock.runtime.errors import InvalidInput
 
 __all__ = ["EVERYTHING", "MAX_CHARACTERS", "Field", "Filter", "Kind"]
@@ -188,8 +190,13 @@ class _Parser:
 
     def _error(self, token: _Token, expected: str) -> InvalidInput:
         near = f"near {token.text[:40]!r}" if token.kind != "end" else "at its end"
+        line, below = caret(self._text, token.at)
         return InvalidInput(
-            f"the filter is wrong at character {token.at}, {near}: {expected}", code="bad_filter", at=str(token.at)
+            f"the filter is wrong at character {token.at}, {near}: {expected}",
+            code="bad_filter",
+            at=str(token.at),
+            line=line,
+            caret=below,
         )
 
     # -- grammar
@@ -240,7 +247,7 @@ class _Parser:
         name = token.text
         field = self._fields.get(name)
         if field is None:
-            raise self._error(token, f"there is no such field; there are: {', '.join(self._fields) or 'none'}")
+            raise self._error(token, f"there is no such field; {nearest(name, self._fields)}")
         if self._keyword("is"):
             absent = not self._keyword("not")
             if not self._keyword("null"):
@@ -289,6 +296,8 @@ class _Parser:
             return self._time(token, name)
         if "\0" in token.text:
             raise self._error(token, "a text has a NUL character, which no text may have")
+        if any("\ud800" <= sign <= "\udfff" for sign in token.text):
+            raise self._error(token, "a text has half of a character, which no text may have")
         if field.values and not part and token.text not in field.values:
             raise self._error(token, f"{name} is never that; it may be {', '.join(field.values)}")
         return token.text

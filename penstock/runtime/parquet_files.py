@@ -1,4 +1,4 @@
-"""DuckDB over the Parquet files of one folder: loaded on first use, one thread, bounded memory, no other file.
+"""DuckDB over the Parquet files of one folder: loaded on first use, few threads, bounded memory, no other file.
 
 It compares resolved paths, so those are what it must be given. Cursors are made per call: calls from several threads
 are safe. Raises Unavailable when the disk is full or a file can't be used.
@@ -28,12 +28,15 @@ class ParquetFiles:
     """`memory` as DuckDB says it; `spill` is where it may put what does not fit; `what` names a file in an error.
     every_error: whatever DuckDB raises means that a file can't be used, not only what it calls an IO error."""
 
-    def __init__(self, folder: Path, *, memory: str, spill: Path, what: str, every_error: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, memory: str, spill: Path, what: str, every_error: bool = False, threads: int = 1
+    ) -> None:
         self._folder = folder
         self._memory = memory
         self._spill = spill
         self._what = what
         self._every_error = every_error
+        self._threads = threads
         self._lock = threading.Condition()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._cursors: set[duckdb.DuckDBPyConnection] = set()
@@ -84,7 +87,7 @@ class ParquetFiles:
         connection = duckdb.connect(
             ":memory:",
             config={
-                "threads": 1,
+                "threads": self._threads,
                 "memory_limit": self._memory,
                 "temp_directory": str(self._spill),
                 "autoinstall_known_extensions": False,

@@ -8,8 +8,11 @@ import importlib
 MEASURES = {
     "startup": "`penstock up` to ready, and down again",
     "documents": "documents through the whole of Penstock, a second",
+    "tables": "catalogs of a million and ten million rows, from their bytes to a version",
     "collection": "clusters, neighbours and duplicates of many documents",
     "scheduler": "items a second and CPU an item, beside Celery, Dramatiq, Huey, SAQ and Procrastinate",
+    "selection": "choosing, ordering and browsing a million rows, beside SQLAlchemy + SQLite",
+    "estimates": "how often ranges of runtime and cost hold the truth, by families of simulated processors",
     "seeing": "summaries, pages and watchers of a large run",
     "size": "a million items beside ten thousand, closed heads, dispatch, restarts, a lost Redis",
 }

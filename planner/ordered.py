@@ -1,0 +1,202 @@
+"""The ordered items of a selection as a plan's file, with what a preview tells of it.
+
+Written by a DuckDB of its own, made for one request and closed after it, so that its memory goes back: two threads and
+bounded memory, whatever the size; what does not fit is spilled beside the blobs. Of small sources one is ordered at a
+time, of large ones one, too: so nobody waits for ten million rows with a hundred.
+The file is what `Parquet.write_plan` makes (stage, seq, key, group, payload, then `size`, the bytes of the payload).
+The order is total, so equal requests give the same rows in the same order on every machine. A selection that matches
+nothing is refused (`selection_empty`); too little disk or memory is Unavailable; whatever fails leaves no file.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penstock.runtime.errors import InvalidInput, Unavailable
+from penstock.runtime.parquet_files import ParquetFiles, literal
+from planner.domain.selection import LeftOut
+from planner.parquet import BLOCK_ROWS, LaterItem
+from planner.selecting import Choosing, Wanted, problems_of
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+__all__ = ["MOST_GROUPS", "GroupCount", "Ordered", "OrderedPlans", "refuse"]
+
+SMALL_BYTES, LARGE_BYTES = 32 << 20, 512 << 20
+"""A snapshot's file of at most so many bytes is small; past the second it is large."""
+
+SMALL_MEMORY, MEMORY, LARGE_MEMORY = "200MB", "560MB", "1000MB"
+"""What DuckDB may take: a million rows of 260 bytes spill with the second, and ten million with any; of these, more
+memory halves the time."""
+
+THREADS = 2
+MOST_GROUPS = 1_000
+BLOCK_BYTES = 4 << 20
+_WRITE = f"FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {BLOCK_ROWS}, ROW_GROUP_SIZE_BYTES '16MB'"
+_PAST_LIMIT = "past the limit"
+
+
+@dataclass(frozen=True)
+class GroupCount:
+    """`first_seq`: where its first item stands."""
+
+    group: str
+    count: int
+    first_seq: int
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """What was written. groups: in the order of their first items, at most MOST_GROUPS of `group_count`; blocks: as
+    `StageRow.blocks`; unknown_groups: pinned or ordered ones that the source has not."""
+
+    count: int
+    blocks: tuple[int, ...]
+    groups: tuple[GroupCount, ...]
+    group_count: int
+    left_out: tuple[LeftOut, ...]
+    unknown_groups: tuple[str, ...]
+
+
+def refuse(problems: Sequence[InvalidInput]) -> None:
+    """Raises them as one, when there are any; one alone as it is, with its place."""
+    if len(problems) == 1:
+        raise problems[0]
+    if problems:
+        codes = ",".join(dict.fromkeys(problem.code for problem in problems))
+        raise InvalidInput("; ".join(problem.message for problem in problems), code=problems[0].code, codes=codes)
+
+
+class OrderedPlans:
+    def __init__(self, folder: Path, *, memory: str = "") -> None:
+        """`folder` is the blob store's; nothing outside it can be read or written. memory: by size, unless given."""
+        self._folder = folder.resolve()
+        self._memory = memory
+        self._small, self._others = _Turn("small"), _Turn("others")
+
+    def write(self, wanted: Wanted, place: Path, later: Sequence[LaterItem] = ()) -> Ordered:
+        """Makes the file `place`: stage 0 is what is wanted, in order; `later` are the later stages' items.
+
+        Raises InvalidInput with all that is wrong, Unavailable.
+        """
+        import duckdb
+
+        refuse(problems_of(wanted))
+        size = _bytes_of(wanted.snapshot)
+        turn = self._small if size <= SMALL_BYTES else self._others
+        usual = SMALL_MEMORY if size <= SMALL_BYTES else MEMORY if size <= LARGE_BYTES else LARGE_MEMORY
+        with turn.lock:
+            # No two DuckDBs may spill into one folder. A killed planner's is swept with what else it left.
+            spill = self._folder / ".planner" / f"spill-{os.getpid()}-{turn.name}"
+            files = ParquetFiles(
+                self._folder, memory=self._memory or usual, spill=spill, what="the blob store", threads=THREADS
+            )
+            turn.files = files
+            try:
+                with files.cursor() as cursor:
+                    return _written(cursor, wanted, place.resolve(), later)
+            except duckdb.OutOfMemoryException as error:
+                place.unlink(missing_ok=True)
+                raise Unavailable(
+                    f"{self._memory or usual} of memory are too little to order these items", code="planner_memory"
+                ) from error
+            except BaseException:
+                place.unlink(missing_ok=True)
+                raise
+            finally:
+                turn.files = None
+                files.close()
+
+    def close(self) -> None:
+        """Interrupts what is being written."""
+        for turn in (self._small, self._others):
+            files = turn.files
+            if files is not None:
+                files.close()
+
+
+@dataclass
+class _Turn:
+    """Who holds the lock writes; `files` is what it writes with."""
+
+    name: str
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    files: ParquetFiles | None = None
+
+
+def _bytes_of(snapshot: Path) -> int:
+    try:
+        return snapshot.stat().st_size
+    except OSError:
+        return 0  # DuckDB says what is wrong with it
+
+
+def _written(cursor: DuckDBPyConnection, wanted: Wanted, place: Path, later: Sequence[LaterItem]) -> Ordered:
+    choosing = Choosing(cursor, wanted)
+    limit = wanted.selection.limit
+    left_out = choosing.left_out()
+    values = choosing.values
+    chosen = (
+        'SELECT items.key AS key, items."group" AS "group", items.payload AS payload '
+        f"{choosing.chosen} {choosing.order}" + (f" LIMIT {limit}" if limit else "")
+    )
+    rest = "".join(
+        f" UNION ALL SELECT {stage}, {seq}, {literal(key)}, {literal(group)}, {literal(payload)}, "
+        f"{len(payload.encode())}"
+        for stage, seq, key, group, payload, _ in later
+    )
+    written = cursor.execute(
+        'COPY (SELECT 0::INTEGER AS stage, row_number() OVER () - 1 AS seq, key, "group", payload, '
+        f"strlen(payload)::INTEGER AS size FROM ({chosen}){rest}) TO {literal(place)} ({_WRITE})",
+        values,
+    ).fetchone()
+    assert written is not None
+    count = written[0] - len(later)
+    if not count:
+        raise _empty(left_out)
+    if limit and count == limit:
+        total = cursor.execute(f"SELECT count(*) {choosing.chosen}", values).fetchone()
+        assert total is not None
+        if total[0] > count:
+            left_out.append(LeftOut(_PAST_LIMIT, total[0] - count, ()))
+    groups, group_count = _groups(cursor, place)
+    return Ordered(
+        count=count,
+        blocks=_blocks(cursor, place),
+        groups=groups,
+        group_count=group_count,
+        left_out=tuple(left_out),
+        unknown_groups=tuple(choosing.unknown_groups()),
+    )
+
+
+def _groups(cursor: DuckDBPyConnection, place: Path) -> tuple[tuple[GroupCount, ...], int]:
+    rows = cursor.execute(
+        'SELECT "group", count(*), min(seq), count(*) OVER () FROM read_parquet($plan) WHERE stage = 0 '
+        f'GROUP BY "group" ORDER BY 3 LIMIT {MOST_GROUPS}',
+        {"plan": str(place)},
+    ).fetchall()
+    return tuple(GroupCount(group, count, first) for group, count, first, _ in rows), rows[0][3]
+
+
+def _blocks(cursor: DuckDBPyConnection, place: Path) -> tuple[int, ...]:
+    """As `Parquet.blocks`, from the sizes alone: payloads need not be read again. The file's rows are in order."""
+    rows = cursor.execute(
+        "SELECT min(seq) FROM (SELECT seq, (sum(size) OVER (ROWS UNBOUNDED PRECEDING) - size) "
+        f"// {BLOCK_BYTES} AS part FROM read_parquet($plan) WHERE stage = 0) "
+        f"GROUP BY seq // {BLOCK_ROWS}, part ORDER BY 1",
+        {"plan": str(place)},
+    ).fetchall()
+    return tuple(row[0] for row in rows)
+
+
+def _empty(left_out: Sequence[LeftOut]) -> InvalidInput:
+    gone = "; ".join(f"{one.count:,} {one.reason}" for one in left_out)
+    why = f"all that it includes is left out: {gone}" if gone else "no row of the source is included"
+    return InvalidInput(f"the selection matches nothing: {why}", code="selection_empty")
