@@ -23,6 +23,7 @@ __all__ = [
     "limit_key_problem",
     "limit_keys_problem",
     "numbers_there_are",
+    "source_name_problem",
 ]
 
 Granularity = Literal["sentence", "paragraph"]
@@ -85,6 +86,21 @@ def limit_keys_problem(keys: Sequence[object]) -> str:
     size = sum(len(key.encode(errors="replace")) for key in keys if isinstance(key, str))
     long = f"its limit keys have {size:,} bytes together, {_MAX_LANE_BYTES:,} are possible"
     return "; ".join(filter(None, map(limit_key_problem, keys))) or (long if size > _MAX_LANE_BYTES else "")
+
+
+_SOURCE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,99}")
+_NOT_SOURCE_NAMES = ("items", "results")
+
+
+def source_name_problem(name: str) -> str:
+    """Why a source can't be called so; "" when it can. Names stand beside ids of versions, and as tables in SQL."""
+    if not _SOURCE_NAME.fullmatch(name):
+        return (
+            f"{name[:120]!r} is no name of a source: a letter, then letters, digits, `.`, `_`, `-`, at most 100 in all"
+        )
+    if name.lower() in _NOT_SOURCE_NAMES or name.startswith("source-"):
+        return f"no source may be called {name!r}: that means something else already"
+    return ""
 
 
 MICROS = 1_000_000

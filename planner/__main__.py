@@ -6,27 +6,45 @@ import asyncio
 
 import grpc
 
+from penstock.declared.folder import Processors
 from penstock.runtime import metrics
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.clock import Clock, SystemClock
 from penstock.runtime.logs import get_logger
+from penstock.runtime.parquet_files import ParquetFiles
 from penstock.runtime.program import Service, main
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database, migrate
 from penstock.v1 import planner_pb2_grpc
+from planner.choices import Choices
+from planner.comparing import Comparing
 from planner.deriving import Deriving
+from planner.grid import Grid
+from planner.grid_tables import GridTables
+from planner.naming import NamedSources
+from planner.ordered import OrderedPlans
+from planner.origins import Origins
 from planner.parquet import Parquet
 from planner.planning import Planning
 from planner.reading import PlanReader
+from planner.results.copying import Results
+from planner.results.outcomes import Outcomes
+from planner.results.parts import Parts
+from planner.results.rows import ResultRows
+from planner.sandbox.sandbox import Sandbox
 from planner.service import PlannerService
 from planner.sources import Sources
 from planner.staging import Staging
 from planner.store import Store
+from planner.table_planning import TablePlanning
+from planner.table_sources import TableSources, table_bounds
+from planner.tables.process import TableReader
 
 __all__ = ["build"]
 
 SWEEP_SECONDS = 300.0
 WARM_SECONDS = 1.0
+RESULTS_MEMORY = "256MB"
 
 log = get_logger("planner")
 
@@ -46,15 +64,58 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     store = Store(database)
     parquet = Parquet(blobs.folder)
     reader = PlanReader(store=store, blobs=blobs, parquet=parquet, clock=clock)
+    processors = Processors(settings.processor_folder())
+    names = NamedSources(database)
+    spill = blobs.folder / ".planner" / "results-spill"
+    files = ParquetFiles(blobs.folder, memory=RESULTS_MEMORY, spill=spill, what="the blob store")
+    address = settings.scheduler_address
+    outcomes = Outcomes(address, settings.token()) if address else None
+    results = Results(
+        outcomes=outcomes,
+        rows=ResultRows(database),
+        parts=Parts(files),
+        store=store,
+        blobs=blobs,
+        staging=staging,
+        clock=clock,
+    )
+    planning = Planning(
+        store=store,
+        parquet=parquet,
+        staging=staging,
+        draft_hours=section.draft_hours,
+        clock=clock,
+        processors=processors,
+    )
+    ordered = OrderedPlans(blobs.folder)
+    tables = GridTables(blobs.folder)
     service = PlannerService(
         sources=Sources(
             store=store, blobs=blobs, parquet=parquet, staging=staging, limits=section.uploads, clock=clock
         ),
-        planning=Planning(store=store, parquet=parquet, staging=staging, draft_hours=section.draft_hours, clock=clock),
+        table_sources=TableSources(
+            reader=TableReader(table_bounds(section.tables)), store=store, limits=section.tables, clock=clock
+        ),
+        origins=Origins(folders=section.source_folders, databases=section.databases),
+        planning=planning,
+        table_planning=TablePlanning(
+            planning=planning,
+            choices=Choices(results=results, sandbox=Sandbox(), files=files, store=store, blobs=blobs, clock=clock),
+            ordered=ordered,
+            parquet=parquet,
+            staging=staging,
+            store=store,
+            clock=clock,
+            confirm_above_items=section.confirm_above_items,
+        ),
         deriving=Deriving(store=store, parquet=parquet, staging=staging, clock=clock),
+        comparing=Comparing(files, blobs),
         reader=reader,
+        names=names,
+        grid=Grid(tables),
         store=store,
         clock=clock,
+        processors=processors,
     )
 
     async def sweep() -> None:
@@ -67,6 +128,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
             left = await asyncio.to_thread(blobs.clean)
             if left:
                 log.info("what killed writers left was removed", files=left)
+            await results.sweep()
             await asyncio.sleep(SWEEP_SECONDS)
 
     async def warm() -> None:
@@ -75,7 +137,10 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
         await asyncio.to_thread(parquet.warm)
 
     async def close() -> None:
-        await asyncio.to_thread(parquet.close)
+        if outcomes is not None:
+            await outcomes.close()
+        for part in (ordered, tables, files, parquet):
+            await asyncio.to_thread(part.close)
         await asyncio.to_thread(staging.close)
         await asyncio.to_thread(database.close)
 

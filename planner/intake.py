@@ -36,7 +36,7 @@ _PART_ROWS = 256
 class Taken:
     """A whole upload that has passed, but for keys that stand twice in items (seen in the snapshot).
 
-    files: (temporary file, hash) of every document's bytes.
+    files: (temporary file, hash) of every document's bytes. notices: what a person should know of it (`Notice`s).
     """
 
     source_id: str
@@ -46,6 +46,7 @@ class Taken:
     size_bytes: int
     ignored: int
     files: list[tuple[Path, str]]
+    notices: tuple[dict[str, object], ...] = ()
 
 
 class Intake(Protocol):

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import orjson
 
-from penstock.processor import Processor, load_processor, validate_parameters
+from penstock.declared.folder import INSTALLED, Processors
+from penstock.processor import Processor, validate_parameters
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput, PenstockError
 from penstock.v1 import rules_pb2
@@ -28,13 +30,14 @@ from planner.domain.stages import (
     with_defaults,
 )
 from planner.lanes import Lanes, names_limits
+from planner.naming import Version
 from planner.parquet import LaterItem, Parquet
 from planner.rules import filled_in, gate_problems
 from planner.sources import DOCUMENTS, keep_file
 from planner.staging import Staging, Upload
 from planner.store import PlanRow, SourceRow, StageRow, Store
 
-__all__ = ["PlanRequest", "Planning", "load"]
+__all__ = ["PlanRequest", "Planning", "SettledStage", "load"]
 
 
 @dataclass(frozen=True)
@@ -48,29 +51,50 @@ class PlanRequest:
 
 
 class Planning:
-    def __init__(self, *, store: Store, parquet: Parquet, staging: Staging, draft_hours: float, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        parquet: Parquet,
+        staging: Staging,
+        draft_hours: float,
+        clock: Clock,
+        processors: Processors = INSTALLED,
+    ) -> None:
         self._store = store
         self._parquet = parquet
         self._staging = staging
         self._draft_ms = int(draft_hours * 3_600_000)
         self._clock = clock
+        self._processors = processors
 
-    def create(self, request: PlanRequest) -> PlanRow:
+    def create(self, request: PlanRequest, version: Version | None = None) -> PlanRow:
         """Raises InvalidInput with everything that is wrong, NotFound for the source, Unavailable."""
         source = self._store.source(request.source_id)
-        granularity = _granularity(source, request)
-        chosen = _settled(_requested(source, request, granularity))
+        granularity, chosen = self.settled(source, request)
         now_ms = self._clock.now_ms()
         identity = plan_id(source.source_id, granularity, [stage.settings for stage in chosen])
         row = self._store.find_plan(identity, now_ms=now_ms)
         if row is None:
             row = self._written(identity, source, granularity, chosen)
+            if version is not None:
+                row = replace(row, source_name=version.name, source_version=version.version)
+        return self.kept(row, request)
+
+    def settled(self, source: SourceRow, request: PlanRequest) -> tuple[str, list[SettledStage]]:
+        """The granularity and the stages of a plan of this source. Raises InvalidInput with all that is wrong."""
+        granularity = _granularity(source, request)
+        return granularity, _settled(_requested(source, request, granularity), self._processors)
+
+    def kept(self, row: PlanRow, request: PlanRequest) -> PlanRow:
+        """The plan as it is kept, or as a draft."""
+        now_ms = self._clock.now_ms()
         wanted = replace(row, name=request.name, expire_ms=now_ms + self._draft_ms if request.draft else None)
         kept = self._store.keep_plan(wanted, request_id=request.request_id, now_ms=now_ms)
         # The name is no part of the plan: who asked by one is answered by it.
         return replace(kept, name=request.name or kept.name)
 
-    def _written(self, identity: str, source: SourceRow, granularity: str, stages: Sequence[_Stage]) -> PlanRow:
+    def _written(self, identity: str, source: SourceRow, granularity: str, stages: Sequence[SettledStage]) -> PlanRow:
         later: list[LaterItem] = []
         rows = [StageRow(stages[0].settings, source.item_count, source.blocks)]
         for number, stage in enumerate(stages[1:], 1):
@@ -101,7 +125,7 @@ class Planning:
             lanes_sha256=table,
         )
 
-    def _lanes(self, upload: Upload, snapshot: Path, stage: _Stage, count: int, others: bool) -> Path | None:
+    def _lanes(self, upload: Upload, snapshot: Path, stage: SettledStage, count: int, others: bool) -> Path | None:
         """The file of the first stage's lanes; None when no item of the plan has limit keys."""
         place = upload.path("lanes")
         if stage.lanes is not None and stage.lanes.write(self._parquet, snapshot, place):
@@ -113,17 +137,17 @@ class Planning:
 
 
 @dataclass(frozen=True)
-class _Stage:
+class SettledStage:
     """A stage as it is kept, and who names the limits of its items: None when nobody does."""
 
     settings: StageSettings
     lanes: Lanes | None
 
 
-def load(name: str) -> type[Processor[Any]]:
-    """An installed processor. Raises NotFound that lists them, InvalidInput for one that does not load."""
+def load(name: str, processors: Processors = INSTALLED) -> type[Processor[Any]]:
+    """A processor by its name. Raises NotFound that lists them, InvalidInput for one that can't be used."""
     try:
-        return load_processor(name)
+        return processors.load(name)
     except PenstockError:
         raise
     except Exception as error:  # a plug-in may fail in any way when it is imported
@@ -177,7 +201,8 @@ def _requested(source: SourceRow, request: PlanRequest, granularity: str) -> Seq
     ]
 
 
-def _settled(requested: Sequence[StageRequest]) -> list[_Stage]:
+def _settled(requested: Sequence[StageRequest], processors: Processors) -> list[SettledStage]:
+    find = partial(load, processors=processors)
     problems: list[str] = []
     codes: list[str] = []
     settled = []
@@ -187,13 +212,13 @@ def _settled(requested: Sequence[StageRequest]) -> list[_Stage]:
             codes.append("bad_stages")
         processor, parameters = None, None
         try:
-            processor = load(stage.processor)
+            processor = find(stage.processor)
             parameters = validate_parameters(processor, stage.parameters)
         except PenstockError as error:
             problems.append(error.message)
             codes.append(error.code)
         message = rules_pb2.StageRules.FromString(stage.rules)
-        filled = filled_in(number, message, processor=processor, parameters=parameters, load=load)
+        filled = filled_in(number, message, processor=processor, parameters=parameters, load=find)
         if filled.problems:
             problems += filled.problems
             codes.append("bad_rules")
@@ -207,7 +232,7 @@ def _settled(requested: Sequence[StageRequest]) -> list[_Stage]:
             paid=processor.is_paid(parameters),
             repeatable=processor.is_repeatable(parameters) and filled.repeatable,
         )
-        settled.append(_Stage(settings, Lanes(processor, parameters) if names_limits(processor) else None))
+        settled.append(SettledStage(settings, Lanes(processor, parameters) if names_limits(processor) else None))
     if twice := gate_problems([stage.settings.rules for stage in settled]):
         problems += twice
         codes.append("bad_rules")

@@ -10,19 +10,25 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 
+import orjson
+
 from penstock.runtime.blobs import BlobStore, blob_trouble
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.settings import UploadLimits
-from penstock.v1 import common_pb2, planner_pb2
+from penstock.tasks import DEFAULT_BATCH_SIZE
+from penstock.v1 import common_pb2, planner_pb2, sources_pb2
 from planner.intake import ArchiveIntake, FilesIntake, Intake, ItemsIntake, Taken
 from planner.parquet import Parquet
 from planner.staging import Staging, Upload
 from planner.store import SourceRow, Store
+from planner.task_intake import TaskIntake
 
-__all__ = ["DOCUMENTS", "ITEMS", "Part", "SourceUpload", "Sources", "keep_file"]
+__all__ = ["CATALOG", "DOCUMENTS", "ITEMS", "TABLE", "TASKS", "Part", "SourceUpload", "Sources", "keep_file"]
 
 DOCUMENTS, ITEMS = planner_pb2.SOURCE_KIND_DOCUMENTS, planner_pb2.SOURCE_KIND_ITEMS
+CATALOG, TABLE = planner_pb2.SOURCE_KIND_CATALOG, planner_pb2.SOURCE_KIND_TABLE
+TASKS = planner_pb2.SOURCE_KIND_TASKS
 
 Part = str | bytes
 """A file's name, or a chunk of the latest file."""
@@ -72,6 +78,7 @@ class SourceUpload:
             snapshot_bytes=snapshot.size_bytes,
             blocks=taken.blocks,
             create_ms=self._sources.clock.now_ms(),
+            notices=orjson.dumps(taken.notices).decode(),
         )
 
 
@@ -86,16 +93,21 @@ class Sources:
         self.clock = clock
         self._limits = limits
 
-    def begin(self, upload: Upload, *, kind: int, archive: bool) -> SourceUpload:
+    def begin(self, upload: Upload, *, kind: int, archive: bool, tasks: sources_pb2.TaskOptions) -> SourceUpload:
         """Raises InvalidInput for a kind that can't be uploaded."""
         intake: Intake
         if kind == DOCUMENTS:
             intake = ArchiveIntake(upload, self._limits) if archive else FilesIntake(upload, self._limits)
         elif kind == ITEMS and not archive:
             intake = ItemsIntake(upload, self._limits, self.parquet)
+        elif kind == TASKS and not archive:
+            size = tasks.batch_size or DEFAULT_BATCH_SIZE
+            intake = TaskIntake(upload, unit="task" if tasks.each_task else "batch", batch_size=size)
         else:
             raise InvalidInput(
-                "a source is uploaded as documents (files or one zip) or as items (one JSONL file)", code="bad_kind"
+                "a source is uploaded as documents (files or one zip), items (one JSONL file), catalog, table (a "
+                "database file) or tasks (one markdown file)",
+                code="bad_kind",
             )
         return SourceUpload(self, upload, intake, kind)
 

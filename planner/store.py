@@ -6,15 +6,16 @@ Every statement is named by the method it stands in; all of a method is one tran
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from penstock.runtime.errors import AlreadyExists, NotFound
+from penstock.runtime.errors import AlreadyExists, Conflict, InvalidInput, NotFound
+from penstock.runtime.paging import whole_number
 from penstock.runtime.sql import Database
 from planner.domain.stages import StageSettings
 
@@ -36,6 +37,9 @@ sources = sa.Table(
     sa.Column("snapshot_bytes", sa.BigInteger, nullable=False),
     sa.Column("blocks", sa.Text, nullable=False),  # JSON list: first seq of each block
     sa.Column("create_ms", sa.BigInteger, nullable=False),
+    sa.Column("table_schema", sa.Text, nullable=False, server_default=""),  # JSON of a Schema; empty: no table
+    sa.Column("statistics", sa.Text, nullable=False, server_default=""),  # JSON, a column each
+    sa.Column("notices", sa.Text, nullable=False, server_default="[]"),  # JSON: what was left out of it, and where
 )
 
 plans = sa.Table(
@@ -52,7 +56,13 @@ plans = sa.Table(
     sa.Column("create_ms", sa.BigInteger, nullable=False),
     sa.Column("expire_ms", sa.BigInteger, nullable=True),  # a draft's end; NULL: kept
     sa.Column("lanes_sha256", sa.Text, nullable=False, server_default=""),  # table of lanes; empty: no item has keys
+    sa.Column("source_name", sa.Text, nullable=False, server_default=""),
+    sa.Column("source_version", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("details", sa.Text, nullable=False, server_default="{}"),  # JSON of PlanDetails
+    sa.Column("change", sa.BigInteger, nullable=False, server_default="0"),  # of its name: one more each time
     sa.Index("plans_expire", "expire_ms"),
+    sa.Index("plans_created", "create_ms", "plan_id"),
+    sa.Index("plans_source", "source_id"),
 )
 
 requests = sa.Table(
@@ -77,6 +87,9 @@ class SourceRow:
     snapshot_bytes: int
     blocks: tuple[int, ...]
     create_ms: int
+    table_schema: str = ""
+    statistics: str = ""
+    notices: str = "[]"
 
 
 @dataclass(frozen=True)
@@ -101,6 +114,10 @@ class PlanRow:
     create_ms: int
     expire_ms: int | None
     lanes_sha256: str = ""
+    source_name: str = ""
+    source_version: int = 0
+    details: Mapping[str, Any] = field(default_factory=dict)
+    change: int = 0
 
     @property
     def laned(self) -> bool:
@@ -154,7 +171,11 @@ class Store:
 
     def keep_plan(self, row: PlanRow, *, request_id: str, now_ms: int, method: str = "CreatePlan") -> PlanRow:
         """Keeps the plan, or the draft. A draft of it becomes kept, or lasts anew; a kept one stays so."""
-        values = {**row.__dict__, "stages": orjson.dumps([_stage_values(s) for s in row.stages]).decode()}
+        values = {
+            **row.__dict__,
+            "stages": orjson.dumps([_stage_values(s) for s in row.stages]).decode(),
+            "details": orjson.dumps(row.details).decode(),
+        }
         with self._database.write() as connection:
             self._remember(connection, method, request_id, row.plan_id, now_ms)
             insert = self._insert(plans).values(values)
@@ -179,6 +200,40 @@ class Store:
                 sa.update(plans).where(plans.c.plan_id == plan_id, plans.c.expire_ms > now_ms).values(expire_ms=None)
             )
             return _found(connection.execute(_select_plan(plan_id, now_ms)).mappings().first(), plan_id)
+
+    def plans(self, *, before: str, search: str, source: str, limit: int) -> list[PlanRow]:
+        """Kept plans, the latest first. before: `create_ms.plan_id` of the last one of the page before; source: an id
+        or a name. Raises InvalidInput for a place that is none."""
+        query = sa.select(plans).where(plans.c.expire_ms.is_(None))
+        if before:
+            create_ms, _, plan_id = before.partition(".")
+            if (at := whole_number(create_ms)) is None:
+                raise InvalidInput(f"page_token {before[:80]!r} is none of ours", code="bad_page_token")
+            query = query.where(
+                sa.or_(plans.c.create_ms < at, sa.and_(plans.c.create_ms == at, plans.c.plan_id < plan_id))
+            )
+        if search:
+            query = query.where(sa.func.lower(plans.c.name).contains(search.lower(), autoescape=True))
+        if source:
+            query = query.where(sa.or_(plans.c.source_id == source, plans.c.source_name == source))
+        query = query.order_by(plans.c.create_ms.desc(), plans.c.plan_id.desc()).limit(limit)
+        with self._database.read() as connection:
+            return [row for found in connection.execute(query).mappings() if (row := _plan(found)) is not None]
+
+    def rename_plan(self, plan_id: str, name: str, *, change: int | None, now_ms: int) -> PlanRow:
+        """Raises NotFound, Conflict when its name was changed since `change`."""
+        with self._database.write() as connection:
+            wanted = sa.update(plans).where(plans.c.plan_id == plan_id)
+            if change is not None:
+                wanted = wanted.where(plans.c.change == change)
+            moved = connection.execute(wanted.values(name=name, change=plans.c.change + 1)).rowcount
+            row = _found(connection.execute(_select_plan(plan_id, now_ms)).mappings().first(), plan_id)
+            if not moved:
+                raise Conflict(
+                    f"plan {plan_id} is called {row.name!r} meanwhile (etag {row.change}): look at it, then save again",
+                    code="etag_mismatch",
+                )
+        return row
 
     def sweep(self, *, now_ms: int) -> int:
         """Removes drafts past their end and requests older than REQUEST_HOURS; returns how many drafts."""
@@ -217,7 +272,7 @@ def _plan(row: sa.RowMapping | None) -> PlanRow | None:
     if row is None:
         return None
     stages = [_stage(values) for values in orjson.loads(row["stages"])]
-    return PlanRow(**{**row, "stages": tuple(stages)})
+    return PlanRow(**{**row, "stages": tuple(stages), "details": orjson.loads(row["details"])})
 
 
 def _found(row: sa.RowMapping | None, plan_id: str) -> PlanRow:

@@ -90,6 +90,7 @@ class Cloning:
                 exclusive_keys=keys,
                 cloned_from=run.run_id,
                 reason=command.reason,
+                confirm=True,
                 request=command.request,
             )
         )

@@ -62,7 +62,7 @@ class Command:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What a run is started with. budget_micros None: no cap."""
+    """What a run is started with. budget_micros None: no cap; confirm: whoever asks knows what the plan warns of."""
 
     plan_id: str
     name: str
@@ -73,6 +73,7 @@ class Start:
     exclusive_keys: Sequence[str] = ()
     cloned_from: str = ""
     reason: str = ""
+    confirm: bool = False
     request: Request
 
 
@@ -124,7 +125,7 @@ class Commands:
         if problems := _problems(asked):
             raise InvalidInput("; ".join(problems), code="bad_settings")
         self._engine.first.expect(asked.plan_id)
-        plan = await self._plans.keep(asked.plan_id)
+        plan = await self._plans.keep(asked.plan_id, confirm=asked.confirm)
         if not plan.stages or not plan.item_count:
             raise InvalidInput(f"plan {asked.plan_id} has no items: nothing to run", code="empty_plan")
         new = NewRun(

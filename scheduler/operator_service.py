@@ -79,6 +79,7 @@ class OperatorCalls(RunCalls):
                 budget_micros=request.budget_micros if request.HasField("budget_micros") else None,
                 exclusive_keys=list(request.exclusive_keys),
                 reason=reason_of(request.reason),
+                confirm=request.confirm,
                 request=self._request(request, "start"),
             )
         )

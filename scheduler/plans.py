@@ -25,10 +25,11 @@ class Plans:
         self._channel = open_channel(address, token)
         self._stub = planner_pb2_grpc.PlannerServiceStub(self._channel)
 
-    async def keep(self, plan_id: str) -> planner_pb2.Plan:
-        """The plan's head; a draft is one no longer, so that it outlives its run."""
+    async def keep(self, plan_id: str, *, confirm: bool) -> planner_pb2.Plan:
+        """The plan's head; a draft is one no longer, so that it outlives its run. Raises Conflict (`confirm_required`)
+        for one that asks before it runs, unless it is confirmed."""
         with calling():
-            return await self._stub.KeepPlan(planner_pb2.KeepPlanRequest(plan_id=plan_id))
+            return await self._stub.KeepPlan(planner_pb2.KeepPlanRequest(plan_id=plan_id, confirm=confirm))
 
     async def window(
         self,

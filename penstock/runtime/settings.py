@@ -35,6 +35,9 @@ CLIENT_NAMES = frozenset(
 )
 """Environment names that are read elsewhere: by clients and by the supervisor's children."""
 
+LISTED = ("gateway.cors_origins", "planner.source_folders")
+"""Settings with several values: in the environment they stand with commas between them."""
+
 MIB = 1 << 20
 
 
@@ -85,8 +88,28 @@ class UploadLimits(Section):
     max_zip_ratio: int = Field(100, ge=2, description="Unpacked / packed bytes of an archive and of each member.")
 
 
+class TableLimits(Section):
+    """Bounds of one catalog or table; past them it is refused whole (413)."""
+
+    max_files: int = Field(100_000, ge=1, description="Files in one catalog.")
+    max_bytes: int = Field(4096 * MIB, ge=1, description="Bytes of one catalog as it is sent.")
+    max_unpacked_bytes: int = Field(16_384 * MIB, ge=1, description="Bytes of the same, unpacked.")
+    max_ratio: int = Field(100, ge=2, description="Unpacked / packed bytes of gzip and zstd.")
+
+
 class PlannerSection(ServerSection):
     uploads: UploadLimits = Field(default_factory=lambda: UploadLimits())
+    tables: TableLimits = Field(default_factory=lambda: TableLimits())
+    source_folders: tuple[Path, ...] = Field(
+        (), description="Folders of this machine from which sources may be added by path; none: nothing may."
+    )
+    databases: dict[str, DatabaseUrl] = Field(
+        default_factory=dict,
+        description='PostgreSQL databases that sources may read, as {"shop": "postgresql://…"}; read-only users do.',
+    )
+    confirm_above_items: int = Field(
+        200, ge=0, description="A plan of more items, or with a cost, asks before it runs."
+    )
     draft_hours: float = Field(24.0, gt=0, description="Hours that a preview's plan is kept unless it is started.")
 
 
@@ -152,6 +175,9 @@ class GatewaySection(Section):
 class Settings(Section):
     data: Path | None = Field(None, description="The data folder of the embedded mode.")
     blobs: Path | None = Field(None, description="Folder of the blob store; default DATA/blobs.")
+    processors: Path | None = Field(
+        None, description="Folder of declared processors, one file each; default DATA/processors."
+    )
     redis_url: RedisUrl = Field("", description="redis://host:port/0 or unix:///path.")
     redis_prefix: str = Field("penstock", pattern=r"^[a-z0-9-]{1,32}$", description="First part of every Redis key.")
     token_file: Path | None = Field(
@@ -174,6 +200,12 @@ class Settings(Section):
         if self.data is not None:
             return self.data / "blobs"
         raise InvalidInput("no blob store: set PENSTOCK_BLOBS (a folder) or PENSTOCK_DATA", code="settings")
+
+    def processor_folder(self) -> Path | None:
+        """Where processors are declared; None: nowhere."""
+        if self.processors is not None:
+            return self.processors
+        return self.data / "processors" if self.data is not None else None
 
     def token(self) -> str | None:
         """The token that calls carry. Raises InvalidInput when its file can't be read."""
@@ -210,7 +242,7 @@ def load(environment: Mapping[str, str] | None = None, *, config: Path | None = 
         if path not in known:
             problems.append(f"{name}: no such setting{_nearest(path, known)}")
             continue
-        _put(tree, path.split("."), value.split(",") if path == "gateway.cors_origins" else value)
+        _put(tree, path.split("."), value.split(",") if path in LISTED else value)
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:

@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from penstock.v1 import common_pb2 as _common_pb2
 from penstock.v1 import rules_pb2 as _rules_pb2
+from penstock.v1 import sources_pb2 as _sources_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -31,12 +32,18 @@ class _SourceKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SourceKind
     SOURCE_KIND_UNSPECIFIED: _SourceKind.ValueType  # 0
     SOURCE_KIND_DOCUMENTS: _SourceKind.ValueType  # 1
     SOURCE_KIND_ITEMS: _SourceKind.ValueType  # 2
+    SOURCE_KIND_CATALOG: _SourceKind.ValueType  # 3
+    SOURCE_KIND_TABLE: _SourceKind.ValueType  # 4
+    SOURCE_KIND_TASKS: _SourceKind.ValueType  # 5
 
 class SourceKind(_SourceKind, metaclass=_SourceKindEnumTypeWrapper): ...
 
 SOURCE_KIND_UNSPECIFIED: SourceKind.ValueType  # 0
 SOURCE_KIND_DOCUMENTS: SourceKind.ValueType  # 1
 SOURCE_KIND_ITEMS: SourceKind.ValueType  # 2
+SOURCE_KIND_CATALOG: SourceKind.ValueType  # 3
+SOURCE_KIND_TABLE: SourceKind.ValueType  # 4
+SOURCE_KIND_TASKS: SourceKind.ValueType  # 5
 Global___SourceKind: _TypeAlias = SourceKind  # noqa: Y015
 
 @_typing.final
@@ -50,20 +57,47 @@ class CreateSourceRequest(_message.Message):
         KIND_FIELD_NUMBER: _builtins.int
         ZIP_FIELD_NUMBER: _builtins.int
         REQUEST_ID_FIELD_NUMBER: _builtins.int
+        NAME_FIELD_NUMBER: _builtins.int
+        TABLE_FIELD_NUMBER: _builtins.int
+        TASKS_FIELD_NUMBER: _builtins.int
+        ACTOR_FIELD_NUMBER: _builtins.int
+        ORIGIN_TABLE_FIELD_NUMBER: _builtins.int
+        ORIGIN_QUERY_FIELD_NUMBER: _builtins.int
         kind: Global___SourceKind.ValueType
         zip: _builtins.bool
         """documents only: the one file that follows is an archive"""
         request_id: _builtins.str
+        name: _builtins.str
+        """empty: this version alone"""
+        actor: _builtins.str
+        origin_table: _builtins.str
+        """of an uploaded database file: a table of it …"""
+        origin_query: _builtins.str
+        """… or one SELECT"""
+        @_builtins.property
+        def table(self) -> _sources_pb2.TableOptions:
+            """catalogs and tables"""
+
+        @_builtins.property
+        def tasks(self) -> _sources_pb2.TaskOptions:
+            """task files"""
+
         def __init__(
             self,
             *,
             kind: Global___SourceKind.ValueType = ...,
             zip: _builtins.bool = ...,
             request_id: _builtins.str = ...,
+            name: _builtins.str = ...,
+            table: _sources_pb2.TableOptions | None = ...,
+            tasks: _sources_pb2.TaskOptions | None = ...,
+            actor: _builtins.str = ...,
+            origin_table: _builtins.str = ...,
+            origin_query: _builtins.str = ...,
         ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        _HasFieldArgType: _TypeAlias = _typing.Literal["table", b"table", "tasks", b"tasks"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "request_id", b"request_id", "zip", b"zip"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "kind", b"kind", "name", b"name", "origin_query", b"origin_query", "origin_table", b"origin_table", "request_id", b"request_id", "table", b"table", "tasks", b"tasks", "zip", b"zip"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -121,6 +155,15 @@ class Source(_message.Message):
     IGNORED_COUNT_FIELD_NUMBER: _builtins.int
     SNAPSHOT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    LATEST_VERSION_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    GROUP_FIELD_NUMBER: _builtins.int
+    SORT_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
+    CHANGE_FIELD_NUMBER: _builtins.int
     source_id: _builtins.str
     """the version's id: a hash over schema and rows in order"""
     kind: Global___SourceKind.ValueType
@@ -129,12 +172,39 @@ class Source(_message.Message):
     """of the kept document bytes"""
     ignored_count: _builtins.int
     """zip: __MACOSX, dotfiles, folders"""
+    name: _builtins.str
+    """empty: of no name"""
+    version: _builtins.int
+    """under its name, from 1"""
+    latest_version: _builtins.int
+    group: _builtins.str
+    """a column"""
     @_builtins.property
     def snapshot(self) -> _common_pb2.BlobRef:
         """Parquet"""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[_sources_pb2.SourceColumn]:
+        """catalogs and tables, in their order"""
+
+    @_builtins.property
+    def key(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """columns; none: a hash of the row"""
+
+    @_builtins.property
+    def sort(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """columns of the default order"""
+
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedCompositeFieldContainer[_sources_pb2.Notice]:
+        """what a person should know: rows left out, columns of mixed kinds, …"""
+
+    @_builtins.property
+    def change(self) -> _sources_pb2.SourceChange:
+        """what the version before had not"""
+
     def __init__(
         self,
         *,
@@ -145,10 +215,19 @@ class Source(_message.Message):
         ignored_count: _builtins.int = ...,
         snapshot: _common_pb2.BlobRef | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        name: _builtins.str = ...,
+        version: _builtins.int = ...,
+        latest_version: _builtins.int = ...,
+        columns: _abc.Iterable[_sources_pb2.SourceColumn] | None = ...,
+        key: _abc.Iterable[_builtins.str] | None = ...,
+        group: _builtins.str = ...,
+        sort: _abc.Iterable[_builtins.str] | None = ...,
+        notices: _abc.Iterable[_sources_pb2.Notice] | None = ...,
+        change: _sources_pb2.SourceChange | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "snapshot", b"snapshot"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "create_time", b"create_time", "snapshot", b"snapshot"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "ignored_count", b"ignored_count", "item_count", b"item_count", "kind", b"kind", "size_bytes", b"size_bytes", "snapshot", b"snapshot", "source_id", b"source_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change", b"change", "columns", b"columns", "create_time", b"create_time", "group", b"group", "ignored_count", b"ignored_count", "item_count", b"item_count", "key", b"key", "kind", b"kind", "latest_version", b"latest_version", "name", b"name", "notices", b"notices", "size_bytes", b"size_bytes", "snapshot", b"snapshot", "sort", b"sort", "source_id", b"source_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -172,6 +251,264 @@ class GetSourceRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetSourceRequest: _TypeAlias = GetSourceRequest  # noqa: Y015
+
+@_typing.final
+class AddSourceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
+    TABLE_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    kind: Global___SourceKind.ValueType
+    """catalog, table or tasks"""
+    actor: _builtins.str
+    request_id: _builtins.str
+    @_builtins.property
+    def origin(self) -> _sources_pb2.Origin: ...
+    @_builtins.property
+    def table(self) -> _sources_pb2.TableOptions: ...
+    @_builtins.property
+    def tasks(self) -> _sources_pb2.TaskOptions: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: Global___SourceKind.ValueType = ...,
+        origin: _sources_pb2.Origin | None = ...,
+        table: _sources_pb2.TableOptions | None = ...,
+        tasks: _sources_pb2.TaskOptions | None = ...,
+        actor: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["origin", b"origin", "table", b"table", "tasks", b"tasks"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "kind", b"kind", "name", b"name", "origin", b"origin", "request_id", b"request_id", "table", b"table", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddSourceRequest: _TypeAlias = AddSourceRequest  # noqa: Y015
+
+@_typing.final
+class RefreshSourceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    actor: _builtins.str
+    request_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefreshSourceRequest: _TypeAlias = RefreshSourceRequest  # noqa: Y015
+
+@_typing.final
+class ListSourcesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """default 50, at most 1,000"""
+    page_token: _builtins.str
+    search: _builtins.str
+    """part of a name"""
+    kind: Global___SourceKind.ValueType
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        search: _builtins.str = ...,
+        kind: Global___SourceKind.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "search", b"search"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSourcesRequest: _TypeAlias = ListSourcesRequest  # noqa: Y015
+
+@_typing.final
+class ListSourcesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]: ...
+    def __init__(
+        self,
+        *,
+        sources: _abc.Iterable[Global___Source] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSourcesResponse: _TypeAlias = ListSourcesResponse  # noqa: Y015
+
+@_typing.final
+class ListSourceVersionsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    page_size: _builtins.int
+    """default 50, at most 1,000"""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSourceVersionsRequest: _TypeAlias = ListSourceVersionsRequest  # noqa: Y015
+
+@_typing.final
+class ListSourceVersionsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___Source]: ...
+    def __init__(
+        self,
+        *,
+        sources: _abc.Iterable[Global___Source] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "sources", b"sources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSourceVersionsResponse: _TypeAlias = ListSourceVersionsResponse  # noqa: Y015
+
+@_typing.final
+class SourceDescription(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def source(self) -> Global___Source: ...
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[_sources_pb2.ColumnStatistics]: ...
+    def __init__(
+        self,
+        *,
+        source: Global___Source | None = ...,
+        columns: _abc.Iterable[_sources_pb2.ColumnStatistics] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SourceDescription: _TypeAlias = SourceDescription  # noqa: Y015
+
+@_typing.final
+class ReadSourceRowsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    source_id: _builtins.str
+    """or a name"""
+    @_builtins.property
+    def query(self) -> _sources_pb2.RowQuery: ...
+    def __init__(
+        self,
+        *,
+        source_id: _builtins.str = ...,
+        query: _sources_pb2.RowQuery | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["query", b"query", "source_id", b"source_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadSourceRowsRequest: _TypeAlias = ReadSourceRowsRequest  # noqa: Y015
+
+@_typing.final
+class DeleteSourceRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """with all its versions"""
+    actor: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSourceRequest: _TypeAlias = DeleteSourceRequest  # noqa: Y015
+
+@_typing.final
+class DeleteSourceResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_COUNT_FIELD_NUMBER: _builtins.int
+    version_count: _builtins.int
+    def __init__(
+        self,
+        *,
+        version_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version_count", b"version_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSourceResponse: _TypeAlias = DeleteSourceResponse  # noqa: Y015
 
 @_typing.final
 class StageSpec(_message.Message):
@@ -287,6 +624,10 @@ class CreatePlanRequest(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SELECTION_FIELD_NUMBER: _builtins.int
+    ORDERING_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
     source_id: _builtins.str
     granularity: _builtins.str
     """documents: sentence (default) or paragraph"""
@@ -294,9 +635,20 @@ class CreatePlanRequest(_message.Message):
     """not part of the id"""
     validate_only: _builtins.bool
     request_id: _builtins.str
+    profile: _builtins.str
+    """a name of the setting planner.profiles; what the stages set themselves stays"""
+    actor: _builtins.str
     @_builtins.property
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageSpec]:
         """Documents: leave empty for the two stages `documents`, `collection`. Items: exactly one."""
+
+    @_builtins.property
+    def selection(self) -> _sources_pb2.Selection:
+        """catalogs and tables; absent: all"""
+
+    @_builtins.property
+    def ordering(self) -> _sources_pb2.Ordering:
+        """the same; absent: the source's own"""
 
     def __init__(
         self,
@@ -307,10 +659,14 @@ class CreatePlanRequest(_message.Message):
         name: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        selection: _sources_pb2.Selection | None = ...,
+        ordering: _sources_pb2.Ordering | None = ...,
+        profile: _builtins.str = ...,
+        actor: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ordering", b"ordering", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["granularity", b"granularity", "name", b"name", "request_id", b"request_id", "source_id", b"source_id", "stages", b"stages", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "granularity", b"granularity", "name", b"name", "ordering", b"ordering", "profile", b"profile", "request_id", b"request_id", "selection", b"selection", "source_id", b"source_id", "stages", b"stages", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -329,6 +685,19 @@ class Plan(_message.Message):
     GRANULARITY_FIELD_NUMBER: _builtins.int
     DRAFT_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SOURCE_NAME_FIELD_NUMBER: _builtins.int
+    SOURCE_VERSION_FIELD_NUMBER: _builtins.int
+    SELECTION_FIELD_NUMBER: _builtins.int
+    ORDERING_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    MORE_GROUPS_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
+    NEEDS_CONFIRM_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    SOURCE_MOVED_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
     source_id: _builtins.str
     kind: Global___SourceKind.ValueType
@@ -337,10 +706,33 @@ class Plan(_message.Message):
     """of the first stage"""
     granularity: _builtins.str
     draft: _builtins.bool
+    source_name: _builtins.str
+    """empty: of a version without a name"""
+    source_version: _builtins.int
+    profile: _builtins.str
+    actor: _builtins.str
+    more_groups: _builtins.int
+    needs_confirm: _builtins.bool
+    """StartRun wants `confirm`"""
+    etag: _builtins.str
+    source_moved: _builtins.bool
+    """its source has a later version; the plan still is what it promised"""
     @_builtins.property
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlanStage]: ...
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def selection(self) -> _sources_pb2.Selection: ...
+    @_builtins.property
+    def ordering(self) -> _sources_pb2.Ordering: ...
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[_sources_pb2.GroupCount]:
+        """of the first stage, in its order; at most 1,000"""
+
+    @_builtins.property
+    def left_out(self) -> _containers.RepeatedCompositeFieldContainer[_sources_pb2.LeftOut]: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_sources_pb2.Notice]: ...
     def __init__(
         self,
         *,
@@ -353,14 +745,212 @@ class Plan(_message.Message):
         granularity: _builtins.str = ...,
         draft: _builtins.bool = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        source_name: _builtins.str = ...,
+        source_version: _builtins.int = ...,
+        selection: _sources_pb2.Selection | None = ...,
+        ordering: _sources_pb2.Ordering | None = ...,
+        profile: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        groups: _abc.Iterable[_sources_pb2.GroupCount] | None = ...,
+        more_groups: _builtins.int = ...,
+        left_out: _abc.Iterable[_sources_pb2.LeftOut] | None = ...,
+        warnings: _abc.Iterable[_sources_pb2.Notice] | None = ...,
+        needs_confirm: _builtins.bool = ...,
+        etag: _builtins.str = ...,
+        source_moved: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "ordering", b"ordering", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "draft", b"draft", "granularity", b"granularity", "item_count", b"item_count", "kind", b"kind", "name", b"name", "plan_id", b"plan_id", "source_id", b"source_id", "stages", b"stages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "draft", b"draft", "etag", b"etag", "granularity", b"granularity", "groups", b"groups", "item_count", b"item_count", "kind", b"kind", "left_out", b"left_out", "more_groups", b"more_groups", "name", b"name", "needs_confirm", b"needs_confirm", "ordering", b"ordering", "plan_id", b"plan_id", "profile", b"profile", "selection", b"selection", "source_id", b"source_id", "source_moved", b"source_moved", "source_name", b"source_name", "source_version", b"source_version", "stages", b"stages", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Plan: _TypeAlias = Plan  # noqa: Y015
+
+@_typing.final
+class ListPlansRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """default 50, at most 1,000"""
+    page_token: _builtins.str
+    search: _builtins.str
+    """part of a name"""
+    source: _builtins.str
+    """id or name"""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        search: _builtins.str = ...,
+        source: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "search", b"search", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPlansRequest: _TypeAlias = ListPlansRequest  # noqa: Y015
+
+@_typing.final
+class ListPlansResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLANS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def plans(self) -> _containers.RepeatedCompositeFieldContainer[Global___Plan]: ...
+    def __init__(
+        self,
+        *,
+        plans: _abc.Iterable[Global___Plan] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "plans", b"plans"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPlansResponse: _TypeAlias = ListPlansResponse  # noqa: Y015
+
+@_typing.final
+class UpdatePlanRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    plan_id: _builtins.str
+    name: _builtins.str
+    etag: _builtins.str
+    actor: _builtins.str
+    def __init__(
+        self,
+        *,
+        plan_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "etag", b"etag", "name", b"name", "plan_id", b"plan_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdatePlanRequest: _TypeAlias = UpdatePlanRequest  # noqa: Y015
+
+@_typing.final
+class ReadPlanRowsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_ID_FIELD_NUMBER: _builtins.int
+    STAGE_FIELD_NUMBER: _builtins.int
+    QUERY_FIELD_NUMBER: _builtins.int
+    plan_id: _builtins.str
+    stage: _builtins.int
+    @_builtins.property
+    def query(self) -> _sources_pb2.RowQuery: ...
+    def __init__(
+        self,
+        *,
+        plan_id: _builtins.str = ...,
+        stage: _builtins.int = ...,
+        query: _sources_pb2.RowQuery | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query", b"query"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan_id", b"plan_id", "query", b"query", "stage", b"stage"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadPlanRowsRequest: _TypeAlias = ReadPlanRowsRequest  # noqa: Y015
+
+@_typing.final
+class ComparePlansRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_ID_FIELD_NUMBER: _builtins.int
+    OTHER_PLAN_ID_FIELD_NUMBER: _builtins.int
+    plan_id: _builtins.str
+    other_plan_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        plan_id: _builtins.str = ...,
+        other_plan_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["other_plan_id", b"other_plan_id", "plan_id", b"plan_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ComparePlansRequest: _TypeAlias = ComparePlansRequest  # noqa: Y015
+
+@_typing.final
+class PlanComparison(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDED_COUNT_FIELD_NUMBER: _builtins.int
+    REMOVED_COUNT_FIELD_NUMBER: _builtins.int
+    MOVED_COUNT_FIELD_NUMBER: _builtins.int
+    CHANGED_COUNT_FIELD_NUMBER: _builtins.int
+    ADDED_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    MOVED_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    added_count: _builtins.int
+    """in the other, not in the one"""
+    removed_count: _builtins.int
+    moved_count: _builtins.int
+    """in both, at another place among what both have"""
+    changed_count: _builtins.int
+    """in both, with another payload"""
+    @_builtins.property
+    def added(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """the first keys of each"""
+
+    @_builtins.property
+    def removed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def moved(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def changed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def settings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """a sentence a difference"""
+
+    def __init__(
+        self,
+        *,
+        added_count: _builtins.int = ...,
+        removed_count: _builtins.int = ...,
+        moved_count: _builtins.int = ...,
+        changed_count: _builtins.int = ...,
+        added: _abc.Iterable[_builtins.str] | None = ...,
+        removed: _abc.Iterable[_builtins.str] | None = ...,
+        moved: _abc.Iterable[_builtins.str] | None = ...,
+        changed: _abc.Iterable[_builtins.str] | None = ...,
+        settings: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["added", b"added", "added_count", b"added_count", "changed", b"changed", "changed_count", b"changed_count", "moved", b"moved", "moved_count", b"moved_count", "removed", b"removed", "removed_count", b"removed_count", "settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanComparison: _TypeAlias = PlanComparison  # noqa: Y015
 
 @_typing.final
 class GetPlanRequest(_message.Message):
@@ -386,15 +976,19 @@ class KeepPlanRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PLAN_ID_FIELD_NUMBER: _builtins.int
+    CONFIRM_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
+    confirm: _builtins.bool
+    """FAILED_PRECONDITION `confirm_required` without it, for a plan that says needs_confirm"""
     def __init__(
         self,
         *,
         plan_id: _builtins.str = ...,
+        confirm: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan_id", b"plan_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confirm", b"confirm", "plan_id", b"plan_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -649,6 +1243,16 @@ class Processor(_message.Message):
     PARAMETERS_SCHEMA_FIELD_NUMBER: _builtins.int
     PAID_FIELD_NUMBER: _builtins.int
     REPEATABLE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    FILE_HASH_FIELD_NUMBER: _builtins.int
+    PROBLEMS_FIELD_NUMBER: _builtins.int
+    ENVIRONMENT_NEEDS_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    ARGV_FIELD_NUMBER: _builtins.int
+    PAYLOAD_SCHEMA_FIELD_NUMBER: _builtins.int
+    RESULT_SCHEMA_FIELD_NUMBER: _builtins.int
+    WALL_SECONDS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     description: _builtins.str
@@ -656,6 +1260,34 @@ class Processor(_message.Message):
     """JSON Schema"""
     paid: _builtins.bool
     repeatable: _builtins.bool
+    kind: _builtins.str
+    """code: an installed class; command: declared in a file"""
+    file: _builtins.str
+    """of a declaration; its version is VERSION+HASH12"""
+    file_hash: _builtins.str
+    """SHA-256 of that file"""
+    payload_schema: _builtins.bytes
+    """JSON Schema of a declaration; empty: any object"""
+    result_schema: _builtins.bytes
+    """the same; empty: any JSON"""
+    wall_seconds: _builtins.float
+    """of a declaration: for one item"""
+    @_builtins.property
+    def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessorProblem]:
+        """why a declaration can't be used; then version and the rest are empty"""
+
+    @_builtins.property
+    def environment_needs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """names that its workers must have"""
+
+    @_builtins.property
+    def limits(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of a declaration: templates of its items' limit keys"""
+
+    @_builtins.property
+    def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of a declaration: templates"""
+
     def __init__(
         self,
         *,
@@ -665,14 +1297,66 @@ class Processor(_message.Message):
         parameters_schema: _builtins.bytes = ...,
         paid: _builtins.bool = ...,
         repeatable: _builtins.bool = ...,
+        kind: _builtins.str = ...,
+        file: _builtins.str = ...,
+        file_hash: _builtins.str = ...,
+        problems: _abc.Iterable[Global___ProcessorProblem] | None = ...,
+        environment_needs: _abc.Iterable[_builtins.str] | None = ...,
+        limits: _abc.Iterable[_builtins.str] | None = ...,
+        argv: _abc.Iterable[_builtins.str] | None = ...,
+        payload_schema: _builtins.bytes = ...,
+        result_schema: _builtins.bytes = ...,
+        wall_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "name", b"name", "paid", b"paid", "parameters_schema", b"parameters_schema", "repeatable", b"repeatable", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "description", b"description", "environment_needs", b"environment_needs", "file", b"file", "file_hash", b"file_hash", "kind", b"kind", "limits", b"limits", "name", b"name", "paid", b"paid", "parameters_schema", b"parameters_schema", "payload_schema", b"payload_schema", "problems", b"problems", "repeatable", b"repeatable", "result_schema", b"result_schema", "version", b"version", "wall_seconds", b"wall_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Processor: _TypeAlias = Processor  # noqa: Y015
+
+@_typing.final
+class ProcessorProblem(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    line: _builtins.int
+    """0: the file as a whole"""
+    text: _builtins.str
+    def __init__(
+        self,
+        *,
+        line: _builtins.int = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["line", b"line", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProcessorProblem: _TypeAlias = ProcessorProblem  # noqa: Y015
+
+@_typing.final
+class GetProcessorRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetProcessorRequest: _TypeAlias = GetProcessorRequest  # noqa: Y015
 
 @_typing.final
 class ListProcessorsResponse(_message.Message):

@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from penstock.v1 import planner_pb2 as penstock_dot_v1_dot_planner__pb2
+from penstock.v1 import sources_pb2 as penstock_dot_v1_dot_sources__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -40,10 +41,45 @@ class PlannerServiceStub:
                 request_serializer=penstock_dot_v1_dot_planner__pb2.CreateSourceRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_planner__pb2.Source.FromString,
                 _registered_method=True)
+        self.AddSource = channel.unary_unary(
+                '/penstock.v1.PlannerService/AddSource',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.AddSourceRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.Source.FromString,
+                _registered_method=True)
+        self.RefreshSource = channel.unary_unary(
+                '/penstock.v1.PlannerService/RefreshSource',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.RefreshSourceRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.Source.FromString,
+                _registered_method=True)
         self.GetSource = channel.unary_unary(
                 '/penstock.v1.PlannerService/GetSource',
                 request_serializer=penstock_dot_v1_dot_planner__pb2.GetSourceRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_planner__pb2.Source.FromString,
+                _registered_method=True)
+        self.ListSources = channel.unary_unary(
+                '/penstock.v1.PlannerService/ListSources',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.ListSourcesRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.ListSourcesResponse.FromString,
+                _registered_method=True)
+        self.ListSourceVersions = channel.unary_unary(
+                '/penstock.v1.PlannerService/ListSourceVersions',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.ListSourceVersionsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.ListSourceVersionsResponse.FromString,
+                _registered_method=True)
+        self.DescribeSource = channel.unary_unary(
+                '/penstock.v1.PlannerService/DescribeSource',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.GetSourceRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.SourceDescription.FromString,
+                _registered_method=True)
+        self.ReadSourceRows = channel.unary_unary(
+                '/penstock.v1.PlannerService/ReadSourceRows',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.ReadSourceRowsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_sources__pb2.RowPage.FromString,
+                _registered_method=True)
+        self.DeleteSource = channel.unary_unary(
+                '/penstock.v1.PlannerService/DeleteSource',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.DeleteSourceRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.DeleteSourceResponse.FromString,
                 _registered_method=True)
         self.CreatePlan = channel.unary_unary(
                 '/penstock.v1.PlannerService/CreatePlan',
@@ -54,6 +90,26 @@ class PlannerServiceStub:
                 '/penstock.v1.PlannerService/GetPlan',
                 request_serializer=penstock_dot_v1_dot_planner__pb2.GetPlanRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_planner__pb2.Plan.FromString,
+                _registered_method=True)
+        self.ListPlans = channel.unary_unary(
+                '/penstock.v1.PlannerService/ListPlans',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.ListPlansRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.ListPlansResponse.FromString,
+                _registered_method=True)
+        self.UpdatePlan = channel.unary_unary(
+                '/penstock.v1.PlannerService/UpdatePlan',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.UpdatePlanRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.Plan.FromString,
+                _registered_method=True)
+        self.ReadPlanRows = channel.unary_unary(
+                '/penstock.v1.PlannerService/ReadPlanRows',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.ReadPlanRowsRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_sources__pb2.RowPage.FromString,
+                _registered_method=True)
+        self.ComparePlans = channel.unary_unary(
+                '/penstock.v1.PlannerService/ComparePlans',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.ComparePlansRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.PlanComparison.FromString,
                 _registered_method=True)
         self.KeepPlan = channel.unary_unary(
                 '/penstock.v1.PlannerService/KeepPlan',
@@ -80,6 +136,11 @@ class PlannerServiceStub:
                 request_serializer=penstock_dot_v1_dot_planner__pb2.ListProcessorsRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_planner__pb2.ListProcessorsResponse.FromString,
                 _registered_method=True)
+        self.GetProcessor = channel.unary_unary(
+                '/penstock.v1.PlannerService/GetProcessor',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.GetProcessorRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.Processor.FromString,
+                _registered_method=True)
 
 
 class PlannerServiceServicer:
@@ -87,17 +148,68 @@ class PlannerServiceServicer:
     """
 
     def CreateSource(self, request_iterator, context):
-        """Registers a source from streamed bytes: documents (files or one zip) or plain items (JSONL).
+        """Registers a source from streamed bytes: documents (files or one zip), plain items (JSONL), a catalog (JSONL, CSV,
+        TSV, Parquet, JSON files, packed or not), a table of an uploaded database file, or a task file.
         The first message is a header; then, for each file, a file message followed by its chunks.
         Refused whole (INVALID_ARGUMENT, or OUT_OF_RANGE with code too_large) and nothing kept.
-        The same content is the same source version.
+        The same content is the same source version. Under a name that exists it is the next version of that source.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddSource(self, request, context):
+        """Registers a catalog or table that the planner itself can read. ALREADY_EXISTS for a name that is taken.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefreshSource(self, request, context):
+        """Reads the origin of an added source again: a new version with what changed, or the same one where nothing did.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSource(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """A version by its id, or the latest one of a name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSources(self, request, context):
+        """Named sources by name, each with its latest version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSourceVersions(self, request, context):
+        """The versions of a name, the latest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeSource(self, request, context):
+        """What its columns hold.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadSourceRows(self, request, context):
+        """Rows of a catalog or table, for a grid.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSource(self, request, context):
+        """FAILED_PRECONDITION, with the plans that need it, while there are any.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -112,6 +224,34 @@ class PlannerServiceServicer:
 
     def GetPlan(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPlans(self, request, context):
+        """Kept plans, the latest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdatePlan(self, request, context):
+        """Another name for a plan. ABORTED when its etag has changed meanwhile: two people saved it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadPlanRows(self, request, context):
+        """Rows of a plan's order, for a grid, each with why it is there.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ComparePlans(self, request, context):
+        """What one plan has that another has not.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -153,6 +293,13 @@ class PlannerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetProcessor(self, request, context):
+        """One of them as it is now; a declaration that is wrong with all that is wrong with it. NOT_FOUND lists the names.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PlannerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -161,10 +308,45 @@ def add_PlannerServiceServicer_to_server(servicer, server):
                     request_deserializer=penstock_dot_v1_dot_planner__pb2.CreateSourceRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_planner__pb2.Source.SerializeToString,
             ),
+            'AddSource': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddSource,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.AddSourceRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.Source.SerializeToString,
+            ),
+            'RefreshSource': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefreshSource,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.RefreshSourceRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.Source.SerializeToString,
+            ),
             'GetSource': grpc.unary_unary_rpc_method_handler(
                     servicer.GetSource,
                     request_deserializer=penstock_dot_v1_dot_planner__pb2.GetSourceRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_planner__pb2.Source.SerializeToString,
+            ),
+            'ListSources': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSources,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.ListSourcesRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.ListSourcesResponse.SerializeToString,
+            ),
+            'ListSourceVersions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSourceVersions,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.ListSourceVersionsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.ListSourceVersionsResponse.SerializeToString,
+            ),
+            'DescribeSource': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeSource,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.GetSourceRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.SourceDescription.SerializeToString,
+            ),
+            'ReadSourceRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadSourceRows,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.ReadSourceRowsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_sources__pb2.RowPage.SerializeToString,
+            ),
+            'DeleteSource': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSource,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.DeleteSourceRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.DeleteSourceResponse.SerializeToString,
             ),
             'CreatePlan': grpc.unary_unary_rpc_method_handler(
                     servicer.CreatePlan,
@@ -175,6 +357,26 @@ def add_PlannerServiceServicer_to_server(servicer, server):
                     servicer.GetPlan,
                     request_deserializer=penstock_dot_v1_dot_planner__pb2.GetPlanRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_planner__pb2.Plan.SerializeToString,
+            ),
+            'ListPlans': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPlans,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.ListPlansRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.ListPlansResponse.SerializeToString,
+            ),
+            'UpdatePlan': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdatePlan,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.UpdatePlanRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.Plan.SerializeToString,
+            ),
+            'ReadPlanRows': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReadPlanRows,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.ReadPlanRowsRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_sources__pb2.RowPage.SerializeToString,
+            ),
+            'ComparePlans': grpc.unary_unary_rpc_method_handler(
+                    servicer.ComparePlans,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.ComparePlansRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.PlanComparison.SerializeToString,
             ),
             'KeepPlan': grpc.unary_unary_rpc_method_handler(
                     servicer.KeepPlan,
@@ -200,6 +402,11 @@ def add_PlannerServiceServicer_to_server(servicer, server):
                     servicer.ListProcessors,
                     request_deserializer=penstock_dot_v1_dot_planner__pb2.ListProcessorsRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_planner__pb2.ListProcessorsResponse.SerializeToString,
+            ),
+            'GetProcessor': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProcessor,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.GetProcessorRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.Processor.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -241,6 +448,60 @@ class PlannerService:
             _registered_method=True)
 
     @staticmethod
+    def AddSource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PlannerService/AddSource',
+            penstock_dot_v1_dot_planner__pb2.AddSourceRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.Source.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefreshSource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PlannerService/RefreshSource',
+            penstock_dot_v1_dot_planner__pb2.RefreshSourceRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.Source.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetSource(request,
             target,
             options=(),
@@ -257,6 +518,141 @@ class PlannerService:
             '/penstock.v1.PlannerService/GetSource',
             penstock_dot_v1_dot_planner__pb2.GetSourceRequest.SerializeToString,
             penstock_dot_v1_dot_planner__pb2.Source.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSources(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PlannerService/ListSources',
+            penstock_dot_v1_dot_planner__pb2.ListSourcesRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.ListSourcesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSourceVersions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PlannerService/ListSourceVersions',
+            penstock_dot_v1_dot_planner__pb2.ListSourceVersionsRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.ListSourceVersionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeSource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PlannerService/DescribeSource',
+            penstock_dot_v1_dot_planner__pb2.GetSourceRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.SourceDescription.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadSourceRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PlannerService/ReadSourceRows',
+            penstock_dot_v1_dot_planner__pb2.ReadSourceRowsRequest.SerializeToString,
+            penstock_dot_v1_dot_sources__pb2.RowPage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSource(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PlannerService/DeleteSource',
+            penstock_dot_v1_dot_planner__pb2.DeleteSourceRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.DeleteSourceResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -311,6 +707,114 @@ class PlannerService:
             '/penstock.v1.PlannerService/GetPlan',
             penstock_dot_v1_dot_planner__pb2.GetPlanRequest.SerializeToString,
             penstock_dot_v1_dot_planner__pb2.Plan.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPlans(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PlannerService/ListPlans',
+            penstock_dot_v1_dot_planner__pb2.ListPlansRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.ListPlansResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdatePlan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PlannerService/UpdatePlan',
+            penstock_dot_v1_dot_planner__pb2.UpdatePlanRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.Plan.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadPlanRows(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PlannerService/ReadPlanRows',
+            penstock_dot_v1_dot_planner__pb2.ReadPlanRowsRequest.SerializeToString,
+            penstock_dot_v1_dot_sources__pb2.RowPage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ComparePlans(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PlannerService/ComparePlans',
+            penstock_dot_v1_dot_planner__pb2.ComparePlansRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.PlanComparison.FromString,
             options,
             channel_credentials,
             insecure,
@@ -446,6 +950,33 @@ class PlannerService:
             '/penstock.v1.PlannerService/ListProcessors',
             penstock_dot_v1_dot_planner__pb2.ListProcessorsRequest.SerializeToString,
             penstock_dot_v1_dot_planner__pb2.ListProcessorsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProcessor(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PlannerService/GetProcessor',
+            penstock_dot_v1_dot_planner__pb2.GetProcessorRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.Processor.FromString,
             options,
             channel_credentials,
             insecure,

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from grpc import aio as _aio
 from penstock.v1 import planner_pb2 as _planner_pb2
+from penstock.v1 import sources_pb2 as _sources_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys
@@ -34,17 +35,41 @@ class PlannerServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PlannerServiceAsyncStub: ...
     CreateSource: _grpc.StreamUnaryMultiCallable[_planner_pb2.CreateSourceRequest, _planner_pb2.Source]
-    """Registers a source from streamed bytes: documents (files or one zip) or plain items (JSONL).
+    """Registers a source from streamed bytes: documents (files or one zip), plain items (JSONL), a catalog (JSONL, CSV,
+    TSV, Parquet, JSON files, packed or not), a table of an uploaded database file, or a task file.
     The first message is a header; then, for each file, a file message followed by its chunks.
     Refused whole (INVALID_ARGUMENT, or OUT_OF_RANGE with code too_large) and nothing kept.
-    The same content is the same source version.
+    The same content is the same source version. Under a name that exists it is the next version of that source.
     """
+    AddSource: _grpc.UnaryUnaryMultiCallable[_planner_pb2.AddSourceRequest, _planner_pb2.Source]
+    """Registers a catalog or table that the planner itself can read. ALREADY_EXISTS for a name that is taken."""
+    RefreshSource: _grpc.UnaryUnaryMultiCallable[_planner_pb2.RefreshSourceRequest, _planner_pb2.Source]
+    """Reads the origin of an added source again: a new version with what changed, or the same one where nothing did."""
     GetSource: _grpc.UnaryUnaryMultiCallable[_planner_pb2.GetSourceRequest, _planner_pb2.Source]
+    """A version by its id, or the latest one of a name."""
+    ListSources: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ListSourcesRequest, _planner_pb2.ListSourcesResponse]
+    """Named sources by name, each with its latest version."""
+    ListSourceVersions: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ListSourceVersionsRequest, _planner_pb2.ListSourceVersionsResponse]
+    """The versions of a name, the latest first."""
+    DescribeSource: _grpc.UnaryUnaryMultiCallable[_planner_pb2.GetSourceRequest, _planner_pb2.SourceDescription]
+    """What its columns hold."""
+    ReadSourceRows: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ReadSourceRowsRequest, _sources_pb2.RowPage]
+    """Rows of a catalog or table, for a grid."""
+    DeleteSource: _grpc.UnaryUnaryMultiCallable[_planner_pb2.DeleteSourceRequest, _planner_pb2.DeleteSourceResponse]
+    """FAILED_PRECONDITION, with the plans that need it, while there are any."""
     CreatePlan: _grpc.UnaryUnaryMultiCallable[_planner_pb2.CreatePlanRequest, _planner_pb2.Plan]
     """Makes the immutable plan of a source. validate_only answers the plan (a draft of 24 h) and its id all the
     same: a preview is the plan. Same inputs, same plan id.
     """
     GetPlan: _grpc.UnaryUnaryMultiCallable[_planner_pb2.GetPlanRequest, _planner_pb2.Plan]
+    ListPlans: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ListPlansRequest, _planner_pb2.ListPlansResponse]
+    """Kept plans, the latest first."""
+    UpdatePlan: _grpc.UnaryUnaryMultiCallable[_planner_pb2.UpdatePlanRequest, _planner_pb2.Plan]
+    """Another name for a plan. ABORTED when its etag has changed meanwhile: two people saved it."""
+    ReadPlanRows: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ReadPlanRowsRequest, _sources_pb2.RowPage]
+    """Rows of a plan's order, for a grid, each with why it is there."""
+    ComparePlans: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ComparePlansRequest, _planner_pb2.PlanComparison]
+    """What one plan has that another has not."""
     KeepPlan: _grpc.UnaryUnaryMultiCallable[_planner_pb2.KeepPlanRequest, _planner_pb2.Plan]
     """Makes a draft a plan that is kept; a kept one stays so. NOT_FOUND for a draft past its end.
     Called before a run of the plan is made, so that no run outlives its plan.
@@ -59,6 +84,8 @@ class PlannerServiceStub:
     """
     ListProcessors: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ListProcessorsRequest, _planner_pb2.ListProcessorsResponse]
     """The processors that plans may name."""
+    GetProcessor: _grpc.UnaryUnaryMultiCallable[_planner_pb2.GetProcessorRequest, _planner_pb2.Processor]
+    """One of them as it is now; a declaration that is wrong with all that is wrong with it. NOT_FOUND lists the names."""
 
 @_typing.type_check_only
 class PlannerServiceAsyncStub(PlannerServiceStub):
@@ -66,17 +93,41 @@ class PlannerServiceAsyncStub(PlannerServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSource: _aio.StreamUnaryMultiCallable[_planner_pb2.CreateSourceRequest, _planner_pb2.Source]  # type: ignore[assignment]
-    """Registers a source from streamed bytes: documents (files or one zip) or plain items (JSONL).
+    """Registers a source from streamed bytes: documents (files or one zip), plain items (JSONL), a catalog (JSONL, CSV,
+    TSV, Parquet, JSON files, packed or not), a table of an uploaded database file, or a task file.
     The first message is a header; then, for each file, a file message followed by its chunks.
     Refused whole (INVALID_ARGUMENT, or OUT_OF_RANGE with code too_large) and nothing kept.
-    The same content is the same source version.
+    The same content is the same source version. Under a name that exists it is the next version of that source.
     """
+    AddSource: _aio.UnaryUnaryMultiCallable[_planner_pb2.AddSourceRequest, _planner_pb2.Source]  # type: ignore[assignment]
+    """Registers a catalog or table that the planner itself can read. ALREADY_EXISTS for a name that is taken."""
+    RefreshSource: _aio.UnaryUnaryMultiCallable[_planner_pb2.RefreshSourceRequest, _planner_pb2.Source]  # type: ignore[assignment]
+    """Reads the origin of an added source again: a new version with what changed, or the same one where nothing did."""
     GetSource: _aio.UnaryUnaryMultiCallable[_planner_pb2.GetSourceRequest, _planner_pb2.Source]  # type: ignore[assignment]
+    """A version by its id, or the latest one of a name."""
+    ListSources: _aio.UnaryUnaryMultiCallable[_planner_pb2.ListSourcesRequest, _planner_pb2.ListSourcesResponse]  # type: ignore[assignment]
+    """Named sources by name, each with its latest version."""
+    ListSourceVersions: _aio.UnaryUnaryMultiCallable[_planner_pb2.ListSourceVersionsRequest, _planner_pb2.ListSourceVersionsResponse]  # type: ignore[assignment]
+    """The versions of a name, the latest first."""
+    DescribeSource: _aio.UnaryUnaryMultiCallable[_planner_pb2.GetSourceRequest, _planner_pb2.SourceDescription]  # type: ignore[assignment]
+    """What its columns hold."""
+    ReadSourceRows: _aio.UnaryUnaryMultiCallable[_planner_pb2.ReadSourceRowsRequest, _sources_pb2.RowPage]  # type: ignore[assignment]
+    """Rows of a catalog or table, for a grid."""
+    DeleteSource: _aio.UnaryUnaryMultiCallable[_planner_pb2.DeleteSourceRequest, _planner_pb2.DeleteSourceResponse]  # type: ignore[assignment]
+    """FAILED_PRECONDITION, with the plans that need it, while there are any."""
     CreatePlan: _aio.UnaryUnaryMultiCallable[_planner_pb2.CreatePlanRequest, _planner_pb2.Plan]  # type: ignore[assignment]
     """Makes the immutable plan of a source. validate_only answers the plan (a draft of 24 h) and its id all the
     same: a preview is the plan. Same inputs, same plan id.
     """
     GetPlan: _aio.UnaryUnaryMultiCallable[_planner_pb2.GetPlanRequest, _planner_pb2.Plan]  # type: ignore[assignment]
+    ListPlans: _aio.UnaryUnaryMultiCallable[_planner_pb2.ListPlansRequest, _planner_pb2.ListPlansResponse]  # type: ignore[assignment]
+    """Kept plans, the latest first."""
+    UpdatePlan: _aio.UnaryUnaryMultiCallable[_planner_pb2.UpdatePlanRequest, _planner_pb2.Plan]  # type: ignore[assignment]
+    """Another name for a plan. ABORTED when its etag has changed meanwhile: two people saved it."""
+    ReadPlanRows: _aio.UnaryUnaryMultiCallable[_planner_pb2.ReadPlanRowsRequest, _sources_pb2.RowPage]  # type: ignore[assignment]
+    """Rows of a plan's order, for a grid, each with why it is there."""
+    ComparePlans: _aio.UnaryUnaryMultiCallable[_planner_pb2.ComparePlansRequest, _planner_pb2.PlanComparison]  # type: ignore[assignment]
+    """What one plan has that another has not."""
     KeepPlan: _aio.UnaryUnaryMultiCallable[_planner_pb2.KeepPlanRequest, _planner_pb2.Plan]  # type: ignore[assignment]
     """Makes a draft a plan that is kept; a kept one stays so. NOT_FOUND for a draft past its end.
     Called before a run of the plan is made, so that no run outlives its plan.
@@ -91,6 +142,8 @@ class PlannerServiceAsyncStub(PlannerServiceStub):
     """
     ListProcessors: _aio.UnaryUnaryMultiCallable[_planner_pb2.ListProcessorsRequest, _planner_pb2.ListProcessorsResponse]  # type: ignore[assignment]
     """The processors that plans may name."""
+    GetProcessor: _aio.UnaryUnaryMultiCallable[_planner_pb2.GetProcessorRequest, _planner_pb2.Processor]  # type: ignore[assignment]
+    """One of them as it is now; a declaration that is wrong with all that is wrong with it. NOT_FOUND lists the names."""
 
 class PlannerServiceServicer(metaclass=_abc_1.ABCMeta):
     """What will run, in what order, and why?"""
@@ -101,18 +154,76 @@ class PlannerServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_planner_pb2.CreateSourceRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_planner_pb2.Source, _abc.Awaitable[_planner_pb2.Source]]:
-        """Registers a source from streamed bytes: documents (files or one zip) or plain items (JSONL).
+        """Registers a source from streamed bytes: documents (files or one zip), plain items (JSONL), a catalog (JSONL, CSV,
+        TSV, Parquet, JSON files, packed or not), a table of an uploaded database file, or a task file.
         The first message is a header; then, for each file, a file message followed by its chunks.
         Refused whole (INVALID_ARGUMENT, or OUT_OF_RANGE with code too_large) and nothing kept.
-        The same content is the same source version.
+        The same content is the same source version. Under a name that exists it is the next version of that source.
         """
+
+    @_abc_1.abstractmethod
+    def AddSource(
+        self,
+        request: _planner_pb2.AddSourceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_pb2.Source, _abc.Awaitable[_planner_pb2.Source]]:
+        """Registers a catalog or table that the planner itself can read. ALREADY_EXISTS for a name that is taken."""
+
+    @_abc_1.abstractmethod
+    def RefreshSource(
+        self,
+        request: _planner_pb2.RefreshSourceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_pb2.Source, _abc.Awaitable[_planner_pb2.Source]]:
+        """Reads the origin of an added source again: a new version with what changed, or the same one where nothing did."""
 
     @_abc_1.abstractmethod
     def GetSource(
         self,
         request: _planner_pb2.GetSourceRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_planner_pb2.Source, _abc.Awaitable[_planner_pb2.Source]]: ...
+    ) -> _typing.Union[_planner_pb2.Source, _abc.Awaitable[_planner_pb2.Source]]:
+        """A version by its id, or the latest one of a name."""
+
+    @_abc_1.abstractmethod
+    def ListSources(
+        self,
+        request: _planner_pb2.ListSourcesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_pb2.ListSourcesResponse, _abc.Awaitable[_planner_pb2.ListSourcesResponse]]:
+        """Named sources by name, each with its latest version."""
+
+    @_abc_1.abstractmethod
+    def ListSourceVersions(
+        self,
+        request: _planner_pb2.ListSourceVersionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_pb2.ListSourceVersionsResponse, _abc.Awaitable[_planner_pb2.ListSourceVersionsResponse]]:
+        """The versions of a name, the latest first."""
+
+    @_abc_1.abstractmethod
+    def DescribeSource(
+        self,
+        request: _planner_pb2.GetSourceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_pb2.SourceDescription, _abc.Awaitable[_planner_pb2.SourceDescription]]:
+        """What its columns hold."""
+
+    @_abc_1.abstractmethod
+    def ReadSourceRows(
+        self,
+        request: _planner_pb2.ReadSourceRowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sources_pb2.RowPage, _abc.Awaitable[_sources_pb2.RowPage]]:
+        """Rows of a catalog or table, for a grid."""
+
+    @_abc_1.abstractmethod
+    def DeleteSource(
+        self,
+        request: _planner_pb2.DeleteSourceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_pb2.DeleteSourceResponse, _abc.Awaitable[_planner_pb2.DeleteSourceResponse]]:
+        """FAILED_PRECONDITION, with the plans that need it, while there are any."""
 
     @_abc_1.abstractmethod
     def CreatePlan(
@@ -130,6 +241,38 @@ class PlannerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _planner_pb2.GetPlanRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_planner_pb2.Plan, _abc.Awaitable[_planner_pb2.Plan]]: ...
+
+    @_abc_1.abstractmethod
+    def ListPlans(
+        self,
+        request: _planner_pb2.ListPlansRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_pb2.ListPlansResponse, _abc.Awaitable[_planner_pb2.ListPlansResponse]]:
+        """Kept plans, the latest first."""
+
+    @_abc_1.abstractmethod
+    def UpdatePlan(
+        self,
+        request: _planner_pb2.UpdatePlanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_pb2.Plan, _abc.Awaitable[_planner_pb2.Plan]]:
+        """Another name for a plan. ABORTED when its etag has changed meanwhile: two people saved it."""
+
+    @_abc_1.abstractmethod
+    def ReadPlanRows(
+        self,
+        request: _planner_pb2.ReadPlanRowsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_sources_pb2.RowPage, _abc.Awaitable[_sources_pb2.RowPage]]:
+        """Rows of a plan's order, for a grid, each with why it is there."""
+
+    @_abc_1.abstractmethod
+    def ComparePlans(
+        self,
+        request: _planner_pb2.ComparePlansRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_pb2.PlanComparison, _abc.Awaitable[_planner_pb2.PlanComparison]]:
+        """What one plan has that another has not."""
 
     @_abc_1.abstractmethod
     def KeepPlan(
@@ -174,5 +317,13 @@ class PlannerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_planner_pb2.ListProcessorsResponse, _abc.Awaitable[_planner_pb2.ListProcessorsResponse]]:
         """The processors that plans may name."""
+
+    @_abc_1.abstractmethod
+    def GetProcessor(
+        self,
+        request: _planner_pb2.GetProcessorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_pb2.Processor, _abc.Awaitable[_planner_pb2.Processor]]:
+        """One of them as it is now; a declaration that is wrong with all that is wrong with it. NOT_FOUND lists the names."""
 
 def add_PlannerServiceServicer_to_server(servicer: PlannerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -472,6 +472,7 @@ class StartRunRequest(_message.Message):
     BUDGET_MICROS_FIELD_NUMBER: _builtins.int
     EXCLUSIVE_KEYS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    CONFIRM_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
     name: _builtins.str
     request_id: _builtins.str
@@ -483,6 +484,8 @@ class StartRunRequest(_message.Message):
     """-1000 to 1000"""
     budget_micros: _builtins.int
     reason: _builtins.str
+    confirm: _builtins.bool
+    """wanted by a plan that says needs_confirm; 409 `confirm_required` without it"""
     @_builtins.property
     def exclusive_keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """one live run a key; 409 `exclusive_key_held` names the holder"""
@@ -499,10 +502,11 @@ class StartRunRequest(_message.Message):
         budget_micros: _builtins.int | None = ...,
         exclusive_keys: _abc.Iterable[_builtins.str] | None = ...,
         reason: _builtins.str = ...,
+        confirm: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "budget_micros", b"budget_micros"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "actor", b"actor", "budget_micros", b"budget_micros", "exclusive_keys", b"exclusive_keys", "name", b"name", "owner", b"owner", "plan_id", b"plan_id", "priority", b"priority", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "actor", b"actor", "budget_micros", b"budget_micros", "confirm", b"confirm", "exclusive_keys", b"exclusive_keys", "name", b"name", "owner", b"owner", "plan_id", b"plan_id", "priority", b"priority", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__budget_micros: _TypeAlias = _typing.Literal["budget_micros"]  # noqa: Y015
     _WhichOneofArgType__budget_micros: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros"]  # noqa: Y015

@@ -136,7 +136,7 @@ class Results:
                     run_id=run.run_id,
                     number=run.number,
                     stage=number,
-                    source=plan.source_id,
+                    source=plan.source_name or plan.source_id,
                     processor=stage.settings.processor,
                     version=stage.settings.processor_version,
                     parameters=parameters_hash(stage.settings.parameters),

@@ -18,7 +18,7 @@ from penstock.runtime.parquet_files import ParquetFiles, literal
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["OUTCOME_COLUMNS", "Origin", "OutcomeRow", "Parts", "latest"]
+__all__ = ["OUTCOME_COLUMNS", "Origin", "OutcomeRow", "Parts", "latest", "outcomes_of_run"]
 
 _ROW_GROUP = 20_480
 _WRITE = f"FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {_ROW_GROUP}, ROW_GROUP_SIZE_BYTES '16MB'"
@@ -121,11 +121,18 @@ class Parts:
             return _count(cursor, place)
 
 
-def latest(parts: Iterable[Path]) -> str:
-    """The results as a subquery of DuckDB: of each (source, key, processor) the latest outcome by its end."""
+def latest(parts: Iterable[Path], besides: str = "") -> str:
+    """The results as a subquery of DuckDB: of each (source, key, processor) the latest outcome by its end; of each of
+    these with the columns `besides`, where they are given."""
+    same = 'source, "key", processor' + (f", {besides}" if besides else "")
+    return f"(SELECT * FROM {_read(parts)} QUALIFY row_number() OVER (PARTITION BY {same} ORDER BY {_LATER}) = 1)"
+
+
+def outcomes_of_run(parts: Iterable[Path], run_id: str) -> str:
+    """The latest outcome of each item of a run, as a subquery."""
     return (
-        f"(SELECT * FROM {_read(parts)} "
-        f'QUALIFY row_number() OVER (PARTITION BY source, "key", processor ORDER BY {_LATER}) = 1)'
+        f"(SELECT * FROM {_read(parts)} WHERE run_id = {literal(run_id)} "
+        "QUALIFY row_number() OVER (PARTITION BY stage, seq ORDER BY settle_number DESC) = 1)"
     )
 
 

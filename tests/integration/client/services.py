@@ -30,6 +30,7 @@ from penstock.v1 import (
     planner_pb2_grpc,
     scheduler_pb2,
     scheduler_pb2_grpc,
+    sources_pb2,
 )
 from tests.integration.client.operating import LimitsOfOperators, Operated, OperatedScheduler
 
@@ -183,6 +184,50 @@ class _Planner(planner_pb2_grpc.PlannerServiceServicer):
         self._state.asked("KeepPlan", request)
         return planner_pb2.Plan(plan_id=request.plan_id)
 
+    async def AddSource(self, request: Any, context: Any) -> planner_pb2.Source:
+        self._state.asked("AddSource", request)
+        return planner_pb2.Source(source_id="src-1", name=request.name)
+
+    async def RefreshSource(self, request: Any, context: Any) -> planner_pb2.Source:
+        self._state.asked("RefreshSource", request)
+        return planner_pb2.Source(source_id="src-1", name=request.name)
+
+    async def ListSources(self, request: Any, context: Any) -> planner_pb2.ListSourcesResponse:
+        self._state.asked("ListSources", request)
+        return planner_pb2.ListSourcesResponse()
+
+    async def ListSourceVersions(self, request: Any, context: Any) -> planner_pb2.ListSourceVersionsResponse:
+        self._state.asked("ListSourceVersions", request)
+        return planner_pb2.ListSourceVersionsResponse()
+
+    async def DescribeSource(self, request: Any, context: Any) -> planner_pb2.SourceDescription:
+        self._state.asked("DescribeSource", request)
+        return planner_pb2.SourceDescription()
+
+    async def DeleteSource(self, request: Any, context: Any) -> planner_pb2.DeleteSourceResponse:
+        self._state.asked("DeleteSource", request)
+        return planner_pb2.DeleteSourceResponse(version_count=1)
+
+    async def ListPlans(self, request: Any, context: Any) -> planner_pb2.ListPlansResponse:
+        self._state.asked("ListPlans", request)
+        return planner_pb2.ListPlansResponse()
+
+    async def UpdatePlan(self, request: Any, context: Any) -> planner_pb2.Plan:
+        self._state.asked("UpdatePlan", request)
+        return planner_pb2.Plan(plan_id=request.plan_id, name=request.name)
+
+    async def ComparePlans(self, request: Any, context: Any) -> planner_pb2.PlanComparison:
+        self._state.asked("ComparePlans", request)
+        return planner_pb2.PlanComparison()
+
+    async def ReadSourceRows(self, request: Any, context: Any) -> sources_pb2.RowPage:
+        self._state.asked("ReadSourceRows", request)
+        return sources_pb2.RowPage()
+
+    async def ReadPlanRows(self, request: Any, context: Any) -> sources_pb2.RowPage:
+        self._state.asked("ReadPlanRows", request)
+        return sources_pb2.RowPage()
+
     async def ListPlanLanes(self, request: Any, context: Any) -> planner_pb2.ListPlanLanesResponse:
         self._state.asked("ListPlanLanes", request)
         return planner_pb2.ListPlanLanesResponse()
@@ -197,6 +242,10 @@ class _Planner(planner_pb2_grpc.PlannerServiceServicer):
     async def ListProcessors(self, request: Any, context: Any) -> planner_pb2.ListProcessorsResponse:
         self._state.asked("ListProcessors", request)
         return planner_pb2.ListProcessorsResponse(processors=[planner_pb2.Processor(name="noop", version="1")])
+
+    async def GetProcessor(self, request: Any, context: Any) -> planner_pb2.Processor:
+        self._state.asked("GetProcessor", request)
+        return planner_pb2.Processor(name=request.name, version="1")
 
 
 class _Scheduler(OperatedScheduler):

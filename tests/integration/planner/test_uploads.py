@@ -18,7 +18,7 @@ from penstock.runtime.blobs import BlobStore
 from penstock.runtime.errors import InvalidInput, Overloaded, PenstockError, TooLarge, Unavailable
 from penstock.runtime.settings import UploadLimits
 from penstock.v1 import planner_pb2
-from planner import service, staging
+from planner import staging, uploads
 from planner.parquet import Parquet
 from tests.integration.planner.conftest import Planner
 from tests.unit.planner.archives import HOSTILE, Entry, archive
@@ -161,7 +161,7 @@ async def test_a_client_that_leaves_leaves_nothing(planner: Planner) -> None:
 
 
 async def test_a_client_that_sends_nothing_is_given_up(planner: Planner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(uploads, "IDLE_SECONDS", 0.2)
 
     async def parts() -> AsyncIterator[Part]:
         yield header()
@@ -188,11 +188,11 @@ async def test_an_upload_waits_for_its_turn_and_not_for_ever(planner: Planner, m
     async with asyncio.timeout(10):
         for _ in busy:
             await begun.acquire()
-    monkeypatch.setattr(service, "TURN_SECONDS", 0.2)
+    monkeypatch.setattr(uploads, "TURN_SECONDS", 0.2)
     with pytest.raises(Overloaded, match="8 uploads are under way") as told:
         await planner.files([("a.txt", b"x")])
     assert told.value.code == "uploads_busy"
-    monkeypatch.setattr(service, "TURN_SECONDS", 10.0)
+    monkeypatch.setattr(uploads, "TURN_SECONDS", 10.0)
     waiting = asyncio.ensure_future(planner.files([("a.txt", b"x")]))
     go_on.set()
     assert len({source.source_id for source in await asyncio.gather(waiting, *busy)}) == 9

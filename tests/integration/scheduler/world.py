@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -31,6 +32,13 @@ __all__ = ["TERM_SECONDS", "HandWorker", "World", "completed", "failed", "thrott
 
 TERM_SECONDS = 1.0
 _IDS = itertools.count(1)
+
+
+def free_port() -> int:
+    """A port of this machine that nobody has now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
 
 
 def completed(lease: pb.Lease, result: object = None) -> pb.Outcome:
@@ -121,12 +129,23 @@ class World:
     channels: list[grpc.aio.Channel] = field(default_factory=list)
 
     @classmethod
-    async def start(cls, folder: Path, redis_url: str, database_url: str, **scheduler_settings: object) -> World:
+    async def start(
+        cls,
+        folder: Path,
+        redis_url: str,
+        database_url: str,
+        *,
+        knows_scheduler: bool = False,
+        **scheduler_settings: object,
+    ) -> World:
+        """knows_scheduler: the planner reads results of it, and sources in FOLDER/served."""
+        port = free_port() if knows_scheduler else 0
         settings = Settings.model_validate(
             {
                 "blobs": folder / "blobs",
                 "redis_url": redis_url,
-                "planner": {"database_url": f"sqlite:///{folder}/planner.db"},
+                "planner": {"database_url": f"sqlite:///{folder}/planner.db", "source_folders": [folder / "served"]},
+                "scheduler_address": f"127.0.0.1:{port}" if port else "",
                 "scheduler": {
                     "database_url": database_url,
                     "lease_term_seconds": TERM_SECONDS,
@@ -138,7 +157,7 @@ class World:
         )
         planned = await serve(planner.__main__.build, settings)
         settings = settings.model_copy(update={"planner_address": planned.address})
-        scheduled = await serve(scheduler.__main__.build, settings)
+        scheduled = await serve(scheduler.__main__.build, settings, address=f"127.0.0.1:{port}")
         return cls(settings, planned, scheduled)
 
     async def stop(self) -> None:

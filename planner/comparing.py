@@ -1,0 +1,74 @@
+"""Two plans beside each other: which items one has and the other has not, what has moved, what is set otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from penstock.runtime.blobs import BlobStore
+from penstock.runtime.parquet_files import ParquetFiles, literal
+from penstock.v1 import planner_pb2
+from planner.store import PlanRow
+
+__all__ = ["Comparing"]
+
+TOLD = 100
+
+
+class Comparing:
+    """Of first stages. Calls block; raises Unavailable."""
+
+    def __init__(self, files: ParquetFiles, blobs: BlobStore) -> None:
+        self._files = files
+        self._blobs = blobs
+
+    def compare(self, one: PlanRow, other: PlanRow) -> planner_pb2.PlanComparison:
+        """What `other` has that `one` has not, and so on. An item has moved when it stands elsewhere among the items
+        that both have."""
+        answer = planner_pb2.PlanComparison(settings=list(_settings(one, other)))
+        if one.items_sha256 == other.items_sha256:
+            return answer
+        first, second = self._items(one), self._items(other)
+        both = (
+            "SELECT o.key, n.seq, row_number() OVER (ORDER BY o.seq) AS was, "
+            "row_number() OVER (ORDER BY n.seq) AS now, o.payload <> n.payload AS changed "
+            f"FROM {first} AS o JOIN {second} AS n USING (key)"
+        )
+        questions = {
+            "added": f"SELECT n.key, n.seq FROM {second} AS n ANTI JOIN {first} AS o USING (key)",
+            "removed": f"SELECT o.key, o.seq FROM {first} AS o ANTI JOIN {second} AS n USING (key)",
+            "moved": f"SELECT key, seq FROM ({both}) WHERE was <> now",
+            "changed": f"SELECT key, seq FROM ({both}) WHERE changed",
+        }
+        with self._files.cursor() as cursor:
+            for name, question in questions.items():
+                rows = cursor.execute(
+                    f"SELECT key, count(*) OVER () FROM ({question}) ORDER BY seq LIMIT {TOLD}"
+                ).fetchall()
+                setattr(answer, f"{name}_count", rows[0][1] if rows else 0)
+                getattr(answer, name).extend(row[0] for row in rows)
+        return answer
+
+    def _items(self, plan: PlanRow) -> str:
+        place: Path = self._blobs.path(plan.items_sha256)
+        return f"(SELECT seq, key, payload FROM read_parquet({literal(place.resolve())}) WHERE stage = 0)"
+
+
+def _settings(one: PlanRow, other: PlanRow) -> Iterator[str]:
+    """A sentence for each thing that is set otherwise."""
+    if one.source_id != other.source_id:
+        yield f"source: {_source(one)}, now {_source(other)}"
+    if len(one.stages) != len(other.stages):
+        yield f"stages: {len(one.stages)}, now {len(other.stages)}"
+    for number, (before, after) in enumerate(zip(one.stages, other.stages, strict=False)):
+        was, now = before.settings.__dict__, after.settings.__dict__
+        for name in was:
+            if was[name] != now[name]:
+                yield f"stage {number}, {name.replace('_', ' ')}: {was[name]}, now {now[name]}"
+    for name in ("selection", "ordering"):
+        if one.details.get(name) != other.details.get(name):
+            yield f"{name}: {one.details.get(name) or 'none'}, now {other.details.get(name) or 'none'}"
+
+
+def _source(plan: PlanRow) -> str:
+    return f"{plan.source_name} version {plan.source_version}" if plan.source_name else plan.source_id

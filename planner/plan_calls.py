@@ -1,0 +1,242 @@
+"""gRPC of plans: validate, call, translate. What blocks runs in threads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from google.protobuf import json_format
+
+from penstock.runtime.clock import Clock
+from penstock.runtime.errors import Conflict, InvalidInput
+from penstock.runtime.logs import get_logger
+from penstock.runtime.paging import page_position, whole_number
+from penstock.runtime.plain_text import plain_text
+from penstock.v1 import planner_pb2, sources_pb2
+from planner.choices import ordering_of
+from planner.comparing import Comparing
+from planner.deriving import Deriving
+from planner.grid import Grid
+from planner.naming import NamedSources
+from planner.planner_calls import Context, PlannerCalls, page_size
+from planner.planning import Planning, PlanRequest
+from planner.reading import PlanReader
+from planner.source_calls import grid_query
+from planner.sources import CATALOG, TABLE
+from planner.store import PlanRow, Store
+from planner.table_planning import TablePlan, TablePlanning
+from planner.translate import plan_message, schema_of, stage_request, table_page
+from planner.uploads import Turns, in_thread, next_part
+
+__all__ = ["PlanCalls"]
+
+MAX_SEQS = 100_000
+LANES_PAGE, MAX_LANES_PAGE = 1_000, 10_000
+
+log = get_logger("planner")
+
+
+class PlanCalls(PlannerCalls):
+    """The methods of PlannerService about plans."""
+
+    def __init__(
+        self,
+        *,
+        planning: Planning,
+        tables: TablePlanning,
+        deriving: Deriving,
+        comparing: Comparing,
+        reader: PlanReader,
+        names: NamedSources,
+        grid: Grid,
+        store: Store,
+        clock: Clock,
+        turns: Turns,
+    ) -> None:
+        PlannerCalls.__init__(self, store=store, names=names, grid=grid, clock=clock, turns=turns)
+        self._planning = planning
+        self._table_planning = tables
+        self._deriving = deriving
+        self._comparing = comparing
+        self._reader = reader
+
+    async def CreatePlan(self, request: planner_pb2.CreatePlanRequest, context: Context) -> planner_pb2.Plan:
+        source, version = await asyncio.to_thread(self._find, plain_text(request.source_id, "source_id"))
+        if request.profile:
+            raise InvalidInput(f"there is no profile {request.profile[:100]!r}: none is set", code="unknown_profile")
+        wanted = PlanRequest(
+            source_id=source.source_id,
+            stages=[stage_request(number, stage) for number, stage in enumerate(request.stages)],
+            granularity=plain_text(request.granularity, "granularity"),
+            name=plain_text(request.name, "name"),
+            draft=request.validate_only,
+            request_id=plain_text(request.request_id, "request_id"),
+        )
+        if source.kind in (CATALOG, TABLE):
+            asked = TablePlan(
+                selection=request.selection,
+                ordering=request.ordering,
+                actor=plain_text(request.actor, "actor"),
+            )
+            row = await self._table_planning.create(source, version, wanted, asked)
+        else:
+            if request.HasField("selection") or request.HasField("ordering"):
+                raise InvalidInput(
+                    "rows are selected and ordered of catalogs and tables; this source is taken whole, in its order",
+                    code="bad_selection",
+                )
+            row = await in_thread(lambda: self._planning.create(wanted, version))
+        log.info("a plan was made", plan=row.plan_id, source=row.source_id, draft=row.draft)
+        return plan_message(row)
+
+    async def GetPlan(self, request: planner_pb2.GetPlanRequest, context: Context) -> planner_pb2.Plan:
+        plan_id = plain_text(request.plan_id, "plan_id")
+
+        def read() -> planner_pb2.Plan:
+            row = self._store.plan(plan_id, now_ms=self._clock.now_ms())
+            return plan_message(row, source_moved=self._moved(row))
+
+        return await asyncio.to_thread(read)
+
+    async def KeepPlan(self, request: planner_pb2.KeepPlanRequest, context: Context) -> planner_pb2.Plan:
+        plan_id = plain_text(request.plan_id, "plan_id")
+
+        def keep() -> PlanRow:
+            now_ms = self._clock.now_ms()
+            row = self._store.plan(plan_id, now_ms=now_ms)
+            if row.details.get("needs_confirm") and not request.confirm:
+                warned = "; ".join(warning["message"] for warning in row.details["warnings"])
+                raise Conflict(f"plan {plan_id} asks first: {warned}", code="confirm_required")
+            return self._store.keep_draft(plan_id, now_ms=now_ms) if row.draft else row
+
+        return plan_message(await asyncio.to_thread(keep))
+
+    async def ListPlans(self, request: planner_pb2.ListPlansRequest, context: Context) -> planner_pb2.ListPlansResponse:
+        limit = page_size(request.page_size, 50, 1_000)
+        search, source = plain_text(request.search, "search"), plain_text(request.source, "source")
+        before = plain_text(request.page_token, "page_token")
+
+        def read() -> planner_pb2.ListPlansResponse:
+            found = self._store.plans(before=before, search=search, source=source, limit=limit + 1)
+            plans = [plan_message(row, source_moved=self._moved(row)) for row in found[:limit]]
+            token = f"{found[limit - 1].create_ms}.{found[limit - 1].plan_id}" if len(found) > limit else ""
+            return planner_pb2.ListPlansResponse(plans=plans, next_page_token=token)
+
+        return await asyncio.to_thread(read)
+
+    async def UpdatePlan(self, request: planner_pb2.UpdatePlanRequest, context: Context) -> planner_pb2.Plan:
+        plan_id, name = plain_text(request.plan_id, "plan_id"), plain_text(request.name, "name")
+        change = whole_number(request.etag) if request.etag else None
+        if request.etag and change is None:
+            raise InvalidInput(f"etag {request.etag[:80]!r} is none of ours: give it as it was", code="bad_etag")
+        row = await asyncio.to_thread(
+            self._store.rename_plan, plan_id, name, change=change, now_ms=self._clock.now_ms()
+        )
+        log.info("a plan was named", plan=plan_id, name=name, actor=plain_text(request.actor, "actor"))
+        return plan_message(row)
+
+    async def ReadPlanItems(
+        self, request: planner_pb2.ReadPlanItemsRequest, context: Context
+    ) -> planner_pb2.ReadPlanItemsResponse:
+        plan_id = plain_text(request.plan_id, "plan_id")
+        if request.seqs:
+            window = await self._reader.exactly(plan_id, stage=request.stage, seqs=request.seqs)
+        else:
+            window = await self._reader.window(
+                plan_id,
+                stage=request.stage,
+                after_seq=request.after_seq,
+                limit=request.limit,
+                only=request.only_lanes,
+                without=request.without_lanes,
+            )
+        answer = planner_pb2.ReadPlanItemsResponse(end=window.end, last_seq=window.last)
+        add = answer.items.add
+        for seq, key, group, payload, lane in window.items:
+            add(seq=seq, key=key, group=group, payload=payload, lane=lane)
+        return answer
+
+    async def ReadPlanRows(self, request: planner_pb2.ReadPlanRowsRequest, context: Context) -> sources_pb2.RowPage:
+        plan_id = plain_text(request.plan_id, "plan_id")
+
+        def read() -> sources_pb2.RowPage:
+            row = self._store.plan(plan_id, now_ms=self._clock.now_ms())
+            source = self._store.source(row.source_id)
+            schema = schema_of(source)
+            blobs = self._deriving.staging.blobs
+            query = grid_query(request.query, plan=blobs.path(row.items_sha256))
+            page = table_page(schema, self._grid.page(blobs.path(source.snapshot_sha256), schema, query))
+            placed = _why(row)
+            for one in page.rows:
+                one.why = placed(one.group)
+            return page
+
+        return await asyncio.to_thread(read)
+
+    async def ListPlanLanes(
+        self, request: planner_pb2.ListPlanLanesRequest, context: Context
+    ) -> planner_pb2.ListPlanLanesResponse:
+        plan_id = plain_text(request.plan_id, "plan_id")
+        limit = page_size(request.page_size, LANES_PAGE, MAX_LANES_PAGE)
+        # A token is the first seq of the next page's first lane; no two lanes have the same.
+        position = page_position(request.page_token) or 0
+        found = await self._reader.lanes(plan_id, stage=request.stage, after=position - 1, limit=limit + 1)
+        lanes = [planner_pb2.PlanLane(lane=lane, count=count, first_seq=first) for lane, count, first in found[:limit]]
+        token = str(found[limit][2]) if len(found) > limit else ""
+        return planner_pb2.ListPlanLanesResponse(lanes=lanes, next_page_token=token)
+
+    async def DerivePlan(
+        self, request_iterator: AsyncIterator[planner_pb2.DerivePlanRequest], context: Context
+    ) -> planner_pb2.Plan:
+        parts = aiter(request_iterator)
+        first = await next_part(parts)
+        if first is None or first.WhichOneof("part") != "header":
+            raise InvalidInput("a derived plan begins with a header message", code="bad_stream")
+        plan_id = plain_text(first.header.plan_id, "plan_id")
+        name, request_id = plain_text(first.header.name, "name"), plain_text(first.header.request_id, "request_id")
+        async with self._turns.one():
+            with self._deriving.staging.upload() as folder:
+                derivation = await in_thread(lambda: self._deriving.begin(folder, plan_id, first.header.stage))
+                while (part := await next_part(parts)) is not None:
+                    if part.WhichOneof("part") != "seqs" or len(part.seqs.seqs) > MAX_SEQS:
+                        raise InvalidInput(
+                            f"after the header come seqs, at most {MAX_SEQS:,} a message", code="bad_stream"
+                        )
+                    await in_thread(lambda seqs=part.seqs.seqs: derivation.feed(seqs))  # type: ignore[misc]
+                row = await in_thread(lambda: derivation.finish(name=name, request_id=request_id))
+        log.info("a plan was derived", plan=row.plan_id, of=plan_id, items=row.stages[0].item_count)
+        return plan_message(row)
+
+    async def ComparePlans(
+        self, request: planner_pb2.ComparePlansRequest, context: Context
+    ) -> planner_pb2.PlanComparison:
+        one, other = plain_text(request.plan_id, "plan_id"), plain_text(request.other_plan_id, "other_plan_id")
+
+        def read() -> planner_pb2.PlanComparison:
+            now_ms = self._clock.now_ms()
+            return self._comparing.compare(self._store.plan(one, now_ms=now_ms), self._store.plan(other, now_ms=now_ms))
+
+        return await asyncio.to_thread(read)
+
+    def _moved(self, row: PlanRow) -> bool:
+        """Whether its source has a later version."""
+        if not row.source_name:
+            return False
+        latest = self._names.latest(row.source_name)
+        return latest is not None and latest.version > row.source_version
+
+
+def _why(row: PlanRow) -> Any:
+    """Of a group: which rule chose an item of it, and what placed it."""
+    ordering = ordering_of(json_format.ParseDict(row.details.get("ordering", {}), sources_pb2.Ordering()))
+    rule = row.details.get("rule", "all")
+    sort = "sort keys" if not ordering.as_selected else "the order of the selection"
+
+    def why(group: str) -> str:
+        placed = ordering.placed(group)
+        if placed.by == "sort":
+            return f"{rule}; placed by {sort}"
+        return f"{rule}; group {placed.by} {placed.place}, then {sort}"
+
+    return why

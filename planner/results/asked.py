@@ -1,0 +1,109 @@
+"""What selections ask of the copy of results: keys, as Parquet files with a column `key` in the source's order.
+
+Each question is one statement over the snapshot, the parts and nothing else. Calls block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from penstock.runtime.parquet_files import ParquetFiles, literal
+from planner.results.parts import OUTCOME_COLUMNS, latest, outcomes_of_run
+
+__all__ = ["Asked", "Done", "Found"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """Keys in `file`, how many, and a hash of them in order: what a plan's id says of the results that it read."""
+
+    file: Path
+    count: int
+    digest: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """What counts as done already: an item of this source with the same payload, completed by this very processor."""
+
+    source: str
+    processor: str
+    version: str
+    parameters: str
+
+
+class Asked:
+    """`files` may read and write the folder of blobs; `parts` are those of one catch-up."""
+
+    def __init__(self, files: ParquetFiles, parts: Sequence[Path]) -> None:
+        self._files = files
+        self._parts = parts
+
+    def missing(self, snapshot: Path, place: Path, *, source: str, processor: str) -> Found:
+        """Rows without a completed result of a processor, in whatever version."""
+        if not self._parts:
+            return self._keys("true", snapshot, place)
+        done = f"SELECT key FROM {latest(self._parts)} WHERE {_of(source, processor)} AND state = 'completed'"
+        return self._keys(f"key NOT IN ({done})", snapshot, place)
+
+    def below(self, snapshot: Path, place: Path, *, source: str, processor: str, threshold: float) -> tuple[Found, int]:
+        """Rows whose latest result is completed with a confidence below a threshold; and how many have no
+        confidence."""
+        if not self._parts:
+            return self._keys("false", snapshot, place), 0
+        done = f"{latest(self._parts)} WHERE {_of(source, processor)} AND state = 'completed'"
+        found = self._keys(f"key IN (SELECT key FROM {done} AND confidence < {threshold!r})", snapshot, place)
+        with self._files.cursor() as cursor:
+            (without,) = cursor.execute(f"SELECT count(*) FROM {done} AND confidence IS NULL").fetchall()[0]
+        return found, without
+
+    def failed(self, snapshot: Path, place: Path, *, run_id: str) -> Found:
+        """Rows whose item failed in a run and was not completed in it since."""
+        if not self._parts:
+            return self._keys("false", snapshot, place)
+        failed = f"SELECT key FROM {outcomes_of_run(self._parts, run_id)} WHERE state = 'failed'"
+        return self._keys(f"key IN ({failed})", snapshot, place)
+
+    def changed(self, snapshot: Path, place: Path, *, plan: Path) -> Found:
+        """Rows that a plan's first stage has not, or has with another payload or group."""
+        same = 'SELECT key, "group", payload FROM read_parquet(' + literal(plan.resolve()) + ") WHERE stage = 0"
+        return self._keys(f'(key, "group", payload) NOT IN ({same})', snapshot, place)
+
+    def done(self, snapshot: Path, place: Path, what: Done) -> Found:
+        if not self._parts:
+            return self._keys("false", snapshot, place)
+        done = (
+            f"SELECT key, payload FROM {latest(self._parts, 'version, parameters, payload')} "
+            f"WHERE {_of(what.source, what.processor)} AND version = {literal(what.version)} "
+            f"AND parameters = {literal(what.parameters)} AND state = 'completed'"
+        )
+        return self._keys(f"(key, md5(payload)) IN ({done})", snapshot, place)
+
+    def table(self, place: Path, *, source: str) -> Sequence[tuple[str, str]]:
+        """Writes the results of a source as a table of its own; answers its columns."""
+        columns = ["key", "processor", "version", *(name for name in OUTCOME_COLUMNS if name != "key"), "run_id"]
+        listed = ", ".join(f'"{name}"' for name in columns)
+        chosen = f"SELECT {listed} FROM {latest(self._parts)} WHERE source = {literal(source)} ORDER BY key, processor"
+        if not self._parts:
+            kinds = {"key": "VARCHAR", **OUTCOME_COLUMNS}
+            nulls = ", ".join(f'NULL::{kinds.get(name, "VARCHAR")} AS "{name}"' for name in columns)
+            chosen = f"SELECT {nulls} WHERE false"
+        with self._files.cursor() as cursor:
+            cursor.execute(f"COPY ({chosen}) TO {literal(place.resolve())} (FORMAT parquet, COMPRESSION snappy)")
+        return [(name, name) for name in columns]
+
+    def _keys(self, condition: str, snapshot: Path, place: Path) -> Found:
+        chosen = f"SELECT key FROM read_parquet({literal(snapshot.resolve())}) WHERE {condition}"
+        with self._files.cursor() as cursor:
+            cursor.execute(f"COPY ({chosen}) TO {literal(place.resolve())} (FORMAT parquet, COMPRESSION snappy)")
+            count, digest = cursor.execute(
+                "SELECT count(*), md5(coalesce(string_agg(md5(key), ''), '')) FROM "
+                f"read_parquet({literal(place.resolve())})"
+            ).fetchall()[0]
+        return Found(place, count, digest)
+
+
+def _of(source: str, processor: str) -> str:
+    return f"source = {literal(source)} AND processor = {literal(processor)}"

@@ -1,0 +1,163 @@
+"""Plans of catalogs and tables: a selection in an order, written once, and what a preview tells of it.
+
+A preview is the plan: it is written as a draft, and starting it runs exactly that. The same request finds it again by
+its id, which says what was selected, in what order, and by which results; so two who preview the same wait for one
+file. What fails leaves nothing but files of the upload, which go with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import json_format
+
+from penstock.runtime.clock import Clock
+from penstock.v1 import sources_pb2
+from planner.choices import Choices, Chooser, Chosen
+from planner.domain.stages import plan_id
+from planner.naming import Version
+from planner.ordered import Ordered, OrderedPlans, refuse
+from planner.parquet import Parquet
+from planner.planning import Planning, PlanRequest, SettledStage
+from planner.selecting import problems_of
+from planner.sources import keep_file
+from planner.staging import Staging, Upload
+from planner.store import PlanRow, SourceRow, StageRow, Store
+from planner.translate import schema_of
+from planner.uploads import in_thread
+
+__all__ = ["TablePlan", "TablePlanning"]
+
+KEPT_KEYS = 1_000
+"""A plan remembers a selection's keys up to so many: they are its items, after all."""
+
+
+@dataclass(frozen=True)
+class TablePlan:
+    """What is asked for besides the stages."""
+
+    selection: sources_pb2.Selection
+    ordering: sources_pb2.Ordering
+    actor: str
+
+
+class TablePlanning:
+    def __init__(
+        self,
+        *,
+        planning: Planning,
+        choices: Choices,
+        ordered: OrderedPlans,
+        parquet: Parquet,
+        staging: Staging,
+        store: Store,
+        clock: Clock,
+        confirm_above_items: int,
+    ) -> None:
+        self._planning = planning
+        self._choices = choices
+        self._ordered = ordered
+        self._parquet = parquet
+        self._staging = staging
+        self._store = store
+        self._clock = clock
+        self._confirm_above = confirm_above_items
+
+    async def create(
+        self, source: SourceRow, version: Version | None, request: PlanRequest, asked: TablePlan
+    ) -> PlanRow:
+        """Raises InvalidInput with everything that is wrong, NotFound, Unavailable."""
+        _, (stage,) = await asyncio.to_thread(self._planning.settled, source, request)
+        with self._staging.upload() as upload:
+            chooser = Chooser(
+                name=version.name if version is not None else source.source_id,
+                snapshot=upload.blobs.path(source.snapshot_sha256),
+                schema=schema_of(source),
+                stage=stage.settings,
+            )
+            chosen = await self._choices.chosen(chooser, asked.selection, asked.ordering, upload)
+            refuse(problems_of(chosen.wanted))
+            identity = plan_id(source.source_id, "", [stage.settings], selection=chosen.identity)
+            row = await asyncio.to_thread(self._store.find_plan, identity, now_ms=self._clock.now_ms())
+            if row is None:
+                row = await in_thread(lambda: self._written(identity, source, version, stage, chosen, asked, upload))
+        return await asyncio.to_thread(self._planning.kept, row, request)
+
+    def _written(
+        self,
+        identity: str,
+        source: SourceRow,
+        version: Version | None,
+        stage: SettledStage,
+        chosen: Chosen,
+        asked: TablePlan,
+        upload: Upload,
+    ) -> PlanRow:
+        place = upload.path("ordered")
+        ordered = self._ordered.write(chosen.wanted, place)
+        lanes, table = upload.path("lanes"), ""
+        name = "ordered"
+        if stage.lanes is not None and stage.lanes.write(self._parquet, place, lanes):
+            name = "plan"
+            self._parquet.write_plan(place, upload.path(name), [], lanes=lanes)
+            self._parquet.write_lanes(upload.path(name), upload.path("table"))
+            table = keep_file(upload, "table").sha256
+        items = keep_file(upload, name)
+        return PlanRow(
+            plan_id=identity,
+            source_id=source.source_id,
+            kind=source.kind,
+            name="",
+            granularity="",
+            stages=(StageRow(stage.settings, ordered.count, ordered.blocks),),
+            items_sha256=items.sha256,
+            items_bytes=items.size_bytes,
+            create_ms=self._clock.now_ms(),
+            expire_ms=None,
+            lanes_sha256=table,
+            source_name=version.name if version is not None else "",
+            source_version=version.version if version is not None else 0,
+            details=self._details(ordered, stage, chosen, asked),
+        )
+
+    def _details(self, ordered: Ordered, stage: SettledStage, chosen: Chosen, asked: TablePlan) -> Mapping[str, Any]:
+        """What the plan says of itself beside its stages: fields of its message, and `rule`."""
+        selection = sources_pb2.Selection()
+        selection.CopyFrom(asked.selection)
+        if len(selection.keys.keys) > KEPT_KEYS:
+            selection.keys.Clear()
+        if len(selection.exclude_keys) > KEPT_KEYS:
+            selection.ClearField("exclude_keys")
+        needs_confirm = ordered.count > self._confirm_above or stage.settings.paid
+        return {
+            "selection": json_format.MessageToDict(selection, preserving_proto_field_name=True),
+            "ordering": json_format.MessageToDict(asked.ordering, preserving_proto_field_name=True),
+            "actor": asked.actor,
+            "groups": [{"group": one.group, "count": one.count} for one in ordered.groups],
+            "more_groups": ordered.group_count - len(ordered.groups),
+            "left_out": [
+                {"code": one.reason.replace(" ", "_"), "reason": one.reason, "count": one.count, "keys": one.examples}
+                for one in ordered.left_out
+            ],
+            "warnings": [
+                {"code": code, "message": message} for code, message in self._warnings(ordered, stage, chosen)
+            ],
+            "needs_confirm": needs_confirm,
+            "rule": chosen.wanted.rule,
+        }
+
+    def _warnings(self, ordered: Ordered, stage: SettledStage, chosen: Chosen) -> Sequence[tuple[str, str]]:
+        found = list(chosen.notices)
+        if ordered.count > self._confirm_above:
+            found.append(
+                ("many_items", f"{ordered.count:,} items are more than {self._confirm_above:,}: confirm to start it")
+            )
+        if stage.settings.paid:
+            found.append(("paid", f"{stage.settings.processor} costs money: confirm to start it"))
+        if ordered.unknown_groups:
+            told = ", ".join(map(repr, ordered.unknown_groups[:10]))
+            found.append(("unknown_groups", f"the source has no group {told}; they place nothing"))
+        return found

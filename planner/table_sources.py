@@ -1,0 +1,193 @@
+"""Catalogs and tables on their way to a source: files as they were sent, or a place that the planner can read itself.
+
+The files lie in the upload's folder until they are read, in a process of its own (`planner.tables`): what a stranger's
+file does to its reader is not done to the planner. A version that is there already is not written again.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import BinaryIO
+
+import orjson
+
+from penstock.runtime.blobs import blob_trouble
+from penstock.runtime.clock import Clock
+from penstock.runtime.errors import InvalidInput, TooLarge
+from penstock.runtime.settings import TableLimits
+from penstock.v1 import sources_pb2
+from planner.domain.names import mebibytes
+from planner.parquet import BLOCK_ROWS
+from planner.sources import CATALOG, Part, keep_file
+from planner.staging import Upload
+from planner.store import SourceRow, Store
+from planner.tables.process import TableReader
+from planner.tables.wanted import Database, Difference, TableBounds, TableFile, TableVersion, Wanted
+
+__all__ = ["TableSources", "TableUpload", "database_of", "table_bounds", "wanted_of"]
+
+DATABASE_SUFFIXES = {
+    ".duckdb": "duckdb",
+    ".ddb": "duckdb",
+    ".sqlite": "sqlite",
+    ".sqlite3": "sqlite",
+    ".db": "sqlite",
+}
+
+
+class TableUpload:
+    """One upload of a catalog, or of a database file, under way: `feed` its parts, then `finish`."""
+
+    def __init__(
+        self, sources: TableSources, upload: Upload, *, kind: int, wanted: Wanted, table: str, query: str
+    ) -> None:
+        self._sources = sources
+        self._upload = upload
+        self._kind = kind
+        self._wanted = wanted
+        self._table = table
+        self._query = query
+        self._files: list[TableFile] = []
+        self._open: BinaryIO | None = None
+        self._bytes = 0
+        self.stop = threading.Event()
+
+    def feed(self, parts: Sequence[Part]) -> None:
+        """Raises TooLarge, Unavailable."""
+        limits = self._sources.limits
+        for part in parts:
+            if isinstance(part, str):
+                self._end()
+                if len(self._files) >= limits.max_files:
+                    raise TooLarge(f"a catalog has at most {limits.max_files:,} files", code="too_many_files")
+                name = f"sent{len(self._files)}"
+                self._open = self._upload.open(name)
+                self._files.append(TableFile(part, self._upload.path(name)))
+                continue
+            self._bytes += len(part)
+            if self._bytes > limits.max_bytes:
+                raise TooLarge(
+                    f"the upload is larger than {mebibytes(limits.max_bytes)}, the most that a table may be",
+                    code="too_large",
+                )
+            assert self._open is not None, "chunks follow a file"
+            try:
+                self._open.write(part)
+            except OSError as error:
+                raise blob_trouble(error, self._upload.blobs.folder) from error
+
+    def finish(self, request_id: str) -> SourceRow:
+        """The kept source. Raises InvalidInput, TooLarge, Unavailable."""
+        self._end()
+        if not self._files:
+            raise InvalidInput("no file was sent", code="no_rows")
+        if self._kind == CATALOG:
+            return self._read(self._files, request_id)
+        if len(self._files) > 1:
+            raise InvalidInput("a table comes from one database file, and a second one was sent", code="several_files")
+        (file,) = self._files
+        database = database_of(file.name, file.path, table=self._table, query=self._query)
+        return self._read(database, request_id)
+
+    def _read(self, source: Sequence[TableFile] | Database, request_id: str) -> SourceRow:
+        return self._sources.read(
+            source, self._wanted, self._upload, kind=self._kind, request_id=request_id, stop=self.stop
+        )
+
+    def _end(self) -> None:
+        if self._open is not None:
+            try:
+                self._open.close()
+            except OSError as error:
+                raise blob_trouble(error, self._upload.blobs.folder) from error
+            self._open = None
+
+
+class TableSources:
+    def __init__(self, *, reader: TableReader, store: Store, limits: TableLimits, clock: Clock) -> None:
+        self._reader = reader
+        self._store = store
+        self._clock = clock
+        self.limits = limits
+
+    def begin(
+        self, upload: Upload, *, kind: int, options: sources_pb2.TableOptions, table: str, query: str
+    ) -> TableUpload:
+        return TableUpload(self, upload, kind=kind, wanted=wanted_of(options), table=table, query=query)
+
+    def read(
+        self,
+        source: Sequence[TableFile] | Database,
+        wanted: Wanted,
+        upload: Upload,
+        *,
+        kind: int,
+        request_id: str,
+        stop: threading.Event,
+    ) -> SourceRow:
+        """The kept version that files or a database have now. Raises InvalidInput, TooLarge, NotFound, Unavailable."""
+        version = self._reader.read(source, wanted, folder=upload.folder, stop=stop)
+        kept = self._store.find_source(version.version_id)
+        row = kept or self._row(version, upload, kind)
+        return self._store.keep_source(row, request_id=request_id, now_ms=self._clock.now_ms())
+
+    def difference(self, old: Path, new: Path, upload: Upload) -> Difference:
+        """What one snapshot has that another has not. Raises Unavailable."""
+        return self._reader.compare(old, new, folder=upload.folder, stop=threading.Event())
+
+    def _row(self, version: TableVersion, upload: Upload, kind: int) -> SourceRow:
+        snapshot = keep_file(upload, version.snapshot.name)
+        return SourceRow(
+            source_id=version.version_id,
+            kind=kind,
+            item_count=version.row_count,
+            size_bytes=snapshot.size_bytes,
+            ignored_count=version.skipped.count,
+            snapshot_sha256=snapshot.sha256,
+            snapshot_bytes=snapshot.size_bytes,
+            blocks=tuple(range(0, version.row_count, BLOCK_ROWS)),
+            create_ms=self._clock.now_ms(),
+            table_schema=orjson.dumps(version.schema.values()).decode(),
+            statistics=orjson.dumps([asdict(one) for one in version.statistics]).decode(),
+            notices=orjson.dumps(list(_notices(version))).decode(),
+        )
+
+
+def wanted_of(options: sources_pb2.TableOptions) -> Wanted:
+    return Wanted(
+        kind=options.format,
+        key=tuple(options.key),
+        sort=tuple(options.sort),
+        group={"": None, "-": ""}.get(options.group, options.group),
+        skip_bad=options.skip_bad,
+    )
+
+
+def table_bounds(limits: TableLimits) -> TableBounds:
+    """What the reader's process is held to."""
+    return TableBounds(files=limits.max_files, unpacked_bytes=limits.max_unpacked_bytes, ratio=limits.max_ratio)
+
+
+def database_of(name: str, place: Path, *, table: str, query: str) -> Database:
+    """A database file by its name. Raises InvalidInput for one that is none, and unless one of table and query is
+    given."""
+    kind = DATABASE_SUFFIXES.get(Path(name).suffix.lower())
+    if kind is None:
+        known = ", ".join(DATABASE_SUFFIXES)
+        raise InvalidInput(f"{name!r} is no database file: its name ends in one of {known}", code="bad_kind")
+    if bool(table) == bool(query):
+        raise InvalidInput("a database is read as one table or one query: give one of them", code="bad_origin")
+    return Database(kind, str(place), table, query)
+
+
+def _notices(version: TableVersion) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = [{"code": "note", "message": note} for note in version.notes]
+    if version.skipped.count:
+        first = "; ".join(version.skipped.first)
+        found.append({"code": "rows_skipped", "message": f"{version.skipped.count:,} rows were left out: {first}"})
+    if version.guessed:
+        found.append({"code": "guessed", "message": f"{' and '.join(version.guessed)} guessed from names of columns"})
+    return found
