@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 
 from penstock import __version__
-from penstock.cli import budgets, documents, gates, items, limits, retries, runs, server
+from penstock.cli import (
+    budgets,
+    documents,
+    gates,
+    items,
+    limits,
+    plans,
+    process,
+    processors,
+    retries,
+    runs,
+    server,
+    sources,
+    tasks,
+)
 from penstock.cli.up import up
 
 __all__ = ["app", "run"]
@@ -28,13 +42,18 @@ app = typer.Typer(
 app.command()(up)
 app.command()(server.status)
 app.add_typer(documents.app, name="documents")
+app.add_typer(sources.app, name="sources")
+app.add_typer(plans.app, name="plans")
+app.add_typer(process.app, name="process")
+app.add_typer(process.app, name="process-query", help="The same as `process`.")
 app.add_typer(runs.app, name="runs")
 app.add_typer(items.app, name="items")
 app.add_typer(gates.app, name="gates")
 app.add_typer(budgets.app, name="budgets")
 app.add_typer(limits.app, name="limits")
 app.add_typer(retries.app, name="retries")
-app.add_typer(server.processors, name="processors")
+app.add_typer(processors.app, name="processors")
+app.add_typer(tasks.app, name="tasks")
 app.command()(server.settings)
 
 
@@ -55,6 +74,12 @@ def root(
     Begin with `penstock up`, then, in a second terminal:
 
       penstock documents analyze ./texts
+
+    or, of any rows:
+
+      penstock sources add mice mice.jsonl
+
+      penstock plans create mice --processor noop --name first
 
     Exit codes: 0 completed; 1 failed, stopped or unreachable; 2 bad input or usage; 3 completed with failures;
     130 detached by Ctrl-C while watching.
@@ -93,4 +118,6 @@ def _told(error: Exception) -> int:
         print(json.dumps({"error": {"code": error.code, "message": error.message, **about}}), file=sys.stderr)
     else:
         print(f"penstock: {error.message}", file=sys.stderr)
+        if "caret" in error.metadata:
+            print(f"  {error.metadata['line']}\n  {error.metadata['caret']}", file=sys.stderr)
     return BAD_INPUT if isinstance(error, (InvalidInput, NotFound, TooLarge)) else FAILED

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import os
 import re
+import signal
+import sys
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +16,7 @@ import typer
 
 if TYPE_CHECKING:
     from penstock.client import AsyncClient
-    from penstock.v1 import scheduler_pb2
+    from penstock.v1 import planner_pb2, scheduler_pb2
 
 __all__ = [
     "INTERRUPTED",
@@ -22,12 +24,17 @@ __all__ = [
     "FilterOption",
     "JobArgument",
     "JsonOption",
+    "PlanArgument",
     "ReasonOption",
     "RunArgument",
+    "SourceArgument",
     "StageNumberOption",
+    "YesOption",
     "as_typed",
     "carry_out",
+    "confirmed",
     "connected",
+    "plan_of",
     "reference",
     "run_of",
     "seconds_of",
@@ -57,6 +64,13 @@ FilterOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's number or its id.", show_default=False)]
+SourceArgument = Annotated[
+    str, typer.Argument(metavar="SOURCE", help="The source's name, or the id of a version.", show_default=False)
+]
+PlanArgument = Annotated[
+    str, typer.Argument(metavar="PLAN", help="The plan's id, or the name of a kept one.", show_default=False)
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's number or its run id.", show_default=False)]
 
 
@@ -81,6 +95,39 @@ def as_typed(message: str) -> str:
     for run_id, text in _named.items():
         message = message.replace(f"run {run_id}", f"run {text}")
     return message
+
+
+async def plan_of(client: AsyncClient, text: str) -> planner_pb2.Plan:
+    """The plan that was typed: by its id, else the kept one of that name. Raises NotFound, and InvalidInput for a name
+    that several plans have."""
+    from penstock.runtime.errors import InvalidInput
+
+    if text.startswith("plan-"):
+        return await client.plans.get(text)
+    named = [plan for plan in await client.plans.list(search=text, limit=1000) if plan.name == text]
+    if len(named) > 1:
+        ids = ", ".join(plan.plan_id for plan in named[:10])
+        raise InvalidInput(f"{len(named)} plans are called {text!r}; say which by its id: {ids}", code="several_plans")
+    return named[0] if named else await client.plans.get(text)
+
+
+def confirmed(question: str, *, yes: bool) -> bool:
+    """Whether somebody says yes. Raises InvalidInput where nobody answers."""
+    from penstock.runtime.errors import InvalidInput
+
+    if yes:
+        return True
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    # The loop's own handler would note Ctrl-C and let the question wait on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        answer = sys.stdin.readline()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if not answer:
+        print(file=sys.stderr)
+        raise InvalidInput("nobody answers here: add --yes to go on without being asked", code="confirm_required")
+    return answer.strip().lower() in ("y", "yes")
 
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -1,4 +1,4 @@
-"""`penstock status`, `penstock processors list`, `penstock settings`: what runs, what it can do, how it is set."""
+"""`penstock status`, `penstock settings`: what runs, and how it is set."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ import typer
 from penstock.cli import show
 from penstock.cli.options import DataOption, JsonOption, carry_out, connected
 
-__all__ = ["processors", "settings", "status"]
+__all__ = ["settings", "status"]
 
 ANSWER_SECONDS = 5.0
 LIVE = ("running", "queued", "paused", "waiting", "stopping")
-
-processors = typer.Typer(no_args_is_help=True, help="The code that turns items into outcomes.")
 
 
 def status(data: DataOption = None, as_json: JsonOption = False) -> None:
@@ -97,37 +95,6 @@ def _pids(data: Any) -> dict[str, int]:
     except (OSError, ValueError, KeyError, TypeError):
         return {}
     return found
-
-
-@processors.command("list")
-def list_processors(data: DataOption = None, as_json: JsonOption = False) -> None:
-    """The processors that runs may name, with their parameters.
-
-    Example: penstock processors list
-    """
-
-    async def work() -> None:
-        from penstock.client.plan_views import processor_view
-
-        async with connected(data) as client:
-            views = [processor_view(processor) for processor in await client.processors.list()]
-        if as_json:
-            show.print_json(views)
-            return
-        show.print_table(
-            ("processor", "version", "parameters", "description"),
-            [
-                (
-                    view["name"],
-                    view["version"],
-                    ", ".join((view["parameters_schema"] or {}).get("properties", {})),
-                    view["description"],
-                )
-                for view in views
-            ],
-        )
-
-    carry_out(work())
 
 
 def settings(as_json: JsonOption = False) -> None:

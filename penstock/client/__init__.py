@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from penstock.client.asynchronous import AsyncClient
 from penstock.client.discovery import Endpoints, find
+from penstock.client.plans import StageOptions
+from penstock.client.selections import Ordering, Selection
 from penstock.client.synchronous import Client
 
-__all__ = ["AsyncClient", "Client", "Endpoints", "find"]
+__all__ = ["AsyncClient", "Client", "Endpoints", "Ordering", "Selection", "StageOptions", "find"]

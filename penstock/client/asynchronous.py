@@ -16,8 +16,10 @@ from penstock.client.gates import Gates
 from penstock.client.handle import RunHandle
 from penstock.client.items import Items
 from penstock.client.limits import Limits, Prices, Retries
-from penstock.client.resources import Collections, Plans, Processors, Sources
+from penstock.client.plans import Plans
+from penstock.client.resources import Collections, Processors
 from penstock.client.runs import RunRef, Runs
+from penstock.client.sources import Sources
 from penstock.runtime.clock import IdSource, random_id
 from penstock.v1 import scheduler_pb2
 

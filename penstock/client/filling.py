@@ -13,7 +13,7 @@ __all__ = ["filled"]
 M = TypeVar("M", bound=Message)
 
 
-def filled(kind: type[M], **fields: object) -> M:
+def filled(kind: type[M], /, **fields: object) -> M:
     """The message with these fields. Raises InvalidInput (code `bad_value`) that names every one that does not fit."""
     try:
         return kind(**fields)

@@ -1,4 +1,4 @@
-"""Sources, plans and processors as plain JSON objects, in the dialect of `penstock.client.views`."""
+"""Plans and processors as plain JSON objects, in the dialect of `penstock.client.views`; sources: `source_views`."""
 
 from __future__ import annotations
 
@@ -6,29 +6,34 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
+from penstock.client.source_views import (
+    GroupCountView,
+    NoticeView,
+    SourceView,
+    group_views,
+    notice_views,
+    source_view,
+)
 from penstock.client.views import json_value, rules_view, source_kind, time_text
-from penstock.v1 import common_pb2, planner_pb2
+from penstock.v1 import common_pb2, planner_pb2, sources_pb2
 
 __all__ = [
+    "LeftOutView",
+    "OrderingView",
+    "PlanComparisonView",
     "PlanItemView",
     "PlanStageView",
     "PlanView",
+    "ProblemView",
     "ProcessorView",
+    "SelectionView",
     "SourceView",
+    "plan_comparison_view",
     "plan_item_view",
     "plan_view",
     "processor_view",
     "source_view",
 ]
-
-
-class SourceView(TypedDict):
-    source_id: str
-    kind: str
-    item_count: int
-    size_bytes: int
-    ignored_count: int
-    create_time: str | None
 
 
 class PlanStageView(TypedDict):
@@ -46,7 +51,41 @@ class PlanStageView(TypedDict):
     repeatable: bool
 
 
+class SelectionView(TypedDict):
+    """include: the one way in which rows are included (all, keys, missing, reprocess, failed_of_run,
+    changed_since_plan, sql, filter), what says which: its text, True of `all`, and the first keys of `keys`."""
+
+    include: str
+    value: Any
+    threshold: float | None
+    exclude_keys: list[str]
+    exclude_filter: str | None
+    org: str | None
+    repo: str | None
+    state: str | None
+    limit: int | None
+    again: bool
+
+
+class OrderingView(TypedDict):
+    pinned: list[str]
+    groups: list[str]
+    sort: list[str]
+    as_selected: bool
+
+
+class LeftOutView(TypedDict):
+    """keys: the first."""
+
+    code: str
+    reason: str
+    count: int
+    keys: list[str]
+
+
 class PlanView(TypedDict):
+    """selection, ordering: None for sources that are taken whole. groups: of the first stage, in its order."""
+
     plan_id: str
     source_id: str
     kind: str
@@ -56,6 +95,34 @@ class PlanView(TypedDict):
     granularity: str | None
     draft: bool
     create_time: str | None
+    source_name: str | None
+    source_version: int | None
+    source_moved: bool
+    selection: SelectionView | None
+    ordering: OrderingView | None
+    profile: str | None
+    actor: str | None
+    groups: list[GroupCountView]
+    more_groups: int
+    left_out: list[LeftOutView]
+    warnings: list[NoticeView]
+    needs_confirm: bool
+    etag: str
+
+
+class PlanComparisonView(TypedDict):
+    """What the other plan has that the one has not. added, removed, moved, changed: the first keys of each; settings:
+    a sentence a difference."""
+
+    added_count: int
+    removed_count: int
+    moved_count: int
+    changed_count: int
+    added: list[str]
+    removed: list[str]
+    moved: list[str]
+    changed: list[str]
+    settings: list[str]
 
 
 class PlanItemView(TypedDict):
@@ -65,24 +132,32 @@ class PlanItemView(TypedDict):
     payload: Any
 
 
+class ProblemView(TypedDict):
+    """What is wrong with a declaration; line 0: the file as a whole."""
+
+    line: int
+    text: str
+
+
 class ProcessorView(TypedDict):
+    """`kind` is code (an installed class) or command (declared in a file, which alone has what stands after it)."""
+
     name: str
     version: str
     description: str
     parameters_schema: Any
     paid: bool
     repeatable: bool
-
-
-def source_view(source: planner_pb2.Source) -> SourceView:
-    return {
-        "source_id": source.source_id,
-        "kind": source_kind(source.kind),
-        "item_count": source.item_count,
-        "size_bytes": source.size_bytes,
-        "ignored_count": source.ignored_count,
-        "create_time": time_text(source.create_time),
-    }
+    environment_needs: list[str]
+    kind: str
+    file: str | None
+    file_hash: str | None
+    argv: list[str]
+    limits: list[str]
+    payload_schema: Any
+    result_schema: Any
+    wall_seconds: float | None
+    problems: list[ProblemView]
 
 
 def plan_view(plan: planner_pb2.Plan) -> PlanView:
@@ -112,6 +187,67 @@ def plan_view(plan: planner_pb2.Plan) -> PlanView:
         "granularity": plan.granularity or None,
         "draft": plan.draft,
         "create_time": time_text(plan.create_time),
+        "source_name": plan.source_name or None,
+        "source_version": plan.source_version or None,
+        "source_moved": plan.source_moved,
+        "selection": _selection(plan.selection) if plan.HasField("selection") else None,
+        "ordering": _ordering(plan.ordering) if plan.HasField("ordering") else None,
+        "profile": plan.profile or None,
+        "actor": plan.actor or None,
+        "groups": group_views(plan.groups),
+        "more_groups": plan.more_groups,
+        "left_out": [
+            {"code": one.code, "reason": one.reason, "count": one.count, "keys": list(one.keys)}
+            for one in plan.left_out
+        ],
+        "warnings": notice_views(plan.warnings),
+        "needs_confirm": plan.needs_confirm,
+        "etag": plan.etag,
+    }
+
+
+def _selection(selection: sources_pb2.Selection) -> SelectionView:
+    include = selection.WhichOneof("include") or "all"
+    value: Any = True if include == "all" else getattr(selection, include)
+    threshold = None
+    if include == "keys":
+        value = list(selection.keys.keys)
+    elif include == "reprocess":
+        value, threshold = selection.reprocess.processor, selection.reprocess.threshold
+    return {
+        "include": include,
+        "value": value,
+        "threshold": threshold,
+        "exclude_keys": list(selection.exclude_keys),
+        "exclude_filter": selection.exclude_filter or None,
+        "org": selection.org or None,
+        "repo": selection.repo or None,
+        "state": selection.state or None,
+        "limit": selection.limit or None,
+        "again": selection.again,
+    }
+
+
+def _ordering(ordering: sources_pb2.Ordering) -> OrderingView:
+    return {
+        "pinned": list(ordering.pinned),
+        "groups": list(ordering.groups),
+        "sort": list(ordering.sort),
+        "as_selected": ordering.as_selected,
+    }
+
+
+def plan_comparison_view(comparison: planner_pb2.PlanComparison) -> PlanComparisonView:
+    return {
+        "added_count": comparison.added_count,
+        "removed_count": comparison.removed_count,
+        "moved_count": comparison.moved_count,
+        "changed_count": comparison.changed_count,
+        "added": list(comparison.added),
+        "removed": list(comparison.removed),
+        "moved": list(comparison.moved),
+        "changed": list(comparison.changed),
+        "settings": list(comparison.settings),
     }
 
 
@@ -127,4 +263,14 @@ def processor_view(processor: planner_pb2.Processor) -> ProcessorView:
         "parameters_schema": json_value(processor.parameters_schema),
         "paid": processor.paid,
         "repeatable": processor.repeatable,
+        "environment_needs": list(processor.environment_needs),
+        "kind": processor.kind,
+        "file": processor.file or None,
+        "file_hash": processor.file_hash or None,
+        "argv": list(processor.argv),
+        "limits": list(processor.limits),
+        "payload_schema": json_value(processor.payload_schema),
+        "result_schema": json_value(processor.result_schema),
+        "wall_seconds": processor.wall_seconds or None,
+        "problems": [{"line": problem.line, "text": problem.text} for problem in processor.problems],
     }

@@ -90,10 +90,14 @@ class Runs:
         priority: int = 0,
         budget_micros: int | None = None,
         exclusive_keys: Sequence[str] = (),
+        confirm: bool = False,
         reason: str = "",
         request_id: str = "",
     ) -> scheduler_pb2.Run:
         """Durable when it answers. The same request_id answers the same run.
+
+        confirm: whoever asks knows what the plan warns of; without it raises Conflict (`confirm_required`) for a plan
+        that says `needs_confirm`.
 
         owner: whom its slots are counted for; default the actor. priority: higher goes first among the owner's runs.
         exclusive_keys: each is held by one live run; raises AlreadyExists or Conflict that names the holder.
@@ -107,6 +111,7 @@ class Runs:
             priority=priority,
             budget_micros=budget_micros,
             exclusive_keys=exclusive_keys,
+            confirm=confirm,
             reason=reason,
         )
 

@@ -7,7 +7,7 @@ cancels the call and comes up in the caller's thread. A client may be shared by 
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,64 +18,14 @@ from penstock.client.connection import RETRY_SECONDS
 from penstock.client.discovery import Endpoints
 from penstock.client.documents import DocumentView, Results
 from penstock.client.jobs import JobStatus
-from penstock.client.resources import StageOptions
 from penstock.client.runs import RunRef
 from penstock.client.synchronous_limits import Gates, Limits, Prices, Retries
 from penstock.client.synchronous_runs import Items, RunHandle, Runs
+from penstock.client.synchronous_sources import Plans, Sources
 from penstock.client.uploads import PathLike
-from penstock.v1 import analyzer_pb2, common_pb2, planner_pb2, scheduler_pb2
+from penstock.v1 import analyzer_pb2, planner_pb2, scheduler_pb2
 
 __all__ = ["Client"]
-
-
-class Sources:
-    """See `penstock.client.resources.Sources`."""
-
-    def __init__(self, loop: Loop, client: AsyncClient) -> None:
-        self._loop, self._it = loop, client.sources
-
-    def documents(self, paths: Sequence[PathLike], *, zip: bool = False) -> planner_pb2.Source:  # noqa: A002
-        return self._loop.run(self._it.documents(paths, zip=zip))
-
-    def items(self, items: PathLike | Sequence[Mapping[str, object]]) -> planner_pb2.Source:
-        return self._loop.run(self._it.items(items))
-
-    def get(self, source_id: str) -> planner_pb2.Source:
-        return self._loop.run(self._it.get(source_id))
-
-
-class Plans:
-    """See `penstock.client.resources.Plans`."""
-
-    def __init__(self, loop: Loop, client: AsyncClient) -> None:
-        self._loop, self._it = loop, client.plans
-
-    def create(
-        self,
-        source_id: str,
-        *,
-        stages: Sequence[StageOptions] = (),
-        granularity: str = "",
-        name: str = "",
-        validate_only: bool = False,
-        request_id: str = "",
-    ) -> planner_pb2.Plan:
-        return self._loop.run(
-            self._it.create(
-                source_id,
-                stages=stages,
-                granularity=granularity,
-                name=name,
-                validate_only=validate_only,
-                request_id=request_id,
-            )
-        )
-
-    def get(self, plan_id: str) -> planner_pb2.Plan:
-        return self._loop.run(self._it.get(plan_id))
-
-    def items(self, plan_id: str, *, stage: int = 0) -> Iterator[common_pb2.Item]:
-        return self._loop.each(self._it.items(plan_id, stage=stage))
 
 
 class Documents:
@@ -135,6 +85,9 @@ class Processors:
 
     def list(self) -> builtins.list[planner_pb2.Processor]:
         return self._loop.run(self._it.list())
+
+    def get(self, name: str) -> planner_pb2.Processor:
+        return self._loop.run(self._it.get(name))
 
 
 class Client:

@@ -30,6 +30,7 @@ class Runs:
         priority: int = 0,
         budget_micros: int | None = None,
         exclusive_keys: Sequence[str] = (),
+        confirm: bool = False,
         reason: str = "",
         request_id: str = "",
     ) -> scheduler_pb2.Run:
@@ -41,6 +42,7 @@ class Runs:
                 priority=priority,
                 budget_micros=budget_micros,
                 exclusive_keys=exclusive_keys,
+                confirm=confirm,
                 reason=reason,
                 request_id=request_id,
             )

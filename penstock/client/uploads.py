@@ -1,4 +1,4 @@
-"""Files, folders, archives and JSON lines as the message stream of `PlannerService.CreateSource`.
+"""Files, folders, archives, tables and JSON lines as the message stream of `PlannerService.CreateSource`.
 
 Every function here gives a stream that can be made anew, so that an upload broken half-way can be sent again as a
 whole; the planner keeps nothing of a stream that did not end. At most about 1 MiB is in memory at a time. Dotfiles,
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import orjson
@@ -17,7 +17,17 @@ import orjson
 from penstock.runtime.errors import InvalidInput, NotFound
 from penstock.v1 import planner_pb2
 
-__all__ = ["CHUNK_BYTES", "document_parts", "item_parts", "listed", "packed"]
+__all__ = [
+    "CHUNK_BYTES",
+    "OnBytes",
+    "counting",
+    "document_parts",
+    "file_parts",
+    "item_parts",
+    "listed",
+    "packed",
+    "table_files",
+]
 
 CHUNK_BYTES = 512 << 10
 """Bytes of one chunk message; the planner takes at most 1 MiB."""
@@ -26,19 +36,13 @@ _GROUP_FILES = 256
 
 Part = planner_pb2.CreateSourceRequest
 PathLike = Path | str
+OnBytes = Callable[[int, int], None]
+"""Told of an upload under way: bytes sent so far, and of all its files."""
 
 
 def listed(paths: Sequence[PathLike]) -> list[tuple[str, Path]]:
     """(name, file) of every document: a file by its own name, a folder's files by their path inside it."""
-    found: list[tuple[str, Path]] = []
-    for given in paths:
-        path = Path(given)
-        if path.is_dir():
-            found.extend(_walk(path))
-        elif path.is_file():
-            found.append((path.name, path))
-        else:
-            raise NotFound(f"{given}: no such file or folder", code="no_such_file")
+    found = list(_found(paths))
     if not found:
         raise InvalidInput(
             f"there are no documents in {', '.join(map(str, paths)) or 'nothing'}: "
@@ -46,6 +50,28 @@ def listed(paths: Sequence[PathLike]) -> list[tuple[str, Path]]:
             code="no_documents",
         )
     return found
+
+
+def table_files(paths: Sequence[PathLike]) -> list[tuple[str, Path]]:
+    """The same of a catalog's files; a folder of JSON files is one of many."""
+    found = list(_found(paths))
+    if not found:
+        raise InvalidInput(
+            f"there is no file in {', '.join(map(str, paths)) or 'nothing'}: give JSONL, CSV, TSV, Parquet or JSON",
+            code="no_files",
+        )
+    return found
+
+
+def _found(paths: Sequence[PathLike]) -> Iterator[tuple[str, Path]]:
+    for given in paths:
+        path = Path(given)
+        if path.is_dir():
+            yield from _walk(path)
+        elif path.is_file():
+            yield path.name, path
+        else:
+            raise NotFound(f"{given}: no such file or folder", code="no_such_file")
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -57,10 +83,17 @@ def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
                 yield path.relative_to(folder).as_posix(), path
 
 
-async def document_parts(files: Sequence[tuple[str, Path]], *, archive: bool, request_id: str) -> AsyncIterator[Part]:
+def document_parts(
+    files: Sequence[tuple[str, Path]], *, archive: bool, request_id: str, name: str = "", actor: str = ""
+) -> AsyncIterator[Part]:
     """The stream of documents (name, file), or of the one archive."""
     kind = planner_pb2.SOURCE_KIND_DOCUMENTS
-    yield Part(header=Part.Header(kind=kind, zip=archive, request_id=request_id))
+    return file_parts(Part.Header(kind=kind, zip=archive, request_id=request_id, name=name, actor=actor), files)
+
+
+async def file_parts(header: Part.Header, files: Sequence[tuple[str, Path]]) -> AsyncIterator[Part]:
+    """A header, then files (name, file) with their chunks."""
+    yield Part(header=header)
     position = 0
     while position < len(files):
         group, large = await asyncio.to_thread(_read_group, files, position)
@@ -121,9 +154,22 @@ def packed(items: Iterable[Mapping[str, object]]) -> Iterator[bytes]:
         yield bytes(lines)
 
 
-async def item_parts(items: PathLike | Sequence[Mapping[str, object]], *, request_id: str) -> AsyncIterator[Part]:
+async def counting(parts: AsyncIterator[Part], total_bytes: int, on_bytes: OnBytes) -> AsyncIterator[Part]:
+    """The same stream, telling of each chunk once it was taken."""
+    sent = 0
+    async for part in parts:
+        yield part
+        if part.HasField("chunk"):
+            sent += len(part.chunk)
+            on_bytes(sent, max(total_bytes, sent))
+
+
+async def item_parts(
+    items: PathLike | Sequence[Mapping[str, object]], *, request_id: str, name: str = "", actor: str = ""
+) -> AsyncIterator[Part]:
     """The stream of plain items: a JSONL file, or mappings with `key`, and optionally `group` and `payload`."""
-    yield Part(header=Part.Header(kind=planner_pb2.SOURCE_KIND_ITEMS, request_id=request_id))
+    kind = planner_pb2.SOURCE_KIND_ITEMS
+    yield Part(header=Part.Header(kind=kind, request_id=request_id, name=name, actor=actor))
     if isinstance(items, (str, Path)):
         path = Path(items)
         yield Part(file=Part.File(name=path.name))

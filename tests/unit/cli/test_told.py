@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from penstock.cli.app import _told
 from penstock.cli.options import seqs_of
 from penstock.cli.run_text import hint
+from penstock.filters import Field, Filter, Kind
 from penstock.runtime.errors import InvalidInput
 from penstock.v1 import scheduler_pb2
 
@@ -35,3 +37,11 @@ def test_a_range_of_items_is_read_and_a_turned_one_refused() -> None:
     assert seqs_of(["4", "7-9"]) == [4, 7, 8, 9]
     with pytest.raises(InvalidInput, match="3-5"):
         seqs_of(["5-3"])
+
+
+def test_a_filter_that_is_wrong_is_shown_with_a_caret_under_the_place(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InvalidInput) as told:
+        Filter.parse("price = 5 AND price > cheap", {"price": Field(Kind.NUMBER)})
+    _told(told.value)
+    _, line, below = capsys.readouterr().err.splitlines()
+    assert line[below.index("^") :] == "cheap"

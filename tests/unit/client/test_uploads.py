@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from penstock.client.uploads import CHUNK_BYTES, document_parts, item_parts, listed
+from penstock.client.uploads import (
+    CHUNK_BYTES,
+    counting,
+    document_parts,
+    file_parts,
+    item_parts,
+    listed,
+    table_files,
+)
 from penstock.runtime.errors import InvalidInput, NotFound
 from penstock.v1 import planner_pb2
 
@@ -73,3 +81,22 @@ def test_items_are_sent_as_json_lines() -> None:
 def test_a_missing_items_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="no such file"):
         collected(item_parts(tmp_path / "none.jsonl", request_id="r"))
+
+
+def test_an_upload_tells_how_far_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(b"x" * (2 * CHUNK_BYTES + 1))
+    (tmp_path / "b.csv").write_bytes(b"y" * 10)
+    files = table_files([tmp_path / "a.csv", tmp_path / "b.csv"])
+    total = 2 * CHUNK_BYTES + 11
+    told: list[tuple[int, int]] = []
+    header = Part.Header(kind=planner_pb2.SOURCE_KIND_CATALOG, name="x")
+    parts = collected(counting(file_parts(header, files), total, lambda sent, of: told.append((sent, of))))
+    assert parts[0].header.name == "x"
+    assert files_of(parts) == {"a.csv": b"x" * (2 * CHUNK_BYTES + 1), "b.csv": b"y" * 10}
+    assert told == sorted(told)
+    assert told[-1] == (total, total)
+
+
+def test_a_catalog_of_no_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="there is no file"):
+        table_files([tmp_path])

@@ -1,0 +1,196 @@
+"""`penstock plans create`: what is typed as a selection, an order and a stage, made into a plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from penstock.cli import show
+from penstock.cli.options import (
+    DataOption,
+    FilterOption,
+    JsonOption,
+    SourceArgument,
+    carry_out,
+    connected,
+    plan_of,
+    run_of,
+)
+from penstock.cli.plan_text import plan_line, print_plan
+from penstock.cli.selecting import (
+    ConcurrencyOption,
+    LimitOption,
+    MaxRunSecondsOption,
+    MaxTriesOption,
+    NameOption,
+    OrgOption,
+    ParametersOption,
+    ParamOption,
+    RepoOption,
+    RulesOption,
+    columns_of,
+    keys_of,
+    sql_of,
+    stage_of,
+)
+
+if TYPE_CHECKING:
+    from penstock.client import AsyncClient, Selection
+
+__all__ = ["create"]
+
+
+def create(
+    source: SourceArgument,
+    processor: Annotated[
+        str, typer.Option("--processor", help="Who does the work: see `penstock processors list`.")
+    ] = "",
+    filter: FilterOption = "",  # noqa: A002
+    ids: Annotated[str, typer.Option("--ids", metavar="FILE|-", help="These keys, one a line; - reads them.")] = "",
+    all_: Annotated[bool, typer.Option("--all", help="All rows (the default).")] = False,
+    missing: Annotated[
+        str, typer.Option("--missing", metavar="P", help="Rows without a completed result of this processor.")
+    ] = "",
+    reprocess: Annotated[
+        str, typer.Option("--reprocess", metavar="P", help="Rows whose result of it is below --threshold.")
+    ] = "",
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", metavar="X", help="Of --reprocess: as 0.7.", show_default=False)
+    ] = None,
+    failed_of: Annotated[str, typer.Option("--failed-of", metavar="RUN", help="Rows that failed in this run.")] = "",
+    changed_since: Annotated[
+        str, typer.Option("--changed-since", metavar="PLAN", help="Rows that are new or other than in this plan.")
+    ] = "",
+    sql: Annotated[
+        str, typer.Option("--sql", metavar="TEXT|@FILE", help="One SELECT of keys over `items` and `results`.")
+    ] = "",
+    exclude_filter: Annotated[
+        str, typer.Option("--exclude-filter", metavar="WORDS", help="Without rows that this takes.")
+    ] = "",
+    exclude_ids: Annotated[
+        str, typer.Option("--exclude-ids", metavar="FILE|-", help="Without these keys, one a line.")
+    ] = "",
+    org: OrgOption = "",
+    repo: RepoOption = "",
+    state: Annotated[str, typer.Option("--state", help="Only rows in this state.")] = "",
+    limit: LimitOption = 0,
+    again: Annotated[bool, typer.Option("--again", help="Also what was done already.")] = False,
+    pin: Annotated[
+        list[str] | None, typer.Option("--pin", metavar="GROUP", help="This group first; repeat it.")
+    ] = None,
+    group_order: Annotated[
+        str, typer.Option("--group-order", metavar="GROUP[,GROUP]", help="Then these groups; others follow by name.")
+    ] = "",
+    sort: Annotated[
+        str, typer.Option("--sort", metavar="COL[ desc][,…]", help="Within a group (default: the source's order).")
+    ] = "",
+    as_selected: Annotated[bool, typer.Option("--as-selected", help="In the order of --ids or --sql.")] = False,
+    param: ParamOption = None,
+    parameters: ParametersOption = "",
+    concurrency: ConcurrencyOption = 0,
+    max_tries: MaxTriesOption = 0,
+    max_run_seconds: MaxRunSecondsOption = 0,
+    rules: RulesOption = "",
+    profile: Annotated[str, typer.Option("--profile", help="A profile of the server's settings.")] = "",
+    granularity: Annotated[str, typer.Option("--granularity", help="Of documents: sentence or paragraph.")] = "",
+    name: NameOption = "",
+    draft: Annotated[bool, typer.Option("--draft", help="Only look: kept for a day unless it is started.")] = False,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a plan: which rows, in what order, by whom. The same inputs are the same plan. Starts nothing.
+
+    Documents, items and task files are taken whole, so that selections and orders are for catalogs and tables.
+
+    Examples:
+
+      penstock plans create mice --processor noop --filter 'brand in (Razer, Acer)' --pin Razer --name "two brands"
+
+      penstock plans create mice --processor noop --missing noop --sort "price desc,model" --limit 50 --draft
+
+      penstock plans create mice --processor noop --sql "SELECT key FROM items ORDER BY price" --as-selected
+    """
+
+    async def work() -> None:
+        from penstock.client import Ordering, Selection
+        from penstock.client.plan_views import plan_view
+        from penstock.runtime.errors import InvalidInput
+
+        given = {
+            "--filter": filter,
+            "--ids": ids,
+            "--all": all_,
+            "--missing": missing,
+            "--reprocess": reprocess,
+            "--failed-of": failed_of,
+            "--changed-since": changed_since,
+            "--sql": sql,
+        }
+        ways = [option for option, value in given.items() if value]
+        if len(ways) > 1:
+            raise InvalidInput(f"rows are selected in one way: one of {' and '.join(ways)}", code="bad_selection")
+        if ids == exclude_ids == "-":
+            raise InvalidInput("standard input is read once: --ids or --exclude-ids", code="bad_usage")
+        selection = Selection(
+            filter=filter or None,
+            keys=keys_of(ids) if ids else None,
+            missing=missing,
+            reprocess=reprocess,
+            threshold=threshold,
+            sql=sql_of(sql),
+            exclude_filter=exclude_filter,
+            exclude_keys=keys_of(exclude_ids) if exclude_ids else (),
+            org=org,
+            repo=repo,
+            state=state,
+            limit=limit,
+            again=again,
+        )
+        ordering = Ordering(
+            pinned=tuple(pin or ()),
+            groups=columns_of(group_order),
+            sort=columns_of(sort),
+            as_selected=as_selected,
+        )
+        stage = stage_of(
+            processor,
+            param=param,
+            parameters=parameters,
+            concurrency=concurrency,
+            max_tries=max_tries,
+            max_run_seconds=max_run_seconds,
+            rules=rules,
+        )
+        async with connected(data) as client:
+            selection = await _referred(client, selection, failed_of, changed_since)
+            plan = await client.plans.create(
+                source,
+                stages=[stage] if processor else [],
+                selection=None if selection == Selection() else selection,
+                ordering=None if ordering == Ordering() else ordering,
+                profile=profile,
+                granularity=granularity,
+                name=name,
+                validate_only=draft,
+            )
+        view = plan_view(plan)
+        if as_json:
+            show.print_json(view)
+            return
+        print_plan(view)
+        show.say()
+        show.say(plan_line(view))
+
+    carry_out(work())
+
+
+async def _referred(client: AsyncClient, selection: Selection, run: str, plan: str) -> Selection:
+    """With the run and the plan that were typed, by their ids."""
+    from dataclasses import replace
+
+    if run:
+        return replace(selection, failed_of_run=(await run_of(client, run)).run_id)
+    if plan:
+        return replace(selection, changed_since_plan=(await plan_of(client, plan)).plan_id)
+    return selection

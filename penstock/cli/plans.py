@@ -1,0 +1,263 @@
+"""`penstock plans`: choose rows, put them in order, see exactly what will run, and start that."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from penstock.cli import show
+from penstock.cli.options import (
+    DataOption,
+    FilterOption,
+    JsonOption,
+    PlanArgument,
+    ReasonOption,
+    YesOption,
+    carry_out,
+    confirmed,
+    connected,
+    plan_of,
+)
+from penstock.cli.plan_making import create
+from penstock.cli.plan_text import print_comparison, print_plan, source_text
+from penstock.cli.selecting import BudgetOption
+from penstock.cli.source_text import print_groups
+from penstock.cli.starting import follow
+from penstock.words import counted
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Choose rows, put them in order, see what will run, start exactly that.")
+
+
+app.command()(create)
+
+
+@app.command("show")
+def show_(plan: PlanArgument, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """One plan: what was selected and why the rest was left out, counts per group, settings, warnings.
+
+    Example: penstock plans show "two brands"
+    """
+
+    async def work() -> None:
+        from penstock.client.plan_views import plan_view
+
+        async with connected(data) as client:
+            found = await plan_of(client, plan)
+            # What a list tells of a plan is all that there is; by its id it is read once more, as it is now.
+            view = plan_view(await client.plans.get(found.plan_id))
+        if as_json:
+            show.print_json(view)
+        else:
+            print_plan(view)
+
+    carry_out(work())
+
+
+@app.command()
+def order(
+    plan: PlanArgument,
+    filter: FilterOption = "",  # noqa: A002
+    search: Annotated[str, typer.Option("--search", help="A text that some column holds.")] = "",
+    skip: Annotated[int, typer.Option("--skip", min=0, help="Items to pass over.")] = 0,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="Items to show.")] = 20,
+    groups: Annotated[bool, typer.Option("--groups", help="Also count all that match per group.")] = False,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The order in which a plan's items will start: place, key, group, and why each is there.
+
+    Examples:
+
+      penstock plans order "two brands" --skip 100 --limit 50
+
+      penstock plans order "two brands" --search viper
+    """
+
+    async def work() -> None:
+        from penstock.client.source_views import row_page_view
+
+        async with connected(data) as client:
+            found = await plan_of(client, plan)
+            view = row_page_view(
+                await client.plans.rows(
+                    found.plan_id, filter=filter, search=search, skip=skip, page_size=limit, with_groups=groups
+                )
+            )
+        if as_json:
+            show.print_json(view)
+            return
+        show.print_table(
+            ("place", "key", "group", "why"),
+            [(row["position"], row["key"], row["group"], row["why"]) for row in view["rows"]],
+        )
+        show.say()
+        shown = f"{skip + 1:,}-{skip + len(view['rows']):,}" if view["rows"] else "none"
+        show.say(f"{shown} of {counted(view['total'], 'item')}")
+        if groups:
+            show.say()
+            print_groups(view["groups"], view["more_groups"], most=1000)
+
+    carry_out(work())
+
+
+@app.command()
+def diff(
+    plan: PlanArgument,
+    other: Annotated[str, typer.Argument(metavar="OTHER", help="The other one.", show_default=False)],
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """What another plan has that this one has not: items added, removed, moved and changed, and settings.
+
+    Example: penstock plans diff "two brands" "three brands"
+    """
+
+    async def work() -> None:
+        from penstock.client.plan_views import plan_comparison_view
+
+        async with connected(data) as client:
+            one, two = await plan_of(client, plan), await plan_of(client, other)
+            view = plan_comparison_view(await client.plans.compare(one.plan_id, two.plan_id))
+        if as_json:
+            show.print_json(view)
+        else:
+            print_comparison(view, one=plan, other=other)
+
+    carry_out(work())
+
+
+@app.command("list")
+def list_(
+    search: Annotated[str, typer.Option("--search", help="Part of a name.")] = "",
+    source: Annotated[str, typer.Option("--source", help="Only of this source, by its name or an id.")] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="Plans to show.")] = 20,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Kept plans, the latest first.
+
+    Example: penstock plans list --source mice
+    """
+
+    async def work() -> None:
+        from penstock.client.plan_views import plan_view
+
+        async with connected(data) as client:
+            views = [plan_view(one) for one in await client.plans.list(search=search, source=source, limit=limit)]
+        if as_json:
+            show.print_json(views)
+            return
+        show.print_table(
+            ("name", "items", "processor", "source", "created", "by", "id"),
+            [
+                (
+                    view["name"],
+                    view["item_count"],
+                    ", ".join(stage["processor"] for stage in view["stages"]),
+                    source_text(view).partition(" (")[0] + (" (moved on)" if view["source_moved"] else ""),
+                    view["create_time"],
+                    view["actor"],
+                    view["plan_id"],
+                )
+                for view in views
+            ],
+        )
+
+    carry_out(work())
+
+
+@app.command()
+def start(
+    plan: PlanArgument,
+    yes: YesOption = False,
+    budget: BudgetOption = "",
+    owner: Annotated[str, typer.Option("--owner", help="Whom its slots are counted for (default: you).")] = "",
+    priority: Annotated[int, typer.Option("--priority", help="Higher goes first among the owner's runs.")] = 0,
+    exclusive: Annotated[
+        list[str] | None,
+        typer.Option("--exclusive", metavar="KEY", help="One live run holds it, as project:x; repeat it."),
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="A name of the run (default: the plan's).")] = "",
+    reason: ReasonOption = "",
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Watch it to its end.")] = False,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a run of a plan, of exactly what it lists. One that warns of its size or its price asks first.
+
+    Exit code with --wait: 0 completed, 1 failed or stopped, 3 completed with failures; 1 when you say no.
+
+    Example: penstock plans start "two brands" --yes --wait
+    """
+
+    async def work() -> int:
+        from penstock.client.money import micros
+        from penstock.client.views import run_view
+
+        cap = micros(budget) if budget else None
+        async with connected(data) as client:
+            found = await plan_of(client, plan)
+            _warn([warning.message for warning in found.warnings], moved=found.source_moved)
+            if found.needs_confirm and not confirmed(f"Start {counted(found.item_count, 'item')}?", yes=yes):
+                show.say("nothing was started")
+                return 1
+            run = await client.runs.start(
+                found.plan_id,
+                name=name or found.name,
+                owner=owner,
+                priority=priority,
+                budget_micros=cap,
+                exclusive_keys=exclusive or [],
+                confirm=found.needs_confirm,
+                reason=reason,
+            )
+            if wait:
+                return await follow(client, run, as_json=as_json)
+        if as_json:
+            show.print_json(run_view(run))
+        else:
+            show.say(f"run {run.number} started: {counted(run.counts.total, 'item')} ({run.run_id})")
+            show.say(f"watch it: penstock runs watch {run.number}")
+        return 0
+
+    carry_out(work())
+
+
+def _warn(warnings: list[str], *, moved: bool) -> None:
+    """On standard error: what is printed as JSON stays JSON."""
+    for warning in warnings:
+        typer.echo(f"warning: {show.text(warning)}", err=True)
+    if moved:
+        typer.echo("warning: its source has moved on since; this runs what the plan lists", err=True)
+
+
+@app.command()
+def rename(
+    plan: PlanArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The new name.", show_default=False)],
+    etag: Annotated[
+        str, typer.Option("--etag", help="Only if it is still as --json showed it (default: as it is now).")
+    ] = "",
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Give a plan another name; refused when somebody else named it meanwhile.
+
+    Example: penstock plans rename "two brands" "Razer and Acer"
+    """
+
+    async def work() -> None:
+        from penstock.client.plan_views import plan_view
+
+        async with connected(data) as client:
+            found = await plan_of(client, plan)
+            view = plan_view(await client.plans.rename(found.plan_id, name, etag=etag or found.etag))
+        if as_json:
+            show.print_json(view)
+        else:
+            show.say(f"{view['plan_id']} is called {show.text(view['name'])}")
+
+    carry_out(work())

@@ -1,0 +1,154 @@
+"""What commands that select rows share: their options, and what is typed as a selection, an order and a stage."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.words import counted
+
+if TYPE_CHECKING:
+    from penstock.client.plan_views import OrderingView, SelectionView
+    from penstock.client.plans import StageOptions
+
+__all__ = [
+    "BudgetOption",
+    "ConcurrencyOption",
+    "LimitOption",
+    "MaxRunSecondsOption",
+    "MaxTriesOption",
+    "NameOption",
+    "OrgOption",
+    "ParamOption",
+    "ParametersOption",
+    "RepoOption",
+    "RulesOption",
+    "columns_of",
+    "keys_of",
+    "ordering_text",
+    "selection_text",
+    "sql_of",
+    "stage_of",
+]
+
+OrgOption = Annotated[str, typer.Option("--org", help="Only rows of this org (also of repos `org/name`).")]
+RepoOption = Annotated[str, typer.Option("--repo", help="Only rows of this repo, as name or org/name.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=0, help="At most so many, the first in order (0: all).")]
+ParamOption = Annotated[
+    list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="A parameter of the processor; repeat it.")
+]
+ParametersOption = Annotated[
+    str, typer.Option("--parameters", metavar="JSON", help="Parameters of the processor as one JSON object.")
+]
+ConcurrencyOption = Annotated[int, typer.Option("--concurrency", min=0, help="Most items at once (0: default).")]
+MaxTriesOption = Annotated[int, typer.Option("--max-tries", min=0, help="Tries of an item (0: default).")]
+MaxRunSecondsOption = Annotated[int, typer.Option("--max-run-seconds", min=0, help="Time of one item (0: default).")]
+RulesOption = Annotated[
+    str,
+    typer.Option("--rules", metavar="JSON|FILE", help="Retries, heal, confirm, gate, tolerance: see docs/running.md."),
+]
+BudgetOption = Annotated[str, typer.Option("--budget", metavar="DOLLARS", help="Cap of the run.")]
+NameOption = Annotated[str, typer.Option("--name", help="A name for people.")]
+
+
+def columns_of(text: str) -> tuple[str, ...]:
+    """`price desc,name` as two; a name with a comma stands in double quotes."""
+    parts = next(csv.reader([text], skipinitialspace=True), [])
+    return tuple(word for part in parts if (word := part.strip()))
+
+
+def keys_of(file: str) -> list[str]:
+    """Keys from a file, or with `-` from standard input, one a line. Raises InvalidInput for a file without any."""
+    from penstock.runtime.errors import InvalidInput
+
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{file} is no UTF-8 text: {error.reason} at byte {error.start}", code="bad_keys") from None
+    keys = [line for line in text.splitlines() if line.strip()]
+    if not keys:
+        raise InvalidInput(f"{'standard input' if file == '-' else file} has no keys: one a line", code="bad_keys")
+    return keys
+
+
+def sql_of(text: str) -> str:
+    """The SELECT itself, or with `@FILE` what stands there."""
+    return Path(text[1:]).read_text() if text.startswith("@") else text
+
+
+def stage_of(
+    processor: str,
+    *,
+    param: list[str] | None,
+    parameters: str,
+    concurrency: int,
+    max_tries: int,
+    max_run_seconds: int,
+    rules: str = "",
+) -> StageOptions:
+    """Raises InvalidInput. What --param says goes before what --parameters says."""
+    from penstock.cli.starting import parameters as pairs_of
+    from penstock.cli.starting import rules_of
+    from penstock.client.plans import StageOptions
+
+    return StageOptions(
+        processor=processor,
+        parameters={**_object(parameters), **pairs_of(param or [])},
+        concurrency=concurrency,
+        max_tries=max_tries,
+        max_run_seconds=max_run_seconds,
+        rules=rules_of(rules) or None,
+    )
+
+
+def _object(text: str) -> dict[str, Any]:
+    from penstock.runtime.errors import InvalidInput
+
+    try:
+        found = json.loads(text or "{}")
+    except ValueError as error:
+        raise InvalidInput(f"--parameters is no JSON: {error}", code="bad_parameters") from None
+    if not isinstance(found, dict):
+        raise InvalidInput('--parameters must be a JSON object as {"top": 20}', code="bad_parameters")
+    return found
+
+
+def selection_text(view: SelectionView | None) -> str:
+    """In words, on one line."""
+    if view is None:
+        return "all, as the source has it"
+    value = view["value"]
+    words = {
+        "all": "all",
+        "keys": counted(len(value), "key") if view["include"] == "keys" and value else "keys",
+        "missing": f"missing {value}",
+        "reprocess": f"{value} below {view['threshold'] or 0:g}",
+        "failed_of_run": f"failed of {value}",
+        "changed_since_plan": f"changed since {value}",
+        "sql": f"SQL: {value}",
+        "filter": f"filter: {value}",
+    }[view["include"]]
+    parts = [words, *(f"{name} {view[name]}" for name in ("org", "repo", "state") if view[name])]
+    parts += [f"without {counted(len(view['exclude_keys']), 'key')}"] if view["exclude_keys"] else []
+    parts += [f"without {view['exclude_filter']}"] if view["exclude_filter"] else []
+    parts += [f"the first {view['limit']:,}"] if view["limit"] else []
+    parts += ["also what was done already"] if view["again"] else []
+    return ", ".join(parts)
+
+
+def ordering_text(view: OrderingView | None) -> str:
+    """In words, on one line."""
+    if view is None:
+        return "as the source has it"
+    parts = [f"first {', '.join(view['pinned'])}"] if view["pinned"] else []
+    parts += [f"then {', '.join(view['groups'])}" if parts else ", ".join(view["groups"])] if view["groups"] else []
+    if view["as_selected"]:
+        parts.append("as selected")
+    else:
+        parts.append(f"by {', '.join(view['sort'])}" if view["sort"] else "by the source's own order")
+    return "; ".join(parts)

@@ -1,0 +1,159 @@
+"""How sources and their rows look on a terminal."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from penstock.cli import show
+from penstock.words import counted
+
+if TYPE_CHECKING:
+    from penstock.client.source_views import (
+        GroupCountView,
+        NoticeView,
+        RowPageView,
+        SourceDescriptionView,
+        SourceView,
+    )
+
+__all__ = [
+    "change_text",
+    "print_groups",
+    "print_notices",
+    "print_rows",
+    "print_source",
+    "print_versions",
+    "size_text",
+    "source_line",
+]
+
+COLUMNS_SHOWN = 8
+GROUPS_SHOWN = 20
+FREQUENT_SHOWN = 3
+
+
+def source_line(source: SourceView) -> str:
+    """Name, version, rows: the last line of what made it."""
+    noun = "row" if source["columns"] else {"documents": "document"}.get(source["kind"], "item")
+    named = f"{source['name']} version {source['version']}" if source["name"] else source["source_id"]
+    return f"{named}: {counted(source['item_count'], noun)}"
+
+
+def size_text(size: int) -> str:
+    """`512 B`, `1.5 MB`: as exact as it is worth."""
+    amount = float(size)
+    for unit in ("B", "kB", "MB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" or amount >= 100 else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} GB"
+
+
+def print_notices(notices: Sequence[NoticeView], word: str = "note") -> None:
+    for notice in notices:
+        place = f"line {notice['line']}: " if notice["line"] else ""
+        show.say(f"{word}: {place}{show.text(notice['message'])}")
+
+
+def change_text(source: SourceView) -> str:
+    """What the version before had not; empty for a first one."""
+    change = source["change"]
+    if change is None:
+        return ""
+    return f"{change['added_count']:,} added, {change['changed_count']:,} changed, {change['removed_count']:,} removed"
+
+
+def print_source(description: SourceDescriptionView, versions: Sequence[SourceView]) -> None:
+    source = description["source"]
+    show.say(f"Source {source_line(source)}")
+    facts = [
+        ("kind", source["kind"]),
+        ("id", source["source_id"]),
+        ("key", ", ".join(source["key"]) or ("a hash of the row" if source["columns"] else "")),
+        ("group", source["group"]),
+        ("order", ", ".join(source["sort"])),
+        ("size", size_text(source["size_bytes"])),
+        ("created", source["create_time"]),
+    ]
+    for label, value in facts:
+        if value:
+            show.say(f"  {label:<8} {show.text(value)}")
+    if description["columns"]:
+        show.say()
+        show.print_table(
+            ("column", "kind", "null", "distinct", "least", "most", "frequent"),
+            [
+                (
+                    column["name"],
+                    column["kind"],
+                    column["null_count"],
+                    f"{column['distinct_count']:,}" + ("" if column["distinct_exact"] else " about"),
+                    show.shortened(column["least"], 24),
+                    show.shortened(column["most"], 24),
+                    ", ".join(
+                        f"{show.shortened(one['value'], 24)} ({one['count']:,})"
+                        for one in column["frequent"][:FREQUENT_SHOWN]
+                    ),
+                )
+                for column in description["columns"]
+            ],
+        )
+    if versions:
+        show.say()
+        print_versions(versions)
+    if source["notices"]:
+        show.say()
+        print_notices(source["notices"])
+
+
+def print_versions(versions: Sequence[SourceView]) -> None:
+    show.print_table(
+        ("version", "rows", "created", "id", "change"),
+        [
+            (one["version"], one["item_count"], one["create_time"], one["source_id"], change_text(one))
+            for one in versions
+        ],
+    )
+
+
+def print_rows(page: RowPageView, source: SourceView, *, chosen: Sequence[str], skip: int) -> None:
+    """`chosen`: names of the columns to show; none: the first ones, without those that key and group show already."""
+    kinds = {column["name"]: column["kind"] for column in source["columns"]}
+    shown_already = {source["group"], *(source["key"] if len(source["key"]) == 1 else ())}
+    others = [name for name in kinds if name not in shown_already]
+    names = list(chosen) or others[:COLUMNS_SHOWN]
+    show.print_table(
+        ("row", "key", "group", *names),
+        [
+            (
+                row["position"],
+                row["key"],
+                row["group"],
+                *(_cell(row["values"].get(name), kinds.get(name, "text")) for name in names),
+            )
+            for row in page["rows"]
+        ],
+    )
+    show.say()
+    shown = f"{skip + 1:,}-{skip + len(page['rows']):,} of " if page["rows"] else "none of "
+    show.say(f"{shown}{counted(page['total'], 'row')}")
+    if not chosen and (left := others[COLUMNS_SHOWN:]):
+        show.say(f"{len(left)} more columns by --columns: {', '.join(left[:10])}{', …' if len(left) > 10 else ''}")
+
+
+def _cell(value: object, kind: str) -> object:
+    if kind == "time" and isinstance(value, int):
+        moment = dt.datetime.fromtimestamp(value / 1000, tz=dt.UTC)
+        return moment.isoformat(timespec="milliseconds" if value % 1000 else "seconds").replace("+00:00", "Z")
+    if isinstance(value, (dict, list, bool)):
+        return json.dumps(value, ensure_ascii=False)
+    return value
+
+
+def print_groups(groups: Sequence[GroupCountView], more: int, *, most: int = GROUPS_SHOWN) -> None:
+    show.print_table(("group", "items"), [(one["group"], f"{one['count']:,}") for one in groups[:most]])
+    if (left := len(groups) - most + more) > 0:
+        show.say(f"… and {left:,} more groups")

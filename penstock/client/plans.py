@@ -1,0 +1,182 @@
+"""What will run, in which order: plans, immutable and the same for the same inputs; a preview is one, too.
+
+Each method is one call, with the retry that is safe for it.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import orjson
+
+from penstock.client.connection import Connection
+from penstock.client.filling import filled
+from penstock.client.selections import Ordering, Selection, row_query
+from penstock.runtime.errors import InvalidInput
+from penstock.v1 import common_pb2, planner_pb2, rules_pb2, sources_pb2
+
+if TYPE_CHECKING:
+    from penstock.client.rules import Rules
+
+__all__ = ["Plans", "StageOptions"]
+
+PLAN_SECONDS = 300.0  # a plan of ten million items is written within the call
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOptions:
+    """What a stage is to do; zero and empty mean the default. rules: a `penstock.client.rules.Rules`, or its JSON."""
+
+    processor: str
+    parameters: Mapping[str, object] | None = None
+    concurrency: int = 0
+    max_tries: int = 0
+    max_run_seconds: int = 0
+    worker_class: str = ""
+    rules: Rules | Mapping[str, object] | None = None
+
+    def message(self) -> planner_pb2.StageSpec:
+        """Raises InvalidInput for parameters that JSON can't hold, and for rules of the wrong shape."""
+        try:
+            parameters = orjson.dumps(dict(self.parameters)) if self.parameters else b""
+        except TypeError as error:
+            raise InvalidInput(
+                f"parameters of {self.processor!r} can't be written as JSON: {error}", code="bad_parameters"
+            ) from None
+        return filled(
+            planner_pb2.StageSpec,
+            processor=self.processor,
+            parameters=parameters,
+            concurrency=self.concurrency,
+            max_tries=self.max_tries,
+            max_run_seconds=self.max_run_seconds,
+            worker_class=self.worker_class,
+            rules=_rules(self.rules),
+        )
+
+
+def _rules(given: Rules | Mapping[str, object] | None) -> rules_pb2.StageRules | None:
+    if given is None:
+        return None
+    # Imported late: pydantic takes a while, and most stages have no rules.
+    from penstock.client.rules import stage_rules
+
+    return stage_rules(given)
+
+
+class Plans:
+    """What will run, in which order: immutable, and the same for the same inputs."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def create(
+        self,
+        source_id: str,
+        *,
+        stages: Sequence[StageOptions] = (),
+        selection: Selection | None = None,
+        ordering: Ordering | None = None,
+        profile: str = "",
+        granularity: str = "",
+        name: str = "",
+        actor: str = "",
+        validate_only: bool = False,
+        request_id: str = "",
+    ) -> planner_pb2.Plan:
+        """Of a source's name (its latest version) or a version's id. Documents: no stages, and a granularity; all
+        others: exactly one stage. Catalogs and tables take a selection and an ordering; without them all rows come, in
+        the source's own order.
+
+        validate_only: a draft, kept for 24 hours unless it is started. profile: a name of the server's settings. actor:
+        who made it, where that is not the client's own.
+        """
+        request = filled(
+            planner_pb2.CreatePlanRequest,
+            source_id=source_id,
+            stages=[stage.message() for stage in stages],
+            selection=selection.message() if selection is not None else None,
+            ordering=ordering.message() if ordering is not None else None,
+            profile=profile,
+            granularity=granularity,
+            name=name,
+            actor=actor or self._connection.actor,
+            validate_only=validate_only,
+        )
+
+        async def call(chosen: str) -> planner_pb2.Plan:
+            request.request_id = chosen
+            return await self._connection.planner.CreatePlan(request, timeout=PLAN_SECONDS)
+
+        return await self._connection.idempotent(call, request_id)
+
+    async def get(self, plan_id: str) -> planner_pb2.Plan:
+        request = filled(planner_pb2.GetPlanRequest, plan_id=plan_id)
+        return await self._connection.read(lambda: self._connection.planner.GetPlan(request))
+
+    async def list_page(
+        self, *, search: str = "", source: str = "", page_size: int = 50, page_token: str = ""
+    ) -> planner_pb2.ListPlansResponse:
+        request = filled(
+            planner_pb2.ListPlansRequest, search=search, source=source, page_size=page_size, page_token=page_token
+        )
+        return await self._connection.read(lambda: self._connection.planner.ListPlans(request))
+
+    async def list(self, *, search: str = "", source: str = "", limit: int = 50) -> builtins.list[planner_pb2.Plan]:
+        """Kept plans, the latest first; drafts are not listed. search: part of a name; source: its name or an id."""
+        return list((await self.list_page(search=search, source=source, page_size=limit)).plans)
+
+    async def rename(self, plan_id: str, name: str, *, etag: str = "") -> planner_pb2.Plan:
+        """Another name. etag: of the plan as it was seen; raises Conflict when somebody named it meanwhile.
+
+        Sent once: with an etag a second try would meet what the first one did.
+        """
+        request = filled(
+            planner_pb2.UpdatePlanRequest, plan_id=plan_id, name=name, etag=etag, actor=self._connection.actor
+        )
+
+        return await self._connection.once(lambda: self._connection.planner.UpdatePlan(request))
+
+    async def rows(
+        self,
+        plan_id: str,
+        *,
+        filter: str = "",  # noqa: A002
+        search: str = "",
+        order_by: str = "",
+        skip: int = 0,
+        page_size: int = 100,
+        with_groups: bool = False,
+        stage: int = 0,
+    ) -> sources_pb2.RowPage:
+        """A page of a plan's order, each row with why it is there."""
+        query = row_query(
+            filter=filter, search=search, order_by=order_by, skip=skip, page_size=page_size, with_groups=with_groups
+        )
+        request = filled(planner_pb2.ReadPlanRowsRequest, plan_id=plan_id, stage=stage, query=query)
+        return await self._connection.read(lambda: self._connection.planner.ReadPlanRows(request))
+
+    async def compare(self, plan_id: str, other_plan_id: str) -> planner_pb2.PlanComparison:
+        """What the other plan has that the one has not: items, places, settings."""
+        request = filled(planner_pb2.ComparePlansRequest, plan_id=plan_id, other_plan_id=other_plan_id)
+        return await self._connection.read(lambda: self._connection.planner.ComparePlans(request))
+
+    async def items_page(
+        self, plan_id: str, *, stage: int = 0, after_seq: int = -1, limit: int = 1000
+    ) -> planner_pb2.ReadPlanItemsResponse:
+        request = planner_pb2.ReadPlanItemsRequest(plan_id=plan_id, stage=stage, after_seq=after_seq, limit=limit)
+        return await self._connection.read(lambda: self._connection.planner.ReadPlanItems(request))
+
+    async def items(self, plan_id: str, *, stage: int = 0) -> AsyncIterator[common_pb2.Item]:
+        """Every item of a stage, in order, a page at a time."""
+        after = -1
+        while True:
+            page = await self.items_page(plan_id, stage=stage, after_seq=after)
+            for item in page.items:
+                yield item
+            if page.end or not page.items:
+                return
+            after = page.items[-1].seq

@@ -1,0 +1,242 @@
+"""`penstock sources`, `plans` and `process` as a user types them, against a running Penstock."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from penstock.cli import app
+from tests.integration.cli.conftest import Answer, carried_out
+from tests.servers.stack import Stack
+
+BRANDS = ("Acer", "Razer", "Zowie")
+
+
+@pytest.fixture(scope="module")
+def mice(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A catalog of 210 rows: more than a plan starts without being asked."""
+    path = tmp_path_factory.mktemp("planning") / "mice.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps({"id": f"m{n}", "brand": BRANDS[n % 3], "model": f"Model {n}", "price": n}) + "\n"
+            for n in range(1, 211)
+        )
+    )
+    stack.client.sources.catalog([path], name="cli-mice")
+    return "cli-mice"
+
+
+@pytest.fixture(scope="module")
+def issues(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("planning") / "issues.csv"
+    path.write_text(
+        "repo,number,state,title\n"
+        "acme/web,1,open,crash at start\nacme/web,2,closed,typo\nacme/api,3,open,slow\nother/x,4,OPEN,crash again\n"
+    )
+    stack.client.sources.catalog([path], name="cli-issues")
+    return "cli-issues"
+
+
+class Typed(Protocol):
+    def __call__(self, *arguments: str | Path, words: str = "") -> Answer: ...
+
+
+@pytest.fixture
+def penstock(stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Typed:
+    """The command line in this process, with somebody who types `words`: an interpreter for each of the many commands
+    would take longer than all that they do."""
+    for name in [name for name in os.environ if name.startswith("PENSTOCK_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PENSTOCK_DATA", str(stack.data))
+
+    def run(*arguments: str | Path, words: str = "") -> Answer:
+        monkeypatch.setattr("sys.argv", ["penstock", *map(str, arguments)])
+        monkeypatch.setattr("sys.stdin", io.StringIO(words))
+        capsys.readouterr()
+        code = app.run()
+        printed = capsys.readouterr()
+        return Answer(code, printed.out, printed.err)
+
+    return run
+
+
+def test_the_last_line_of_add_says_name_version_and_rows(penstock: Typed, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for n in range(3):
+        (folder / f"{n}.json").write_text(json.dumps({"id": n, "brand": "Acer"}))
+    added = penstock("sources", "add", "cli-folder", folder)
+    assert (added.code, added.out.splitlines()[-1]) == (0, "cli-folder version 1: 3 rows")
+    assert "100%" in added.err
+    (folder / "3.json").write_text(json.dumps({"id": 3, "brand": "Acer"}))
+    again = penstock("sources", "add", "cli-folder", folder)
+    assert again.out.splitlines()[-2:] == [
+        "since the version before: 1 added, 0 changed, 0 removed",
+        "cli-folder version 2: 4 rows",
+    ]
+    removed = penstock("sources", "remove", "cli-folder", "--yes", "--json")
+    assert removed.json() == {"name": "cli-folder", "version_count": 2}
+    assert penstock("sources", "show", "cli-folder").code == 2
+
+
+def test_bad_rows_refuse_all_or_are_left_out_by_name(penstock: Typed, tmp_path: Path) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"id": 1}\n{"id": \n{"id": 3}\n')
+    refused = penstock("sources", "add", "cli-bad", path)
+    assert refused.code == 2
+    assert "line 2" in refused.err
+    kept = penstock("sources", "add", "cli-bad", path, "--skip-bad")
+    assert kept.code == 0
+    assert "1 row" in kept.out
+    assert kept.out.splitlines()[-1] == "cli-bad version 1: 2 rows"
+    path.write_text("id\n1\n1\n")
+    assert "1" in penstock("sources", "add", "cli-twice", path, "--format", "csv").err
+
+
+def test_a_path_on_the_server_is_read_only_where_settings_allow(penstock: Typed) -> None:
+    refused = penstock("sources", "add", "cli-secret", "/etc/passwd", "--server-path")
+    assert refused.code == 2
+    assert "planner.source_folders" in refused.err
+
+
+def test_what_a_source_holds_is_shown(penstock: Typed, mice: str) -> None:
+    listed = penstock("sources", "list", "--search", "cli-m").out.splitlines()
+    assert listed[1].split()[:4] == ["cli-mice", "catalog", "1", "210"]
+    shown = penstock("sources", "show", mice)
+    assert "Source cli-mice version 1: 210 rows" in shown.out
+    price = next(line.split() for line in shown.out.splitlines() if line.startswith("price"))
+    assert price[1:6] == ["whole", "0", "210", "1", "210"]
+    view = penstock("sources", "show", mice, "--json").json()
+    assert [one["version"] for one in view["versions"]] == [1]
+
+
+def test_rows_are_asked_for_and_a_wrong_filter_shows_its_place(penstock: Typed, mice: str) -> None:
+    page = penstock("sources", "rows", mice, "--filter", "price > 200", "--order-by", "price desc", "--json").json()
+    assert (page["total"], page["rows"][0]["key"]) == (10, "m210")
+    text = penstock("sources", "rows", mice, "--search", "model 21", "--groups", "--limit", "1").out
+    assert "1-1 of 2 rows" in text
+    assert text.splitlines()[0].split() == ["ROW", "KEY", "GROUP", "MODEL", "PRICE"]
+    wrong = penstock("sources", "rows", mice, "--filter", "price > 3 AND brnd = x")
+    assert wrong.code == 2
+    line, below = wrong.err.splitlines()[-2:]
+    assert line[below.index("^") :].startswith("brnd")
+
+
+def test_a_plan_from_selection_to_run(penstock: Typed, mice: str, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("m3\nm1\n")
+    by_keys = penstock(
+        "plans", "create", mice, "--processor", "noop", "--ids", keys, "--as-selected", "--again", "--draft", "--json"
+    ).json()
+    order = penstock("plans", "order", by_keys["plan_id"], "--json").json()
+    assert [row["key"] for row in order["rows"]] == ["m3", "m1"]
+
+    arguments = ("--processor", "noop", "--filter", "price <= 30", "--pin", "Zowie", "--group-order", "Razer")
+    made = penstock("plans", "create", mice, *arguments, "--sort", "price desc", "--name", "cli first")
+    assert made.code == 0, made.err
+    assert made.out.splitlines()[-1].endswith(": 30 items in 3 groups")
+    ordered = penstock("plans", "order", "cli first", "--limit", "3").out.splitlines()
+    assert [line.split()[1] for line in ordered[1:4]] == ["m29", "m26", "m23"]
+    assert "group pinned 1" in ordered[1]
+
+    other = penstock("plans", "create", mice, *arguments[:4], "--exclude-filter", "price = 30", "--name", "cli other")
+    assert "excluded by filter" in other.out
+    told = penstock("plans", "diff", "cli first", "cli other", "--json").json()
+    assert (told["removed"], told["added_count"]) == (["m30"], 0)
+    renamed = penstock("plans", "rename", "cli other", "cli second")
+    assert renamed.code == 0
+    assert penstock("plans", "show", "cli other").code == 2
+    listed = penstock("plans", "list", "--search", "cli ").out
+    assert "cli first" in listed
+    assert "cli second" in listed
+
+    started = penstock("plans", "start", "cli first", "--wait")
+    assert started.code == 0, started.err
+    assert "cli first: completed" in started.out
+    done = penstock(
+        "plans", "create", mice, "--processor", "noop", "--filter", "price <= 31", "--draft", "--json"
+    ).json()
+    assert done["item_count"] == 1
+    assert [(one["code"], one["count"]) for one in done["left_out"]] == [("done_already", 30)]
+
+
+def test_a_large_plan_asks_before_it_starts(penstock: Typed, stack: Stack, mice: str) -> None:
+    plan = penstock("plans", "create", mice, "--processor", "noop", "--again", "--draft", "--json").json()
+    assert plan["needs_confirm"]
+    nobody = carried_out("plans", "start", plan["plan_id"], data=stack.data)
+    assert (nobody.code, nobody.out) == (2, "")
+    assert "210 items are more than 200" in nobody.err
+    assert "--yes" in nobody.err
+    declined = penstock("plans", "start", plan["plan_id"], words="no\n")
+    assert (declined.code, declined.out.strip()) == (1, "nothing was started")
+    agreed = penstock("plans", "start", plan["plan_id"], "--json", words="y\n")
+    assert agreed.code == 0, agreed.err
+    assert json.loads(agreed.out)["counts"]["total"] == 210
+
+
+def test_two_ways_to_select_are_refused(penstock: Typed, mice: str) -> None:
+    refused = penstock("plans", "create", mice, "--processor", "noop", "--all", "--missing", "noop")
+    assert refused.code == 2
+    assert "--all and --missing" in refused.err
+
+
+def test_what_is_missing_is_processed_once(penstock: Typed, issues: str, mice: str) -> None:
+    several = penstock("process", "missing", "noop", "--yes")
+    assert several.code == 2
+    assert "cli-issues" in several.err
+
+    dry = penstock("process", "missing", "noop", "--source", issues, "--dry-run")
+    assert (dry.code, dry.out.splitlines()[0]) == (0, "3 items for noop 1")
+    assert "state open" in dry.out
+    ran = penstock("process", "missing", "noop", "--source", issues, "--org", "acme", "--yes")
+    assert ran.code == 0, ran.err
+    assert "completed" in ran.out
+    again = penstock("process", "missing", "noop", "--source", issues, "--org", "acme", "--yes")
+    assert again.code == 0
+    assert again.out.startswith("nothing to do")
+    closed = penstock("process-query", "missing", "noop", "--source", issues, "--state", "", "--dry-run", "--json")
+    assert closed.json()["plan"]["item_count"] == 2
+
+    number = penstock("process", "history", "--source", issues, "--json").json()[0]["run"]["number"]
+    details = penstock("process", "details", str(number)).out
+    assert "missing noop, org acme, state open" in details
+    ended = penstock("process", "cancel", str(number))
+    assert ended.code == 1
+    assert "completed" in ended.err
+
+
+def test_rows_that_a_query_selects_are_processed(penstock: Typed, issues: str, tmp_path: Path) -> None:
+    query = tmp_path / "crash.sql"
+    query.write_text("SELECT key FROM items WHERE title LIKE '%crash%'")
+    declined = penstock(
+        "process",
+        "custom",
+        "noop",
+        f"@{query}",
+        "--source",
+        issues,
+        "--again",
+        "--param",
+        "sleep_seconds=0",
+        words="\n",
+    )
+    assert (declined.code, declined.out.splitlines()[-1]) == (1, "nothing was started")
+    started = penstock(
+        "process", "custom", "noop", f"@{query}", "--source", issues, "--again", "--yes", "--no-wait", "--json"
+    )
+    plan, run = started.lines()
+    assert plan["plan"]["item_count"] == run["run"]["counts"]["total"] == 2
+    wrong = penstock("process", "custom", "noop", "SELECT nokey FROM items", "--source", issues, "--yes")
+    assert wrong.code == 2
+    assert "nokey" in wrong.err
+
+
+def test_results_without_a_confidence_are_below_no_threshold(penstock: Typed, issues: str) -> None:
+    told = penstock("process", "reprocess", "noop", "--source", issues, "--threshold", "0.7", "--yes")
+    assert told.code == 0
+    assert told.out.startswith("nothing to do")

@@ -1,0 +1,126 @@
+"""What is typed of sources, selections and orders: how it is read, what is guessed, what does not fit together."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.cli.options import confirmed
+from penstock.cli.selecting import columns_of, keys_of, ordering_text, selection_text, sql_of, stage_of
+from penstock.cli.source_text import size_text
+from penstock.cli.sources import _check, _guessed
+from penstock.client import Ordering, Selection
+from penstock.client.plan_views import plan_view
+from penstock.runtime.errors import InvalidInput
+from penstock.v1 import planner_pb2
+
+NOTHING: dict[str, Any] = dict.fromkeys(
+    ("--key", "--group", "--sort", "--format", "--skip-bad", "--table", "--query", "--each-task", "--batch-size"), ""
+)
+
+
+def test_columns_stand_between_commas_and_in_quotes_where_they_have_one() -> None:
+    assert columns_of("price desc, name") == ("price desc", "name")
+    assert columns_of('a,"b, c"') == ("a", "b, c")
+    assert columns_of("") == columns_of(" , ") == ()
+
+
+def test_keys_are_lines_of_a_file_or_of_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "keys"
+    file.write_text("\ufeffone\n\ntwo words \n")
+    assert keys_of(str(file)) == ["one", "two words "]
+    monkeypatch.setattr("sys.stdin", io.StringIO("three\n"))
+    assert keys_of("-") == ["three"]
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(InvalidInput, match="no UTF-8"):
+        keys_of(str(file))
+    file.write_text("\n\n")
+    with pytest.raises(InvalidInput, match="no keys"):
+        keys_of(str(file))
+
+
+def test_sql_is_typed_or_read_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "q.sql").write_text("SELECT key FROM items")
+    assert sql_of(f"@{tmp_path / 'q.sql'}") == sql_of("SELECT key FROM items")
+
+
+def test_a_parameter_by_itself_goes_before_the_object_of_all() -> None:
+    stage = stage_of(
+        "p",
+        param=["top=5"],
+        parameters='{"top": 1, "deep": true}',
+        concurrency=0,
+        max_tries=0,
+        max_run_seconds=0,
+    )
+    assert stage.parameters == {"top": 5, "deep": True}
+    with pytest.raises(InvalidInput, match="must be a JSON object"):
+        stage_of("p", param=None, parameters="[]", concurrency=0, max_tries=0, max_run_seconds=0)
+
+
+@pytest.mark.parametrize(
+    ("paths", "given", "kind"),
+    [
+        (["a.jsonl"], {}, "catalog"),
+        (["folder"], {}, "catalog"),
+        (["a.csv.gz", "b.csv"], {}, "catalog"),
+        (["shop.sqlite"], {}, "table"),
+        (["shop.DuckDB"], {}, "table"),
+        (["tasks.md"], {}, "tasks"),
+        (["tasks.txt"], {"--each-task": True}, "tasks"),
+        (["x.bin"], {"--table": "orders"}, "table"),
+    ],
+)
+def test_the_kind_is_guessed_from_the_paths(paths: list[str], given: dict[str, Any], kind: str) -> None:
+    assert _guessed(paths, {**NOTHING, **given}, database="") == kind
+    assert _guessed([], NOTHING, database="shop") == "table"
+
+
+def test_all_that_does_not_fit_together_is_told_at_once() -> None:
+    given = {**NOTHING, "--each-task": True, "--table": "t", "--query": "SELECT 1"}
+    with pytest.raises(InvalidInput) as told:
+        _check("table", ["a.db", "b.db"], given, server_path=True, database="")
+    for part in ("--each-task is not for kind table", "one of --table and --query", "begins with /", "takes one PATH"):
+        assert part in told.value.message
+    _check("table", ["a.db"], {**NOTHING, "--table": "t"}, server_path=False, database="")
+    _check("table", [], {**NOTHING, "--query": "SELECT 1"}, server_path=False, database="shop")
+
+
+def test_a_selection_and_an_order_are_told_in_words() -> None:
+    plan = planner_pb2.Plan(
+        selection=Selection(reprocess="judge", threshold=0.7, state="open", limit=5, exclude_keys=["a"]).message(),
+        ordering=Ordering(pinned=["Razer"], groups=["Acer"], sort=["price desc"]).message(),
+    )
+    view = plan_view(plan)
+    assert selection_text(view["selection"]) == "judge below 0.7, state open, without 1 key, the first 5"
+    assert ordering_text(view["ordering"]) == "first Razer; then Acer; by price desc"
+    assert selection_text(None) == "all, as the source has it"
+
+
+def test_who_is_asked_says_yes_or_nothing_happens(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for typed, answer in (("y\n", True), ("YES\n", True), ("\n", False), ("n\n", False)):
+        monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+        assert confirmed("Start 3 items?", yes=False) is answer
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(InvalidInput, match="--yes") as told:
+        confirmed("Start 3 items?", yes=False)
+    assert told.value.code == "confirm_required"
+    assert confirmed("Start 3 items?", yes=True)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "Start 3 items? [y/N]" in printed.err
+
+
+def test_bytes_are_told_in_the_unit_that_fits() -> None:
+    assert [size_text(size) for size in (0, 999, 1_500, 40_127, 2_500_000_000)] == [
+        "0 B",
+        "999 B",
+        "1.5 kB",
+        "40.1 kB",
+        "2.5 GB",
+    ]
