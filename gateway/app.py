@@ -9,8 +9,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
-from gateway import api, batch, health, items, limits, pages, problems, runs
-from gateway.guard import Guard
+from gateway import api, batch, health, items, limits, pages, plans, problems, products, runs, sources
+from gateway.guard import PLANS, UPLOADS, Guard
 from gateway.wiring import Parts, attach
 from penstock import __version__
 from penstock.client.asynchronous import AsyncClient
@@ -23,6 +23,9 @@ _NAMES_OTHERS = {
     ("post", "/api/v1/plans"),
     ("get", "/api/v1/items"),
     ("get", "/api/v1/events"),
+    ("post", "/api/v1/sources/add"),
+    *(("post", f"/api/v1/indexlab/batch/{verb}") for verb in ("plan", "start", "pause", "resume", "stop")),
+    ("get", "/api/v1/indexlab/batch/latest"),
 }
 """Routes that name a thing by id elsewhere than in their path."""
 
@@ -32,7 +35,7 @@ def create_app(settings: Settings, client: AsyncClient, stopping: asyncio.Event)
     app = FastAPI(title="Penstock", version=__version__, docs_url=None, redoc_url=None)
     attach(app, Parts(client, settings, stopping))
     problems.install(app)
-    for router in (pages, batch, api, runs, items, limits, health):
+    for router in (pages, batch, api, sources, plans, products, runs, items, limits, health):
         app.include_router(router.router)
     app.openapi = lambda: _schema(app)  # type: ignore[method-assign]
     return Guard(app, settings.gateway.cors_origins)
@@ -79,7 +82,7 @@ def _schema(app: FastAPI) -> dict[str, Any]:
                     "description": "Its state does not allow it, or request_id was used before.",
                     **answer,
                 }
-            if path in ("/api/batch/upload", "/api/v1/sources"):
-                answers["413"] = {"description": "Too many bytes or documents.", **answer}
+            if method == "post" and path in UPLOADS | PLANS:
+                answers["413"] = {"description": "Too many bytes, documents or rows.", **answer}
     app.openapi_schema = schema
     return schema

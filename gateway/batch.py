@@ -6,6 +6,7 @@ Ids are numbers; states are PENDING, PROCESSING, COMPLETED, FAILED; what the obj
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request
@@ -64,7 +65,12 @@ class Accepted(TypedDict):
 
 
 async def upload_source(
-    request: Request, parts: Parts, *, accepts: tuple[str, ...] = ("files", "zip_file"), granularity: str = ""
+    request: Request,
+    parts: Parts,
+    *,
+    accepts: tuple[str, ...] = ("files", "zip_file"),
+    granularity: str = "",
+    form: Callable[[Body, str, str, tuple[str, ...]], UploadForm] = UploadForm,
 ) -> tuple[planner_pb2.Source, dict[str, str]]:
     """Streams the form on to the planner: the source, and the form's plain fields. Raises InvalidInput, TooLarge."""
     body = Body(request.receive)
@@ -72,10 +78,10 @@ async def upload_source(
         boundary = boundary_of(request)
         if boundary is None:
             raise InvalidInput(NEITHER if accepts[0] == "files" else "send a multipart form", code="no_files")
-        form = UploadForm(body, boundary, parts.client.connection.make_id("req"), accepts)
-        form.keep("granularity", granularity)
-        source = await parts.client.connection.once(lambda: parts.client.sources.create(form.parts()))
-        return source, form.values
+        reader = form(body, boundary, parts.client.connection.make_id("req"), accepts)
+        reader.keep("granularity", granularity)
+        source = await parts.client.connection.once(lambda: parts.client.sources.create(reader.parts()))
+        return source, reader.values
     finally:
         await body.drain()
 

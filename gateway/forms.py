@@ -191,8 +191,8 @@ class UploadForm:
                         if len(value) > MAX_VALUE_BYTES:
                             raise InvalidInput(f"field {current.name!r} is too long", code="bad_form")
                 elif current is not None:
-                    if not is_file and current.name in VALUE_FIELDS:
-                        self.keep(current.name, value.decode("utf-8", "replace").strip())
+                    if not is_file and current.filename != "":
+                        self._field(current.name, value.decode("utf-8", "replace").strip())
                     value.clear()
                     current = None
         if not parser.complete and self.body.size_bytes:
@@ -215,16 +215,23 @@ class UploadForm:
         opening: list[Part] = []
         if not self._kind:
             self._kind = part.name
-            items = part.name == "items"
-            kind = planner_pb2.SOURCE_KIND_ITEMS if items else planner_pb2.SOURCE_KIND_DOCUMENTS
-            header = Part.Header(kind=kind, zip=part.name == "zip_file", request_id=self.request_id)
-            opening.append(Part(header=header))
+            opening.append(Part(header=self._header(part.name)))
         elif part.name != self._kind:
             raise InvalidInput(BOTH, code="files_and_zip")
         elif part.name != "files":
             raise InvalidInput(f"give one {part.name}, not several", code="bad_form")
         opening.append(Part(file=Part.File(name=part.filename or "")))
         return opening
+
+    def _header(self, files: str) -> Part.Header:
+        """What is said before the first file, which came in the field `files`."""
+        kind = planner_pb2.SOURCE_KIND_ITEMS if files == "items" else planner_pb2.SOURCE_KIND_DOCUMENTS
+        return Part.Header(kind=kind, zip=files == "zip_file", request_id=self.request_id)
+
+    def _field(self, name: str, text: str) -> None:
+        """A plain field of the form; those that are none of ours say nothing."""
+        if name in VALUE_FIELDS:
+            self.keep(name, text)
 
     def keep(self, name: str, text: str) -> None:
         """A plain field, of the form or given beside it; an empty one says nothing. Raises InvalidInput."""

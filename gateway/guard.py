@@ -24,14 +24,16 @@ from penstock.client.connection import ACTING
 from penstock.runtime import metrics, tracing
 from penstock.runtime.logs import get_logger
 
-__all__ = ["Guard", "is_loopback"]
+__all__ = ["PLANS", "UPLOADS", "Guard", "is_loopback"]
 
 POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 MAX_BODY_BYTES = 4 << 20
-TOO_LARGE = f"the body is larger than {MAX_BODY_BYTES >> 20} MiB; only uploads may be"
+MAX_PLAN_BYTES = 32 << 20
+"""A plan may name a million ids."""
 ACTOR = "penstock-actor"
 """The header that says for whom a call is made: with every change stands who asked for it."""
 UPLOADS = frozenset({"/api/batch/upload", "/api/v1/sources"})  # these are read as streams
+PLANS = frozenset({"/api/v1/plans", "/api/v1/indexlab/batch/plan"})
 ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE"
 
 _HOST = re.compile(r"(\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[^\[\]:]+))(:[0-9]{0,5})?", re.ASCII)
@@ -88,17 +90,19 @@ class Guard:
 
         ACTING.set(headers.get(ACTOR, ""))
         bounded = scope["path"] not in UPLOADS
+        most = MAX_PLAN_BYTES if scope["path"] in PLANS else MAX_BODY_BYTES
+        too_large = f"the body is larger than {most >> 20} MiB; only uploads may be"
         taken = 0
 
         async def receiving() -> Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > MAX_BODY_BYTES:
+            if taken > most:
                 if status:
                     return {"type": "http.disconnect"}
                 # This class alone passes through the framework's reading of a body as it is.
-                raise HTTPException(413, TOO_LARGE)
+                raise HTTPException(413, too_large)
             return message
 
         with tracing.span(f"{method} {scope['path']}", headers):
@@ -106,8 +110,8 @@ class Guard:
                 refusal = self._refusal(method, headers)
                 if refusal:
                     await problem(headers, 403, refusal, "forbidden")(scope, receive, sending)
-                elif bounded and int(headers.get("content-length", "0")) > MAX_BODY_BYTES:
-                    await problem(headers, 413, TOO_LARGE, "too_large")(scope, receive, sending)
+                elif bounded and int(headers.get("content-length", "0")) > most:
+                    await problem(headers, 413, too_large, "too_large")(scope, receive, sending)
                 elif method == "OPTIONS" and allowed and "access-control-request-method" in headers:
                     await self._preflight(sending)
                 else:
@@ -135,13 +139,13 @@ class Guard:
         answer.add_vary_header("Origin")
         if origin:
             answer["Access-Control-Allow-Origin"] = origin
-            answer["Access-Control-Expose-Headers"] = "Content-Disposition"
+            answer["Access-Control-Expose-Headers"] = "Content-Disposition, ETag"
 
     @staticmethod
     async def _preflight(send: Send) -> None:
         headers = [
             (b"access-control-allow-methods", ALLOWED_METHODS.encode()),
-            (b"access-control-allow-headers", b"content-type, last-event-id, traceparent"),
+            (b"access-control-allow-headers", b"content-type, if-match, last-event-id, traceparent"),
             (b"access-control-max-age", b"600"),
         ]
         await send({"type": "http.response.start", "status": 204, "headers": headers})

@@ -11,6 +11,8 @@ from typing_extensions import TypedDict
 
 from gateway import events
 from gateway.bodies import Body, CommandAnswer, CommandBody, RunId, Token, Whole, commanded, resource_router, run_of
+from gateway.planner_calls import start_run as start_confirmed
+from gateway.source_forms import kind_of
 from gateway.wiring import Wired
 from penstock.client.operator_views import (
     ExplanationView,
@@ -26,7 +28,6 @@ from penstock.client.runs import StageChange
 from penstock.client.views import EventView, RunView, event_view, run_view
 from penstock.runtime.paging import page_position
 from penstock.runtime.plain_text import MAX_CHARACTERS
-from penstock.v1 import planner_pb2
 
 __all__ = ["router"]
 
@@ -52,6 +53,7 @@ class StartBody(Body):
         default_factory=list, max_length=100, description="Each is held by one live run: 409 names the holder."
     )
     reason: str = Field("", max_length=2_000, description="Kept with the event.")
+    confirm: bool = Field(False, description="Wanted by a plan that says needs_confirm: 409 `confirm_required`.")
     request_id: str = Field("", max_length=MAX_CHARACTERS, description="The same one answers the same run.")
 
 
@@ -103,8 +105,10 @@ class LedgerPage(TypedDict):
 @router.post("/runs", tags=["runs"])
 async def start_run(body: StartBody, parts: Wired) -> RunView:
     """Starts a run of a plan; it is durable when this answers."""
-    run = await parts.client.runs.start(
+    run = await start_confirmed(
+        parts.client.connection,
         body.plan_id,
+        confirm=body.confirm,
         name=body.name,
         owner=body.owner,
         priority=body.priority,
@@ -121,7 +125,7 @@ async def list_runs(
     parts: Wired,
     page_size: Annotated[int, Query(ge=1, le=1_000)] = 50,
     page_token: Token = "",
-    kind: Literal["documents", "items"] | None = None,
+    kind: Literal["documents", "items", "catalog", "table", "tasks"] | None = None,
     state: Annotated[list[RunState], Query(description="Repeat it for several.")] = [],  # noqa: B006
 ) -> RunPage:
     """The runs, newest first."""
@@ -129,7 +133,7 @@ async def list_runs(
         page_size=page_size,
         page_token=page_token,
         states=state,
-        kind=planner_pb2.SourceKind.Value(f"SOURCE_KIND_{kind.upper()}" if kind else "SOURCE_KIND_UNSPECIFIED"),
+        kind=kind_of(kind or ""),
     )
     return {"runs": [run_view(run) for run in page.runs], "next_page_token": page.next_page_token or None}
 

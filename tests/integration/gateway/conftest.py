@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -69,3 +70,64 @@ def job(http: httpx.Client) -> dict[str, Any]:
     )
     assert answer.status_code == 200, answer.text
     return ended(http, answer.json()["job_id"])
+
+
+@pytest.fixture(scope="package")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A `penstock up` with no runs of other tests, whose planner may read the folder `shelf` beside its data."""
+    data = tmp_path_factory.mktemp("shop") / "data"
+    shelf = data.parent / "shelf"
+    shelf.mkdir()
+    data.mkdir()
+    (data / "penstock.toml").write_text(f"[planner]\nsource_folders = [{json.dumps(str(shelf))}]\n")
+    one = Stack(data)
+    try:
+        one.start()
+        yield one
+    finally:
+        one.stop()
+
+
+@pytest.fixture(scope="package")
+def buyer(shop: Stack) -> Iterator[httpx.Client]:
+    """Asks the shop."""
+    with httpx.Client(base_url=shop.url, timeout=60, trust_env=False) as client:
+        yield client
+
+
+Row = dict[str, object]
+
+MICE: list[Row] = [
+    {"product_id": f"{brand} {model}".lower().replace(" ", "-"), "brand": brand, "model": model, "variant": variant}
+    for brand, model, variant in (
+        ("Razer", "Viper 8KHz", None),
+        ("Razer", "Viper Mini", None),
+        ("Razer", "DeathAdder V3", "Pro"),
+        ("Logitech", "G305", None),
+        ("Logitech", "G9", None),
+        ("Logitech", "G502", "X"),
+        ("Acer", "Cestus 350", None),
+        ("Acer", "Cestus 310", None),
+        ("SteelSeries", "Rival 3", "Wireless"),
+        ("SteelSeries", "Rival 10", None),
+    )
+]
+
+
+def catalog(http: httpx.Client, name: str, rows: list[Row]) -> dict[str, Any]:
+    """Registers rows as a catalog under a name, or as its next version."""
+    lines = "\n".join(map(json.dumps, rows))
+    files = {"files": (f"{name}.jsonl", lines)}
+    answer = http.post("/api/v1/sources", data={"name": name, "kind": "catalog"}, files=files)
+    assert answer.status_code == 200, answer.text
+    source: dict[str, Any] = answer.json()
+    return source
+
+
+def problem_of(answer: httpx.Response, status: int, code: str) -> str:
+    """The sentence of a problem, which has this status and code."""
+    assert (answer.status_code, answer.json().get("code")) == (status, code), answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+    detail: str = answer.json()["detail"]
+    return detail

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.api import StageBody
+from gateway.plans import StageBody
 from planner.domain.stages import StageRequest, range_problems
 
 NAMES = ("concurrency", "max_tries", "max_run_seconds")

@@ -108,10 +108,12 @@ async def test_a_body_in_chunks_is_counted_but_for_uploads() -> None:
 
     transport = httpx.ASGITransport(Guard(reading, ()))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8420") as client:
-        assert (await client.post("/api/v1/plans", content=chunks(4))).text == str(4 << 20)
-        answer = await client.post("/api/v1/plans", content=chunks(5))
+        assert (await client.post("/api/v1/runs", content=chunks(4))).text == str(4 << 20)
+        answer = await client.post("/api/v1/runs", content=chunks(5))
         assert (answer.status_code, answer.text) == (413, "the body is larger than 4 MiB; only uploads may be")
         assert (await client.post("/api/v1/sources", content=chunks(5))).text == str(5 << 20)
+        assert (await client.post("/api/v1/plans", content=chunks(32))).text == str(32 << 20)
+        assert (await client.post("/api/v1/plans", content=chunks(33))).status_code == 413
 
 
 async def test_a_defect_is_told_without_its_text() -> None:

@@ -1,0 +1,198 @@
+"""`/api/v1/plans`: preview, make, list, look through, compare, name. A preview is the plan: the same id, and a draft.
+
+Starting one is `gateway.runs`. Rows of an order are paged, filtered and counted by the planner, never here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import Header, Path, Query
+from pydantic import Field
+from starlette.responses import Response
+from typing_extensions import TypedDict
+
+from gateway import planner_calls
+from gateway.bodies import Body, Token, Whole, resource_router
+from gateway.selections import OrderingBody, SelectionBody
+from gateway.sources import Filter, Groups, OrderBy, PageSize, Search, Skip, grid
+from gateway.table_views import (
+    ComparisonView,
+    PlanDetail,
+    RowPageView,
+    comparison_view,
+    plan_detail,
+    row_page,
+)
+from gateway.wiring import Wired
+from penstock.client.filling import filled
+from penstock.client.plan_views import PlanItemView, plan_item_view
+from penstock.client.resources import StageOptions
+from penstock.client.rules import Rules
+from penstock.runtime.errors import InvalidInput
+from penstock.runtime.paging import page_position, whole_number
+from penstock.runtime.plain_text import MAX_CHARACTERS
+from penstock.v1 import planner_pb2
+from penstock.words import Granularity
+
+__all__ = ["PlanId", "router"]
+
+router = resource_router()
+
+PlanId = Annotated[str, Path(max_length=MAX_CHARACTERS)]
+
+
+class StageBody(Body):
+    """Numbers out of range are the planner's to refuse, with all else that is wrong with a plan."""
+
+    processor: str = Field(min_length=1, max_length=MAX_CHARACTERS)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    concurrency: Whole = Field(0, description="Leases at once, 1-10,000; 0: the default.")
+    max_tries: Whole = Field(0, description="1-100; 0: the default.")
+    max_run_seconds: Whole = Field(0, description="For one item, 1-604,800; 0: the default.")
+    worker_class: str = Field("", max_length=63)
+    rules: Rules | None = Field(None, description="What goes wrong, what waits and what costs; absent: the defaults.")
+
+    def options(self) -> StageOptions:
+        return StageOptions(**{**self.model_dump(), "rules": self.rules})
+
+
+class PlanBody(Body):
+    source_id: str = Field(min_length=1, max_length=MAX_CHARACTERS, description="A source's name, or a version's id.")
+    stages: list[StageBody] = Field(default_factory=list, max_length=100, description="None for documents.")
+    granularity: Literal[""] | Granularity = Field("", description="Documents only.")
+    name: str = Field("", max_length=MAX_CHARACTERS)
+    validate_only: bool = Field(False, description="Preview: a draft, kept for 24 hours unless it is started.")
+    request_id: str = Field("", max_length=MAX_CHARACTERS)
+    selection: SelectionBody | None = Field(None, description="Of a catalog or table; absent: all.")
+    ordering: OrderingBody | None = Field(None, description="Of a catalog or table; absent: the source's own.")
+    profile: str = Field("", max_length=MAX_CHARACTERS)
+
+    def message(self) -> planner_pb2.CreatePlanRequest:
+        """Raises InvalidInput."""
+        request = filled(
+            planner_pb2.CreatePlanRequest,
+            source_id=self.source_id,
+            stages=[stage.options().message() for stage in self.stages],
+            granularity=self.granularity,
+            name=self.name,
+            validate_only=self.validate_only,
+            profile=self.profile,
+        )
+        if self.selection is not None:
+            request.selection.CopyFrom(self.selection.message())
+        if self.ordering is not None:
+            request.ordering.CopyFrom(self.ordering.message())
+        return request
+
+
+class NameBody(Body):
+    name: str = Field(max_length=MAX_CHARACTERS)
+    etag: str = Field("", max_length=40, description="Of the plan as it was looked at, or in the header If-Match.")
+
+
+class PlanPage(TypedDict):
+    plans: list[PlanDetail]
+    next_page_token: str | None
+
+
+class PlanItemPage(TypedDict):
+    items: list[PlanItemView]
+    next_page_token: str | None
+
+
+@router.post("/plans", tags=["plans"])
+async def create_plan(body: PlanBody, parts: Wired) -> PlanDetail:
+    """Makes the plan of a source. The same inputs are the same plan."""
+    plan = await planner_calls.create_plan(parts.client.connection, body.message(), request_id=body.request_id)
+    return plan_detail(plan)
+
+
+@router.get("/plans", tags=["plans"])
+async def list_plans(
+    parts: Wired,
+    search: Annotated[str, Query(max_length=MAX_CHARACTERS, description="A part of a name.")] = "",
+    source: Annotated[str, Query(max_length=MAX_CHARACTERS, description="Of this source, by name or id.")] = "",
+    page_size: Annotated[int, Query(ge=1, le=200)] = 50,
+    page_token: Token = "",
+) -> PlanPage:
+    """Plans that are kept, the latest first; previews are not."""
+    page = await planner_calls.list_plans(
+        parts.client.connection, page_size=page_size, page_token=page_token, search=search, source=source
+    )
+    return {"plans": [plan_detail(plan) for plan in page.plans], "next_page_token": page.next_page_token or None}
+
+
+@router.get("/plans/{plan_id}", tags=["plans"])
+async def get_plan(plan_id: PlanId, parts: Wired, response: Response) -> PlanDetail:
+    return _tagged(await parts.client.plans.get(plan_id), response)
+
+
+@router.patch("/plans/{plan_id}", tags=["plans"])
+async def name_plan(
+    plan_id: PlanId,
+    body: NameBody,
+    parts: Wired,
+    response: Response,
+    if_match: Annotated[str, Header(max_length=60, description="The plan's ETag.")] = "",
+) -> PlanDetail:
+    """Gives it another name; 409 `etag_mismatch` when somebody else did meanwhile. Without an etag the last wins."""
+    etag = _etag(body.etag, if_match)
+    return _tagged(await planner_calls.name_plan(parts.client.connection, plan_id, body.name, etag=etag), response)
+
+
+@router.get("/plans/{plan_id}/rows", tags=["plans"], response_model=RowPageView)
+async def plan_rows(
+    plan_id: PlanId,
+    parts: Wired,
+    filter: Filter = "",  # noqa: A002
+    search: Search = "",
+    order_by: OrderBy = "",
+    skip: Skip = 0,
+    page_size: PageSize = 100,
+    groups: Groups = False,
+) -> Response:
+    """Its items in the order in which they will start, each with why; of a plan of a catalog or table."""
+    query = grid(filter=filter, search=search, order_by=order_by, skip=skip, page_size=page_size, with_groups=groups)
+    return row_page(await planner_calls.plan_rows(parts.client.connection, plan_id, query))
+
+
+@router.get("/plans/{plan_id}/diff/{other}", tags=["plans"])
+async def compare_plans(plan_id: PlanId, other: PlanId, parts: Wired) -> ComparisonView:
+    """What the other has that this one has not: items added, removed, moved and changed, and settings."""
+    return comparison_view(await planner_calls.compare_plans(parts.client.connection, plan_id, other))
+
+
+@router.get("/plans/{plan_id}/items", tags=["plans"])
+async def plan_items(
+    plan_id: PlanId,
+    parts: Wired,
+    stage: Annotated[int, Query(ge=0, le=1_000)] = 0,
+    page_size: Annotated[int, Query(ge=1, le=10_000)] = 100,
+    page_token: Token = "",
+) -> PlanItemPage:
+    """The items in the order in which they will start."""
+    after = (page_position(page_token) or 0) - 1
+    page = await parts.client.plans.items_page(plan_id, stage=stage, after_seq=after, limit=page_size)
+    more = bool(page.items) and not page.end
+    return {
+        "items": [plan_item_view(item) for item in page.items],
+        "next_page_token": str(page.items[-1].seq + 1) if more else None,
+    }
+
+
+def _tagged(plan: planner_pb2.Plan, response: Response) -> PlanDetail:
+    response.headers["ETag"] = f'"{plan.etag}"'
+    return plan_detail(plan)
+
+
+def _etag(told: str, if_match: str) -> str:
+    """The etag of a body and of a header as one; empty for none. Raises InvalidInput for one that is none of ours."""
+    header = if_match.strip()
+    header = "" if header == "*" else header.removeprefix('"').removesuffix('"')
+    if told and header and told != header:
+        raise InvalidInput(f"etag is {told!r} and If-Match {header!r}: give one of them", code="bad_etag")
+    etag = told or header
+    if etag and whole_number(etag) is None:
+        raise InvalidInput(f"etag {etag!r} is none of ours: give that of the plan as it was", code="bad_etag")
+    return etag

@@ -1,0 +1,234 @@
+"""`/api/v1/sources`: register, list, look into, refresh, remove.
+
+A source is named in a path by its name or by the id of one of its versions; a name means its latest version. Uploads
+are read as streams; rows are filtered, sorted, paged and counted by the planner, never here.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from fastapi import Path, Query, Request
+from pydantic import Field
+from starlette.responses import Response
+from typing_extensions import TypedDict
+
+from gateway import planner_calls
+from gateway.batch import DOCUMENT_FIELDS, FILE, multipart_body, upload_source
+from gateway.bodies import Body, Token, Whole, resource_router
+from gateway.source_forms import FORM_FIELDS, SourceForm, bad_options, kind_of
+from gateway.table_views import (
+    RowPageView,
+    SourceDetail,
+    StatisticsView,
+    row_page,
+    source_detail,
+    statistics_view,
+)
+from gateway.wiring import Wired
+from penstock.client.filling import filled
+from penstock.runtime.errors import InvalidInput
+from penstock.runtime.plain_text import MAX_CHARACTERS
+from penstock.v1 import planner_pb2, sources_pb2
+
+__all__ = ["Filter", "Groups", "OrderBy", "PageSize", "Search", "Skip", "grid", "router"]
+
+router = resource_router()
+
+MAX_PAGE = 1_000
+MAX_FILTER = 10_000
+Source = Annotated[str, Path(max_length=MAX_CHARACTERS, description="A name, or the id of a version.")]
+Filter = Annotated[
+    str, Query(max_length=MAX_FILTER, description='As brand = "Razer" AND (price < 50 OR NOT variant:black).')
+]
+Search = Annotated[str, Query(max_length=MAX_CHARACTERS, description="A text that some column holds.")]
+OrderBy = Annotated[str, Query(max_length=MAX_FILTER, description="Columns by commas, with ` desc` where wanted.")]
+Skip = Annotated[int, Query(ge=0, le=2**62, description="So many of the rows that match come before the page.")]
+PageSize = Annotated[int, Query(ge=1, le=MAX_PAGE)]
+Groups = Annotated[bool, Query(description="Counts per group, too, of all rows that match.")]
+Column = Annotated[str, Field(min_length=1, max_length=1_000)]
+
+
+class AddBody(Body):
+    """A catalog or task file by server_path; a table by database, or by the server_path of a database file."""
+
+    name: str = Field(min_length=1, max_length=MAX_CHARACTERS)
+    kind: Literal["catalog", "table", "tasks"] = "catalog"
+    server_path: str = Field(
+        "", max_length=4_096, description="Inside the folders of the setting planner.source_folders."
+    )
+    database: str = Field("", max_length=MAX_CHARACTERS, description="A name of the setting planner.databases.")
+    table: str = Field("", max_length=1_000)
+    query: str = Field("", max_length=60_000, description="One SELECT, instead of a table.")
+    format: Literal["", "jsonl", "csv", "tsv", "parquet", "json"] = ""
+    key: list[Column] = Field(default_factory=list, max_length=100, description="None: guessed.")
+    group: str = Field("", max_length=1_000, description="A column, `-` for none; absent: guessed.")
+    sort: list[Column] = Field(default_factory=list, max_length=100)
+    skip_bad: bool = False
+    each_task: bool = False
+    batch_size: Whole = 0
+    request_id: str = Field("", max_length=MAX_CHARACTERS)
+
+    def message(self) -> planner_pb2.AddSourceRequest:
+        """Raises InvalidInput for what has no meaning for the kind."""
+        said = self.model_dump(exclude={"name", "kind", "server_path", "database", "request_id"})
+        if problems := bad_options(self.kind, said):
+            raise InvalidInput("; ".join(problems), code="bad_source")
+        request = filled(
+            planner_pb2.AddSourceRequest,
+            name=self.name,
+            kind=kind_of(self.kind),
+            request_id=self.request_id,
+            origin=filled(
+                sources_pb2.Origin,
+                server_path=self.server_path,
+                database=self.database,
+                table=self.table,
+                query=self.query,
+            ),
+        )
+        if self.kind == "tasks":
+            request.tasks.CopyFrom(sources_pb2.TaskOptions(each_task=self.each_task, batch_size=self.batch_size))
+        else:
+            request.table.CopyFrom(
+                filled(
+                    sources_pb2.TableOptions,
+                    format=self.format,
+                    key=self.key,
+                    group=self.group,
+                    sort=self.sort,
+                    skip_bad=self.skip_bad,
+                )
+            )
+        return request
+
+
+class RefreshBody(Body):
+    request_id: str = Field("", max_length=MAX_CHARACTERS)
+
+
+class SourcePage(TypedDict):
+    sources: list[SourceDetail]
+    next_page_token: str | None
+
+
+class VersionPage(TypedDict):
+    """The latest first."""
+
+    versions: list[SourceDetail]
+    next_page_token: str | None
+
+
+class Removed(TypedDict):
+    name: str
+    version_count: int
+
+
+SOURCE_BODY = multipart_body(
+    "The plain fields first, then one of files (documents, a catalog, a database file, a task file), zip_file "
+    "(documents) and items (plain items).",
+    {
+        **FORM_FIELDS,
+        **DOCUMENT_FIELDS,
+        "items": {**FILE, "description": "JSON lines of key, and optionally group and payload."},
+    },
+)
+
+
+@router.post("/sources", tags=["sources"], openapi_extra=SOURCE_BODY)
+async def create_source(request: Request, parts: Wired) -> SourceDetail:
+    """Registers a source from an upload; the same content is the same version. Refused whole, or kept."""
+    accepts = ("files", "zip_file", "items")
+    form = partial(SourceForm, actor=parts.client.connection.actor)
+    source, _ = await upload_source(request, parts, accepts=accepts, form=form)
+    return source_detail(source)
+
+
+@router.post("/sources/add", tags=["sources"])
+async def add_source(body: AddBody, parts: Wired) -> SourceDetail:
+    """Registers what the planner can read by itself, and reads it. 409 for a name that is taken."""
+    return source_detail(await planner_calls.add_source(parts.client.connection, body.message()))
+
+
+@router.get("/sources", tags=["sources"])
+async def list_sources(
+    parts: Wired,
+    search: Annotated[str, Query(max_length=MAX_CHARACTERS, description="A part of a name.")] = "",
+    kind: Literal["documents", "items", "catalog", "table", "tasks"] | None = None,
+    page_size: Annotated[int, Query(ge=1, le=200)] = 50,
+    page_token: Token = "",
+) -> SourcePage:
+    """Sources that have a name, by name, each as its latest version."""
+    page = await planner_calls.list_sources(
+        parts.client.connection,
+        page_size=page_size,
+        page_token=page_token,
+        search=search,
+        kind=kind_of(kind or ""),
+    )
+    return {
+        "sources": [source_detail(source) for source in page.sources],
+        "next_page_token": page.next_page_token or None,
+    }
+
+
+@router.get("/sources/{source}", tags=["sources"])
+async def get_source(source: Source, parts: Wired) -> SourceDetail:
+    return source_detail(await parts.client.sources.get(source))
+
+
+@router.delete("/sources/{source}", tags=["sources"])
+async def delete_source(source: Source, parts: Wired) -> Removed:
+    """By its name, with all versions; 409 names the plans that need it."""
+    answer = await planner_calls.delete_source(parts.client.connection, source)
+    return {"name": source, "version_count": answer.version_count}
+
+
+@router.post("/sources/{source}/refresh", tags=["sources"])
+async def refresh_source(source: Source, parts: Wired, body: RefreshBody = RefreshBody()) -> SourceDetail:  # noqa: B008
+    """Reads it again from where it was added: a new version and what changed, or the same one where nothing did."""
+    return source_detail(
+        await planner_calls.refresh_source(parts.client.connection, source, request_id=body.request_id)
+    )
+
+
+@router.get("/sources/{source}/versions", tags=["sources"])
+async def source_versions(
+    source: Source, parts: Wired, page_size: Annotated[int, Query(ge=1, le=200)] = 50, page_token: Token = ""
+) -> VersionPage:
+    """The versions of a name."""
+    page = await planner_calls.source_versions(
+        parts.client.connection, source, page_size=page_size, page_token=page_token
+    )
+    return {
+        "versions": [source_detail(one) for one in page.sources],
+        "next_page_token": page.next_page_token or None,
+    }
+
+
+@router.get("/sources/{source}/statistics", tags=["sources"])
+async def source_statistics(source: Source, parts: Wired) -> StatisticsView:
+    """What each column holds; no columns of a source that has none."""
+    return statistics_view(await planner_calls.describe_source(parts.client.connection, source))
+
+
+@router.get("/sources/{source}/rows", tags=["sources"], response_model=RowPageView)
+async def source_rows(
+    source: Source,
+    parts: Wired,
+    filter: Filter = "",  # noqa: A002
+    search: Search = "",
+    order_by: OrderBy = "",
+    skip: Skip = 0,
+    page_size: PageSize = 100,
+    groups: Groups = False,
+) -> Response:
+    """Rows of a catalog or table for a grid. Long texts are cut."""
+    query = grid(filter=filter, search=search, order_by=order_by, skip=skip, page_size=page_size, with_groups=groups)
+    return row_page(await planner_calls.source_rows(parts.client.connection, source, query))
+
+
+def grid(**asked: Any) -> sources_pb2.RowQuery:
+    """A question of a grid. Raises InvalidInput for a text that no message takes."""
+    return filled(sources_pb2.RowQuery, **asked)

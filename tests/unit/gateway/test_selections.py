@@ -1,0 +1,65 @@
+"""Selections and orders as JSON become messages and come back as they were; what they do not know is refused."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from gateway.selections import INCLUDES, OrderingBody, SelectionBody, ordering_view, selection_view
+from penstock.runtime.errors import InvalidInput
+from penstock.v1 import sources_pb2
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
+TEXTS = st.lists(TEXT, max_size=4)
+WAYS = st.one_of(
+    st.just({}),
+    st.just({"all": True}),
+    st.builds(lambda keys: {"keys": keys}, TEXTS),
+    st.builds(lambda name, text: {name: text}, st.sampled_from(["missing", "failed_of_run", "sql", "filter"]), TEXT),
+    st.builds(lambda name, at: {"reprocess": {"processor": name, "threshold": at}}, TEXT, st.floats(0, 1)),
+)
+NARROWED = st.fixed_dictionaries(
+    {},
+    optional={
+        "exclude_keys": st.lists(TEXT, min_size=1, max_size=4),
+        "exclude_filter": TEXT,
+        "org": TEXT,
+        "state": TEXT,
+        "limit": st.integers(1, 10**12),
+        "again": st.just(True),
+    },
+)
+
+
+@given(WAYS, NARROWED)
+def test_a_selection_comes_back_as_it_was(way: dict[str, object], narrowed: dict[str, object]) -> None:
+    asked = way | narrowed
+    assert selection_view(SelectionBody.model_validate(asked).message()) == asked
+
+
+@given(TEXTS, TEXTS, TEXTS, st.booleans())
+def test_an_order_comes_back_as_it_was(
+    pinned: list[str], groups: list[str], sort: list[str], as_selected: bool
+) -> None:
+    asked = {"pinned": pinned, "groups": groups, "sort": sort, "as_selected": as_selected}
+    assert ordering_view(OrderingBody.model_validate(asked).message()) == asked
+
+
+def test_every_way_of_choosing_is_known_here() -> None:
+    fields = sources_pb2.Selection.DESCRIPTOR.oneofs_by_name["include"].fields
+    assert {field.name for field in fields} == set(INCLUDES)
+    assert {field.name for field in sources_pb2.Selection.DESCRIPTOR.fields} == set(SelectionBody.model_fields)
+    assert {field.name for field in sources_pb2.Ordering.DESCRIPTOR.fields} == set(OrderingBody.model_fields)
+
+
+def test_two_ways_at_once_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="keys and filter are given"):
+        SelectionBody.model_validate({"keys": ["a"], "filter": "a = 1"}).message()
+
+
+def test_of_many_wrong_keys_one_is_told() -> None:
+    with pytest.raises(ValidationError) as refused:
+        SelectionBody.model_validate({"keys": [1] * 1_000})
+    assert refused.value.error_count() == 1
