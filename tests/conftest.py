@@ -25,6 +25,14 @@ if os.environ.get("PEN_CI"):
     hypothesis.settings.load_profile("ci")
 
 
+LONG = ("test_stateful.py", "test_kills.py", "test_rolling.py", "test_sandbox_hostile.py")
+"""Files that take minutes: they begin first, so that no core has one left when the others are done."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """A Redis for the whole session. Tests that kill it make their own."""
