@@ -6,7 +6,7 @@ Two-valued: a field that is missing or null equals nothing, is less than nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TypeVar
 
@@ -45,6 +45,11 @@ class Compare:
     name: str
     operator: str
     values: tuple[Value, ...]
+    kinds: tuple[type, ...] = field(init=False, repr=False)
+    """Of the values: false is no 0, though Python takes them for equal, and what is equal is kept once."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kinds", tuple(map(type, self.values)))
 
 
 Node = And | Or | Not | IsNull | Compare

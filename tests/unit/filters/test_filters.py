@@ -133,3 +133,12 @@ def test_with_some_fields_unknown_it_decides_what_it_can() -> None:
     assert Filter.parse("state = failed OR brand = Razer", FIELDS).decide({"state": "failed"}) is True
     assert Filter.parse("NOT state = failed", FIELDS).decide({"state": None}) is True
     assert EVERYTHING.decide({}) is True
+
+
+def test_false_is_no_zero_whoever_asked_first() -> None:
+    by_truth, by_number = {"a": Field(Kind.BOOLEAN)}, {"a": Field(Kind.NUMBER)}
+    for _ in range(2):
+        assert not Filter.parse("a = false", by_truth).matches({"a": 0})
+        assert Filter.parse("a = 0", by_number).matches({"a": 0})
+        assert Filter.parse("a = true", by_truth).matches({"a": True})
+        assert not Filter.parse("a = 1", by_number).matches({"a": True})
