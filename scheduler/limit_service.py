@@ -7,7 +7,7 @@ works, but for how many leases a key has out: none are told then.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import sqlalchemy as sa
@@ -24,7 +24,6 @@ from scheduler.domain.limit_settings import LimitSettings
 from scheduler.domain.limits import RateState
 from scheduler.domain.valve import ValveState
 from scheduler.engine import Engine
-from scheduler.explaining import Held
 from scheduler.limits import Limits, etag_of
 from scheduler.run_calls import Context, actor_of, page_size, reason_of
 from scheduler.store import price_table
@@ -43,29 +42,31 @@ TOKEN_CHARACTERS = 300
 
 
 class LimitService(scheduler_pb2_grpc.LimitServiceServicer):
-    """`held` tells how many leases hold each of some keys."""
+    """`in_use` tells how many leases hold each key that any holds."""
 
-    def __init__(self, limits: Limits, engine: Engine, database: Database, held: Held) -> None:
+    def __init__(
+        self, limits: Limits, engine: Engine, database: Database, in_use: Callable[[], Awaitable[Mapping[str, int]]]
+    ) -> None:
         self._limits = limits
         self._engine = engine
         self._database = database
-        self._held = held
+        self._in_use = in_use
 
     async def ListLimits(self, request: pb.ListLimitsRequest, context: Context) -> pb.ListLimitsResponse:
         most = page_size(request.page_size, 100, 1_000)
         after = plain_text(request.page_token, "page_token")
         prefix = plain_text(request.prefix, "prefix")
         states = _states(request.states)
+        held = await self._leases()
 
         def read() -> tuple[list[LimitRow], str]:
             with self._database.read() as connection:
                 if states:
                     return page_in_states(connection, states, after=after, prefix=prefix, most=most)
-                rows = page_of(connection, after=after, prefix=prefix, most=most + 1)
+                rows = page_of(connection, after=after, prefix=prefix, most=most + 1, in_use=held)
                 return rows[:most], rows[most - 1].key if len(rows) > most else ""
 
         rows, token = await asyncio.to_thread(read)
-        held = await self._leases([row.key for row in rows])
         found = [limit_message(row, held.get(row.key, 0)) for row in rows]
         return pb.ListLimitsResponse(limits=found, next_page_token=token)
 
@@ -186,13 +187,13 @@ class LimitService(scheduler_pb2_grpc.LimitServiceServicer):
         return answer
 
     async def _with_held(self, limit: pb.Limit) -> pb.Limit:
-        limit.held = (await self._leases([limit.key])).get(limit.key, 0)
+        limit.held = (await self._leases()).get(limit.key, 0)
         return limit
 
-    async def _leases(self, keys: Sequence[str]) -> Mapping[str, int]:
+    async def _leases(self) -> Mapping[str, int]:
         """None are told while Redis is away: a limit can be seen and changed all the same."""
         try:
-            return await self._held(keys)
+            return await self._in_use()
         except Unavailable:
             return {}
 
@@ -214,9 +215,11 @@ def limit_message(row: LimitRow, held: int) -> pb.Limit:
         cap=row.valve.concurrency(row.bounds) or 0,
         reason=row.reason,
         held=held,
-        etag=etag_of(row),
+        etag=etag_of(row) if row.stored else "",
+        pattern=row.pattern.key if row.pattern is not None and not row.declared else "",
     )
-    limit.change_time.FromMilliseconds(row.change_ms)
+    if row.change_ms:
+        limit.change_time.FromMilliseconds(row.change_ms)
     if closed and state.closed_until_ms is not None:
         limit.closed_until_time.FromMilliseconds(state.closed_until_ms)
     return limit

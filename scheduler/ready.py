@@ -303,6 +303,12 @@ class Ready:
             counts = await self._redis.hmget(f"{self._prefix}:slots", list(keys))
         return {key: int(count or 0) for key, count in zip(keys, counts, strict=True)}
 
+    async def in_use(self) -> dict[str, int]:
+        """Every limit key that leases hold, and how many: no more keys than leases name. Raises Unavailable."""
+        with translated():
+            found: dict[bytes, bytes] = await self._redis.hgetall(f"{self._prefix}:slots")  # type: ignore[assignment]
+        return {key.decode(): int(count) for key, count in found.items()}
+
     async def parked(self, stage: StageKey) -> Parked:
         """What limits hold back of a stage. Raises Unavailable."""
         with translated():

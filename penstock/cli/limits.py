@@ -61,7 +61,7 @@ def list_(
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The limits, and the keys that a valve has closed.
+    """The limits, the keys that a valve has closed, and those that are in use now.
 
     Example: penstock limits list --prefix domain: --closed
     """
@@ -76,10 +76,11 @@ def list_(
             show.print_json(views)
             return
         show.print_table(
-            ("key", "state", "in use", "at once", "a minute", "until", "reason"),
+            ("key", "by pattern", "state", "in use", "at once", "a minute", "until", "reason"),
             [
                 (
                     view["key"],
+                    view["pattern"] or "",
                     view["state"],
                     view["held"],
                     _at_once(view),

@@ -21,7 +21,7 @@ class RateView(TypedDict):
 
 class LimitView(TypedDict):
     """concurrency: None for no bound; cap: what the valve allows now, None for no bound of its own; closed_until_time:
-    None while closed means until it is opened."""
+    None while closed means until it is opened; pattern: what speaks for a key that nobody declared."""
 
     key: str
     concurrency: int | None
@@ -35,6 +35,7 @@ class LimitView(TypedDict):
     change_time: str | None
     held: int
     etag: str
+    pattern: str | None
 
 
 class PriceView(TypedDict):
@@ -68,6 +69,7 @@ def limit_view(limit: scheduler_pb2.Limit) -> LimitView:
         "change_time": time_text(limit.change_time),
         "held": limit.held,
         "etag": limit.etag,
+        "pattern": limit.pattern or None,
     }
 
 

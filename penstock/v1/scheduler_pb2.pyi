@@ -2749,6 +2749,7 @@ class Limit(_message.Message):
     CHANGE_TIME_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    PATTERN_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     concurrency: _builtins.int
     """absent: unbounded"""
@@ -2764,6 +2765,9 @@ class Limit(_message.Message):
     held: _builtins.int
     """leases now"""
     etag: _builtins.str
+    """empty: of a key that is in use and has nothing of its own"""
+    pattern: _builtins.str
+    """of a key that nobody declared: the pattern that speaks for it"""
     @_builtins.property
     def rates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rate]: ...
     @_builtins.property
@@ -2787,10 +2791,11 @@ class Limit(_message.Message):
         change_time: _timestamp_pb2.Timestamp | None = ...,
         held: _builtins.int = ...,
         etag: _builtins.str = ...,
+        pattern: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "change_time", b"change_time", "closed_until_time", b"closed_until_time", "concurrency", b"concurrency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "adaptive", b"adaptive", "cap", b"cap", "change_time", b"change_time", "closed_until_time", b"closed_until_time", "concurrency", b"concurrency", "cooldown_seconds", b"cooldown_seconds", "etag", b"etag", "held", b"held", "key", b"key", "rates", b"rates", "reason", b"reason", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency", "adaptive", b"adaptive", "cap", b"cap", "change_time", b"change_time", "closed_until_time", b"closed_until_time", "concurrency", b"concurrency", "cooldown_seconds", b"cooldown_seconds", "etag", b"etag", "held", b"held", "key", b"key", "pattern", b"pattern", "rates", b"rates", "reason", b"reason", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__concurrency: _TypeAlias = _typing.Literal["concurrency"]  # noqa: Y015
     _WhichOneofArgType__concurrency: _TypeAlias = _typing.Literal["_concurrency", b"_concurrency"]  # noqa: Y015
@@ -2800,6 +2805,8 @@ Global___Limit: _TypeAlias = Limit  # noqa: Y015
 
 @_typing.final
 class ListLimitsRequest(_message.Message):
+    """What was declared, what a valve remembers and, without `states`, what is in use now."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int

@@ -11,9 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from scheduler.domain.limits import pattern_of
 from scheduler.store import switches
-from scheduler.store.limit_rows import LimitRow, patterns_of, read_rows
+from scheduler.store.limit_rows import rows_of
 from scheduler.store.schema import items
 from scheduler.store.seeing import OPEN_INDEX, by_index
 from scheduler.store.statements import Statement
@@ -127,14 +126,11 @@ def last_move(connection: sa.Connection, run: int) -> LastMove | None:
 
 def limits_of(connection: sa.Connection, keys: Sequence[str]) -> list[KeyLimit]:
     """The limits that hold for these keys; a key without one is absent."""
-    rows, patterns = read_rows(connection, keys), patterns_of(connection)
+    rows = rows_of(connection, keys)
     answer = []
     for key in keys:
-        row = rows.get(key)
-        pattern = pattern_of(key, patterns)
-        if row is None and pattern is not None:
-            row = LimitRow(key=key, pattern=patterns[pattern])
-        if row is None:
+        row = rows[key]
+        if not row.stored and row.pattern is None:
             continue
         now = row.state()
         answer.append(

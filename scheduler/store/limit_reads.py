@@ -5,16 +5,16 @@ May not write or lock. Each read is bounded, by its page or by `LOOKED_AT` rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from scheduler.domain.limits import RESERVED
 from scheduler.domain.valve import ValveState
-from scheduler.store.limit_rows import LimitRow, read_rows
+from scheduler.store.limit_rows import LimitRow, read_rows, rows_of
 from scheduler.store.schema import limits
-from scheduler.store.statements import Statement
+from scheduler.store.statements import Statement, listed
 
 __all__ = [
     "ANYTHING_CLOSED",
@@ -37,6 +37,19 @@ _PAGE = (
     .where(sa.bindparam("after") < _KEY, sa.or_(sa.bindparam("prefix") == "", _BEGINS))
     .order_by(_KEY)
     .limit(sa.bindparam("most"))
+)
+# The same, and keys that are in use, as the database orders them.
+_BEGINS_SO = "> :after AND (:prefix = '' OR substr({0}, 1, length(:prefix)) = :prefix)"
+_WITH_USED = (
+    "SELECT key FROM (SELECT key FROM (SELECT key FROM limits WHERE key " + _BEGINS_SO.format("key") + " ORDER BY key "
+    "LIMIT :most) AS kept UNION SELECT used FROM ({0}) AS now_used WHERE used "
+    + _BEGINS_SO.format("used")
+    + ") AS listed "
+    "ORDER BY key LIMIT :most"
+)
+_PAGE_WITH_USED = Statement(
+    _WITH_USED.format("SELECT value AS used FROM json_each(:in_use)"),
+    postgresql=_WITH_USED.format("SELECT unnest(CAST(:in_use AS text[])) AS used"),
 )
 _IN_STATES = _PAGE.where(limits.c.state.in_(sa.bindparam("states", expanding=True)))
 # Whether a declared pattern is closed: the keys under it are, whatever their own rows say.
@@ -90,10 +103,14 @@ _PATTERN_DUE = (
 _COUNTS = sa.select(limits.c.state, sa.func.count()).where(sa.text("cautious")).group_by(limits.c.state)
 
 
-def page_of(connection: sa.Connection, *, after: str, prefix: str, most: int) -> list[LimitRow]:
-    """Rows in order of key."""
-    keys = list(connection.execute(_PAGE, {"after": after, "prefix": prefix, "most": most}).scalars())
-    rows = read_rows(connection, keys)
+def page_of(
+    connection: sa.Connection, *, after: str, prefix: str, most: int, in_use: Iterable[str] = ()
+) -> list[LimitRow]:
+    """Rows in order of key; also of keys that are in use, whether or not they have one."""
+    used = listed(connection, sorted(in_use), "text")
+    values = {"after": after, "prefix": prefix, "most": most, "in_use": used}
+    keys = [key for (key,) in _PAGE_WITH_USED.rows(connection, values)]
+    rows = rows_of(connection, keys)
     return [rows[key] for key in keys]
 
 

@@ -53,7 +53,7 @@ LONGEST_MS = 3_600_000
 @dataclass(frozen=True, kw_only=True)
 class LimitRow:
     """A row of `limits`. pattern: of a key that nobody declared, the pattern that speaks for it; stored: whether the
-    row is there yet."""
+    row is there."""
 
     key: str
     concurrency: int | None = None
@@ -189,6 +189,16 @@ def read_rows(connection: sa.Connection, keys: Iterable[str]) -> dict[str, Limit
         return {}
     patterns = patterns_of(connection)
     return {row[0]: _row(row, patterns) for row in _of(connection, _ROWS, wanted)}
+
+
+def rows_of(connection: sa.Connection, keys: Iterable[str]) -> dict[str, LimitRow]:
+    """A row of each key; of one that has none, what its pattern says, or nothing."""
+    wanted = set(keys)
+    rows, patterns = read_rows(connection, wanted), patterns_of(connection)
+    for key in wanted - rows.keys():
+        pattern = pattern_of(key, patterns)
+        rows[key] = LimitRow(key=key, pattern=patterns[pattern] if pattern is not None else None, stored=False)
+    return rows
 
 
 def locked(connection: sa.Connection, keys: Iterable[str], now_ms: int) -> dict[str, LimitRow]:

@@ -260,3 +260,22 @@ async def test_events_of_the_longest_key_are_listed_in_pages(limits: Stub) -> No
     page = await limits.ListLimitEvents(pb.ListLimitEventsRequest(page_size=1), timeout=10)
     rest = await limits.ListLimitEvents(pb.ListLimitEventsRequest(page_token=page.next_page_token), timeout=10)
     assert [event.number for event in [*page.events, *rest.events]] == [2, 1]
+
+
+async def test_keys_that_are_in_use_are_listed_whether_or_not_anybody_declared_them(world: World, limits: Stub) -> None:
+    await limits.SetLimit(limit("domain:*", concurrency=5))
+    await limits.SetLimit(limit("provider:x", concurrency=9))
+    keys = ["domain:a", "domain:b", "other:c", "provider:x"]
+    run_id = await world.run(4, payload=lambda i: {"limits": [keys[i]]})
+    worker = world.worker()
+    leases = await worker.leases(4)
+    assert await listed(limits) == ["domain:*", *keys]
+    assert await listed(limits, page_size=2) == ["domain:*", *keys]
+    assert await listed(limits, page_size=1, prefix="domain:") == ["domain:*", "domain:a", "domain:b"]
+    one, other = [
+        (await limits.ListLimits(pb.ListLimitsRequest(prefix=prefix))).limits[0] for prefix in ("domain:a", "o")
+    ]
+    assert (one.pattern, one.concurrency, one.held, one.state, one.etag) == ("domain:*", 5, 1, "open", "")
+    assert (other.pattern, other.HasField("concurrency"), other.held) == ("", False, 1)
+    await worker.report(run_id, [completed(lease) for lease in leases])
+    assert await listed(limits) == ["domain:*", "provider:x"]
