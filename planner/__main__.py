@@ -26,6 +26,7 @@ from planner.ordered import OrderedPlans
 from planner.origins import Origins
 from planner.parquet import Parquet
 from planner.planning import Planning
+from planner.profiles import Profiles
 from planner.reading import PlanReader
 from planner.results.copying import Results
 from planner.results.outcomes import Outcomes
@@ -65,6 +66,8 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     parquet = Parquet(blobs.folder)
     reader = PlanReader(store=store, blobs=blobs, parquet=parquet, clock=clock)
     processors = Processors(settings.processor_folder())
+    profiles = Profiles(section.profiles)
+    profiles.check(processors)
     names = NamedSources(database)
     spill = blobs.folder / ".planner" / "results-spill"
     files = ParquetFiles(blobs.folder, memory=RESULTS_MEMORY, spill=spill, what="the blob store")
@@ -86,6 +89,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
         draft_hours=section.draft_hours,
         clock=clock,
         processors=processors,
+        profiles=profiles,
     )
     ordered = OrderedPlans(blobs.folder)
     tables = GridTables(blobs.folder)

@@ -21,6 +21,7 @@ from planner.grid import Grid
 from planner.naming import NamedSources
 from planner.planner_calls import Context, PlannerCalls, page_size
 from planner.planning import Planning, PlanRequest
+from planner.profiles import profile_message
 from planner.reading import PlanReader
 from planner.source_calls import grid_query
 from planner.sources import CATALOG, TABLE
@@ -63,8 +64,6 @@ class PlanCalls(PlannerCalls):
 
     async def CreatePlan(self, request: planner_pb2.CreatePlanRequest, context: Context) -> planner_pb2.Plan:
         source, version = await asyncio.to_thread(self._find, plain_text(request.source_id, "source_id"))
-        if request.profile:
-            raise InvalidInput(f"there is no profile {request.profile[:100]!r}: none is set", code="unknown_profile")
         wanted = PlanRequest(
             source_id=source.source_id,
             stages=[stage_request(number, stage) for number, stage in enumerate(request.stages)],
@@ -72,6 +71,7 @@ class PlanCalls(PlannerCalls):
             name=plain_text(request.name, "name"),
             draft=request.validate_only,
             request_id=plain_text(request.request_id, "request_id"),
+            profile=plain_text(request.profile, "profile"),
         )
         if source.kind in (CATALOG, TABLE):
             asked = TablePlan(
@@ -207,6 +207,11 @@ class PlanCalls(PlannerCalls):
                 row = await in_thread(lambda: derivation.finish(name=name, request_id=request_id))
         log.info("a plan was derived", plan=row.plan_id, of=plan_id, items=row.stages[0].item_count)
         return plan_message(row)
+
+    async def ListProfiles(
+        self, request: planner_pb2.ListProfilesRequest, context: Context
+    ) -> planner_pb2.ListProfilesResponse:
+        return planner_pb2.ListProfilesResponse(profiles=map(profile_message, self._planning.profiles.all))
 
     async def ComparePlans(
         self, request: planner_pb2.ComparePlansRequest, context: Context

@@ -18,8 +18,10 @@ from penstock.declared.folder import INSTALLED, Processors
 from penstock.processor import Processor, validate_parameters
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput, PenstockError
+from penstock.runtime.logs import get_logger
 from penstock.v1 import rules_pb2
 from penstock.words import DEFAULT_GRANULARITY, GRANULARITIES
+from planner.domain.profiles import Profile, profiled
 from planner.domain.stages import (
     COLLECTION_KEY,
     StageRequest,
@@ -32,12 +34,15 @@ from planner.domain.stages import (
 from planner.lanes import Lanes, names_limits
 from planner.naming import Version
 from planner.parquet import LaterItem, Parquet
+from planner.profiles import Profiles
 from planner.rules import filled_in, gate_problems
 from planner.sources import DOCUMENTS, keep_file
 from planner.staging import Staging, Upload
 from planner.store import PlanRow, SourceRow, StageRow, Store
 
 __all__ = ["PlanRequest", "Planning", "SettledStage", "load"]
+
+log = get_logger("planner")
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class PlanRequest:
     name: str
     draft: bool
     request_id: str
+    profile: str = ""
 
 
 class Planning:
@@ -60,6 +66,7 @@ class Planning:
         draft_hours: float,
         clock: Clock,
         processors: Processors = INSTALLED,
+        profiles: Profiles | None = None,
     ) -> None:
         self._store = store
         self._parquet = parquet
@@ -67,6 +74,7 @@ class Planning:
         self._draft_ms = int(draft_hours * 3_600_000)
         self._clock = clock
         self._processors = processors
+        self.profiles = profiles or Profiles()
 
     def create(self, request: PlanRequest, version: Version | None = None) -> PlanRow:
         """Raises InvalidInput with everything that is wrong, NotFound for the source, Unavailable."""
@@ -84,15 +92,38 @@ class Planning:
     def settled(self, source: SourceRow, request: PlanRequest) -> tuple[str, list[SettledStage]]:
         """The granularity and the stages of a plan of this source. Raises InvalidInput with all that is wrong."""
         granularity = _granularity(source, request)
-        return granularity, _settled(_requested(source, request, granularity), self._processors)
+        profile, problems = None, []
+        if request.profile:
+            try:
+                profile = self.profiles.get(request.profile)
+            except InvalidInput as error:
+                problems.append(error)
+        return granularity, _settled(_requested(source, request, granularity, profile), self._processors, problems)
+
+    def all_profiles(self, source: SourceRow, request: PlanRequest) -> dict[str, list[SettledStage]]:
+        """The stages of this request as each profile would have them; without those whose parameters do not suit its
+        processors. Raises InvalidInput for a source or stages that no profile could mend."""
+        granularity = _granularity(source, request)
+        found = {}
+        for profile in self.profiles.all:
+            stages = _requested(source, request, granularity, profile)
+            try:
+                found[profile.name] = _settled(stages, self._processors)
+            except InvalidInput as error:
+                log.info("a profile does not suit a plan", profile=profile.name, why=error.message)
+        return found
 
     def kept(self, row: PlanRow, request: PlanRequest) -> PlanRow:
         """The plan as it is kept, or as a draft."""
         now_ms = self._clock.now_ms()
-        wanted = replace(row, name=request.name, expire_ms=now_ms + self._draft_ms if request.draft else None)
+        details = {**row.details, "profile": request.profile} if request.profile else row.details
+        wanted = replace(
+            row, name=request.name, details=details, expire_ms=now_ms + self._draft_ms if request.draft else None
+        )
         kept = self._store.keep_plan(wanted, request_id=request.request_id, now_ms=now_ms)
-        # The name is no part of the plan: who asked by one is answered by it.
-        return replace(kept, name=request.name or kept.name)
+        # Names are no part of the plan: who asked by one is answered by it.
+        named = {**kept.details, "profile": request.profile} if request.profile else kept.details
+        return replace(kept, name=request.name or kept.name, details=named)
 
     def _written(self, identity: str, source: SourceRow, granularity: str, stages: Sequence[SettledStage]) -> PlanRow:
         later: list[LaterItem] = []
@@ -169,23 +200,28 @@ def _granularity(source: SourceRow, request: PlanRequest) -> str:
     return granularity
 
 
-def _requested(source: SourceRow, request: PlanRequest, granularity: str) -> Sequence[StageRequest]:
+def _requested(
+    source: SourceRow, request: PlanRequest, granularity: str, profile: Profile | None
+) -> Sequence[StageRequest]:
     if source.kind != DOCUMENTS:
         if len(request.stages) != 1:
             raise InvalidInput(
                 f"a plan of items has exactly one stage, {len(request.stages)} were given", code="bad_stages"
             )
-        return request.stages
+        return [profiled(stage, profile) for stage in request.stages] if profile else request.stages
     usual = document_stages(granularity)
-    if not request.stages:
-        return usual
-    given = [stage.processor for stage in request.stages]
+    asked = request.stages or [StageRequest(stage.processor, {}) for stage in usual]
+    given = [stage.processor for stage in asked]
     expected = [stage.processor for stage in usual]
     if given != expected:
         raise InvalidInput(
             f"a plan of documents has the stages {', '.join(expected)} (leave them out); given were {', '.join(given)}",
             code="bad_stages",
         )
+    if profile is not None:
+        # The collection is one long item: what suits many short ones would end it too soon.
+        alone = Profile(profile.name, parameters=profile.parameters)
+        asked = [profiled(stage, profile if place == 0 else alone) for place, stage in enumerate(asked)]
     return [
         StageRequest(
             processor=stage.processor,
@@ -197,14 +233,17 @@ def _requested(source: SourceRow, request: PlanRequest, granularity: str) -> Seq
             worker_class=stage.worker_class,
             rules=stage.rules,
         )
-        for stage, default in zip(request.stages, usual, strict=True)
+        for stage, default in zip(asked, usual, strict=True)
     ]
 
 
-def _settled(requested: Sequence[StageRequest], processors: Processors) -> list[SettledStage]:
+def _settled(
+    requested: Sequence[StageRequest], processors: Processors, found: Sequence[InvalidInput] = ()
+) -> list[SettledStage]:
+    """`found`: what is known to be wrong besides."""
     find = partial(load, processors=processors)
-    problems: list[str] = []
-    codes: list[str] = []
+    problems = [error.message for error in found]
+    codes = [error.code for error in found]
     settled = []
     for number, stage in enumerate(requested):
         if ranges := range_problems(number, stage):
@@ -237,5 +276,6 @@ def _settled(requested: Sequence[StageRequest], processors: Processors) -> list[
         problems += twice
         codes.append("bad_rules")
     if problems:
-        raise InvalidInput("; ".join(problems), code=codes[0])
+        told = {"codes": ",".join(dict.fromkeys(codes))} if len(set(codes)) > 1 else {}
+        raise InvalidInput("; ".join(problems), code=codes[0], **told)
     return settled

@@ -185,6 +185,7 @@ class Store:
                     set_={
                         "expire_ms": insert.excluded.expire_ms,
                         "name": sa.case((plans.c.name == "", insert.excluded.name), else_=plans.c.name),
+                        "details": insert.excluded.details,
                     },
                     where=plans.c.expire_ms.is_not(None),
                 )

@@ -3,12 +3,14 @@
 A setting comes from the environment (`PENSTOCK_SCHEDULER__LEASE_TERM_SECONDS=15`), else from the file given by
 `--config` / `PENSTOCK_CONFIG`, else from `DATA/penstock.toml` (`[scheduler] lease_term_seconds = 15`), else it has its
 default. `load` checks all of it and reports every problem at once; a name that does not exist is an error with the
-nearest one that does.
+nearest one that does. A setting that holds several things by name is one JSON object in the environment
+(`PENSTOCK_PLANNER__PROFILES={"night": {"concurrency": 4}}`).
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -35,7 +37,7 @@ CLIENT_NAMES = frozenset(
 )
 """Environment names that are read elsewhere: by clients and by the supervisor's children."""
 
-LISTED = ("gateway.cors_origins", "planner.source_folders")
+LISTED = ("gateway.cors_origins", "planner.source_folders", "planner.disabled_processors")
 """Settings with several values: in the environment they stand with commas between them."""
 
 MIB = 1 << 20
@@ -65,6 +67,8 @@ Seconds = Annotated[float, Field(ge=0.01, le=86_400)]
 """Loops wait so long between two turns: with less they would do nothing else."""
 LeaseTerm = Annotated[float, Field(ge=1, le=86_400)]
 """Under a second a worker that is only busy renews too late, and its work is granted again and again."""
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class Section(BaseModel):
@@ -97,6 +101,23 @@ class TableLimits(Section):
     max_ratio: int = Field(100, ge=2, description="Unpacked / packed bytes of gzip and zstd.")
 
 
+class ProfileSettings(Section):
+    """What a profile sets for each stage of a plan; 0 and empty leave it to the default. What a stage says itself goes
+    before."""
+
+    concurrency: int = Field(0, ge=0, le=10_000)
+    max_tries: int = Field(0, ge=0, le=100)
+    max_run_seconds: int = Field(0, ge=0, le=7 * 86_400)
+    worker_class: str = Field("", max_length=63)
+    parameters: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """By the name of a processor; checked against its own types when the planner starts."""
+
+
+class WorkerClassSettings(Section):
+    environment: tuple[EnvironmentName, ...] = ()
+    """Names that its workers have in their environment. Names are compared, values never read."""
+
+
 class PlannerSection(ServerSection):
     uploads: UploadLimits = Field(default_factory=lambda: UploadLimits())
     tables: TableLimits = Field(default_factory=lambda: TableLimits())
@@ -111,6 +132,12 @@ class PlannerSection(ServerSection):
         200, ge=0, description="A plan of more items, or with a cost, asks before it runs."
     )
     draft_hours: float = Field(24.0, gt=0, description="Hours that a preview's plan is kept unless it is started.")
+    profiles: dict[Name, ProfileSettings] = Field(
+        default_factory=dict,
+        description='Profiles of plans by name, as {"night": {"concurrency": 4, "max_tries": 8, "parameters": '
+        '{"noop": {"sleep_seconds": 1}}}}; fast, standard and thorough are there, unless one of that name is set.',
+    )
+    disabled_processors: tuple[str, ...] = Field((), description="Processors that no plan may name and no run start.")
 
 
 class SchedulerSection(ServerSection):
@@ -188,6 +215,11 @@ class Settings(Section):
     planner_address: str = Field("", description="host:port of the planner.")
     scheduler_address: str = Field("", description="host:port of the scheduler.")
     analyzer_address: str = Field("", description="host:port of the analyzer.")
+    worker_classes: dict[Name, WorkerClassSettings] = Field(
+        default_factory=dict,
+        description='Classes of workers, as {"default": {"environment": ["OPENAI_API_KEY"]}}: the names that their '
+        "workers have in their environment; none: any class may be named, and what it has is not known.",
+    )
     planner: PlannerSection = Field(default_factory=lambda: PlannerSection())
     scheduler: SchedulerSection = Field(default_factory=lambda: SchedulerSection())
     worker: WorkerSection = Field(default_factory=lambda: WorkerSection())
@@ -234,13 +266,20 @@ def load(environment: Mapping[str, str] | None = None, *, config: Path | None = 
             raise InvalidInput(f"settings file {chosen}: {why}", code="settings") from error
     if data:
         tree["data"] = data
-    known = {name for name, _ in _leaves(Settings)}
+    leaves = dict(_leaves(Settings))
+    known = set(leaves)
     for name, value in environment.items():
         if not name.startswith(PREFIX) or name in CLIENT_NAMES:
             continue
         path = name.removeprefix(PREFIX).lower().replace("__", ".")
         if path not in known:
             problems.append(f"{name}: no such setting{_nearest(path, known)}")
+            continue
+        if isinstance(leaves[path][0], dict):
+            try:
+                _put(tree, path.split("."), json.loads(value))
+            except ValueError as error:
+                problems.append(f"{name}: a JSON object is needed, and this is none: {error}")
             continue
         _put(tree, path.split("."), value.split(",") if path in LISTED else value)
     try:
@@ -249,7 +288,7 @@ def load(environment: Mapping[str, str] | None = None, *, config: Path | None = 
         for item in error.errors():
             path = ".".join(str(part) for part in item["loc"])
             if item["type"] == "extra_forbidden":
-                problems.append(f"{path}: no such setting{_nearest(path, known)}")
+                problems.append(f"{path}: no such setting{_nearest(path, known | _beside(item['loc']))}")
             else:
                 problems.append(f"{path}: {item['msg']} (got {item['input']!r})")
         settings = None
@@ -282,6 +321,16 @@ def _leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, tup
             if get_origin(annotation) is Literal:
                 text += f" One of {', '.join(get_args(annotation))}."
             yield f"{prefix}{name}", (field.get_default(call_default_factory=True), text)
+
+
+def _beside(place: tuple[int | str, ...]) -> set[str]:
+    """What could stand where an unknown name stands within a setting that holds several things by name."""
+    model: Any = Settings
+    for part in place[:-1]:
+        fields = getattr(model, "model_fields", None)
+        model = fields[part].annotation if fields else (get_args(model) or (None,))[-1]
+    before = ".".join(map(str, place[:-1]))
+    return {f"{before}.{name}" for name in getattr(model, "model_fields", ())}
 
 
 def _nearest(path: str, known: set[str]) -> str:

@@ -1219,6 +1219,77 @@ class DerivePlanRequest(_message.Message):
 Global___DerivePlanRequest: _TypeAlias = DerivePlanRequest  # noqa: Y015
 
 @_typing.final
+class ListProfilesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProfilesRequest: _TypeAlias = ListProfilesRequest  # noqa: Y015
+
+@_typing.final
+class Profile(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    MAX_TRIES_FIELD_NUMBER: _builtins.int
+    MAX_RUN_SECONDS_FIELD_NUMBER: _builtins.int
+    WORKER_CLASS_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    concurrency: _builtins.int
+    """0 and empty: the stage's default"""
+    max_tries: _builtins.int
+    max_run_seconds: _builtins.int
+    worker_class: _builtins.str
+    parameters: _builtins.bytes
+    """JSON: by the name of a processor an object of its parameters; empty: none"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        concurrency: _builtins.int = ...,
+        max_tries: _builtins.int = ...,
+        max_run_seconds: _builtins.int = ...,
+        worker_class: _builtins.str = ...,
+        parameters: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "max_run_seconds", b"max_run_seconds", "max_tries", b"max_tries", "name", b"name", "parameters", b"parameters", "worker_class", b"worker_class"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Profile: _TypeAlias = Profile  # noqa: Y015
+
+@_typing.final
+class ListProfilesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def profiles(self) -> _containers.RepeatedCompositeFieldContainer[Global___Profile]: ...
+    def __init__(
+        self,
+        *,
+        profiles: _abc.Iterable[Global___Profile] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["profiles", b"profiles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListProfilesResponse: _TypeAlias = ListProfilesResponse  # noqa: Y015
+
+@_typing.final
 class ListProcessorsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1253,6 +1324,7 @@ class Processor(_message.Message):
     PAYLOAD_SCHEMA_FIELD_NUMBER: _builtins.int
     RESULT_SCHEMA_FIELD_NUMBER: _builtins.int
     WALL_SECONDS_FIELD_NUMBER: _builtins.int
+    DISABLED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     description: _builtins.str
@@ -1272,6 +1344,8 @@ class Processor(_message.Message):
     """the same; empty: any JSON"""
     wall_seconds: _builtins.float
     """of a declaration: for one item"""
+    disabled: _builtins.bool
+    """by the setting planner.disabled_processors: no plan may name it"""
     @_builtins.property
     def problems(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessorProblem]:
         """why a declaration can't be used; then version and the rest are empty"""
@@ -1307,10 +1381,11 @@ class Processor(_message.Message):
         payload_schema: _builtins.bytes = ...,
         result_schema: _builtins.bytes = ...,
         wall_seconds: _builtins.float = ...,
+        disabled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "description", b"description", "environment_needs", b"environment_needs", "file", b"file", "file_hash", b"file_hash", "kind", b"kind", "limits", b"limits", "name", b"name", "paid", b"paid", "parameters_schema", b"parameters_schema", "payload_schema", b"payload_schema", "problems", b"problems", "repeatable", b"repeatable", "result_schema", b"result_schema", "version", b"version", "wall_seconds", b"wall_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "description", b"description", "disabled", b"disabled", "environment_needs", b"environment_needs", "file", b"file", "file_hash", b"file_hash", "kind", b"kind", "limits", b"limits", "name", b"name", "paid", b"paid", "parameters_schema", b"parameters_schema", "payload_schema", b"payload_schema", "problems", b"problems", "repeatable", b"repeatable", "result_schema", b"result_schema", "version", b"version", "wall_seconds", b"wall_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -131,6 +131,11 @@ class PlannerServiceStub:
                 request_serializer=penstock_dot_v1_dot_planner__pb2.DerivePlanRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_planner__pb2.Plan.FromString,
                 _registered_method=True)
+        self.ListProfiles = channel.unary_unary(
+                '/penstock.v1.PlannerService/ListProfiles',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.ListProfilesRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.ListProfilesResponse.FromString,
+                _registered_method=True)
         self.ListProcessors = channel.unary_unary(
                 '/penstock.v1.PlannerService/ListProcessors',
                 request_serializer=penstock_dot_v1_dot_planner__pb2.ListProcessorsRequest.SerializeToString,
@@ -286,6 +291,13 @@ class PlannerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListProfiles(self, request, context):
+        """The profiles that plans may name: the shipped ones, then those of the setting planner.profiles.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListProcessors(self, request, context):
         """The processors that plans may name.
         """
@@ -397,6 +409,11 @@ def add_PlannerServiceServicer_to_server(servicer, server):
                     servicer.DerivePlan,
                     request_deserializer=penstock_dot_v1_dot_planner__pb2.DerivePlanRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_planner__pb2.Plan.SerializeToString,
+            ),
+            'ListProfiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProfiles,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.ListProfilesRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.ListProfilesResponse.SerializeToString,
             ),
             'ListProcessors': grpc.unary_unary_rpc_method_handler(
                     servicer.ListProcessors,
@@ -923,6 +940,33 @@ class PlannerService:
             '/penstock.v1.PlannerService/DerivePlan',
             penstock_dot_v1_dot_planner__pb2.DerivePlanRequest.SerializeToString,
             penstock_dot_v1_dot_planner__pb2.Plan.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProfiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PlannerService/ListProfiles',
+            penstock_dot_v1_dot_planner__pb2.ListProfilesRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.ListProfilesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -82,6 +82,8 @@ class PlannerServiceStub:
     """A new plan of some items of a plan, in its order, with its stages and settings. The first message names the plan
     and its stage; the others carry seqs in rising order.
     """
+    ListProfiles: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ListProfilesRequest, _planner_pb2.ListProfilesResponse]
+    """The profiles that plans may name: the shipped ones, then those of the setting planner.profiles."""
     ListProcessors: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ListProcessorsRequest, _planner_pb2.ListProcessorsResponse]
     """The processors that plans may name."""
     GetProcessor: _grpc.UnaryUnaryMultiCallable[_planner_pb2.GetProcessorRequest, _planner_pb2.Processor]
@@ -140,6 +142,8 @@ class PlannerServiceAsyncStub(PlannerServiceStub):
     """A new plan of some items of a plan, in its order, with its stages and settings. The first message names the plan
     and its stage; the others carry seqs in rising order.
     """
+    ListProfiles: _aio.UnaryUnaryMultiCallable[_planner_pb2.ListProfilesRequest, _planner_pb2.ListProfilesResponse]  # type: ignore[assignment]
+    """The profiles that plans may name: the shipped ones, then those of the setting planner.profiles."""
     ListProcessors: _aio.UnaryUnaryMultiCallable[_planner_pb2.ListProcessorsRequest, _planner_pb2.ListProcessorsResponse]  # type: ignore[assignment]
     """The processors that plans may name."""
     GetProcessor: _aio.UnaryUnaryMultiCallable[_planner_pb2.GetProcessorRequest, _planner_pb2.Processor]  # type: ignore[assignment]
@@ -309,6 +313,14 @@ class PlannerServiceServicer(metaclass=_abc_1.ABCMeta):
         """A new plan of some items of a plan, in its order, with its stages and settings. The first message names the plan
         and its stage; the others carry seqs in rising order.
         """
+
+    @_abc_1.abstractmethod
+    def ListProfiles(
+        self,
+        request: _planner_pb2.ListProfilesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_pb2.ListProfilesResponse, _abc.Awaitable[_planner_pb2.ListProfilesResponse]]:
+        """The profiles that plans may name: the shipped ones, then those of the setting planner.profiles."""
 
     @_abc_1.abstractmethod
     def ListProcessors(

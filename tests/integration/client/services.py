@@ -239,6 +239,10 @@ class _Planner(planner_pb2_grpc.PlannerServiceServicer):
         self._state.asked("ReadPlanItems", request)
         return planner_pb2.ReadPlanItemsResponse(end=True)
 
+    async def ListProfiles(self, request: Any, context: Any) -> planner_pb2.ListProfilesResponse:
+        self._state.asked("ListProfiles", request)
+        return planner_pb2.ListProfilesResponse(profiles=[planner_pb2.Profile(name="fast", concurrency=256)])
+
     async def ListProcessors(self, request: Any, context: Any) -> planner_pb2.ListProcessorsResponse:
         self._state.asked("ListProcessors", request)
         return planner_pb2.ListProcessorsResponse(processors=[planner_pb2.Processor(name="noop", version="1")])

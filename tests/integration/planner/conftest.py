@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -111,11 +112,22 @@ def limits() -> UploadLimits:
     return UploadLimits()
 
 
+@pytest.fixture
+def more_settings() -> dict[str, object]:
+    """Settings as a file has them; tests of settings give their own by `parametrize`."""
+    return {}
+
+
 @pytest_asyncio.fixture
-async def planner(tmp_path: Path, database_url: str, limits: UploadLimits) -> AsyncIterator[Planner]:
+async def planner(
+    tmp_path: Path, database_url: str, limits: UploadLimits, more_settings: dict[str, Any]
+) -> AsyncIterator[Planner]:
     blobs = tmp_path / "blobs"
     clock = FakeClock()
-    settings = Settings(blobs=blobs, planner=PlannerSection(database_url=database_url, uploads=limits))
+    section = PlannerSection.model_validate(
+        {"database_url": database_url, "uploads": limits, **more_settings.get("planner", {})}
+    )
+    settings = Settings.model_validate({**more_settings, "blobs": blobs, "planner": section})
     service = await build(settings, clock)
     server = grpc.aio.server(interceptors=[CallInterceptor(None)])
     service.register(server)
