@@ -263,7 +263,6 @@ def _groups(groups: Iterable[sources_pb2.GroupCount]) -> list[GroupCountView]:
 
 
 def plan_detail(plan: planner_pb2.Plan) -> PlanDetail:
-    chosen = plan.HasField("selection") or plan.HasField("ordering")
     view = plan_view(plan)
     return {
         "plan_id": view["plan_id"],
@@ -278,8 +277,8 @@ def plan_detail(plan: planner_pb2.Plan) -> PlanDetail:
         "source_name": plan.source_name or None,
         "source_version": plan.source_version or None,
         "source_moved": plan.source_moved,
-        "selection": selection_view(plan.selection) if chosen else None,
-        "ordering": ordering_view(plan.ordering) if chosen else None,
+        "selection": selection_view(plan.selection) if plan.HasField("selection") else None,
+        "ordering": ordering_view(plan.ordering) if plan.HasField("ordering") else None,
         "profile": plan.profile or None,
         "actor": plan.actor or None,
         "groups": _groups(plan.groups),

@@ -32,6 +32,7 @@ from planner.results.copying import Results
 from planner.results.outcomes import Outcomes
 from planner.results.parts import Parts
 from planner.results.rows import ResultRows
+from planner.samples import Sampling
 from planner.sandbox.sandbox import Sandbox
 from planner.service import PlannerService
 from planner.sources import Sources
@@ -91,6 +92,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
         processors=processors,
         profiles=profiles,
     )
+    deriving = Deriving(store=store, parquet=parquet, staging=staging, clock=clock)
     ordered = OrderedPlans(blobs.folder)
     tables = GridTables(blobs.folder)
     service = PlannerService(
@@ -112,7 +114,15 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
             clock=clock,
             confirm_above_items=section.confirm_above_items,
         ),
-        deriving=Deriving(store=store, parquet=parquet, staging=staging, clock=clock),
+        deriving=deriving,
+        sampling=Sampling(
+            deriving=deriving,
+            parquet=parquet,
+            store=store,
+            clock=clock,
+            draft_hours=section.draft_hours,
+            confirm_above_items=section.confirm_above_items,
+        ),
         comparing=Comparing(files, blobs),
         reader=reader,
         names=names,

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import sys
 from array import array
-from collections.abc import Sequence
-from typing import BinaryIO
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
 
 from penstock.runtime.blobs import blob_trouble
 from penstock.runtime.clock import Clock
@@ -22,6 +23,9 @@ from planner.staging import Staging, Upload
 from planner.store import PlanRow, StageRow, Store
 
 __all__ = ["Derivation", "Deriving"]
+
+_SHARED = ("ordering", "rule", "profile")
+"""What a plan says of itself that is true of some of its items, too."""
 
 
 class Derivation:
@@ -63,8 +67,19 @@ class Derivation:
         except OSError as error:
             raise blob_trouble(error, self._upload.blobs.folder) from error
 
-    def finish(self, *, name: str, request_id: str) -> PlanRow:
-        """The kept plan. Raises InvalidInput when no item was named, Unavailable."""
+    def finish(
+        self,
+        *,
+        name: str,
+        request_id: str,
+        method: str = "DerivePlan",
+        details: Mapping[str, Any] | None = None,
+        expire_ms: int | None = None,
+    ) -> PlanRow:
+        """The kept plan, or a draft until `expire_ms`. details: what it says of itself beside what both say.
+
+        Raises InvalidInput when no item was named, Unavailable.
+        """
         if not self._count:
             raise InvalidInput("no item was named: a plan has at least one", code="no_items")
         try:
@@ -75,9 +90,20 @@ class Derivation:
         stages = [stage.settings for stage in plan.stages[first:]]
         selection = {"plan": plan.plan_id, "stage": first, "seqs": self._hash.hexdigest()}
         identity = plan_id(plan.source_id, plan.granularity, stages, selection=selection)
-        return self._deriving.kept(
-            self._upload, plan, first, identity=identity, count=self._count, name=name, request_id=request_id
-        )
+        own = {name: plan.details[name] for name in _SHARED if name in plan.details}
+        asked = Kept(name, request_id, method, {**own, **(details or {})}, expire_ms)
+        return self._deriving.kept(self._upload, plan, first, identity=identity, count=self._count, asked=asked)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How a derived plan is kept."""
+
+    name: str
+    request_id: str
+    method: str
+    details: Mapping[str, Any]
+    expire_ms: int | None
 
 
 class Deriving:
@@ -102,16 +128,14 @@ class Deriving:
             )
         return Derivation(self, upload, plan, stage)
 
-    def kept(
-        self, upload: Upload, plan: PlanRow, first: int, *, identity: str, count: int, name: str, request_id: str
-    ) -> PlanRow:
+    def kept(self, upload: Upload, plan: PlanRow, first: int, *, identity: str, count: int, asked: Kept) -> PlanRow:
         """The derived plan of the seqs that stand in the upload's file `seqs`; written unless it is there already."""
         now_ms = self._clock.now_ms()
         found = self._store.find_plan(identity, now_ms=now_ms)
         row = found or self._written(upload, plan, first, identity, count)
-        wanted = PlanRow(**{**row.__dict__, "name": name, "expire_ms": None})
-        kept = self._store.keep_plan(wanted, request_id=request_id, now_ms=now_ms, method="DerivePlan")
-        return PlanRow(**{**kept.__dict__, "name": name or kept.name})
+        wanted = replace(row, name=asked.name, details=asked.details, expire_ms=asked.expire_ms)
+        kept = self._store.keep_plan(wanted, request_id=asked.request_id, now_ms=now_ms, method=asked.method)
+        return replace(kept, name=asked.name or kept.name)
 
     def _written(self, upload: Upload, plan: PlanRow, first: int, identity: str, count: int) -> PlanRow:
         place, table = upload.path("plan"), ""
@@ -135,4 +159,7 @@ class Deriving:
             create_ms=self._clock.now_ms(),
             expire_ms=None,
             lanes_sha256=table,
+            # What it does is done of the same source: results are kept by its name.
+            source_name=plan.source_name,
+            source_version=plan.source_version,
         )

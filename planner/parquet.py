@@ -13,9 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from penstock.runtime.parquet_files import ParquetFiles, literal
 from planner.domain.rows import MAX_PAYLOAD_BYTES
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["BLOCK_ROWS", "ItemTuple", "LaneFilter", "LaterItem", "Parquet"]
 
@@ -130,6 +135,22 @@ class Parquet:
                 {"plan": str(plan.resolve()), "stage": stage},
             ).fetchall()
         return [row[0] for row in rows]
+
+    def group_numbers(self, plan: Path, count: int) -> NDArray[np.int64]:
+        """For each of the `count` items of the first stage, in order: a number that those of its group have alike."""
+        import numpy as np
+
+        with self._files.cursor() as cursor:
+            found = cursor.execute(
+                'SELECT items.seq::BIGINT AS seq, groups.first FROM read_parquet($plan) AS items JOIN (SELECT "group", '
+                'min(seq)::BIGINT AS first FROM read_parquet($plan) WHERE stage = 0 GROUP BY "group") AS groups '
+                'ON groups."group" IS NOT DISTINCT FROM items."group" WHERE items.stage = 0',
+                {"plan": str(plan.resolve())},
+            ).fetchnumpy()
+        # A join keeps no order.
+        numbers = np.empty(count, np.int64)
+        numbers[found["seq"]] = found["first"]
+        return numbers
 
     def write_lanes(self, plan: Path, place: Path) -> dict[int, int]:
         """The lane table of a plan with lanes: stage, lane, count, first_seq. Answers how many each stage has."""

@@ -23,6 +23,7 @@ from planner.planner_calls import Context, PlannerCalls, page_size
 from planner.planning import Planning, PlanRequest
 from planner.profiles import profile_message
 from planner.reading import PlanReader
+from planner.samples import Sampling
 from planner.source_calls import grid_query
 from planner.sources import CATALOG, TABLE
 from planner.store import PlanRow, Store
@@ -47,6 +48,7 @@ class PlanCalls(PlannerCalls):
         planning: Planning,
         tables: TablePlanning,
         deriving: Deriving,
+        sampling: Sampling,
         comparing: Comparing,
         reader: PlanReader,
         names: NamedSources,
@@ -59,6 +61,7 @@ class PlanCalls(PlannerCalls):
         self._planning = planning
         self._table_planning = tables
         self._deriving = deriving
+        self._sampling = sampling
         self._comparing = comparing
         self._reader = reader
 
@@ -206,6 +209,21 @@ class PlanCalls(PlannerCalls):
                     await in_thread(lambda seqs=part.seqs.seqs: derivation.feed(seqs))  # type: ignore[misc]
                 row = await in_thread(lambda: derivation.finish(name=name, request_id=request_id))
         log.info("a plan was derived", plan=row.plan_id, of=plan_id, items=row.stages[0].item_count)
+        return plan_message(row)
+
+    async def SamplePlan(self, request: planner_pb2.SamplePlanRequest, context: Context) -> planner_pb2.Plan:
+        plan_id, name = plain_text(request.plan_id, "plan_id"), plain_text(request.name, "name")
+        actor, request_id = plain_text(request.actor, "actor"), plain_text(request.request_id, "request_id")
+
+        def sampled() -> PlanRow:
+            with self._deriving.staging.upload() as folder:
+                return self._sampling.sample(
+                    folder, plan_id, request.size, name=name, actor=actor, request_id=request_id
+                )
+
+        async with self._turns.one():
+            row = await in_thread(sampled)
+        log.info("a sample of a plan was made", plan=row.plan_id, of=plan_id, items=row.stages[0].item_count)
         return plan_message(row)
 
     async def ListProfiles(

@@ -18,6 +18,7 @@ from planner.plan_calls import PlanCalls
 from planner.planning import Planning
 from planner.processors import described, listed
 from planner.reading import PlanReader
+from planner.samples import Sampling
 from planner.source_calls import SourceCalls
 from planner.sources import Sources
 from planner.store import Store
@@ -40,6 +41,7 @@ class PlannerService(SourceCalls, PlanCalls, planner_pb2_grpc.PlannerServiceServ
         planning: Planning,
         table_planning: TablePlanning,
         deriving: Deriving,
+        sampling: Sampling,
         comparing: Comparing,
         reader: PlanReader,
         names: NamedSources,
@@ -65,6 +67,7 @@ class PlannerService(SourceCalls, PlanCalls, planner_pb2_grpc.PlannerServiceServ
             planning=planning,
             tables=table_planning,
             deriving=deriving,
+            sampling=sampling,
             comparing=comparing,
             reader=reader,
             names=names,

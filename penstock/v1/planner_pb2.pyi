@@ -1219,6 +1219,38 @@ class DerivePlanRequest(_message.Message):
 Global___DerivePlanRequest: _TypeAlias = DerivePlanRequest  # noqa: Y015
 
 @_typing.final
+class SamplePlanRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_ID_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    plan_id: _builtins.str
+    size: _builtins.int
+    """items, 1-10,000"""
+    name: _builtins.str
+    request_id: _builtins.str
+    actor: _builtins.str
+    def __init__(
+        self,
+        *,
+        plan_id: _builtins.str = ...,
+        size: _builtins.int = ...,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "name", b"name", "plan_id", b"plan_id", "request_id", b"request_id", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SamplePlanRequest: _TypeAlias = SamplePlanRequest  # noqa: Y015
+
+@_typing.final
 class ListProfilesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -131,6 +131,11 @@ class PlannerServiceStub:
                 request_serializer=penstock_dot_v1_dot_planner__pb2.DerivePlanRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_planner__pb2.Plan.FromString,
                 _registered_method=True)
+        self.SamplePlan = channel.unary_unary(
+                '/penstock.v1.PlannerService/SamplePlan',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.SamplePlanRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.Plan.FromString,
+                _registered_method=True)
         self.ListProfiles = channel.unary_unary(
                 '/penstock.v1.PlannerService/ListProfiles',
                 request_serializer=penstock_dot_v1_dot_planner__pb2.ListProfilesRequest.SerializeToString,
@@ -291,6 +296,15 @@ class PlannerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SamplePlan(self, request, context):
+        """A draft of some items of a plan's first stage, chosen over its groups and its order: run first, they tell of the
+        rest. As many as the plan has, or more: all of it, which a warning says. INVALID_ARGUMENT for task files, whose
+        tasks are done once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListProfiles(self, request, context):
         """The profiles that plans may name: the shipped ones, then those of the setting planner.profiles.
         """
@@ -408,6 +422,11 @@ def add_PlannerServiceServicer_to_server(servicer, server):
             'DerivePlan': grpc.stream_unary_rpc_method_handler(
                     servicer.DerivePlan,
                     request_deserializer=penstock_dot_v1_dot_planner__pb2.DerivePlanRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.Plan.SerializeToString,
+            ),
+            'SamplePlan': grpc.unary_unary_rpc_method_handler(
+                    servicer.SamplePlan,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.SamplePlanRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_planner__pb2.Plan.SerializeToString,
             ),
             'ListProfiles': grpc.unary_unary_rpc_method_handler(
@@ -939,6 +958,33 @@ class PlannerService:
             target,
             '/penstock.v1.PlannerService/DerivePlan',
             penstock_dot_v1_dot_planner__pb2.DerivePlanRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.Plan.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SamplePlan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PlannerService/SamplePlan',
+            penstock_dot_v1_dot_planner__pb2.SamplePlanRequest.SerializeToString,
             penstock_dot_v1_dot_planner__pb2.Plan.FromString,
             options,
             channel_credentials,

@@ -82,6 +82,11 @@ class PlannerServiceStub:
     """A new plan of some items of a plan, in its order, with its stages and settings. The first message names the plan
     and its stage; the others carry seqs in rising order.
     """
+    SamplePlan: _grpc.UnaryUnaryMultiCallable[_planner_pb2.SamplePlanRequest, _planner_pb2.Plan]
+    """A draft of some items of a plan's first stage, chosen over its groups and its order: run first, they tell of the
+    rest. As many as the plan has, or more: all of it, which a warning says. INVALID_ARGUMENT for task files, whose
+    tasks are done once.
+    """
     ListProfiles: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ListProfilesRequest, _planner_pb2.ListProfilesResponse]
     """The profiles that plans may name: the shipped ones, then those of the setting planner.profiles."""
     ListProcessors: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ListProcessorsRequest, _planner_pb2.ListProcessorsResponse]
@@ -141,6 +146,11 @@ class PlannerServiceAsyncStub(PlannerServiceStub):
     DerivePlan: _aio.StreamUnaryMultiCallable[_planner_pb2.DerivePlanRequest, _planner_pb2.Plan]  # type: ignore[assignment]
     """A new plan of some items of a plan, in its order, with its stages and settings. The first message names the plan
     and its stage; the others carry seqs in rising order.
+    """
+    SamplePlan: _aio.UnaryUnaryMultiCallable[_planner_pb2.SamplePlanRequest, _planner_pb2.Plan]  # type: ignore[assignment]
+    """A draft of some items of a plan's first stage, chosen over its groups and its order: run first, they tell of the
+    rest. As many as the plan has, or more: all of it, which a warning says. INVALID_ARGUMENT for task files, whose
+    tasks are done once.
     """
     ListProfiles: _aio.UnaryUnaryMultiCallable[_planner_pb2.ListProfilesRequest, _planner_pb2.ListProfilesResponse]  # type: ignore[assignment]
     """The profiles that plans may name: the shipped ones, then those of the setting planner.profiles."""
@@ -312,6 +322,17 @@ class PlannerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_planner_pb2.Plan, _abc.Awaitable[_planner_pb2.Plan]]:
         """A new plan of some items of a plan, in its order, with its stages and settings. The first message names the plan
         and its stage; the others carry seqs in rising order.
+        """
+
+    @_abc_1.abstractmethod
+    def SamplePlan(
+        self,
+        request: _planner_pb2.SamplePlanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_pb2.Plan, _abc.Awaitable[_planner_pb2.Plan]]:
+        """A draft of some items of a plan's first stage, chosen over its groups and its order: run first, they tell of the
+        rest. As many as the plan has, or more: all of it, which a warning says. INVALID_ARGUMENT for task files, whose
+        tasks are done once.
         """
 
     @_abc_1.abstractmethod

@@ -239,6 +239,10 @@ class _Planner(planner_pb2_grpc.PlannerServiceServicer):
         self._state.asked("ReadPlanItems", request)
         return planner_pb2.ReadPlanItemsResponse(end=True)
 
+    async def SamplePlan(self, request: Any, context: Any) -> planner_pb2.Plan:
+        self._state.asked("SamplePlan", request)
+        return planner_pb2.Plan(plan_id=f"{request.plan_id}-sample", item_count=request.size, draft=True)
+
     async def ListProfiles(self, request: Any, context: Any) -> planner_pb2.ListProfilesResponse:
         self._state.asked("ListProfiles", request)
         return planner_pb2.ListProfilesResponse(profiles=[planner_pb2.Profile(name="fast", concurrency=256)])
