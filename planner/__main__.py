@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import grpc
 
@@ -21,6 +22,7 @@ from planner.comparing import Comparing
 from planner.deriving import Deriving
 from planner.grid import Grid
 from planner.grid_tables import GridTables
+from planner.guards import Guards
 from planner.naming import NamedSources
 from planner.ordered import OrderedPlans
 from planner.origins import Origins
@@ -41,6 +43,7 @@ from planner.store import Store
 from planner.table_planning import TablePlanning
 from planner.table_sources import TableSources, table_bounds
 from planner.tables.process import TableReader
+from planner.worker_classes import WorkerClasses
 
 __all__ = ["build"]
 
@@ -66,7 +69,10 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     store = Store(database)
     parquet = Parquet(blobs.folder)
     reader = PlanReader(store=store, blobs=blobs, parquet=parquet, clock=clock)
-    processors = Processors(settings.processor_folder())
+    processors = Processors(settings.processor_folder(), disabled=section.disabled_processors)
+    if unknown := sorted(processors.disabled - {*processors.installed, *(one.name for one in processors.declared())}):
+        log.warning("processors are disabled that are not there", names=unknown)
+    classes = WorkerClasses.of(settings, os.environ)
     profiles = Profiles(section.profiles)
     profiles.check(processors)
     names = NamedSources(database)
@@ -91,6 +97,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
         clock=clock,
         processors=processors,
         profiles=profiles,
+        classes=classes,
     )
     deriving = Deriving(store=store, parquet=parquet, staging=staging, clock=clock)
     ordered = OrderedPlans(blobs.folder)
@@ -123,6 +130,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
             draft_hours=section.draft_hours,
             confirm_above_items=section.confirm_above_items,
         ),
+        guards=Guards(processors, classes),
         comparing=Comparing(files, blobs),
         reader=reader,
         names=names,

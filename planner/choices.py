@@ -29,13 +29,15 @@ from planner.results.asked import Asked, Done, Found
 from planner.results.copying import Results, parameters_hash
 from planner.sandbox.sandbox import Sandbox
 from planner.sandbox.tables import Table, key_columns
-from planner.selecting import Ready, Wanted
+from planner.selecting import Ready, Wanted, problems_of
 from planner.staging import Upload
 from planner.store import Store
 
-__all__ = ["Choices", "Chooser", "Chosen", "ordering_of", "sort_columns"]
+__all__ = ["Choices", "Chooser", "Chosen", "ordering_of", "problems_as_asked", "sort_columns"]
 
 DONE_ALREADY = "done already"
+_PLAIN = ("all", "keys", "filter")
+"""Selections for which nothing but the source is read."""
 _BY_ITSELF = ("missing", "reprocess", "failed_of_run")
 """Selections that say by themselves what of the done is meant."""
 
@@ -97,15 +99,7 @@ class Choices:
         order = ordering_of(ordering)
         read = _Read()
         ready = await self._ready(which, chooser, asked, upload, read)
-        selection = Selection(
-            ids=list(asked.keys.keys) if which == "keys" else None,
-            filter=asked.filter if which == "filter" else None,
-            everything=which == "all",
-            exclude_ids=list(asked.exclude_keys),
-            exclude_filter=asked.exclude_filter,
-            flags=Flags(asked.org, asked.repo, asked.state),
-            limit=asked.limit,
-        )
+        selection = _selection(which, asked)
         left_out = {}
         if not asked.again and which not in _BY_ITSELF:
             done = await self._done(chooser, upload, read)
@@ -132,7 +126,7 @@ class Choices:
         self, which: str, chooser: Chooser, asked: sources_pb2.Selection, upload: Upload, read: _Read
     ) -> Ready | None:
         place, snapshot, name = upload.path("ready"), chooser.snapshot, chooser.name
-        if which in ("all", "keys", "filter"):
+        if which in _PLAIN:
             return None
         if which == "sql":
             return await self._custom(chooser, asked.sql, upload, read)
@@ -208,6 +202,33 @@ class Choices:
         if read.parts is None:
             read.parts = await self._results.catch_up()
         return Asked(self._files, read.parts)
+
+
+def problems_as_asked(
+    schema: Schema, asked: sources_pb2.Selection, ordering: sources_pb2.Ordering
+) -> list[InvalidInput]:
+    """What is wrong with a selection in an order, as far as nothing need be read for it."""
+    which = asked.WhichOneof("include") or "all"
+    try:
+        order = ordering_of(ordering)
+    except InvalidInput as error:
+        return [error]
+    ready = None if which in _PLAIN else Ready((), which)
+    return problems_of(
+        Wanted(snapshot=Path(), schema=schema, selection=_selection(which, asked), ordering=order, ready=ready)
+    )
+
+
+def _selection(which: str, asked: sources_pb2.Selection) -> Selection:
+    return Selection(
+        ids=list(asked.keys.keys) if which == "keys" else None,
+        filter=asked.filter if which == "filter" else None,
+        everything=which == "all",
+        exclude_ids=list(asked.exclude_keys),
+        exclude_filter=asked.exclude_filter,
+        flags=Flags(asked.org, asked.repo, asked.state),
+        limit=asked.limit,
+    )
 
 
 def ordering_of(asked: sources_pb2.Ordering) -> Ordering:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from penstock.runtime.errors import InvalidInput, Unavailable
 from penstock.runtime.parquet_files import ParquetFiles, literal
+from penstock.words import counted
 from planner.domain.selection import LeftOut
 from planner.parquet import BLOCK_ROWS, LaterItem
 from planner.selecting import Choosing, Wanted, problems_of
@@ -26,7 +27,7 @@ from planner.selecting import Choosing, Wanted, problems_of
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["MOST_GROUPS", "GroupCount", "Ordered", "OrderedPlans", "refuse"]
+__all__ = ["MOST_GROUPS", "GroupCount", "Ordered", "OrderedPlans", "no_groups", "refuse"]
 
 SMALL_BYTES, LARGE_BYTES = 32 << 20, 512 << 20
 """A snapshot's file of at most so many bytes is small; past the second it is large."""
@@ -40,6 +41,7 @@ MOST_GROUPS = 1_000
 BLOCK_BYTES = 4 << 20
 _WRITE = f"FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {BLOCK_ROWS}, ROW_GROUP_SIZE_BYTES '16MB'"
 _PAST_LIMIT = "past the limit"
+_TOLD_GROUPS = 10
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,9 @@ def refuse(problems: Sequence[InvalidInput]) -> None:
     if len(problems) == 1:
         raise problems[0]
     if problems:
-        codes = ",".join(dict.fromkeys(problem.code for problem in problems))
+        # One may stand for several itself.
+        told = [code for problem in problems for code in problem.metadata.get("codes", problem.code).split(",")]
+        codes = ",".join(dict.fromkeys(told))
         raise InvalidInput("; ".join(problem.message for problem in problems), code=problems[0].code, codes=codes)
 
 
@@ -159,7 +163,7 @@ def _written(cursor: DuckDBPyConnection, wanted: Wanted, place: Path, later: Seq
     assert written is not None
     count = written[0] - len(later)
     if not count:
-        raise _empty(left_out)
+        raise _empty(cursor, wanted, left_out, choosing.unknown_groups())
     if limit and count == limit:
         total = cursor.execute(f"SELECT count(*) {choosing.chosen}", values).fetchone()
         assert total is not None
@@ -196,7 +200,28 @@ def _blocks(cursor: DuckDBPyConnection, place: Path) -> tuple[int, ...]:
     return tuple(row[0] for row in rows)
 
 
-def _empty(left_out: Sequence[LeftOut]) -> InvalidInput:
-    gone = "; ".join(f"{one.count:,} {one.reason}" for one in left_out)
-    why = f"all that it includes is left out: {gone}" if gone else "no row of the source is included"
+def _empty(
+    cursor: DuckDBPyConnection, wanted: Wanted, left_out: Sequence[LeftOut], unknown_groups: Sequence[str]
+) -> InvalidInput:
+    """Why nothing is left: how many rows were looked at, what would have included them, what left them out."""
+    row = cursor.execute(
+        "SELECT count(*) FROM read_parquet($snapshot)", {"snapshot": str(wanted.snapshot.resolve())}
+    ).fetchone()
+    assert row is not None
+    narrowed = "".join(f", {flag} {value}" for flag, value in wanted.selection.flags.named().items())
+    rule = f"{wanted.rule}{narrowed}"
+    if left_out:
+        gone = "; ".join(f"{one.count:,} {one.reason}" for one in left_out)
+        included = sum(one.count for one in left_out)
+        why = f"of {counted(row[0], 'row')} it includes {included:,} ({rule}), and all of that is left out: {gone}"
+    else:
+        why = f"of {counted(row[0], 'row')} it includes none ({rule})"
+    if unknown_groups:
+        why += f"; {no_groups(unknown_groups)}"
     return InvalidInput(f"the selection matches nothing: {why}", code="selection_empty")
+
+
+def no_groups(names: Sequence[str]) -> str:
+    """Of groups with a rank that no row has, in a sentence."""
+    more = f" and {len(names) - _TOLD_GROUPS:,} more" if len(names) > _TOLD_GROUPS else ""
+    return f"the source has no group {', '.join(map(repr, names[:_TOLD_GROUPS]))}{more}; they place nothing"

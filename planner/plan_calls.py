@@ -18,6 +18,7 @@ from planner.choices import ordering_of
 from planner.comparing import Comparing
 from planner.deriving import Deriving
 from planner.grid import Grid
+from planner.guards import Guards
 from planner.naming import NamedSources
 from planner.planner_calls import Context, PlannerCalls, page_size
 from planner.planning import Planning, PlanRequest
@@ -49,6 +50,7 @@ class PlanCalls(PlannerCalls):
         tables: TablePlanning,
         deriving: Deriving,
         sampling: Sampling,
+        guards: Guards,
         comparing: Comparing,
         reader: PlanReader,
         names: NamedSources,
@@ -62,6 +64,7 @@ class PlanCalls(PlannerCalls):
         self._table_planning = tables
         self._deriving = deriving
         self._sampling = sampling
+        self._guards = guards
         self._comparing = comparing
         self._reader = reader
 
@@ -91,14 +94,14 @@ class PlanCalls(PlannerCalls):
                 )
             row = await in_thread(lambda: self._planning.create(wanted, version))
         log.info("a plan was made", plan=row.plan_id, source=row.source_id, draft=row.draft)
-        return plan_message(row)
+        return await asyncio.to_thread(self._shown, row)
 
     async def GetPlan(self, request: planner_pb2.GetPlanRequest, context: Context) -> planner_pb2.Plan:
         plan_id = plain_text(request.plan_id, "plan_id")
 
         def read() -> planner_pb2.Plan:
             row = self._store.plan(plan_id, now_ms=self._clock.now_ms())
-            return plan_message(row, source_moved=self._moved(row))
+            return self._shown(row, source_moved=self._moved(row))
 
         return await asyncio.to_thread(read)
 
@@ -108,8 +111,10 @@ class PlanCalls(PlannerCalls):
         def keep() -> PlanRow:
             now_ms = self._clock.now_ms()
             row = self._store.plan(plan_id, now_ms=now_ms)
-            if row.details.get("needs_confirm") and not request.confirm:
-                warned = "; ".join(warning["message"] for warning in row.details["warnings"])
+            self._guards.refuse(row)
+            shown = self._shown(row)
+            if shown.needs_confirm and not request.confirm:
+                warned = "; ".join(warning.message for warning in shown.warnings)
                 raise Conflict(f"plan {plan_id} asks first: {warned}", code="confirm_required")
             return self._store.keep_draft(plan_id, now_ms=now_ms) if row.draft else row
 
@@ -224,7 +229,7 @@ class PlanCalls(PlannerCalls):
         async with self._turns.one():
             row = await in_thread(sampled)
         log.info("a sample of a plan was made", plan=row.plan_id, of=plan_id, items=row.stages[0].item_count)
-        return plan_message(row)
+        return await asyncio.to_thread(self._shown, row)
 
     async def ListProfiles(
         self, request: planner_pb2.ListProfilesRequest, context: Context
@@ -241,6 +246,14 @@ class PlanCalls(PlannerCalls):
             return self._comparing.compare(self._store.plan(one, now_ms=now_ms), self._store.plan(other, now_ms=now_ms))
 
         return await asyncio.to_thread(read)
+
+    def _shown(self, row: PlanRow, *, source_moved: bool = False) -> planner_pb2.Plan:
+        """The plan, with what speaks against it as things are now."""
+        message = plan_message(row, source_moved=source_moved)
+        for code, text in self._guards.warnings(row):
+            message.warnings.add(code=code, message=text)
+            message.needs_confirm = True
+        return message
 
     def _moved(self, row: PlanRow) -> bool:
         """Whether its source has a later version."""

@@ -24,6 +24,7 @@ from penstock.words import DEFAULT_GRANULARITY, GRANULARITIES
 from planner.domain.profiles import Profile, profiled
 from planner.domain.stages import (
     COLLECTION_KEY,
+    DEFAULT_CLASS,
     StageRequest,
     StageSettings,
     document_stages,
@@ -39,6 +40,7 @@ from planner.rules import filled_in, gate_problems
 from planner.sources import DOCUMENTS, keep_file
 from planner.staging import Staging, Upload
 from planner.store import PlanRow, SourceRow, StageRow, Store
+from planner.worker_classes import ANY_CLASS, WorkerClasses
 
 __all__ = ["PlanRequest", "Planning", "SettledStage", "load"]
 
@@ -67,6 +69,7 @@ class Planning:
         clock: Clock,
         processors: Processors = INSTALLED,
         profiles: Profiles | None = None,
+        classes: WorkerClasses = ANY_CLASS,
     ) -> None:
         self._store = store
         self._parquet = parquet
@@ -74,6 +77,7 @@ class Planning:
         self._draft_ms = int(draft_hours * 3_600_000)
         self._clock = clock
         self._processors = processors
+        self._classes = classes
         self.profiles = profiles or Profiles()
 
     def create(self, request: PlanRequest, version: Version | None = None) -> PlanRow:
@@ -98,7 +102,9 @@ class Planning:
                 profile = self.profiles.get(request.profile)
             except InvalidInput as error:
                 problems.append(error)
-        return granularity, _settled(_requested(source, request, granularity, profile), self._processors, problems)
+        return granularity, _settled(
+            _requested(source, request, granularity, profile), self._processors, self._classes, problems
+        )
 
     def all_profiles(self, source: SourceRow, request: PlanRequest) -> dict[str, list[SettledStage]]:
         """The stages of this request as each profile would have them; without those whose parameters do not suit its
@@ -108,7 +114,7 @@ class Planning:
         for profile in self.profiles.all:
             stages = _requested(source, request, granularity, profile)
             try:
-                found[profile.name] = _settled(stages, self._processors)
+                found[profile.name] = _settled(stages, self._processors, self._classes)
             except InvalidInput as error:
                 log.info("a profile does not suit a plan", profile=profile.name, why=error.message)
         return found
@@ -175,10 +181,10 @@ class SettledStage:
     lanes: Lanes | None
 
 
-def load(name: str, processors: Processors = INSTALLED) -> type[Processor[Any]]:
+def load(name: str, processors: Processors = INSTALLED, *, disabled_too: bool = False) -> type[Processor[Any]]:
     """A processor by its name. Raises NotFound that lists them, InvalidInput for one that can't be used."""
     try:
-        return processors.load(name)
+        return processors.look_up(name) if disabled_too else processors.load(name)
     except PenstockError:
         raise
     except Exception as error:  # a plug-in may fail in any way when it is imported
@@ -238,7 +244,10 @@ def _requested(
 
 
 def _settled(
-    requested: Sequence[StageRequest], processors: Processors, found: Sequence[InvalidInput] = ()
+    requested: Sequence[StageRequest],
+    processors: Processors,
+    classes: WorkerClasses,
+    found: Sequence[InvalidInput] = (),
 ) -> list[SettledStage]:
     """`found`: what is known to be wrong besides."""
     find = partial(load, processors=processors)
@@ -249,6 +258,9 @@ def _settled(
         if ranges := range_problems(number, stage):
             problems += ranges
             codes.append("bad_stages")
+        if unknown := classes.problem(stage.worker_class or DEFAULT_CLASS):
+            problems.append(f"stage {number}: {unknown}")
+            codes.append("unknown_worker_class")
         processor, parameters = None, None
         try:
             processor = find(stage.processor)

@@ -28,10 +28,10 @@ def listed(processors: Processors) -> list[planner_pb2.Processor]:
     found = [_declared(one) for one in processors.declared()]
     for name in processors.installed:
         try:
-            found.append(_message(load(name, processors), kind=CODE))
+            found.append(_message(load(name, processors, disabled_too=True), kind=CODE))
         except PenstockError as error:
             log.warning("an installed processor does not load", processor=name, error=error.message)
-    return sorted(found, key=lambda one: (one.name, one.kind))
+    return sorted((_marked(one, processors) for one in found), key=lambda one: (one.name, one.kind))
 
 
 def described(processors: Processors, name: str) -> planner_pb2.Processor:
@@ -42,8 +42,13 @@ def described(processors: Processors, name: str) -> planner_pb2.Processor:
     if name not in processors.installed:
         for one in processors.declared():
             if one.name == name:
-                return _declared(one)
-    return _message(load(name, processors), kind=CODE)
+                return _marked(_declared(one), processors)
+    return _marked(_message(load(name, processors, disabled_too=True), kind=CODE), processors)
+
+
+def _marked(one: planner_pb2.Processor, processors: Processors) -> planner_pb2.Processor:
+    one.disabled = one.name in processors.disabled
+    return one
 
 
 def _declared(one: Declared) -> planner_pb2.Processor:

@@ -59,7 +59,7 @@ class Profiles:
 def _problems(where: str, processors: Processors, name: str, values: Mapping[str, object]) -> list[str]:
     """What is missing is for the stages to say."""
     try:
-        parameters = processors.load(name).parameters_type
+        parameters = processors.look_up(name).parameters_type
         parameters.model_validate(dict(values))
     except ValidationError as error:
         known = ", ".join(parameters.model_fields) or "none"

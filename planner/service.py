@@ -12,6 +12,7 @@ from penstock.v1 import planner_pb2, planner_pb2_grpc
 from planner.comparing import Comparing
 from planner.deriving import Deriving
 from planner.grid import Grid
+from planner.guards import Guards
 from planner.naming import NamedSources
 from planner.origins import Origins
 from planner.plan_calls import PlanCalls
@@ -42,6 +43,7 @@ class PlannerService(SourceCalls, PlanCalls, planner_pb2_grpc.PlannerServiceServ
         table_planning: TablePlanning,
         deriving: Deriving,
         sampling: Sampling,
+        guards: Guards,
         comparing: Comparing,
         reader: PlanReader,
         names: NamedSources,
@@ -68,6 +70,7 @@ class PlannerService(SourceCalls, PlanCalls, planner_pb2_grpc.PlannerServiceServ
             tables=table_planning,
             deriving=deriving,
             sampling=sampling,
+            guards=guards,
             comparing=comparing,
             reader=reader,
             names=names,

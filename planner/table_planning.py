@@ -15,11 +15,12 @@ from typing import Any
 from google.protobuf import json_format
 
 from penstock.runtime.clock import Clock
+from penstock.runtime.errors import InvalidInput
 from penstock.v1 import sources_pb2
-from planner.choices import Choices, Chooser, Chosen
+from planner.choices import Choices, Chooser, Chosen, problems_as_asked
 from planner.domain.stages import plan_id
 from planner.naming import Version
-from planner.ordered import Ordered, OrderedPlans, refuse
+from planner.ordered import Ordered, OrderedPlans, no_groups, refuse
 from planner.parquet import Parquet
 from planner.planning import Planning, PlanRequest, SettledStage
 from planner.selecting import problems_of
@@ -33,6 +34,13 @@ __all__ = ["TablePlan", "TablePlanning"]
 
 KEPT_KEYS = 1_000
 """A plan remembers a selection's keys up to so many: they are its items, after all."""
+
+
+def _noticed(error: InvalidInput, chosen: Chosen) -> InvalidInput:
+    """Of a selection that matches nothing, with what a person should know of it."""
+    if error.code != "selection_empty" or not chosen.notices:
+        return error
+    return InvalidInput("; ".join([error.message, *(told for _, told in chosen.notices)]), code=error.code)
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ class TablePlanning:
         self, source: SourceRow, version: Version | None, request: PlanRequest, asked: TablePlan
     ) -> PlanRow:
         """Raises InvalidInput with everything that is wrong, NotFound, Unavailable."""
-        _, (stage,) = await asyncio.to_thread(self._planning.settled, source, request)
+        stage = await asyncio.to_thread(self._settled, source, request, asked)
         with self._staging.upload() as upload:
             chooser = Chooser(
                 name=version.name if version is not None else source.source_id,
@@ -83,8 +91,21 @@ class TablePlanning:
             identity = plan_id(source.source_id, "", [stage.settings], selection=chosen.identity)
             row = await asyncio.to_thread(self._store.find_plan, identity, now_ms=self._clock.now_ms())
             if row is None:
-                row = await in_thread(lambda: self._written(identity, source, version, stage, chosen, asked, upload))
+                try:
+                    row = await in_thread(
+                        lambda: self._written(identity, source, version, stage, chosen, asked, upload)
+                    )
+                except InvalidInput as error:
+                    raise _noticed(error, chosen) from error
         return await asyncio.to_thread(self._planning.kept, row, request)
+
+    def _settled(self, source: SourceRow, request: PlanRequest, asked: TablePlan) -> SettledStage:
+        """Raises InvalidInput; what is wrong with the stage is told together with what is with selection and order."""
+        try:
+            _, (stage,) = self._planning.settled(source, request)
+        except InvalidInput as error:
+            refuse([error, *problems_as_asked(schema_of(source), asked.selection, asked.ordering)])
+        return stage
 
     def _written(
         self,
@@ -158,6 +179,5 @@ class TablePlanning:
         if stage.settings.paid:
             found.append(("paid", f"{stage.settings.processor} costs money: confirm to start it"))
         if ordered.unknown_groups:
-            told = ", ".join(map(repr, ordered.unknown_groups[:10]))
-            found.append(("unknown_groups", f"the source has no group {told}; they place nothing"))
+            found.append(("unknown_groups", no_groups(ordered.unknown_groups)))
         return found

@@ -46,10 +46,11 @@ class Declared:
 
 
 class Processors:
-    """folder: where declarations lie; None: there are none."""
+    """folder: where declarations lie; None: there are none. disabled: names that may not be used."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, disabled: Sequence[str] = ()) -> None:
         self.folder = folder
+        self.disabled = frozenset(disabled)
         self.programs = Programs()
         self._lock = threading.Lock()
         self._read: dict[Path, tuple[_Stamp, Declared]] = {}
@@ -62,10 +63,21 @@ class Processors:
 
     def names(self) -> list[str]:
         """Of all that may be named now, sorted."""
-        return sorted({*self.installed, *(one.name for one in self.declared() if one.processor is not None)})
+        found = {*self.installed, *(one.name for one in self.declared() if one.processor is not None)}
+        return sorted(found - self.disabled)
 
     def load(self, name: str) -> type[Processor[Any]]:
-        """The class. Raises NotFound that lists all names, InvalidInput for a declaration that is wrong."""
+        """The class. Raises NotFound that lists all names, InvalidInput for one that is disabled (`processor_disabled`)
+        and for a declaration that is wrong."""
+        if name in self.disabled:
+            raise InvalidInput(
+                f"processor {name!r} is disabled by the server's settings; there are: {', '.join(self.names())}",
+                code="processor_disabled",
+            )
+        return self.look_up(name)
+
+    def look_up(self, name: str) -> type[Processor[Any]]:
+        """As `load`, of one that is disabled, too."""
         if name in self.installed:
             return load_processor(name)
         declared = self.declared()

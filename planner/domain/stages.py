@@ -11,6 +11,7 @@ import orjson
 
 __all__ = [
     "COLLECTION_KEY",
+    "DEFAULT_CLASS",
     "StageRequest",
     "StageSettings",
     "document_stages",
@@ -20,6 +21,7 @@ __all__ = [
 ]
 
 COLLECTION_KEY = "collection"
+DEFAULT_CLASS = "default"
 
 _DEFAULTS = {"concurrency": 64, "max_tries": 5, "max_run_seconds": 600}
 _RANGES = {"concurrency": (1, 10_000), "max_tries": (1, 100), "max_run_seconds": (1, 7 * 86_400)}
@@ -92,7 +94,7 @@ def with_defaults(
         concurrency=stage.concurrency or _DEFAULTS["concurrency"],
         max_tries=stage.max_tries or _DEFAULTS["max_tries"],
         max_run_seconds=stage.max_run_seconds or _DEFAULTS["max_run_seconds"],
-        worker_class=stage.worker_class or "default",
+        worker_class=stage.worker_class or DEFAULT_CLASS,
         rules=rules,
         paid=paid,
         repeatable=repeatable,

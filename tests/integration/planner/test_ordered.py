@@ -258,7 +258,7 @@ def test_a_wrong_filter_alone_keeps_its_caret(tmp_path: Path) -> None:
 
 
 def test_a_selection_that_matches_nothing_says_why(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInput, match="no row of the source is included") as told:
+    with pytest.raises(InvalidInput, match="of 8 rows it includes none") as told:
         small(tmp_path, selection=Selection(filter="size > 100"))
     assert told.value.code == "selection_empty"
     with pytest.raises(InvalidInput, match="left out: 7 excluded by filter; 1 done"):

@@ -22,9 +22,7 @@ PAID = planner_pb2.StageSpec(processor="noop", parameters=b'{"paid": true}')
 
 async def sample(plans: Plans | Planner, plan: planner_pb2.Plan, size: int, **fields: str) -> planner_pb2.Plan:
     with calling():
-        return await plans.stub.SamplePlan(
-            planner_pb2.SamplePlanRequest(plan_id=plan.plan_id, size=size, **fields)  # type: ignore[arg-type]
-        )
+        return await plans.stub.SamplePlan(planner_pb2.SamplePlanRequest(plan_id=plan.plan_id, size=size, **fields))
 
 
 def told(plan: planner_pb2.Plan) -> dict[str, str]:

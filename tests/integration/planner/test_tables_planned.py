@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,9 @@ class Plans:
         with calling():
             return [item.key for item in (await self.stub.ReadPlanItems(request)).items]
 
-    async def run(self, plan: planner_pb2.Plan, *, wrong: set[str] = frozenset(), confidence: float = 0.9) -> str:  # type: ignore[assignment]
+    async def run(
+        self, plan: planner_pb2.Plan, *, wrong: Set[str] = frozenset(), confidence: float | None = 0.9
+    ) -> str:
         """A run of it to its end, of which these keys fail; its id."""
         with calling():
             started = await self.world.runs.StartRun(
@@ -82,7 +84,7 @@ class Plans:
                 [
                     failed(lease, permanent=True)
                     if lease.key in wrong
-                    else completed(lease, {"confidence": confidence})
+                    else completed(lease, {"confidence": confidence} if confidence is not None else {})
                     for lease in leases
                 ],
             )
@@ -152,7 +154,7 @@ async def test_what_was_done_is_left_out_and_counted_unless_it_is_asked_for_agai
     assert plan.item_count == 11 - 4
     assert [(one.code, one.count) for one in plan.left_out] == [("done_already", 4)]
     assert (await plans.plan(sp.Selection(again=True))).item_count == 11
-    with pytest.raises(InvalidInput, match="all that it includes is left out: 1 done already") as told:
+    with pytest.raises(InvalidInput, match=r"it includes 1 \(ids\), and all of that is left out: 1 done") as told:
         await plans.plan(sp.Selection(keys=sp.Selection.Keys(keys=["razer-1"])))
     assert told.value.code == "selection_empty"
     await plans.catalog(rows({"razer-1": 77}))

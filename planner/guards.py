@@ -1,0 +1,93 @@
+"""What speaks against a plan as things are now: asked when it is shown, and once more when it is started.
+
+A plan stays as it was made, and what it needs does not: processors are deleted, disabled or changed, workers get keys.
+So none of this is kept with it. What can't run at all is refused at the start, whatever is confirmed; what a person may
+know better (a worker that is started later with its key, or one with the old version) is a warning that asks first.
+Names of the environment are compared; values are never read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from penstock.declared.folder import Processors
+from penstock.processor import Processor
+from penstock.runtime.errors import Conflict, PenstockError
+from planner.planning import load
+from planner.store import PlanRow
+from planner.worker_classes import WorkerClasses
+
+__all__ = ["Guards"]
+
+
+@dataclass(frozen=True)
+class _Named:
+    """A processor of a plan: what it is for, and by whom it runs."""
+
+    what: str
+    processor: str
+    version: str
+    worker_class: str
+
+
+class Guards:
+    def __init__(self, processors: Processors, classes: WorkerClasses) -> None:
+        self._processors = processors
+        self._classes = classes
+
+    def warnings(self, plan: PlanRow) -> list[tuple[str, str]]:
+        """(code, sentence) of all that would go wrong; each of them asks before the plan starts."""
+        found: dict[tuple[str, str], None] = {}
+        for one in _named(plan):
+            if problem := self._classes.problem(one.worker_class):
+                found["unknown_worker_class", f"{one.what}: {problem}"] = None
+            loaded = self._loaded(one.processor)
+            if isinstance(loaded, PenstockError):
+                found[loaded.code, f"{one.what} can't run: {loaded.message}"] = None
+            else:
+                found |= dict.fromkeys(self._differences(one, loaded))
+        return list(found)
+
+    def refuse(self, plan: PlanRow) -> None:
+        """Raises Conflict for a plan that can't run: with all processors that are not there any more."""
+        failed: dict[str, PenstockError] = {}
+        for one in _named(plan):
+            loaded = self._loaded(one.processor)
+            if isinstance(loaded, PenstockError):
+                failed[loaded.message] = loaded
+        if failed:
+            code = next(iter(failed.values())).code
+            raise Conflict(f"plan {plan.plan_id} can't start: {'; '.join(failed)}", code=code)
+
+    def _differences(self, one: _Named, loaded: type[Processor[Any]]) -> Iterator[tuple[str, str]]:
+        if one.version and loaded.version != one.version:
+            yield (
+                "processor_changed",
+                f"{one.what} was planned with {one.processor} {one.version}, and now it is {loaded.version}: make the "
+                "plan again, or see that a worker has the old one",
+            )
+        if lacks := self._classes.lacks(one.worker_class, loaded.environment_needs):
+            yield (
+                "missing_environment",
+                f"{one.what}: {one.processor} needs {', '.join(lacks)}, which workers of class {one.worker_class!r} "
+                "do not have: its items would fail",
+            )
+
+    def _loaded(self, name: str) -> type[Processor[Any]] | PenstockError:
+        try:
+            return load(name, self._processors)
+        except PenstockError as error:
+            return error
+
+
+def _named(plan: PlanRow) -> Iterator[_Named]:
+    for number, stage in enumerate(plan.stages):
+        settings = stage.settings
+        yield _Named(f"stage {number}", settings.processor, settings.processor_version, settings.worker_class)
+        for rule in ("heal", "confirm"):
+            told = settings.rules.get(rule, {})
+            if told.get("processor"):
+                version = told.get("processor_version", "")
+                yield _Named(f"{rule} of stage {number}", told["processor"], version, settings.worker_class)
