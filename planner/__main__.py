@@ -20,9 +20,12 @@ from penstock.v1 import planner_pb2_grpc
 from planner.choices import Choices
 from planner.comparing import Comparing
 from planner.deriving import Deriving
+from planner.estimate_rows import EstimateRows
+from planner.estimating import Estimating
 from planner.grid import Grid
 from planner.grid_tables import GridTables
 from planner.guards import Guards
+from planner.limits_seen import LimitsSeen
 from planner.naming import NamedSources
 from planner.ordered import OrderedPlans
 from planner.origins import Origins
@@ -31,6 +34,8 @@ from planner.planning import Planning
 from planner.profiles import Profiles
 from planner.reading import PlanReader
 from planner.results.copying import Results
+from planner.results.ends import Ends
+from planner.results.history_rows import HistoryRows
 from planner.results.outcomes import Outcomes
 from planner.results.parts import Parts
 from planner.results.rows import ResultRows
@@ -80,10 +85,14 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     files = ParquetFiles(blobs.folder, memory=RESULTS_MEMORY, spill=spill, what="the blob store")
     address = settings.scheduler_address
     outcomes = Outcomes(address, settings.token()) if address else None
+    limits = LimitsSeen(address, settings.token()) if address else None
+    estimates = EstimateRows(database)
     results = Results(
         outcomes=outcomes,
         rows=ResultRows(database),
         parts=Parts(files),
+        files=files,
+        ends=Ends(database=database, rows=estimates, files=files, store=store, clock=clock),
         store=store,
         blobs=blobs,
         staging=staging,
@@ -132,6 +141,16 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
         ),
         guards=Guards(processors, classes),
         comparing=Comparing(files, blobs),
+        estimating=Estimating(
+            rows=estimates,
+            histories=HistoryRows(database),
+            results=results,
+            limits=limits,
+            parquet=parquet,
+            blobs=blobs,
+            clock=clock,
+            slots=_slots(settings),
+        ),
         reader=reader,
         names=names,
         grid=Grid(tables),
@@ -143,6 +162,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     async def sweep() -> None:
         while True:
             drafts = await asyncio.to_thread(store.sweep, now_ms=clock.now_ms())
+            await asyncio.to_thread(estimates.sweep)
             if drafts:
                 metrics.SWEEP_ITEMS.labels("drafts").inc(drafts)
                 reader.forget()
@@ -159,8 +179,9 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
         await asyncio.to_thread(parquet.warm)
 
     async def close() -> None:
-        if outcomes is not None:
-            await outcomes.close()
+        for seen in (outcomes, limits):
+            if seen is not None:
+                await seen.close()
         for part in (ordered, tables, files, parquet):
             await asyncio.to_thread(part.close)
         await asyncio.to_thread(staging.close)
@@ -179,6 +200,13 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
         loops={"sweep": sweep, "warm": warm},
         close=close,
     )
+
+
+def _slots(settings: Settings) -> dict[str, int]:
+    """Of all workers of a class, as far as it is known here who starts them."""
+    if settings.scheduler.backend != "process":
+        return {}
+    return {settings.worker.worker_class: settings.scheduler.workers * settings.worker.slots}
 
 
 if __name__ == "__main__":

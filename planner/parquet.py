@@ -174,6 +174,24 @@ class Parquet:
                 {"lanes": str(lanes.resolve()), "stage": stage, "after": after},
             ).fetchall()
 
+    def count_lanes(self, lanes: Path, *, stage: int, limit: int) -> list[tuple[str, int]]:
+        """(lane, how many items) of a stage's lanes with keys, the largest first."""
+        with self._files.cursor() as cursor:
+            return cursor.execute(
+                "SELECT lane, count FROM read_parquet($lanes) WHERE stage = $stage AND lane <> '' "
+                f"ORDER BY count DESC, first_seq LIMIT {limit}",
+                {"lanes": str(lanes.resolve()), "stage": stage},
+            ).fetchall()
+
+    def count_groups(self, plan: Path, *, limit: int) -> list[tuple[str, int, int, int]]:
+        """(group, how many items, first seq, last seq) of a plan's first stage, in the order of the first."""
+        with self._files.cursor() as cursor:
+            return cursor.execute(
+                'SELECT "group", count(*), min(seq) AS first, max(seq) FROM read_parquet($plan) WHERE stage = 0 '
+                f"GROUP BY ALL ORDER BY first LIMIT {limit}",
+                {"plan": str(plan.resolve())},
+            ).fetchall()
+
     def read_items(self, plan: Path, *, stage: int, first: int, end: int, laned: bool = False) -> list[ItemTuple]:
         """Items of a stage with first <= seq < end, in order."""
         lane = "lane" if laned else "''"

@@ -17,6 +17,9 @@ from penstock.v1 import planner_pb2, sources_pb2
 from planner.choices import ordering_of
 from planner.comparing import Comparing
 from planner.deriving import Deriving
+from planner.domain.stages import StageSettings
+from planner.estimate_faces import estimates_page
+from planner.estimating import Estimating
 from planner.grid import Grid
 from planner.guards import Guards
 from planner.naming import NamedSources
@@ -27,7 +30,7 @@ from planner.reading import PlanReader
 from planner.samples import Sampling
 from planner.source_calls import grid_query
 from planner.sources import CATALOG, TABLE
-from planner.store import PlanRow, Store
+from planner.store import PlanRow, SourceRow, Store
 from planner.table_planning import TablePlan, TablePlanning
 from planner.translate import plan_message, schema_of, stage_request, table_page
 from planner.uploads import Turns, in_thread, next_part
@@ -52,6 +55,7 @@ class PlanCalls(PlannerCalls):
         sampling: Sampling,
         guards: Guards,
         comparing: Comparing,
+        estimating: Estimating,
         reader: PlanReader,
         names: NamedSources,
         grid: Grid,
@@ -66,6 +70,7 @@ class PlanCalls(PlannerCalls):
         self._sampling = sampling
         self._guards = guards
         self._comparing = comparing
+        self._estimating = estimating
         self._reader = reader
 
     async def CreatePlan(self, request: planner_pb2.CreatePlanRequest, context: Context) -> planner_pb2.Plan:
@@ -94,14 +99,16 @@ class PlanCalls(PlannerCalls):
                 )
             row = await in_thread(lambda: self._planning.create(wanted, version))
         log.info("a plan was made", plan=row.plan_id, source=row.source_id, draft=row.draft)
-        return await asyncio.to_thread(self._shown, row)
+        told = await self._estimating.made(row, lambda: self._under_profiles(source, wanted))
+        return await asyncio.to_thread(self._shown, row, told=told)
 
     async def GetPlan(self, request: planner_pb2.GetPlanRequest, context: Context) -> planner_pb2.Plan:
         plan_id = plain_text(request.plan_id, "plan_id")
 
         def read() -> planner_pb2.Plan:
             row = self._store.plan(plan_id, now_ms=self._clock.now_ms())
-            return self._shown(row, source_moved=self._moved(row))
+            told = self._estimating.rows.told([plan_id], groups=True).get(plan_id)
+            return self._shown(row, source_moved=self._moved(row), told=told)
 
         return await asyncio.to_thread(read)
 
@@ -116,6 +123,8 @@ class PlanCalls(PlannerCalls):
             if shown.needs_confirm and not request.confirm:
                 warned = "; ".join(warning.message for warning in shown.warnings)
                 raise Conflict(f"plan {plan_id} asks first: {warned}", code="confirm_required")
+            # Whatever is told of the plan later, its run is compared with what is told now.
+            self._estimating.rows.start(plan_id, now_ms=now_ms)
             return self._store.keep_draft(plan_id, now_ms=now_ms) if row.draft else row
 
         return plan_message(await asyncio.to_thread(keep))
@@ -127,7 +136,10 @@ class PlanCalls(PlannerCalls):
 
         def read() -> planner_pb2.ListPlansResponse:
             found = self._store.plans(before=before, search=search, source=source, limit=limit + 1)
-            plans = [plan_message(row, source_moved=self._moved(row)) for row in found[:limit]]
+            told = self._estimating.rows.told([row.plan_id for row in found[:limit]])
+            plans = [
+                plan_message(row, source_moved=self._moved(row), told=told.get(row.plan_id)) for row in found[:limit]
+            ]
             token = f"{found[limit - 1].create_ms}.{found[limit - 1].plan_id}" if len(found) > limit else ""
             return planner_pb2.ListPlansResponse(plans=plans, next_page_token=token)
 
@@ -214,7 +226,17 @@ class PlanCalls(PlannerCalls):
                     await in_thread(lambda seqs=part.seqs.seqs: derivation.feed(seqs))  # type: ignore[misc]
                 row = await in_thread(lambda: derivation.finish(name=name, request_id=request_id))
         log.info("a plan was derived", plan=row.plan_id, of=plan_id, items=row.stages[0].item_count)
-        return plan_message(row)
+        return plan_message(row, told=await self._estimating.made(row))
+
+    async def ListEstimates(
+        self, request: planner_pb2.ListEstimatesRequest, context: Context
+    ) -> planner_pb2.ListEstimatesResponse:
+        limit = page_size(request.page_size, 20, 1_000)
+        before = page_position(request.page_token) or 0
+        plan_id = plain_text(request.plan_id, "plan_id")
+        notes = await self._estimating.caught_up()
+        rows = self._estimating.rows
+        return await asyncio.to_thread(estimates_page, rows, before=before, plan_id=plan_id, limit=limit, notes=notes)
 
     async def SamplePlan(self, request: planner_pb2.SamplePlanRequest, context: Context) -> planner_pb2.Plan:
         plan_id, name = plain_text(request.plan_id, "plan_id"), plain_text(request.name, "name")
@@ -229,7 +251,7 @@ class PlanCalls(PlannerCalls):
         async with self._turns.one():
             row = await in_thread(sampled)
         log.info("a sample of a plan was made", plan=row.plan_id, of=plan_id, items=row.stages[0].item_count)
-        return await asyncio.to_thread(self._shown, row)
+        return await asyncio.to_thread(self._shown, row, told=await self._estimating.made(row))
 
     async def ListProfiles(
         self, request: planner_pb2.ListProfilesRequest, context: Context
@@ -247,9 +269,16 @@ class PlanCalls(PlannerCalls):
 
         return await asyncio.to_thread(read)
 
-    def _shown(self, row: PlanRow, *, source_moved: bool = False) -> planner_pb2.Plan:
+    def _under_profiles(self, source: SourceRow, request: PlanRequest) -> dict[str, list[StageSettings]]:
+        """The stages as each profile would have them."""
+        found = self._planning.all_profiles(source, request)
+        return {name: [stage.settings for stage in stages] for name, stages in found.items()}
+
+    def _shown(
+        self, row: PlanRow, *, source_moved: bool = False, told: planner_pb2.Plan | None = None
+    ) -> planner_pb2.Plan:
         """The plan, with what speaks against it as things are now."""
-        message = plan_message(row, source_moved=source_moved)
+        message = plan_message(row, source_moved=source_moved, told=told)
         for code, text in self._guards.warnings(row):
             message.warnings.add(code=code, message=text)
             message.needs_confirm = True

@@ -11,6 +11,7 @@ from penstock.runtime.plain_text import plain_text
 from penstock.v1 import planner_pb2, planner_pb2_grpc
 from planner.comparing import Comparing
 from planner.deriving import Deriving
+from planner.estimating import Estimating
 from planner.grid import Grid
 from planner.guards import Guards
 from planner.naming import NamedSources
@@ -45,6 +46,7 @@ class PlannerService(SourceCalls, PlanCalls, planner_pb2_grpc.PlannerServiceServ
         sampling: Sampling,
         guards: Guards,
         comparing: Comparing,
+        estimating: Estimating,
         reader: PlanReader,
         names: NamedSources,
         grid: Grid,
@@ -72,6 +74,7 @@ class PlannerService(SourceCalls, PlanCalls, planner_pb2_grpc.PlannerServiceServ
             sampling=sampling,
             guards=guards,
             comparing=comparing,
+            estimating=estimating,
             reader=reader,
             names=names,
             grid=grid,

@@ -158,6 +158,7 @@ class TablePlanning:
             "ordering": json_format.MessageToDict(asked.ordering, preserving_proto_field_name=True),
             "actor": asked.actor,
             "groups": [{"group": one.group, "count": one.count} for one in ordered.groups],
+            "grouped": _grouped(ordered),
             "more_groups": ordered.group_count - len(ordered.groups),
             "left_out": [
                 {"code": one.reason.replace(" ", "_"), "reason": one.reason, "count": one.count, "keys": one.examples}
@@ -181,3 +182,10 @@ class TablePlanning:
         if ordered.unknown_groups:
             found.append(("unknown_groups", no_groups(ordered.unknown_groups)))
         return found
+
+
+def _grouped(ordered: Ordered) -> bool:
+    """Whether one group stands after another, as far as they are listed."""
+    ends = [one.first_seq + one.count for one in ordered.groups]
+    begins = [one.first_seq for one in ordered.groups[1:]]
+    return begins == ends[:-1] and (ordered.group_count > len(ordered.groups) or ends[-1:] in ([], [ordered.count]))

@@ -14,6 +14,7 @@ from penstock.v1 import common_pb2, planner_pb2, sources_pb2
 from planner.domain.rows import TOO_DEEP, too_deep
 from planner.domain.schema import Column, ColumnKind, Schema
 from planner.domain.stages import StageRequest
+from planner.estimate_faces import budget_notices
 from planner.grid import GridPage
 from planner.naming import Version
 from planner.rules import as_message
@@ -105,7 +106,8 @@ def statistics_messages(row: SourceRow) -> Iterable[sources_pb2.ColumnStatistics
         )
 
 
-def plan_message(row: PlanRow, *, source_moved: bool = False) -> planner_pb2.Plan:
+def plan_message(row: PlanRow, *, source_moved: bool = False, told: planner_pb2.Plan | None = None) -> planner_pb2.Plan:
+    """told: its estimate, as a Plan message that has nothing else."""
     message = planner_pb2.Plan(
         plan_id=row.plan_id,
         source_id=row.source_id,
@@ -122,6 +124,9 @@ def plan_message(row: PlanRow, *, source_moved: bool = False) -> planner_pb2.Pla
         source_moved=source_moved,
     )
     json_format.ParseDict(dict(row.details), message, ignore_unknown_fields=True)
+    if told is not None:
+        message.MergeFrom(told)
+        message.warnings.extend(budget_notices(row, message.estimate))
     return message
 
 

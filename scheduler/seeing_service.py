@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from penstock.filters import MAX_CHARACTERS
+from penstock.runtime.clock import to_timestamp
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.paging import page_position
 from penstock.runtime.plain_text import plain_text
@@ -184,6 +185,8 @@ class SeeingCalls(RunCalls):
                     plan_id=row.plan_id,
                     stage_count=row.stage_count,
                     settle_number=row.settle_number,
+                    start_time=to_timestamp(row.start_ms),
+                    ended=RunState(row.state) in ENDED_RUNS,
                 )
                 for row in rows[:limit]
             ]

@@ -698,6 +698,8 @@ class Plan(_message.Message):
     NEEDS_CONFIRM_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     SOURCE_MOVED_FIELD_NUMBER: _builtins.int
+    ESTIMATE_FIELD_NUMBER: _builtins.int
+    PROFILES_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
     source_id: _builtins.str
     kind: Global___SourceKind.ValueType
@@ -733,6 +735,14 @@ class Plan(_message.Message):
     def left_out(self) -> _containers.RepeatedCompositeFieldContainer[_sources_pb2.LeftOut]: ...
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[_sources_pb2.Notice]: ...
+    @_builtins.property
+    def estimate(self) -> Global___Estimate:
+        """as of when it was made the last time; absent: of a plan that was made without"""
+
+    @_builtins.property
+    def profiles(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProfileEstimate]:
+        """the same work under each profile that is set"""
+
     def __init__(
         self,
         *,
@@ -758,14 +768,432 @@ class Plan(_message.Message):
         needs_confirm: _builtins.bool = ...,
         etag: _builtins.str = ...,
         source_moved: _builtins.bool = ...,
+        estimate: Global___Estimate | None = ...,
+        profiles: _abc.Iterable[Global___ProfileEstimate] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "ordering", b"ordering", "selection", b"selection"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "estimate", b"estimate", "ordering", b"ordering", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "draft", b"draft", "etag", b"etag", "granularity", b"granularity", "groups", b"groups", "item_count", b"item_count", "kind", b"kind", "left_out", b"left_out", "more_groups", b"more_groups", "name", b"name", "needs_confirm", b"needs_confirm", "ordering", b"ordering", "plan_id", b"plan_id", "profile", b"profile", "selection", b"selection", "source_id", b"source_id", "source_moved", b"source_moved", "source_name", b"source_name", "source_version", b"source_version", "stages", b"stages", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "draft", b"draft", "estimate", b"estimate", "etag", b"etag", "granularity", b"granularity", "groups", b"groups", "item_count", b"item_count", "kind", b"kind", "left_out", b"left_out", "more_groups", b"more_groups", "name", b"name", "needs_confirm", b"needs_confirm", "ordering", b"ordering", "plan_id", b"plan_id", "profile", b"profile", "profiles", b"profiles", "selection", b"selection", "source_id", b"source_id", "source_moved", b"source_moved", "source_name", b"source_name", "source_version", b"source_version", "stages", b"stages", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Plan: _TypeAlias = Plan  # noqa: Y015
+
+@_typing.final
+class Range(_message.Message):
+    """Four of five such runs end within it: p10, p50, p90. Absent where it stands: not known, never 0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOW_FIELD_NUMBER: _builtins.int
+    MIDDLE_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    low: _builtins.float
+    middle: _builtins.float
+    high: _builtins.float
+    def __init__(
+        self,
+        *,
+        low: _builtins.float = ...,
+        middle: _builtins.float = ...,
+        high: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high", b"high", "low", b"low", "middle", b"middle"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Range: _TypeAlias = Range  # noqa: Y015
+
+@_typing.final
+class EstimateRest(_message.Message):
+    """What an estimate rests on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASIS_FIELD_NUMBER: _builtins.int
+    PROCESSOR_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    PROFILE_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    RUNS_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    basis: _builtins.str
+    """measured, nearest, sample, price table, free, none"""
+    processor: _builtins.str
+    """whose history, where it rests on one"""
+    version: _builtins.str
+    profile: _builtins.str
+    """its parameters, as short as they can be told"""
+    items: _builtins.int
+    runs: _builtins.int
+    words: _builtins.str
+    def __init__(
+        self,
+        *,
+        basis: _builtins.str = ...,
+        processor: _builtins.str = ...,
+        version: _builtins.str = ...,
+        profile: _builtins.str = ...,
+        items: _builtins.int = ...,
+        runs: _builtins.int = ...,
+        words: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "items", b"items", "processor", b"processor", "profile", b"profile", "runs", b"runs", "version", b"version", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EstimateRest: _TypeAlias = EstimateRest  # noqa: Y015
+
+@_typing.final
+class GroupEstimate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUP_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    RUNTIME_SECONDS_FIELD_NUMBER: _builtins.int
+    COST_MICROS_FIELD_NUMBER: _builtins.int
+    group: _builtins.str
+    items: _builtins.int
+    @_builtins.property
+    def runtime_seconds(self) -> Global___Range:
+        """from its first beginning to its last end; absent where groups are mixed, too"""
+
+    @_builtins.property
+    def cost_micros(self) -> Global___Range: ...
+    def __init__(
+        self,
+        *,
+        group: _builtins.str = ...,
+        items: _builtins.int = ...,
+        runtime_seconds: Global___Range | None = ...,
+        cost_micros: Global___Range | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost_micros", b"cost_micros", "runtime_seconds", b"runtime_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_micros", b"cost_micros", "group", b"group", "items", b"items", "runtime_seconds", b"runtime_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupEstimate: _TypeAlias = GroupEstimate  # noqa: Y015
+
+@_typing.final
+class StageEstimate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    PROCESSOR_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    RUNTIME_SECONDS_FIELD_NUMBER: _builtins.int
+    COST_MICROS_FIELD_NUMBER: _builtins.int
+    RUNTIME_REST_FIELD_NUMBER: _builtins.int
+    COST_REST_FIELD_NUMBER: _builtins.int
+    BOUND_FIELD_NUMBER: _builtins.int
+    FAILED_SHARE_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
+    stage: _builtins.int
+    processor: _builtins.str
+    items: _builtins.int
+    bound: _builtins.str
+    """what decides the runtime"""
+    failed_share: _builtins.float
+    """of items that will end failed"""
+    words: _builtins.str
+    @_builtins.property
+    def runtime_seconds(self) -> Global___Range: ...
+    @_builtins.property
+    def cost_micros(self) -> Global___Range: ...
+    @_builtins.property
+    def runtime_rest(self) -> Global___EstimateRest: ...
+    @_builtins.property
+    def cost_rest(self) -> Global___EstimateRest: ...
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupEstimate]:
+        """in the plan's order, at most 1,000; none in lists of plans"""
+
+    def __init__(
+        self,
+        *,
+        stage: _builtins.int = ...,
+        processor: _builtins.str = ...,
+        items: _builtins.int = ...,
+        runtime_seconds: Global___Range | None = ...,
+        cost_micros: Global___Range | None = ...,
+        runtime_rest: Global___EstimateRest | None = ...,
+        cost_rest: Global___EstimateRest | None = ...,
+        bound: _builtins.str = ...,
+        failed_share: _builtins.float | None = ...,
+        words: _builtins.str = ...,
+        groups: _abc.Iterable[Global___GroupEstimate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_failed_share", b"_failed_share", "cost_micros", b"cost_micros", "cost_rest", b"cost_rest", "failed_share", b"failed_share", "runtime_rest", b"runtime_rest", "runtime_seconds", b"runtime_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_failed_share", b"_failed_share", "bound", b"bound", "cost_micros", b"cost_micros", "cost_rest", b"cost_rest", "failed_share", b"failed_share", "groups", b"groups", "items", b"items", "processor", b"processor", "runtime_rest", b"runtime_rest", "runtime_seconds", b"runtime_seconds", "stage", b"stage", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__failed_share: _TypeAlias = _typing.Literal["failed_share"]  # noqa: Y015
+    _WhichOneofArgType__failed_share: _TypeAlias = _typing.Literal["_failed_share", b"_failed_share"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failed_share) -> _WhichOneofReturnType__failed_share | None: ...
+
+Global___StageEstimate: _TypeAlias = StageEstimate  # noqa: Y015
+
+@_typing.final
+class Estimate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNTIME_SECONDS_FIELD_NUMBER: _builtins.int
+    COST_MICROS_FIELD_NUMBER: _builtins.int
+    STAGES_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    words: _builtins.str
+    """both in one line"""
+    @_builtins.property
+    def runtime_seconds(self) -> Global___Range:
+        """of all stages, one after another"""
+
+    @_builtins.property
+    def cost_micros(self) -> Global___Range: ...
+    @_builtins.property
+    def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___StageEstimate]: ...
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what it could not take into account"""
+
+    def __init__(
+        self,
+        *,
+        runtime_seconds: Global___Range | None = ...,
+        cost_micros: Global___Range | None = ...,
+        stages: _abc.Iterable[Global___StageEstimate] | None = ...,
+        words: _builtins.str = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost_micros", b"cost_micros", "runtime_seconds", b"runtime_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_micros", b"cost_micros", "notes", b"notes", "runtime_seconds", b"runtime_seconds", "stages", b"stages", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Estimate: _TypeAlias = Estimate  # noqa: Y015
+
+@_typing.final
+class ProfileEstimate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROFILE_FIELD_NUMBER: _builtins.int
+    ESTIMATE_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    MAX_TRIES_FIELD_NUMBER: _builtins.int
+    profile: _builtins.str
+    concurrency: _builtins.int
+    """of the first stage"""
+    max_tries: _builtins.int
+    @_builtins.property
+    def estimate(self) -> Global___Estimate:
+        """without groups"""
+
+    def __init__(
+        self,
+        *,
+        profile: _builtins.str = ...,
+        estimate: Global___Estimate | None = ...,
+        concurrency: _builtins.int = ...,
+        max_tries: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["estimate", b"estimate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "estimate", b"estimate", "max_tries", b"max_tries", "profile", b"profile"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProfileEstimate: _TypeAlias = ProfileEstimate  # noqa: Y015
+
+@_typing.final
+class ListEstimatesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    PLAN_ID_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """default 20, at most 1,000"""
+    page_token: _builtins.str
+    plan_id: _builtins.str
+    """of this plan alone"""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        plan_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "plan_id", b"plan_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEstimatesRequest: _TypeAlias = ListEstimatesRequest  # noqa: Y015
+
+@_typing.final
+class Judged(_message.Message):
+    """What was told when the run was started, beside what happened."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOLD_FIELD_NUMBER: _builtins.int
+    ACTUAL_FIELD_NUMBER: _builtins.int
+    WITHIN_FIELD_NUMBER: _builtins.int
+    OFF_FIELD_NUMBER: _builtins.int
+    RATIO_FIELD_NUMBER: _builtins.int
+    actual: _builtins.float
+    within: _builtins.bool
+    off: _builtins.float
+    """times beyond the nearer end: above 1 for more, below 1 for less, 1 within"""
+    ratio: _builtins.float
+    """actual beside the middle"""
+    @_builtins.property
+    def told(self) -> Global___Range: ...
+    def __init__(
+        self,
+        *,
+        told: Global___Range | None = ...,
+        actual: _builtins.float = ...,
+        within: _builtins.bool = ...,
+        off: _builtins.float = ...,
+        ratio: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["told", b"told"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actual", b"actual", "off", b"off", "ratio", b"ratio", "told", b"told", "within", b"within"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Judged: _TypeAlias = Judged  # noqa: Y015
+
+@_typing.final
+class RunEstimate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    PLAN_ID_FIELD_NUMBER: _builtins.int
+    PLAN_NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    RUNTIME_SECONDS_FIELD_NUMBER: _builtins.int
+    COST_MICROS_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    number: _builtins.int
+    plan_id: _builtins.str
+    plan_name: _builtins.str
+    state: _builtins.str
+    """completed, completed_with_failures"""
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def runtime_seconds(self) -> Global___Judged:
+        """without the time in which it was paused or waited; absent: none was told"""
+
+    @_builtins.property
+    def cost_micros(self) -> Global___Judged: ...
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        number: _builtins.int = ...,
+        plan_id: _builtins.str = ...,
+        plan_name: _builtins.str = ...,
+        state: _builtins.str = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        runtime_seconds: Global___Judged | None = ...,
+        cost_micros: Global___Judged | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost_micros", b"cost_micros", "end_time", b"end_time", "runtime_seconds", b"runtime_seconds"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_micros", b"cost_micros", "end_time", b"end_time", "number", b"number", "plan_id", b"plan_id", "plan_name", b"plan_name", "run_id", b"run_id", "runtime_seconds", b"runtime_seconds", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunEstimate: _TypeAlias = RunEstimate  # noqa: Y015
+
+@_typing.final
+class Goodness(_message.Message):
+    """Of the last estimates that were compared, at most twenty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    WITHIN_SHARE_FIELD_NUMBER: _builtins.int
+    MEDIAN_RATIO_FIELD_NUMBER: _builtins.int
+    WORDS_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    within_share: _builtins.float
+    median_ratio: _builtins.float
+    words: _builtins.str
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        within_share: _builtins.float | None = ...,
+        median_ratio: _builtins.float | None = ...,
+        words: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_median_ratio", b"_median_ratio", "_within_share", b"_within_share", "median_ratio", b"median_ratio", "within_share", b"within_share"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_median_ratio", b"_median_ratio", "_within_share", b"_within_share", "count", b"count", "median_ratio", b"median_ratio", "within_share", b"within_share", "words", b"words"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__median_ratio: _TypeAlias = _typing.Literal["median_ratio"]  # noqa: Y015
+    _WhichOneofArgType__median_ratio: _TypeAlias = _typing.Literal["_median_ratio", b"_median_ratio"]  # noqa: Y015
+    _WhichOneofReturnType__within_share: _TypeAlias = _typing.Literal["within_share"]  # noqa: Y015
+    _WhichOneofArgType__within_share: _TypeAlias = _typing.Literal["_within_share", b"_within_share"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__median_ratio) -> _WhichOneofReturnType__median_ratio | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__within_share) -> _WhichOneofReturnType__within_share | None: ...
+
+Global___Goodness: _TypeAlias = Goodness  # noqa: Y015
+
+@_typing.final
+class ListEstimatesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ESTIMATES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    RUNTIME_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def estimates(self) -> _containers.RepeatedCompositeFieldContainer[Global___RunEstimate]: ...
+    @_builtins.property
+    def runtime(self) -> Global___Goodness: ...
+    @_builtins.property
+    def cost(self) -> Global___Goodness: ...
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """why what ended last may not be there yet"""
+
+    def __init__(
+        self,
+        *,
+        estimates: _abc.Iterable[Global___RunEstimate] | None = ...,
+        next_page_token: _builtins.str = ...,
+        runtime: Global___Goodness | None = ...,
+        cost: Global___Goodness | None = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "runtime", b"runtime"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "estimates", b"estimates", "next_page_token", b"next_page_token", "notes", b"notes", "runtime", b"runtime"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListEstimatesResponse: _TypeAlias = ListEstimatesResponse  # noqa: Y015
 
 @_typing.final
 class ListPlansRequest(_message.Message):

@@ -106,6 +106,11 @@ class PlannerServiceStub:
                 request_serializer=penstock_dot_v1_dot_planner__pb2.ReadPlanRowsRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_sources__pb2.RowPage.FromString,
                 _registered_method=True)
+        self.ListEstimates = channel.unary_unary(
+                '/penstock.v1.PlannerService/ListEstimates',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.ListEstimatesRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.ListEstimatesResponse.FromString,
+                _registered_method=True)
         self.ComparePlans = channel.unary_unary(
                 '/penstock.v1.PlannerService/ComparePlans',
                 request_serializer=penstock_dot_v1_dot_planner__pb2.ComparePlansRequest.SerializeToString,
@@ -259,6 +264,13 @@ class PlannerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEstimates(self, request, context):
+        """Estimates beside what became of their runs, the latest first, and how good the last twenty were.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ComparePlans(self, request, context):
         """What one plan has that another has not.
         """
@@ -398,6 +410,11 @@ def add_PlannerServiceServicer_to_server(servicer, server):
                     servicer.ReadPlanRows,
                     request_deserializer=penstock_dot_v1_dot_planner__pb2.ReadPlanRowsRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_sources__pb2.RowPage.SerializeToString,
+            ),
+            'ListEstimates': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEstimates,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.ListEstimatesRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.ListEstimatesResponse.SerializeToString,
             ),
             'ComparePlans': grpc.unary_unary_rpc_method_handler(
                     servicer.ComparePlans,
@@ -824,6 +841,33 @@ class PlannerService:
             '/penstock.v1.PlannerService/ReadPlanRows',
             penstock_dot_v1_dot_planner__pb2.ReadPlanRowsRequest.SerializeToString,
             penstock_dot_v1_dot_sources__pb2.RowPage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEstimates(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PlannerService/ListEstimates',
+            penstock_dot_v1_dot_planner__pb2.ListEstimatesRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.ListEstimatesResponse.FromString,
             options,
             channel_credentials,
             insecure,

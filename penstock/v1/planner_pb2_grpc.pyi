@@ -68,6 +68,8 @@ class PlannerServiceStub:
     """Another name for a plan. ABORTED when its etag has changed meanwhile: two people saved it."""
     ReadPlanRows: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ReadPlanRowsRequest, _sources_pb2.RowPage]
     """Rows of a plan's order, for a grid, each with why it is there."""
+    ListEstimates: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ListEstimatesRequest, _planner_pb2.ListEstimatesResponse]
+    """Estimates beside what became of their runs, the latest first, and how good the last twenty were."""
     ComparePlans: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ComparePlansRequest, _planner_pb2.PlanComparison]
     """What one plan has that another has not."""
     KeepPlan: _grpc.UnaryUnaryMultiCallable[_planner_pb2.KeepPlanRequest, _planner_pb2.Plan]
@@ -133,6 +135,8 @@ class PlannerServiceAsyncStub(PlannerServiceStub):
     """Another name for a plan. ABORTED when its etag has changed meanwhile: two people saved it."""
     ReadPlanRows: _aio.UnaryUnaryMultiCallable[_planner_pb2.ReadPlanRowsRequest, _sources_pb2.RowPage]  # type: ignore[assignment]
     """Rows of a plan's order, for a grid, each with why it is there."""
+    ListEstimates: _aio.UnaryUnaryMultiCallable[_planner_pb2.ListEstimatesRequest, _planner_pb2.ListEstimatesResponse]  # type: ignore[assignment]
+    """Estimates beside what became of their runs, the latest first, and how good the last twenty were."""
     ComparePlans: _aio.UnaryUnaryMultiCallable[_planner_pb2.ComparePlansRequest, _planner_pb2.PlanComparison]  # type: ignore[assignment]
     """What one plan has that another has not."""
     KeepPlan: _aio.UnaryUnaryMultiCallable[_planner_pb2.KeepPlanRequest, _planner_pb2.Plan]  # type: ignore[assignment]
@@ -279,6 +283,14 @@ class PlannerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_sources_pb2.RowPage, _abc.Awaitable[_sources_pb2.RowPage]]:
         """Rows of a plan's order, for a grid, each with why it is there."""
+
+    @_abc_1.abstractmethod
+    def ListEstimates(
+        self,
+        request: _planner_pb2.ListEstimatesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_pb2.ListEstimatesResponse, _abc.Awaitable[_planner_pb2.ListEstimatesResponse]]:
+        """Estimates beside what became of their runs, the latest first, and how good the last twenty were."""
 
     @_abc_1.abstractmethod
     def ComparePlans(

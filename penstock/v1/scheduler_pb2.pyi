@@ -1093,12 +1093,18 @@ class SettledRun(_message.Message):
     PLAN_ID_FIELD_NUMBER: _builtins.int
     STAGE_COUNT_FIELD_NUMBER: _builtins.int
     SETTLE_NUMBER_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     number: _builtins.int
     plan_id: _builtins.str
     stage_count: _builtins.int
     settle_number: _builtins.int
     """the latest of its outcomes"""
+    ended: _builtins.bool
+    """it may be reopened, until it is archived"""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
         self,
         *,
@@ -1107,10 +1113,12 @@ class SettledRun(_message.Message):
         plan_id: _builtins.str = ...,
         stage_count: _builtins.int = ...,
         settle_number: _builtins.int = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        ended: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number", "plan_id", b"plan_id", "run_id", b"run_id", "settle_number", b"settle_number", "stage_count", b"stage_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended", b"ended", "number", b"number", "plan_id", b"plan_id", "run_id", b"run_id", "settle_number", b"settle_number", "stage_count", b"stage_count", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

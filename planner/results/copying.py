@@ -15,13 +15,17 @@ from penstock.runtime.blobs import BlobStore, blob_trouble
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput, NotFound, Unavailable
 from penstock.runtime.logs import get_logger
+from penstock.runtime.parquet_files import ParquetFiles
 from penstock.v1 import scheduler_pb2
+from planner.domain.parameter_names import profile_of
+from planner.domain.stages import StageSettings
+from planner.results.ends import Ended, Ends
 from planner.results.outcomes import Outcomes
 from planner.results.parts import Origin, OutcomeRow, Parts
 from planner.results.rows import Move, Part, ResultRows
 from planner.sources import keep_file
 from planner.staging import Staging, Upload
-from planner.store import Store
+from planner.store import PlanRow, Store
 
 __all__ = ["Results"]
 
@@ -36,6 +40,31 @@ CONFIDENCE_BYTES = 4 << 20
 _STATES = {scheduler_pb2.ITEM_STATE_COMPLETED: "completed", scheduler_pb2.ITEM_STATE_FAILED: "failed"}
 
 log = get_logger("results")
+
+
+@dataclass(frozen=True)
+class _OfStage:
+    """A stage whose outcomes are copied."""
+
+    run: scheduler_pb2.SettledRun
+    plan: PlanRow
+    number: int
+
+    @property
+    def settings(self) -> StageSettings:
+        return self.plan.stages[self.number].settings
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(
+            run_id=self.run.run_id,
+            number=self.run.number,
+            stage=self.number,
+            source=self.plan.source_name or self.plan.source_id,
+            processor=self.settings.processor,
+            version=self.settings.processor_version,
+            parameters=parameters_hash(self.settings.parameters),
+        )
 
 
 @dataclass
@@ -62,6 +91,8 @@ class Results:
         outcomes: Outcomes | None,
         rows: ResultRows,
         parts: Parts,
+        files: ParquetFiles,
+        ends: Ends,
         store: Store,
         blobs: BlobStore,
         staging: Staging,
@@ -70,6 +101,8 @@ class Results:
         self._outcomes = outcomes
         self._rows = rows
         self._parts = parts
+        self._files = files
+        self._ends = ends
         self._store = store
         self._blobs = blobs
         self._staging = staging
@@ -93,7 +126,10 @@ class Results:
                 self._begun += 1
                 await self._copy(self._outcomes)
                 self._done = self._begun
-            return [self._blobs.path(part.sha256) for part in await asyncio.to_thread(self._rows.parts)]
+            return await self._paths()
+
+    async def _paths(self) -> list[Path]:
+        return [self._blobs.path(part.sha256) for part in await asyncio.to_thread(self._rows.parts)]
 
     async def sweep(self) -> int:
         """Removes files that were merged long ago; answers how many."""
@@ -107,10 +143,12 @@ class Results:
     async def _copy(self, outcomes: Outcomes) -> None:
         known = await asyncio.to_thread(self._rows.final_below)
         after = max(0, known - 1)
+        ended: list[Ended] = []
         with self._staging.upload() as upload:
             gathered = _Gathered(upload)
             while True:
                 runs, next_after, final_below = await outcomes.settled(after)
+                ended += await self._ends.unknown(runs)
                 copied = await asyncio.to_thread(self._rows.copied, [run.number for run in runs])
                 for run in runs:
                     if copied.get(run.number, 0) < run.settle_number:
@@ -119,6 +157,9 @@ class Results:
                     break
                 after = next_after
             await asyncio.to_thread(self._keep, gathered)
+        # Once all that it did is kept, and before it is forgotten here.
+        for run in ended:
+            await self._ends.learn(outcomes, run, await self._paths())
         if final_below > known:
             await asyncio.to_thread(self._rows.finish, final_below)
         await self._merge()
@@ -131,39 +172,47 @@ class Results:
             log.warning("a run's plan is not here; its results are left out", run_id=run.run_id, plan=run.plan_id)
         else:
             cursors = await asyncio.to_thread(self._rows.cursors, run.number)
-            for number, stage in enumerate(plan.stages[: run.stage_count]):
-                origin = Origin(
-                    run_id=run.run_id,
-                    number=run.number,
-                    stage=number,
-                    source=plan.source_name or plan.source_id,
-                    processor=stage.settings.processor,
-                    version=stage.settings.processor_version,
-                    parameters=parameters_hash(stage.settings.parameters),
-                )
-                await self._stage(
-                    outcomes, self._blobs.path(plan.items_sha256), origin, cursors.get(number, 0), gathered
-                )
+            for number in range(min(run.stage_count, len(plan.stages))):
+                await self._stage(outcomes, _OfStage(run, plan, number), cursors.get(number, 0), gathered)
         gathered.runs[run.number] = run.settle_number
         if gathered.enough:
             await asyncio.to_thread(self._keep, gathered)
 
-    async def _stage(self, outcomes: Outcomes, plan: Path, origin: Origin, after: int, gathered: _Gathered) -> None:
+    async def _stage(self, outcomes: Outcomes, stage: _OfStage, after: int, gathered: _Gathered) -> None:
         """Reads all outcomes of a stage, in files of PART_ROWS."""
+        origin = stage.origin
         while True:
             lines = gathered.upload.path(f"lines{len(gathered.files)}")
             count, last = await self._read(outcomes, origin, after, lines)
             if count:
                 place = gathered.upload.path(f"part{len(gathered.files)}")
-                await asyncio.to_thread(self._parts.write, lines, plan, place, origin)
+                items = self._blobs.path(stage.plan.items_sha256)
+                await asyncio.to_thread(self._parts.write, lines, items, place, origin)
+                move = await asyncio.to_thread(self._move, stage, place, after, last)
                 gathered.files.append(place)
                 gathered.count += count
-                gathered.moves[origin.number, origin.stage] = Move(origin.number, origin.stage, last)
+                gathered.moves[origin.number, origin.stage] = move
             await asyncio.to_thread(lines.unlink, missing_ok=True)
             if count < PART_ROWS:
                 return
             await asyncio.to_thread(self._keep, gathered)
             after = last
+
+    def _move(self, stage: _OfStage, part: Path, after: int, last: int) -> Move:
+        # numpy takes a tenth of a second to load: not before the planner is ready.
+        from planner.domain.history import HistoryKey
+        from planner.results.histories import measured
+
+        settings, run = stage.settings, stage.run
+        history = measured(
+            self._files,
+            part,
+            run_id=run.run_id,
+            run_ms=run.start_time.ToMilliseconds(),
+            max_tries=settings.max_tries,
+        )
+        key = HistoryKey(settings.processor, settings.processor_version, profile_of(settings.parameters))
+        return Move(run.number, stage.number, after, last, key, history)
 
     async def _read(self, outcomes: Outcomes, origin: Origin, after: int, lines: Path) -> tuple[int, int]:
         """Writes the next outcomes of a stage as lines; answers how many, and the last settle number."""

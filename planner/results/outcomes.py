@@ -10,6 +10,8 @@ from penstock.v1 import scheduler_pb2, scheduler_pb2_grpc
 __all__ = ["Outcomes"]
 
 PAGE = 5_000
+EVENT_PAGE = 1_000
+MOST_CHANGES = 10_000
 
 
 class Outcomes:
@@ -33,6 +35,23 @@ class Outcomes:
         with calling():
             async for answer in self._stub.ReadOutcomes(request):
                 yield answer.items
+
+    async def run(self, run_id: str) -> scheduler_pb2.Run:
+        with calling():
+            return await self._stub.GetRun(scheduler_pb2.GetRunRequest(run_id=run_id))
+
+    async def states(self, run_id: str) -> Sequence[tuple[int, str]]:
+        """When a run came into which state, in order."""
+        found: list[tuple[int, str]] = []
+        request = scheduler_pb2.ListEventsRequest(run_id=run_id, types=["run.state"], page_size=EVENT_PAGE)
+        while len(found) < MOST_CHANGES:
+            with calling():
+                answer = await self._stub.ListEvents(request)
+            found += [(event.time.ToMilliseconds(), event.new_state) for event in answer.events]
+            if not answer.next_after_number:
+                break
+            request.after_number = answer.next_after_number
+        return found
 
     async def close(self) -> None:
         await self._channel.close()

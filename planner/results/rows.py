@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from penstock.runtime.sql import Database
+from planner.results.history_rows import add_history
 from planner.store import metadata
+
+if TYPE_CHECKING:
+    from planner.domain.history import History, HistoryKey
 
 __all__ = ["Move", "Part", "ResultRows"]
 
@@ -62,11 +68,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Move:
-    """How far a stage of a run is copied."""
+    """How far a stage of a run is copied: from `after` to `settle_number`, and what lies between for the history of
+    `key`."""
 
     number: int
     stage: int
+    after: int
     settle_number: int
+    key: HistoryKey
+    history: History
 
 
 class ResultRows:
@@ -74,6 +84,7 @@ class ResultRows:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._insert: Any = sqlite.insert if database.is_sqlite else postgresql.insert
 
     def copied(self, numbers: Sequence[int]) -> dict[int, int]:
         """Up to which settle number these runs are copied; those that are not are left out."""
@@ -104,13 +115,25 @@ class ResultRows:
             return {row[0]: row[1] for row in connection.execute(query)}
 
     def keep(self, moves: Sequence[Move], *, sha256: str, row_count: int) -> None:
-        """A part, and how far it goes."""
+        """A part, how far it goes, and what it adds to histories: only what no other planner has moved past."""
         with self._database.write() as connection:
             connection.execute(sa.insert(result_parts).values(level=0, sha256=sha256, row_count=row_count))
             for move in moves:
-                same = (result_cursors.c.number == move.number, result_cursors.c.stage == move.stage)
-                connection.execute(sa.delete(result_cursors).where(*same))
-                connection.execute(sa.insert(result_cursors).values(**move.__dict__))
+                if self._moved(connection, move):
+                    add_history(connection, move.key, move.history)
+
+    def _moved(self, connection: sa.Connection, move: Move) -> bool:
+        """Whether the cursor stood where the move begins."""
+        cursor = result_cursors.c
+        forward = sa.update(result_cursors).where(
+            cursor.number == move.number, cursor.stage == move.stage, cursor.settle_number == move.after
+        )
+        if connection.execute(forward.values(settle_number=move.settle_number)).rowcount:
+            return True
+        first = self._insert(result_cursors).values(
+            number=move.number, stage=move.stage, settle_number=move.settle_number
+        )
+        return not move.after and bool(connection.execute(first.on_conflict_do_nothing()).rowcount)
 
     def reached(self, number: int, settled: int) -> None:
         """A run is copied up to here, all stages."""

@@ -317,7 +317,7 @@ _FIRST_OPEN = sa.text("SELECT min(number) FROM runs WHERE archive IS NULL OR cre
 _LAST = sa.text("SELECT max(number) FROM runs")
 # How far runs have settled.
 _SETTLED_RUNS = sa.text("""
-SELECT r.number, r.run_id, r.plan_id, r.settle_number,
+SELECT r.number, r.run_id, r.plan_id, r.settle_number, r.start_ms, r.state,
   (SELECT count(*) FROM stages AS s WHERE s.run = r.number) AS stage_count
 FROM runs AS r WHERE r.number > :after AND r.settle_number > 0 ORDER BY r.number LIMIT :limit
 """)

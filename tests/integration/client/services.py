@@ -216,6 +216,10 @@ class _Planner(planner_pb2_grpc.PlannerServiceServicer):
         self._state.asked("UpdatePlan", request)
         return planner_pb2.Plan(plan_id=request.plan_id, name=request.name)
 
+    async def ListEstimates(self, request: Any, context: Any) -> planner_pb2.ListEstimatesResponse:
+        self._state.asked("ListEstimates", request)
+        return planner_pb2.ListEstimatesResponse()
+
     async def ComparePlans(self, request: Any, context: Any) -> planner_pb2.PlanComparison:
         self._state.asked("ComparePlans", request)
         return planner_pb2.PlanComparison()

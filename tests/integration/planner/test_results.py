@@ -14,8 +14,11 @@ from penstock.runtime.errors import Unavailable
 from penstock.runtime.parquet_files import ParquetFiles
 from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
+from planner.estimate_rows import EstimateRows
 from planner.results import copying
 from planner.results.copying import Results, confidence_of
+from planner.results.ends import Ends
+from planner.results.history_rows import HistoryRows
 from planner.results.outcomes import Outcomes
 from planner.results.parts import Parts, latest
 from planner.results.rows import DROPPED_MS, ResultRows
@@ -35,11 +38,15 @@ class Copy:
         self.clock = SystemClock.start()
         self.staging = Staging(blobs)
         self.outcomes = Outcomes(world.scheduler.address, None)
+        store, self.estimates = Store(self.database), EstimateRows(self.database)
+        self.histories = HistoryRows(self.database)
         self.results = Results(
             outcomes=self.outcomes,
             rows=self.rows,
             parts=Parts(self.files),
-            store=Store(self.database),
+            files=self.files,
+            ends=Ends(database=self.database, rows=self.estimates, files=self.files, store=store, clock=self.clock),
+            store=store,
             blobs=blobs,
             staging=self.staging,
             clock=self.clock,

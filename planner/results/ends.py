@@ -1,0 +1,147 @@
+"""What is learnt of a run when it has ended: facts that its items do not tell, and how good its estimate was.
+
+A run is looked at once its end is known and all its outcomes are copied; what is found stands in one transaction. One
+that was stopped or failed did not do what was planned, so nothing is compared; when it goes on and settles more it is
+looked at again. Of a run that completed, was reopened and completed again the first end counts.
+While the scheduler can't be reached it raises Unavailable, and the next catch-up comes to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penstock.runtime.clock import Clock
+from penstock.runtime.errors import NotFound
+from penstock.runtime.logs import get_logger
+from penstock.runtime.parquet_files import ParquetFiles
+from penstock.runtime.sql import Database
+from penstock.v1 import planner_pb2, scheduler_pb2
+from planner.domain.active import Active, active
+from planner.domain.parameter_names import profile_of
+from planner.estimate_rows import EndedRun, EstimateRows
+from planner.results.history_rows import add_history
+from planner.results.outcomes import Outcomes
+from planner.store import PlanRow, Store
+
+if TYPE_CHECKING:
+    from planner.domain.history import History, HistoryKey
+
+__all__ = ["Ended", "Ends"]
+
+COMPARED = ("completed", "completed_with_failures")
+_ENDED = (*COMPARED, "failed", "stopped")
+
+log = get_logger("results")
+
+Ended = scheduler_pb2.SettledRun
+
+
+class Ends:
+    """`files` may read the folder of blobs."""
+
+    def __init__(
+        self, *, database: Database, rows: EstimateRows, files: ParquetFiles, store: Store, clock: Clock
+    ) -> None:
+        self._database = database
+        self._rows = rows
+        self._files = files
+        self._store = store
+        self._clock = clock
+
+    async def unknown(self, runs: Sequence[scheduler_pb2.SettledRun]) -> list[Ended]:
+        """Those of these runs that have ended since somebody looked."""
+        ended = [run for run in runs if run.ended]
+        if not ended:
+            return []
+        known = await asyncio.to_thread(self._rows.ended, [run.number for run in ended])
+
+        def seen(run: Ended) -> bool:
+            settled, state = known.get(run.number, (-1, ""))
+            return settled >= run.settle_number or state in COMPARED
+
+        return [run for run in ended if not seen(run)]
+
+    async def learn(self, outcomes: Outcomes, ended: Ended, parts: Sequence[Path]) -> None:
+        """parts: where its outcomes stand."""
+        run = await outcomes.run(ended.run_id)
+        state = scheduler_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_").lower()
+        if state not in _ENDED:
+            return  # it goes on, meanwhile
+        worked = active(
+            await outcomes.states(ended.run_id),
+            start_ms=run.start_time.ToMilliseconds(),
+            end_ms=run.end_time.ToMilliseconds(),
+        )
+        try:
+            plan = await asyncio.to_thread(self._store.plan, run.plan_id, now_ms=self._clock.now_ms())
+        except NotFound:
+            plan = None
+        await asyncio.to_thread(self._learn, ended, run, state, worked, plan, parts)
+
+    def _learn(
+        self,
+        ended: Ended,
+        run: scheduler_pb2.Run,
+        state: str,
+        worked: Active,
+        plan: PlanRow | None,
+        parts: Sequence[Path],
+    ) -> None:
+        told = None
+        if state in COMPARED:
+            told = _totals(self._rows.told_at(run.plan_id, run.create_time.ToMilliseconds()))
+        facts = self._facts(run, worked, plan, parts) if plan is not None and parts else []
+        row = EndedRun(
+            number=ended.number,
+            settle_number=ended.settle_number,
+            run_id=ended.run_id,
+            plan_id=run.plan_id,
+            plan_name=plan.name if plan is not None else "",
+            state=state,
+            end_ms=run.end_time.ToMilliseconds(),
+            told=told,
+            runtime_seconds=worked.seconds,
+            cost_micros=run.money.spent_micros,
+        )
+        with self._database.write() as connection:
+            self._rows.keep_end(connection, row)
+            for key, history in facts:
+                add_history(connection, key, history)
+        if row.told is not None:
+            log.info("an estimate was compared with its run", run_id=row.run_id, plan=row.plan_id)
+
+    def _facts(
+        self, run: scheduler_pb2.Run, worked: Active, plan: PlanRow, parts: Sequence[Path]
+    ) -> list[tuple[HistoryKey, History]]:
+        from planner.domain.history import HistoryKey
+        from planner.results.histories import facts_of
+
+        found = []
+        for stage, row in zip(run.stages, plan.stages, strict=False):
+            settings = row.settings
+            history = facts_of(
+                self._files,
+                parts,
+                run_id=run.run_id,
+                stage=stage.stage,
+                run_ms=run.start_time.ToMilliseconds(),
+                start_ms=stage.start_time.ToMilliseconds(),
+                steady=worked.unbroken and not plan.laned,
+            )
+            if history is not None:
+                key = HistoryKey(settings.processor, settings.processor_version, profile_of(settings.parameters))
+                found.append((key, history))
+        return found
+
+
+def _totals(told: planner_pb2.Estimate) -> planner_pb2.Estimate | None:
+    """Its ranges; None without any. That something costs nothing is no estimate: it is what its processor says."""
+    totals = planner_pb2.Estimate()
+    if told.HasField("runtime_seconds"):
+        totals.runtime_seconds.CopyFrom(told.runtime_seconds)
+    if told.cost_micros.high:
+        totals.cost_micros.CopyFrom(told.cost_micros)
+    return totals if totals.ByteSize() else None

@@ -1,0 +1,90 @@
+"""What outcomes say of the time and money that items take: a part's record, and what a run's items do not tell.
+
+The scheduler tells of an item when its last attempt began and ended. Where it was tried several times, each try counts
+as long as the last. Clocks tell milliseconds: what began and ended in the same one took half of it.
+
+Imported late: numpy takes a tenth of a second. Calls block. Files that can't be read raise Unavailable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from penstock.runtime.parquet_files import ParquetFiles, literal
+from planner.domain.history import History, Outcomes
+from planner.domain.moments import Run, RunFacts, run_facts
+from planner.domain.sketch import Floats
+from planner.results.parts import outcomes_of_run
+
+__all__ = ["facts_of", "measured"]
+
+LEAST_SECONDS = 0.0005
+FACT_ROWS = 1_000_000
+"""Of larger runs nobody looks at how long slots stood empty."""
+RETRIED_SHARE = 0.02
+"""Where more was tried again, slots that seem empty held attempts that nobody tells of."""
+
+_EXECUTED = "CASE WHEN state = 'completed' THEN tries + 1 ELSE greatest(tries, 1) END"
+_TOLD = "start_ms IS NOT NULL AND end_ms IS NOT NULL"
+
+
+def measured(files: ParquetFiles, part: Path, *, run_id: str, run_ms: int, max_tries: int) -> History:
+    """The record of a part that holds outcomes of one stage of one run."""
+    with files.cursor() as cursor:
+        columns = cursor.execute(
+            'SELECT "group", greatest(end_ms - start_ms, 0) / 1000.0 AS seconds, '
+            f"{_EXECUTED} AS executed, cost_micros::DOUBLE AS cost, tries::BIGINT AS tries, state = 'failed' AS failed "
+            f"FROM read_parquet({literal(part.resolve())}) WHERE {_TOLD}"
+        ).fetchnumpy()
+    seconds = np.maximum(np.asarray(columns["seconds"], np.float64), LEAST_SECONDS)
+    return History.of(
+        Outcomes(
+            run=run_id,
+            run_ms=run_ms,
+            max_tries=max_tries,
+            groups=np.asarray(columns["group"]).tolist(),
+            seconds=seconds * np.asarray(columns["executed"], np.float64),
+            cost_micros=np.maximum(np.asarray(columns["cost"], np.float64), 0.0),
+            tries=np.asarray(columns["tries"], np.int64),
+            failed=np.asarray(columns["failed"], np.bool_),
+        )
+    )
+
+
+def facts_of(
+    files: ParquetFiles,
+    parts: Sequence[Path],
+    *,
+    run_id: str,
+    stage: int,
+    run_ms: int,
+    start_ms: int,
+    steady: bool,
+) -> History | None:
+    """A record of what the items of a run's stage do not tell, to be added to theirs; None without outcomes. steady:
+    neither a pause nor limits kept slots empty."""
+    rows = f"{outcomes_of_run(parts, run_id)} WHERE stage = {int(stage)} AND {_TOLD}"
+    with files.cursor() as cursor:
+        count, first, again = cursor.execute(
+            f"SELECT count(*), min(start_ms), sum({_EXECUTED} - 1) FROM {rows}"
+        ).fetchall()[0]
+        if not count:
+            return None
+        facts: RunFacts | None = RunFacts(max(first - start_ms, 0) / 1000)
+        if steady and count <= FACT_ROWS and again <= RETRIED_SHARE * count:
+            told = cursor.execute(f"SELECT start_ms, end_ms FROM {rows}").fetchnumpy()
+            begins = (np.asarray(told["start_ms"], np.int64) - start_ms) / 1000
+            ends = np.maximum((np.asarray(told["end_ms"], np.int64) - start_ms) / 1000, begins)
+            facts = run_facts(begins, ends, start_seconds=0.0, slots=_at_once(begins, ends))
+    return History(runs={run_id: Run(run_ms, 0, {}, facts)})
+
+
+def _at_once(begins: Floats, ends: Floats) -> int:
+    """The most items that held slots at one time: what the run could use, whoever bounded it."""
+    times = np.concatenate([ends, begins])
+    steps = np.repeat([-1, 1], begins.size)
+    order = np.argsort(times, kind="stable")
+    return max(int(np.cumsum(steps[order]).max()), 1)
