@@ -71,13 +71,13 @@ class Filter:
     node: Node | None
 
     @classmethod
-    def parse(cls, text: str, fields: Mapping[str, Field]) -> Filter:
-        """The filter over these fields; empty text: everything. Raises InvalidInput."""
+    def parse(cls, text: str, fields: Mapping[str, Field], *, name: str = "filter") -> Filter:
+        """The filter over these fields; empty text: everything. Raises InvalidInput, which calls it by `name`."""
         if len(text) > MAX_CHARACTERS:
             raise InvalidInput(
-                f"the filter has {len(text):,} characters; at most {MAX_CHARACTERS:,} are taken", code="bad_filter"
+                f"the {name} has {len(text):,} characters; at most {MAX_CHARACTERS:,} are taken", code="bad_filter"
             )
-        return cls(text, _Parser(text, fields).filter()) if text.strip() else EVERYTHING
+        return cls(text, _Parser(text, fields, name).filter()) if text.strip() else EVERYTHING
 
     @property
     def names(self) -> frozenset[str]:
@@ -117,7 +117,8 @@ class _Token:
 
 
 class _Parser:
-    def __init__(self, text: str, fields: Mapping[str, Field]) -> None:
+    def __init__(self, text: str, fields: Mapping[str, Field], name: str) -> None:
+        self._name = name
         self._text = text
         self._fields = fields
         self._tokens = self._read()
@@ -192,7 +193,7 @@ class _Parser:
         near = f"near {token.text[:40]!r}" if token.kind != "end" else "at its end"
         line, below = caret(self._text, token.at)
         return InvalidInput(
-            f"the filter is wrong at character {token.at}, {near}: {expected}",
+            f"the {self._name} is wrong at character {token.at}, {near}: {expected}",
             code="bad_filter",
             at=str(token.at),
             line=line,

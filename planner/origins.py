@@ -19,6 +19,7 @@ __all__ = ["Origins"]
 
 CHUNK_BYTES = 1 << 20
 MOST_FILES = 100_000
+_MOST_TOLD, _TOLD_CHARACTERS = 10, 200
 
 
 class Origins:
@@ -60,13 +61,23 @@ class Origins:
     def _allowed(self, text: str) -> Path:
         if not text:
             raise InvalidInput("no path is given: server_path is one on the planner's machine", code="bad_origin")
-        place = Path(text).resolve()
-        if not any(place.is_relative_to(folder) for folder in self._folders):
+        try:
+            place = Path(text).resolve()
+            there = self._holds(place) and place.exists()
+        except (OSError, RuntimeError, ValueError) as error:  # too long, links in a ring, a NUL
+            why = getattr(error, "strerror", None) or "no path can be that"
+            raise InvalidInput(f"{text[:_TOLD_CHARACTERS]!r} can't be followed: {why}", code="bad_origin") from error
+        if not self._holds(place):
             known = ", ".join(map(str, self._folders)) or "none: set planner.source_folders"
             raise InvalidInput(f"{text} is not in a folder that may be read here; those are {known}", code="bad_origin")
-        if not place.exists():
+        if not there:
             raise NotFound(f"there is no {text} on the planner's machine", code="no_such_path")
+        if not place.is_dir() and not place.is_file():
+            raise InvalidInput(f"{text} is neither a file nor a folder", code="bad_origin")
         return place
+
+    def _holds(self, place: Path) -> bool:
+        return any(place.is_relative_to(folder) for folder in self._folders)
 
     def _files(self, place: Path) -> Iterator[TableFile]:
         if not place.is_dir():
@@ -77,7 +88,13 @@ class Origins:
             raise InvalidInput(
                 f"{place} has {len(found):,} files; a catalog has 1 to {MOST_FILES:,}", code="bad_origin"
             )
+        out = [str(path.relative_to(place)) for path in found if not self._holds(path.resolve())]
+        if out:
+            more = f" and {len(out) - _MOST_TOLD:,} more" if len(out) > _MOST_TOLD else ""
+            raise InvalidInput(
+                f"{place}: {', '.join(out[:_MOST_TOLD])}{more}: links out of the folders that may be read here; "
+                "remove them, or name a folder without them",
+                code="bad_origin",
+            )
         for path in found:
-            resolved = path.resolve()
-            if any(resolved.is_relative_to(folder) for folder in self._folders):
-                yield TableFile(str(path.relative_to(place)), resolved)
+            yield TableFile(str(path.relative_to(place)), path.resolve())

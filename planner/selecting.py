@@ -70,9 +70,9 @@ def problems_of(wanted: Wanted) -> list[InvalidInput]:
     listed = wanted.ready is not None or selection.ids is not None
     found = [InvalidInput(text, code="bad_selection") for text in selection.problems(ready=wanted.ready is not None)]
     found += [InvalidInput(text, code="no_such_column") for text in flag_columns(selection.flags, schema)[1]]
-    for text in (selection.filter or "", selection.exclude_filter):
+    for name, text in (("filter", selection.filter or ""), ("exclude filter", selection.exclude_filter)):
         try:
-            Filter.parse(text, fields_of(schema))
+            Filter.parse(text, fields_of(schema), name=name)
         except InvalidInput as error:
             found.append(error)
     found += [InvalidInput(text, code="bad_order") for text in ordering.problems(schema, listed=listed)]

@@ -19,7 +19,7 @@ from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput, TooLarge
 from penstock.runtime.settings import TableLimits
 from penstock.v1 import sources_pb2
-from planner.domain.names import mebibytes
+from planner.domain.names import mebibytes, text_problem
 from planner.parquet import BLOCK_ROWS
 from planner.sources import CATALOG, Part, keep_file
 from planner.staging import Upload
@@ -56,11 +56,14 @@ class TableUpload:
         self.stop = threading.Event()
 
     def feed(self, parts: Sequence[Part]) -> None:
-        """Raises TooLarge, Unavailable."""
+        """Raises InvalidInput for a name that no file may have, TooLarge, Unavailable."""
         limits = self._sources.limits
         for part in parts:
             if isinstance(part, str):
                 self._end()
+                if (problem := text_problem(part)) is not None:
+                    number = len(self._files) + 1
+                    raise InvalidInput(f"file {number:,}, {part[:120]!r}, {problem.text}", code=problem.code)
                 if len(self._files) >= limits.max_files:
                     raise TooLarge(f"a catalog has at most {limits.max_files:,} files", code="too_many_files")
                 name = f"sent{len(self._files)}"
@@ -187,7 +190,8 @@ def _notices(version: TableVersion) -> list[dict[str, object]]:
     found: list[dict[str, object]] = [{"code": "note", "message": note} for note in version.notes]
     if version.skipped.count:
         first = "; ".join(version.skipped.first)
-        found.append({"code": "rows_skipped", "message": f"{version.skipped.count:,} rows were left out: {first}"})
+        rows = "row was" if version.skipped.count == 1 else "rows were"
+        found.append({"code": "rows_skipped", "message": f"{version.skipped.count:,} {rows} left out: {first}"})
     if version.guessed:
         found.append({"code": "guessed", "message": f"{' and '.join(version.guessed)} guessed from names of columns"})
     return found

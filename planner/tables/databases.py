@@ -23,7 +23,7 @@ from penstock.runtime.parquet_files import literal
 from planner.tables.csv_part import relation_of
 from planner.tables.parquet_part import parquet_part
 from planner.tables.parts import Part, identifier, row_places
-from planner.tables.refusals import refused
+from planner.tables.refusals import first_line, refused
 from planner.tables.unpacking import Plain
 from planner.tables.wanted import DATABASES, Database
 
@@ -148,9 +148,7 @@ def _postgresql_part(database: Database, folder: Path) -> Part:
                     for part in data:
                         out.write(part)
     except psycopg.OperationalError as error:
-        raise Unavailable(
-            f"the database can't be reached: {_first_line(error)}", code="database_unavailable"
-        ) from error
+        raise Unavailable(f"the database can't be reached: {first_line(error)}", code="database_unavailable") from error
     except psycopg.Error as error:
         raise _refused(database, error) from error
     return _csv_of(database, place, names)
@@ -164,7 +162,7 @@ def _described(connection: psycopg.Connection[Any], query: str) -> list[tuple[st
     connection.execute("SELECT 1")  # a transaction has begun
     result = server.prepare(b"table", query.encode())
     if result.status != pq.ExecStatus.COMMAND_OK:
-        raise InvalidInput(f"the query is refused: {_first_line(result.error_message.decode())}", code="bad_query")
+        raise InvalidInput(f"the query is refused: {first_line(result.error_message.decode())}", code="bad_query")
     result = server.describe_prepared(b"table")
     if not result.nfields:
         raise InvalidInput("the query is not one SELECT", code="bad_query")
@@ -221,8 +219,4 @@ def _name(database: Database) -> str:
 
 
 def _refused(database: Database, error: Exception) -> PenstockError:
-    return InvalidInput(f"{_name(database)} of the database is refused: {_first_line(error)}", code="bad_query")
-
-
-def _first_line(error: object) -> str:
-    return (str(error).strip().splitlines() or ["no reason given"])[0]
+    return InvalidInput(f"{_name(database)} of the database is refused: {first_line(error)}", code="bad_query")

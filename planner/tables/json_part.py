@@ -12,10 +12,10 @@ from pathlib import Path
 
 import duckdb
 
-from penstock.runtime.errors import TooLarge
+from penstock.runtime.errors import InvalidInput, TooLarge
 from penstock.runtime.parquet_files import literal
 from planner.domain.natural import natural_key
-from planner.domain.rows import MAX_LINE_BYTES
+from planner.domain.rows import MAX_LINE_BYTES, MOST_OFFENDERS
 from planner.domain.table_columns import column_problems
 from planner.tables.json_rows import has_trailing_comma, json_lines, rows_of_file
 from planner.tables.lines import Lines
@@ -82,7 +82,7 @@ class JsonPart(Part):
             self,
             columns={name: identifier(name) for name in names},
             relation=reader.format(function="read_json", columns=columns),
-            skipped=skipped.skipped() if skipped else self.skipped,
+            skipped=self.skipped + skipped.skipped() if skipped else self.skipped,
             clean=skipped is not None,
         )
 
@@ -111,10 +111,14 @@ def lines_part(plain: Plain, lines: Lines, *, skip_bad: bool) -> JsonPart:
         raise of_duckdb(error, plain.name) from error
 
 
-def folder_part(files: Sequence[Plain], folder: Path, lines: Lines) -> JsonPart:
-    """JSON files, in the natural order of their names, as JSON lines."""
+def folder_part(files: Sequence[Plain], folder: Path, lines: Lines, *, skip_bad: bool) -> JsonPart:
+    """JSON files, in the natural order of their names, as JSON lines. Of several, `skip_bad` leaves out broken ones.
+
+    Raises InvalidInput, for the first broken files together, TooLarge.
+    """
     place = folder / "folder.jsonl"
     starts, names, line = list[int](), list[str](), 1
+    problems, broken = Problems(), list[InvalidInput]()
     with place.open("wb") as out:
         for plain in sorted(files, key=lambda file: (natural_key(file.name), file.name)):
             path = lines.unpacked(plain) if plain.zstd else plain.path
@@ -124,14 +128,27 @@ def folder_part(files: Sequence[Plain], folder: Path, lines: Lines) -> JsonPart:
                     "send it as JSON lines, one object a line",
                     code="too_large",
                 )
+            try:
+                rows = rows_of_file(plain.name, path.read_bytes())
+            except InvalidInput as error:
+                problems.add(error.message)
+                broken.append(error)
+                if len(broken) > MOST_OFFENDERS and not skip_bad:
+                    break
+                continue
             starts.append(line)
             names.append(plain.name)
-            for row in rows_of_file(plain.name, path.read_bytes()):
+            for row in rows:
                 out.write(row)
                 line += 1
+    if len(broken) == 1 and (len(files) == 1 or not skip_bad):
+        raise broken[0]
+    if broken and (not skip_bad or len(broken) == len(files)):
+        raise refused("the folder is refused", problems, code="bad_rows")
     name = files[0].name if len(files) == 1 else "the folder"
     whole = Plain(name, name, place)
     part = JsonPart(name=name, columns={}, relation="", plain=whole, lines=lines, elements=(starts, names))
+    part = replace(part, skipped=problems.skipped())
     try:
         return part.named(_reader(place))
     except duckdb.Error as error:

@@ -84,7 +84,7 @@ def _line(number: int, raw: bytes) -> JsonLine:
 
 
 def rows_of_file(name: str, data: bytes) -> Iterator[bytes]:
-    """A JSON file's rows as lines: of one object, or of a list of them. Raises InvalidInput."""
+    """A JSON file's rows as lines: of one object, or of a list of them. Raises InvalidInput, before the first row."""
     data = data.removeprefix(_BOM)
     try:
         value = _loads(data)
@@ -111,8 +111,7 @@ def rows_of_file(name: str, data: bytes) -> Iterator[bytes]:
             raise InvalidInput(f"{name}: element {deep} is {TOO_DEEP}", code="bad_rows")
     # orjson makes a float of a whole number past 64 bits, and null of NaN: json keeps both.
     exact = _DIGITS.search(data) is not None or b"NaN" in data or b"Infinity" in data
-    for row in rows:
-        yield (json.dumps(row, ensure_ascii=False).encode() if exact else orjson.dumps(row)) + b"\n"
+    return ((json.dumps(row, ensure_ascii=False).encode() if exact else orjson.dumps(row)) + b"\n" for row in rows)
 
 
 def has_trailing_comma(path: Path) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import duckdb
 
+from penstock.filter_places import nearest
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.parquet_files import literal
 from planner.domain.rows import MAX_PAYLOAD_BYTES, MOST_OFFENDERS
@@ -125,7 +126,7 @@ def _file_parts(
                 case kind:
                     parts.append(csv_part(plain, tabs=kind == "tsv", folder=folder, lines=lines))
     if documents:
-        parts.append(folder_part(documents, folder, lines))
+        parts.append(folder_part(documents, folder, lines, skip_bad=wanted.skip_bad))
     if not parts:
         raise InvalidInput("no file was sent", code="no_rows")
     return parts
@@ -295,6 +296,8 @@ def _parts(names: Sequence[str], wanted: Wanted) -> tuple[Parts, tuple[str, ...]
     named = (*key, *([group] if group else []), *wanted.sort)
     unknown = [name for name in dict.fromkeys(named) if name not in names]
     if unknown:
-        told = ", ".join(repr(name) for name in unknown)
-        raise InvalidInput(f"there is no column {told}; {key_hint(names)}", code="unknown_column")
+        told = "; ".join(
+            f"there is no column {short(name)}; {nearest(name, names)}" for name in unknown[:MOST_OFFENDERS]
+        )
+        raise InvalidInput(told, code="unknown_column")
     return Parts(tuple(key), group, wanted.sort or guess_sort(names)), tuple(guessed)

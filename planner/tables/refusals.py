@@ -6,6 +6,7 @@ disk or the memory is at fault the table is not.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -18,9 +19,10 @@ from planner.tables.wanted import Skipped
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Problems", "count_of", "of_duckdb", "refused", "short"]
+__all__ = ["Problems", "count_of", "first_line", "of_duckdb", "refused", "short"]
 
 _TOLD_CHARACTERS = 60
+_PATH = re.compile(r""" ?(["'])/[^"']*\1""")
 
 
 @dataclass
@@ -57,11 +59,16 @@ def short(value: object) -> str:
     return text if len(text) <= _TOLD_CHARACTERS else f"{text[: _TOLD_CHARACTERS - 3]}…"
 
 
+def first_line(error: object) -> str:
+    """What a database says, without the paths of this machine: they are nothing for who sent a file."""
+    return _PATH.sub("", (str(error).strip().splitlines() or ["no reason given"])[0])
+
+
 def of_duckdb(error: duckdb.Error, name: str) -> PenstockError:
     """What stops the reading of a table, `name`, for good."""
     import duckdb
 
-    first = (str(error).strip().splitlines() or ["no reason given"])[0]
+    first = first_line(error)
     if isinstance(error, duckdb.OutOfMemoryException):
         return Unavailable(f"{name} needs more memory than the planner has for it: {first}", code="table_memory")
     if "No space left" in first or "disk quota" in first.lower():
