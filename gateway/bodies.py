@@ -4,9 +4,11 @@ commands.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Coroutine
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
@@ -25,6 +27,7 @@ __all__ = [
     "RunId",
     "StageNumber",
     "Token",
+    "Truth",
     "Whole",
     "commanded",
     "resource_router",
@@ -34,7 +37,10 @@ __all__ = [
 RunId = Annotated[str, Path(max_length=MAX_CHARACTERS, description="The run's id, or its number.")]
 Token = Annotated[str, Query(max_length=1000, description="next_page_token of the page before.")]
 # Shapes alone are checked here; what is absurd the services tell, all of it at once.
-Whole = Annotated[int, Field(ge=-(2**31 - 1), le=2**31 - 1)]
+Whole = Annotated[int, Field(ge=-(2**31 - 1), le=2**31 - 1, strict=True)]
+Truth = Annotated[bool, Field(strict=True)]
+"""true or false: what confirms a cost is no text that happens to read so."""
+
 StageNumber = Annotated[int, Query(ge=0, le=1_000, description="From 0.")]
 
 
@@ -50,9 +56,50 @@ def _known_parameters(request: Request) -> None:
         )
 
 
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise HTTPException(400, f"the name {twice[:80]!r} stands twice in an object of the body")
+    return found
+
+
+def _no_number(text: str) -> float:
+    raise HTTPException(400, f"the body is no JSON: it has no number {text}")
+
+
+class _StrictRequest(Request):
+    """Reads JSON as it is defined: UTF-8, each name once, numbers that are numbers. A reader that takes one of two
+    equal names does something that the sender may not have meant."""
+
+    async def json(self) -> object:
+        try:
+            text = (await self.body()).decode("utf-8-sig")
+            return json.loads(text, object_pairs_hook=_object, parse_constant=_no_number)
+        except json.JSONDecodeError:  # the framework tells where
+            raise
+        except UnicodeDecodeError as error:
+            raise HTTPException(400, f"the body is no UTF-8: byte {error.start + 1} of it is wrong") from error
+        except RecursionError as error:
+            raise HTTPException(400, "the body is nested too deep") from error
+        except ValueError as error:
+            raise HTTPException(400, "the body has a number of too many digits") from error
+
+
+class _StrictRoute(APIRoute):
+    def get_route_handler(self) -> Callable[[Request], Coroutine[object, object, Response]]:
+        handle = super().get_route_handler()
+
+        async def strictly(request: Request) -> Response:
+            return await handle(_StrictRequest(request.scope, request.receive))
+
+        return strictly
+
+
 def resource_router() -> APIRouter:
     """Of a part of /api/v1."""
-    return APIRouter(prefix="/api/v1", dependencies=[Depends(_known_parameters)])
+    return APIRouter(prefix="/api/v1", dependencies=[Depends(_known_parameters)], route_class=_StrictRoute)
 
 
 class Body(BaseModel):

@@ -8,7 +8,7 @@ from fastapi import Path, Query
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from gateway.bodies import CommandBody, RunId, StageNumber, Token, resource_router, run_of
+from gateway.bodies import CommandBody, RunId, StageNumber, Token, Truth, resource_router, run_of
 from gateway.wiring import Parts, Wired
 from penstock.client.operator_views import ActionView, ExplanationView, action_view, explanation_view
 from penstock.client.views import ItemView, item_view
@@ -40,7 +40,7 @@ class ActBody(CommandBody):
         default_factory=list, max_length=100_000, description="These items, or those of `filter`."
     )
     filter: str = Field("", max_length=MAX_FILTER, description='As state = failed AND fingerprint = "3f…".')
-    validate_only: bool = Field(False, description="Answer the count and change nothing.")
+    validate_only: Truth = Field(False, description="Answer the count and change nothing.")
 
 
 class ItemPage(TypedDict):

@@ -12,7 +12,7 @@ from fastapi import Path, Query
 from pydantic import AwareDatetime, Field
 from typing_extensions import TypedDict
 
-from gateway.bodies import Body, CommandBody, Token, resource_router
+from gateway.bodies import Body, CommandBody, Token, Truth, resource_router
 from gateway.wiring import Wired
 from penstock.client.limit_views import (
     LimitEventView,
@@ -45,7 +45,7 @@ class RateBody(Body):
 class LimitBody(CommandBody):
     concurrency: int | None = Field(None, ge=-INT32, le=INT32, description="null: unbounded.")
     rates: list[RateBody] = Field(default_factory=list, max_length=100)
-    adaptive: bool = Field(False, description="Concurrency is found: slow start, one cut an episode of throttling.")
+    adaptive: Truth = Field(False, description="Concurrency is found: slow start, one cut an episode of throttling.")
     cooldown_seconds: float = Field(0.0, description="Closure after a throttle that names no time; 0: 30.")
     etag: str = Field("", max_length=MAX_CHARACTERS, description="Only if it is still as it was read then.")
 

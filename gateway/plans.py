@@ -13,7 +13,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from gateway import planner_calls
-from gateway.bodies import Body, Token, Whole, resource_router
+from gateway.bodies import Body, Token, Truth, Whole, resource_router
 from gateway.selections import OrderingBody, SelectionBody
 from gateway.sources import Filter, Groups, OrderBy, PageSize, Search, Skip, grid
 from gateway.table_views import (
@@ -62,7 +62,7 @@ class PlanBody(Body):
     stages: list[StageBody] = Field(default_factory=list, max_length=100, description="None for documents.")
     granularity: Literal[""] | Granularity = Field("", description="Documents only.")
     name: str = Field("", max_length=MAX_CHARACTERS)
-    validate_only: bool = Field(False, description="Preview: a draft, kept for 24 hours unless it is started.")
+    validate_only: Truth = Field(False, description="Preview: a draft, kept for 24 hours unless it is started.")
     request_id: str = Field("", max_length=MAX_CHARACTERS)
     selection: SelectionBody | None = Field(None, description="Of a catalog or table; absent: all.")
     ordering: OrderingBody | None = Field(None, description="Of a catalog or table; absent: the source's own.")

@@ -24,6 +24,7 @@ __all__ = ["MEDIA_TYPE", "Problem", "install", "problem"]
 MEDIA_TYPE = "application/problem+json"
 
 _CODES = {404: "no_such_route", 405: "method_not_allowed", 400: "invalid_input", 413: "too_large", 403: "forbidden"}
+_MOST_TOLD = 10
 _ADVICE = {
     403: "Open this page by the address that `penstock up` printed.",
     404: "It may have been mistyped. All jobs are on the first page.",
@@ -77,7 +78,7 @@ def _told(error: PenstockError, request: Request) -> Response:
 def _sentence(error: Mapping[str, object]) -> str:
     location = error["loc"]
     assert isinstance(location, tuple)
-    where = ".".join(str(part) for part in location[1:]) or "the request"
+    where = ".".join(str(part)[:80] for part in location[1:]) or "the request"
     if error["type"] == "json_invalid":
         return "the body is no JSON"
     if location == ("body",):
@@ -93,7 +94,9 @@ def _invalid(error: RequestValidationError, request: Request) -> Response:
             why = "no id is so long" if one["type"] == "string_too_long" else "its id is a number"
             detail = f"there is no {what} {given!r}: {why}"
             return problem(request.headers, 404, detail, "not_found")
-    return problem(request.headers, 400, "; ".join(_sentence(one) for one in problems), "invalid_input")
+    told = "; ".join(_sentence(one) for one in problems[:_MOST_TOLD])
+    more = f"; and {len(problems) - _MOST_TOLD:,} more" if len(problems) > _MOST_TOLD else ""
+    return problem(request.headers, 400, told + more, "invalid_input")
 
 
 def install(app: FastAPI) -> None:
@@ -109,7 +112,14 @@ def install(app: FastAPI) -> None:
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        detail = f"there is nothing at {request.url.path}" if error.status_code == 404 else str(error.detail)
+        match error.status_code:
+            case 404:
+                detail = f"there is nothing at {request.url.path}"
+            case 405:
+                taken = (error.headers or {}).get("Allow", "")
+                detail = f"{request.url.path} does not take {request.method}; it takes {taken}"
+            case _:
+                detail = str(error.detail)
         code = _CODES.get(error.status_code, "http_error")
         return problem(request.headers, error.status_code, detail, code, error.headers)
 

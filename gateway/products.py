@@ -15,7 +15,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from gateway import planner_calls
-from gateway.bodies import Body, Token, Whole, resource_router, run_of
+from gateway.bodies import Body, Token, Truth, Whole, resource_router, run_of
 from gateway.plans import PlanId
 from gateway.product_views import (
     ITEM_STATES,
@@ -63,7 +63,7 @@ class ChosenBody(Body):
 
     ids: Cells | None = None
     filter: str | None = Field(None, max_length=MAX_FILTER)
-    all: bool = False
+    all: Truth = False
     exclude: Cells | ExcludeBody = Field(default_factory=list, description="Ids, or an object of ids and filter.")
 
     def message(self) -> sources_pb2.Selection:
@@ -96,7 +96,7 @@ class PlanBody(Body):
     concurrency: Whole = Field(0, description="Products at once; 0: the default.")
     max_run_seconds: Whole = Field(0, description="For one product; 0: the default.")
     name: str = Field("", max_length=MAX_CHARACTERS)
-    validate_only: bool = Field(False, description="Preview: the same plan, as a draft of 24 hours.")
+    validate_only: Truth = Field(False, description="Preview: the same plan, as a draft of 24 hours.")
 
     def message(self) -> planner_pb2.CreatePlanRequest:
         stage = StageOptions(
@@ -116,7 +116,7 @@ class PlanBody(Body):
 
 class StartBody(Body):
     plan_id: str = Field(min_length=1, max_length=MAX_CHARACTERS)
-    confirm: bool = Field(False, description="Of a plan that warns: 409 `confirm_required` without it.")
+    confirm: Truth = Field(False, description="Of a plan that warns: 409 `confirm_required` without it.")
 
 
 class RunBody(Body):
@@ -126,7 +126,7 @@ class RunBody(Body):
 
 class StopBody(Body):
     batch_run_id: str = Field(min_length=1, max_length=MAX_CHARACTERS)
-    force: bool = Field(False, description="Revoke what runs at once.")
+    force: Truth = Field(False, description="Revoke what runs at once.")
 
 
 class BatchItemPage(TypedDict):

@@ -10,7 +10,18 @@ from starlette.responses import StreamingResponse
 from typing_extensions import TypedDict
 
 from gateway import events
-from gateway.bodies import Body, CommandAnswer, CommandBody, RunId, Token, Whole, commanded, resource_router, run_of
+from gateway.bodies import (
+    Body,
+    CommandAnswer,
+    CommandBody,
+    RunId,
+    Token,
+    Truth,
+    Whole,
+    commanded,
+    resource_router,
+    run_of,
+)
 from gateway.planner_calls import start_run as start_confirmed
 from gateway.source_forms import kind_of
 from gateway.wiring import Wired
@@ -53,12 +64,12 @@ class StartBody(Body):
         default_factory=list, max_length=100, description="Each is held by one live run: 409 names the holder."
     )
     reason: str = Field("", max_length=2_000, description="Kept with the event.")
-    confirm: bool = Field(False, description="Wanted by a plan that says needs_confirm: 409 `confirm_required`.")
+    confirm: Truth = Field(False, description="Wanted by a plan that says needs_confirm: 409 `confirm_required`.")
     request_id: str = Field("", max_length=MAX_CHARACTERS, description="The same one answers the same run.")
 
 
 class StopBody(CommandBody):
-    force: bool = Field(False, description="Revoke what runs at once.")
+    force: Truth = Field(False, description="Revoke what runs at once.")
 
 
 class StageChangeBody(Body):
@@ -77,8 +88,8 @@ class ChangeBody(CommandBody):
 
 
 class CloneBody(CommandBody):
-    failed: bool = Field(False, description="Its failed items.")
-    unfinished: bool = Field(False, description="What was not settled; neither chosen: both.")
+    failed: Truth = Field(False, description="Its failed items.")
+    unfinished: Truth = Field(False, description="What was not settled; neither chosen: both.")
     name: str = Field("", max_length=MAX_CHARACTERS)
 
 

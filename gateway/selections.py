@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from gateway.bodies import Body
+from gateway.bodies import Body, Truth
 from penstock.client.filling import filled
 from penstock.runtime.errors import InvalidInput
 from penstock.v1 import sources_pb2
@@ -61,7 +61,7 @@ class SelectionBody(Body):
     repo: str = Field("", max_length=200)
     state: str = Field("", max_length=200)
     limit: int = Field(0, ge=0, le=2**62, description="The first so many, in order; 0: all.")
-    again: bool = Field(False, description="What the processor has done already is not left out.")
+    again: Truth = Field(False, description="What the processor has done already is not left out.")
 
     def message(self) -> sources_pb2.Selection:
         """Raises InvalidInput for two ways of choosing at once."""
@@ -90,7 +90,7 @@ class OrderingBody(Body):
     pinned: Cells = Field(default_factory=list)
     groups: Cells = Field(default_factory=list)
     sort: Cells = Field(default_factory=list, description="Columns, with ` desc` where wanted.")
-    as_selected: bool = Field(False, description="The order of keys, or of the SELECT.")
+    as_selected: Truth = Field(False, description="The order of keys, or of the SELECT.")
 
     def message(self) -> sources_pb2.Ordering:
         return filled(sources_pb2.Ordering, **self.model_dump())

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 from gateway import planner_calls
 from gateway.batch import DOCUMENT_FIELDS, FILE, multipart_body, upload_source
-from gateway.bodies import Body, Token, Whole, resource_router
+from gateway.bodies import Body, Token, Truth, Whole, resource_router
 from gateway.source_forms import FORM_FIELDS, SourceForm, bad_options, kind_of
 from gateway.table_views import (
     RowPageView,
@@ -65,8 +65,8 @@ class AddBody(Body):
     key: list[Column] = Field(default_factory=list, max_length=100, description="None: guessed.")
     group: str = Field("", max_length=1_000, description="A column, `-` for none; absent: guessed.")
     sort: list[Column] = Field(default_factory=list, max_length=100)
-    skip_bad: bool = False
-    each_task: bool = False
+    skip_bad: Truth = False
+    each_task: Truth = False
     batch_size: Whole = 0
     request_id: str = Field("", max_length=MAX_CHARACTERS)
 
