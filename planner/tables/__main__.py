@@ -7,6 +7,7 @@ killed with its planner; whatever a hostile file makes of a parser in C, the pla
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import resource
 import signal
@@ -38,9 +39,12 @@ def answer(job: Mapping[str, Any]) -> dict[str, Any]:
     """What goes back to `planner.tables.process`."""
     from penstock.runtime.disk import disk_full, is_full
     from penstock.runtime.errors import PenstockError, Unavailable
+    from planner.tables.refusals import too_large
     from planner.tables.wanted import TableBounds
 
     bounds = TableBounds(**job["bounds"])
+    # A query may be without end: no file of it becomes larger than the largest table, with sort keys, can be.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * bounds.unpacked_bytes, 2 * bounds.unpacked_bytes))
     if bounds.address_bytes:
         resource.setrlimit(resource.RLIMIT_AS, (bounds.address_bytes, bounds.address_bytes))
     try:
@@ -50,9 +54,12 @@ def answer(job: Mapping[str, Any]) -> dict[str, Any]:
     except MemoryError:
         found = Unavailable("the table needs more memory than the planner has for it", code="table_memory")
     except OSError as error:
-        if not is_full(error):
+        if error.errno == errno.EFBIG:
+            found = too_large()
+        elif is_full(error):
+            found = disk_full("the planner's uploads")
+        else:
             raise
-        found = disk_full("the planner's uploads")
     return {"error": {"kind": type(found).__name__, "code": found.code, "message": found.message}}
 
 

@@ -23,9 +23,9 @@ from penstock.runtime.parquet_files import literal
 from planner.tables.csv_part import relation_of
 from planner.tables.parquet_part import parquet_part
 from planner.tables.parts import Part, identifier, row_places
-from planner.tables.refusals import first_line, refused
+from planner.tables.refusals import first_line, of_duckdb, refused
 from planner.tables.unpacking import Plain
-from planner.tables.wanted import DATABASES, Database
+from planner.tables.wanted import DATABASES, Database, TableBounds
 
 if TYPE_CHECKING:
     import psycopg
@@ -35,6 +35,7 @@ __all__ = ["database_part"]
 _BATCH = 4_096
 _CONNECT_SECONDS = 10
 _ATTACHED = "attached"
+_OF_THIS_MACHINE = ("File too large", "No space left", "disk quota")
 _BOOL, _BYTEA, _RECORD = 16, 17, 2249
 
 
@@ -50,8 +51,8 @@ class RowsPart(Part):
         return row_places(rows)
 
 
-def database_part(database: Database, folder: Path, *, memory: str) -> Part:
-    """Raises InvalidInput, NotFound, Unavailable."""
+def database_part(database: Database, folder: Path, bounds: TableBounds) -> Part:
+    """Raises InvalidInput, NotFound, Unavailable; OSError where the rows pass what one file may have."""
     if database.kind not in DATABASES:
         raise InvalidInput(
             f"{database.kind!r} is no kind of database; there are {', '.join(DATABASES)}", code="bad_kind"
@@ -62,21 +63,23 @@ def database_part(database: Database, folder: Path, *, memory: str) -> Part:
         raise NotFound(f"there is no database file {database.place}", code="no_database")
     match database.kind:
         case "duckdb":
-            return _duckdb_part(database, folder, memory)
+            return _duckdb_part(database, folder, bounds)
         case "sqlite":
             return _sqlite_part(database, folder)
         case _:
             return _postgresql_part(database, folder)
 
 
-def _duckdb_part(database: Database, folder: Path, memory: str) -> Part:
+def _duckdb_part(database: Database, folder: Path, bounds: TableBounds) -> Part:
     place = folder / "database.parquet"
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": 1,
-        "memory_limit": memory,
+        "memory_limit": f"{bounds.memory_bytes >> 20}MiB",
         "temp_directory": str(folder / "database-spill"),
+        "max_temp_directory_size": f"{bounds.unpacked_bytes >> 20}MiB",
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
+        "allow_persistent_secrets": False,
     }
     with closing(duckdb.connect(":memory:", config=config)) as connection:
         try:
@@ -132,6 +135,12 @@ def _postgresql_part(database: Database, folder: Path) -> Part:
             connection.execute("SET TimeZone = 'UTC'")
             connection.execute("SET client_encoding = 'UTF8'")
             connection.execute("SET DateStyle = 'ISO'")
+            # Where this process is ended, the server ends its query, too, and not when it would next send rows.
+            connection.execute(
+                "SELECT set_config(name, '10s', false) FROM pg_settings WHERE name = 'client_connection_check_interval'"
+            )
+            if database.query:
+                _check_role(connection)
             query = _query(database)
             columns = _described(connection, query)
             names = [name for name, _ in columns]
@@ -152,6 +161,24 @@ def _postgresql_part(database: Database, folder: Path) -> Part:
     except psycopg.Error as error:
         raise _refused(database, error) from error
     return _csv_of(database, place, names)
+
+
+def _check_role(connection: psycopg.Connection[Any]) -> None:
+    """Raises InvalidInput for a role whose SELECT may read the server's files (`pg_read_file`) or worse.
+
+    No setting takes that from it: a function of the query could give it back.
+    """
+    found = connection.execute(
+        "SELECT string_agg(DISTINCT u.rolname, ', ') FROM pg_roles AS u, pg_roles AS r "
+        "WHERE u.rolname IN (current_user, session_user) AND pg_has_role(u.oid, r.oid, 'MEMBER') AND (u.rolsuper OR "
+        "r.rolname IN ('pg_read_server_files', 'pg_write_server_files', 'pg_execute_server_program'))"
+    ).fetchone()
+    if found and found[0]:
+        raise InvalidInput(
+            f"role {found[0]} of the database may read files of its server, so no query is asked as it: name a table, "
+            "or have planner.databases name a role that may only read tables",
+            code="database_role",
+        )
 
 
 def _described(connection: psycopg.Connection[Any], query: str) -> list[tuple[str, int]]:
@@ -219,4 +246,6 @@ def _name(database: Database) -> str:
 
 
 def _refused(database: Database, error: Exception) -> PenstockError:
+    if isinstance(error, duckdb.OutOfMemoryException) or any(words in str(error) for words in _OF_THIS_MACHINE):
+        return of_duckdb(error, _name(database))
     return InvalidInput(f"{_name(database)} of the database is refused: {first_line(error)}", code="bad_query")

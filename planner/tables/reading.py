@@ -77,7 +77,7 @@ def read_table(
     connection = connect(folder, bounds, files=files)
     try:
         if isinstance(source, Database):
-            parts: list[Part] = [database_part(source, folder, memory=f"{bounds.memory_bytes >> 20}MiB")]
+            parts: list[Part] = [database_part(source, folder, bounds)]
         else:
             parts = _file_parts(source, wanted, folder=folder, bounds=bounds, cursor=connection)
         by_key = isinstance(source, Database) and bool(source.table)

@@ -9,17 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from penstock.runtime.disk import disk_full
-from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
+from penstock.runtime.errors import InvalidInput, PenstockError, TooLarge, Unavailable
 from planner.domain.rows import MOST_OFFENDERS
 from planner.tables.wanted import Skipped
 
-if TYPE_CHECKING:
-    import duckdb
-
-__all__ = ["Problems", "count_of", "first_line", "of_duckdb", "refused", "short"]
+__all__ = ["Problems", "count_of", "first_line", "of_duckdb", "refused", "short", "too_large"]
 
 _TOLD_CHARACTERS = 60
 _PATH = re.compile(r""" ?(["'])/[^"']*\1""")
@@ -64,7 +60,7 @@ def first_line(error: object) -> str:
     return _PATH.sub("", (str(error).strip().splitlines() or ["no reason given"])[0])
 
 
-def of_duckdb(error: duckdb.Error, name: str) -> PenstockError:
+def of_duckdb(error: Exception, name: str) -> PenstockError:
     """What stops the reading of a table, `name`, for good."""
     import duckdb
 
@@ -73,4 +69,10 @@ def of_duckdb(error: duckdb.Error, name: str) -> PenstockError:
         return Unavailable(f"{name} needs more memory than the planner has for it: {first}", code="table_memory")
     if "No space left" in first or "disk quota" in first.lower():
         return disk_full("the planner's uploads")
+    if "File too large" in first:
+        return too_large()
     return InvalidInput(f"{name} can't be read: {first}", code="table_unreadable")
+
+
+def too_large() -> TooLarge:
+    return TooLarge("the table gives more bytes than a table may have; ask for less of it", code="too_large")

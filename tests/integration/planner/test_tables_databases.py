@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import duckdb
 import psycopg
 import pytest
 
-from penstock.runtime.errors import InvalidInput, PenstockError
+from penstock.runtime.errors import InvalidInput, PenstockError, TooLarge
+from planner.tables.process import TableReader
 from planner.tables.reading import read_table
-from planner.tables.wanted import Database, Wanted
+from planner.tables.wanted import Database, TableBounds, Wanted
 from tests.integration.planner.table_files import BOUNDS, Read, as_csv, as_parquet, read, snapshot_rows
 
 ROWS: list[dict[str, Any]] = [
@@ -56,7 +58,22 @@ def place(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
     with psycopg.connect(url) as server:
         server.execute(CREATE)
         server.cursor().executemany("INSERT INTO items VALUES (%s, %s, %s, %s)", values)
-    return url
+        server.execute("GRANT SELECT, INSERT, DELETE ON items TO PUBLIC")
+    return as_reader(url)
+
+
+READER = "penstock_reader"
+
+
+def as_reader(url: str, role: str = READER, *, member_of: str = "") -> str:
+    """The same database for somebody who is no superuser."""
+    with psycopg.connect(url) as server:
+        if not server.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)).fetchone():
+            server.execute(f"CREATE ROLE {role} LOGIN")
+        if member_of:
+            server.execute(f"GRANT {member_of} TO {role}")
+        info = server.info
+        return f"postgresql://{role}@/{info.dbname}?host={info.host}&port={info.port}"
 
 
 def test_a_table_is_read_in_the_order_of_its_key_and_a_query_in_its_own(kind: str, place: str, tmp_path: Path) -> None:
@@ -86,6 +103,16 @@ def test_a_table_is_read_in_the_order_of_its_key_and_a_query_in_its_own(kind: st
         "SELECT",
         "WITH gone AS (DELETE FROM items RETURNING id) SELECT * FROM gone",
         "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT content AS id FROM read_text('/etc/passwd')",
+        "SELECT readfile('/etc/passwd') AS id",
+        "SELECT load_extension('/tmp/x') AS id",
+        "SELECT writefile('/tmp/stolen', 'x') AS id",
+        "SELECT file AS id FROM glob('/etc/*')",
+        "SELECT pg_read_file('/etc/passwd') AS id",
+        "SELECT lo_export(1, '/tmp/stolen') AS id",
+        "SELECT set_config('role', 'postgres', false) AS id",
+        "SELECT getenv('HOME') AS id",
+        "COPY (SELECT 1) TO PROGRAM 'touch /tmp/stolen'",
         "SELECT 1 AS id, 2 AS id",
         "VACUUM",
     ],
@@ -97,6 +124,68 @@ def test_what_is_not_one_select_is_refused_and_changes_nothing(
         asked(tmp_path, Database(kind, place, query=query))
     assert caught.value.code in ("bad_query", "bad_columns")
     assert asked(tmp_path, Database(kind, place, table="items")).version.row_count == 3
+
+
+def test_no_query_is_asked_as_a_role_that_may_read_files_of_its_server(postgres_url: str, tmp_path: Path) -> None:
+    with psycopg.connect(postgres_url) as server:
+        server.execute("CREATE TABLE items AS SELECT 1 AS id")
+        server.execute("GRANT SELECT ON items TO PUBLIC")
+    member = as_reader(postgres_url, "penstock_member", member_of="pg_read_server_files")
+    # `set_config` would give a superuser's rights back while the query runs, and this asks for more SQL.
+    query = (
+        "SELECT 'k' || set_config('role', 'none', false) AS id, "
+        "query_to_xml('SELECT pg_read_file(''/etc/passwd'')', true, true, '')::text AS x"
+    )
+    for url in (postgres_url, member):
+        for text in (query, "SELECT 1 AS id"):
+            with pytest.raises(InvalidInput, match="may read files of its server") as caught:
+                asked(tmp_path, Database("postgresql", url, query=text))
+            assert caught.value.code == "database_role"
+        assert asked(tmp_path, Database("postgresql", url, table="items")).keys == ["1"]
+
+
+def test_a_database_that_goes_away_in_the_middle_is_told(postgres_url: str, tmp_path: Path) -> None:
+    with psycopg.connect(postgres_url) as server:
+        server.execute(
+            "CREATE TABLE items AS SELECT i AS id, repeat('x', 500) AS x FROM generate_series(1, 20000) AS i"
+        )
+        server.execute("GRANT SELECT ON items TO PUBLIC")
+    query = "SELECT id, x, CASE WHEN id = 19000 THEN pg_terminate_backend(pg_backend_pid()) END AS gone FROM items"
+    with pytest.raises(PenstockError, match="terminating connection") as caught:
+        asked(tmp_path, Database("postgresql", as_reader(postgres_url), query=query))
+    assert caught.value.code == "database_unavailable"
+
+
+def test_a_query_without_end_is_stopped_before_it_fills_the_disk(kind: str, place: str, tmp_path: Path) -> None:
+    endless = {
+        "duckdb": "SELECT i AS id, hash(i) AS h FROM range(10000000000) AS r(i)",
+        "sqlite": "WITH RECURSIVE r(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM r) SELECT id, id AS h FROM r",
+        "postgresql": "SELECT generate_series(1, 10000000000) AS id",
+    }[kind]
+    folder = tmp_path / "endless"
+    folder.mkdir()
+    reader = TableReader(TableBounds(threads=1, unpacked_bytes=1 << 20))
+    with pytest.raises(TooLarge) as caught:
+        reader.read(Database(kind, place, query=endless), Wanted(), folder=folder, stop=threading.Event())
+    assert caught.value.code == "too_large"
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 4 << 20
+
+
+def test_no_path_of_this_machine_is_told(tmp_path: Path) -> None:
+    """Neither where an upload lies nor whose home this is."""
+    database = tmp_path / "d.duckdb"
+    duckdb.connect(str(database)).close()
+    (tmp_path / "broken.duckdb").write_bytes(b"x" * 5_000)
+    for place, query in (
+        (database, "SELECT * FROM duckdb_secrets()"),
+        (database, f"SELECT * FROM read_csv('{tmp_path}/x')"),
+        (database, "SELECT * FROM glob('~/*')"),
+        (tmp_path / "broken.duckdb", "SELECT 1 AS id"),
+    ):
+        with pytest.raises(PenstockError) as caught:
+            asked(tmp_path, Database("duckdb", str(place), query=query))
+        assert str(tmp_path) not in caught.value.message
+        assert str(Path.home()) not in caught.value.message, caught.value.message
 
 
 def test_a_place_that_is_none_or_a_request_that_says_two_things_is_refused(tmp_path: Path) -> None:
@@ -124,7 +213,7 @@ def test_values_of_postgresql_are_what_a_csv_would_have(postgres_url: str, tmp_p
         "TIMESTAMPTZ '2024-01-02 03:04:05.678+02' AS at, DATE '2024-01-02' AS day, '\\x00ff'::bytea AS bytes, "
         "ROW(1, 'x') AS row, '1 day'::interval AS span, 9223372036854775807 AS big"
     )
-    found = asked(tmp_path, Database("postgresql", postgres_url, query=select))
+    found = asked(tmp_path, Database("postgresql", as_reader(postgres_url), query=select))
     assert found.payloads() == [
         {
             "id": "k",

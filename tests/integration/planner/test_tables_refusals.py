@@ -170,7 +170,14 @@ def test_a_key_may_be_several_columns_a_hash_or_anything_named(tmp_path: Path) -
     assert len(set(hashed.keys)) == 2
     assert hashed.keys[::-1] == read(tmp_path, as_csv(rows[::-1]), key="hash").keys
     assert "the same row stands more than once" in refusal(tmp_path, as_csv([*rows, rows[0]]), "bad_key", key="hash")
-    assert "no column 'no', 'such'" in refusal(tmp_path, as_csv(rows), "unknown_column", key=("no", "t"), group="such")
+    message = refusal(tmp_path, as_csv(rows), "unknown_column", key=("no", "t"), group="such")
+    assert message == (
+        "there is no column 'no'; there are: repo, number, t; there is no column 'such'; there are: repo, number, t"
+    )
+    wide = as_csv([{"id": 1, **{f"column {n}": n for n in range(40)}, "Colour": 3}])
+    message = refusal(tmp_path, wide, "unknown_column", key="color")
+    assert message.startswith("there is no column 'color'; there are: Colour, id, column 0")
+    assert message.endswith("and 32 more")
     message = refusal(tmp_path, as_csv([{"t": 1, "u": 2}]), "no_key")
     assert "name the key column (or several), or `hash`" in message
     assert "the columns are t, u" in message
@@ -255,6 +262,34 @@ def test_a_bomb_is_stopped_while_it_grows(tmp_path: Path) -> None:
     refusal(tmp_path, zstd, "too_large", name="t.jsonl.zst", bounds=most)
     left = {path.name for path in tmp_path.rglob("plain-*") if path.stat().st_size > 20 << 20}
     assert left == {"plain-0"}, "the first bomb was stopped at 32 MiB, the others before"
+
+
+def test_of_a_folder_of_json_the_broken_files_are_told_or_left_out(tmp_path: Path) -> None:
+    files = {f"{n}.json": b'{"id": %d}' % n for n in range(15)}
+    one = {**files, "3.json": b'{"id":\n x}'}
+    assert refusal(tmp_path, one, "bad_rows") == "3.json, line 2, column 2: not JSON: expecting value"
+    many = {**one, "5.json": b"7", "7.json": b'{"id": "\xff"}'}
+    message = refusal(tmp_path, many, "bad_rows")
+    assert message.startswith(
+        "the folder is refused: 3.json, line 2, column 2: not JSON: expecting value; 5.json: a num"
+    )
+    assert "7.json, line 1: byte 0xFF is not UTF-8" in message
+    kept = read(tmp_path, many, skip_bad=True)
+    assert kept.keys == [str(n) for n in range(15) if n not in (3, 5, 7)]
+    assert kept.version.skipped.count == 3
+    assert "'2' stands in 2.json, element 1 and in 8.json, element 1" in refusal(
+        tmp_path, {**many, "8.json": b'{"id": 2}'}, "bad_key", skip_bad=True
+    )
+    assert refusal(tmp_path, dict.fromkeys(files, b"{"), "bad_rows", skip_bad=True).endswith("and 5 more")
+    refusal(tmp_path, b"[7]", "bad_rows", name="t.json", skip_bad=True)
+
+
+def test_what_a_refusal_says_has_no_path_of_this_machine(tmp_path: Path) -> None:
+    for name, data in (("t.parquet", b"PAR1" + bytes(1_000)), ("t.csv.zst", b"\x28\xb5\x2f\xfd" + bytes(100))):
+        with pytest.raises(PenstockError) as caught:
+            read(tmp_path, data, name=name)
+        assert caught.value.message.startswith(name)
+        assert str(tmp_path) not in caught.value.message
 
 
 def test_kinds_are_told_or_refused(tmp_path: Path) -> None:
