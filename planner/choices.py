@@ -44,12 +44,15 @@ _BY_ITSELF = ("missing", "reprocess", "failed_of_run")
 
 @dataclass(frozen=True)
 class Chooser:
-    """Whose rows are chosen, and for whom. name: of the source, or its version's id where it has none."""
+    """Whose rows are chosen, and for whom. name: of the source, or its version's id where it has none.
+    processors: those that there are now."""
 
     name: str
     snapshot: Path
+    item_count: int
     schema: Schema
     stage: StageSettings
+    processors: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -141,9 +144,21 @@ class Choices:
             found = await asyncio.to_thread(
                 results.missing, snapshot, place, source=name, processor=_processor(asked.missing)
             )
+            if found.count == chooser.item_count and asked.missing not in chooser.processors:
+                # A name that was mistyped has no results either, and would take everything.
+                raise InvalidInput(
+                    f"no processor named {asked.missing!r}, and no result of one; "
+                    f"there are: {', '.join(chooser.processors)}",
+                    code="processor_not_found",
+                )
             return self._kept(found, f"no result of {asked.missing}", which, read)
         if which == "failed_of_run":
             found = await asyncio.to_thread(results.failed, snapshot, place, run_id=asked.failed_of_run)
+            if not found.count:
+                raise InvalidInput(
+                    f"no row of {name} failed in run {asked.failed_of_run!r}, or there is no such run",
+                    code="selection_empty",
+                )
             return self._kept(found, f"failed in {asked.failed_of_run}", which, read)
         processor, threshold = _processor(asked.reprocess.processor), asked.reprocess.threshold
         found, without = await asyncio.to_thread(

@@ -119,6 +119,10 @@ class Planning:
                 log.info("a profile does not suit a plan", profile=profile.name, why=error.message)
         return found
 
+    def processor_names(self) -> list[str]:
+        """Of all that a plan may name now."""
+        return self._processors.names()
+
     def kept(self, row: PlanRow, request: PlanRequest) -> PlanRow:
         """The plan as it is kept, or as a draft."""
         now_ms = self._clock.now_ms()

@@ -83,8 +83,10 @@ class TablePlanning:
             chooser = Chooser(
                 name=version.name if version is not None else source.source_id,
                 snapshot=upload.blobs.path(source.snapshot_sha256),
+                item_count=source.item_count,
                 schema=schema_of(source),
                 stage=stage.settings,
+                processors=await asyncio.to_thread(self._planning.processor_names),
             )
             chosen = await self._choices.chosen(chooser, asked.selection, asked.ordering, upload)
             refuse(problems_of(chosen.wanted))

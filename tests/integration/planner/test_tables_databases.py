@@ -150,7 +150,7 @@ def test_a_database_that_goes_away_in_the_middle_is_told(postgres_url: str, tmp_
             "CREATE TABLE items AS SELECT i AS id, repeat('x', 500) AS x FROM generate_series(1, 20000) AS i"
         )
         server.execute("GRANT SELECT ON items TO PUBLIC")
-    query = "SELECT id, x, CASE WHEN id = 19000 THEN pg_terminate_backend(pg_backend_pid()) END AS gone FROM items"
+    query = "SELECT id, x, CASE WHEN id = 9500 THEN pg_terminate_backend(pg_backend_pid()) END AS gone FROM items"
     with pytest.raises(PenstockError, match="terminating connection") as caught:
         asked(tmp_path, Database("postgresql", as_reader(postgres_url), query=query))
     assert caught.value.code == "database_unavailable"
