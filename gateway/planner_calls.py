@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from penstock.client.connection import Connection
 from penstock.client.filling import filled
-from penstock.v1 import planner_pb2, scheduler_pb2, sources_pb2
+from penstock.v1 import planner_pb2, scheduler_pb2
 
 __all__ = [
     "add_source",
@@ -23,9 +23,7 @@ __all__ = [
     "list_plans",
     "list_sources",
     "name_plan",
-    "plan_rows",
     "refresh_source",
-    "source_rows",
     "source_versions",
     "start_run",
 ]
@@ -77,11 +75,6 @@ async def source_versions(
     return await connection.read(lambda: connection.planner.ListSourceVersions(request))
 
 
-async def source_rows(connection: Connection, source: str, query: sources_pb2.RowQuery) -> sources_pb2.RowPage:
-    request = filled(planner_pb2.ReadSourceRowsRequest, source_id=source, query=query)
-    return await connection.read(lambda: connection.planner.ReadSourceRows(request))
-
-
 async def create_plan(
     connection: Connection, request: planner_pb2.CreatePlanRequest, *, request_id: str = ""
 ) -> planner_pb2.Plan:
@@ -106,13 +99,6 @@ async def list_plans(
 async def name_plan(connection: Connection, plan_id: str, name: str, *, etag: str) -> planner_pb2.Plan:
     request = filled(planner_pb2.UpdatePlanRequest, plan_id=plan_id, name=name, etag=etag, actor=connection.actor)
     return await connection.once(lambda: connection.planner.UpdatePlan(request))
-
-
-async def plan_rows(
-    connection: Connection, plan_id: str, query: sources_pb2.RowQuery, *, stage: int = 0
-) -> sources_pb2.RowPage:
-    request = filled(planner_pb2.ReadPlanRowsRequest, plan_id=plan_id, stage=stage, query=query)
-    return await connection.read(lambda: connection.planner.ReadPlanRows(request))
 
 
 async def compare_plans(connection: Connection, plan_id: str, other: str) -> planner_pb2.PlanComparison:

@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from gateway import planner_calls
 from gateway.bodies import Body, Token, Truth, Whole, resource_router
 from gateway.selections import OrderingBody, SelectionBody
-from gateway.sources import Filter, Groups, OrderBy, PageSize, Search, Skip, grid
+from gateway.sources import Filter, Groups, OrderBy, PageSize, ResultOf, Search, Skip
 from gateway.table_views import (
     ComparisonView,
     PlanDetail,
@@ -151,10 +151,20 @@ async def plan_rows(
     skip: Skip = 0,
     page_size: PageSize = 100,
     groups: Groups = False,
+    result_of: ResultOf = "",
 ) -> Response:
     """Its items in the order in which they will start, each with why; of a plan of a catalog or table."""
-    query = grid(filter=filter, search=search, order_by=order_by, skip=skip, page_size=page_size, with_groups=groups)
-    return row_page(await planner_calls.plan_rows(parts.client.connection, plan_id, query))
+    page = await parts.client.plans.rows(
+        plan_id,
+        filter=filter,
+        search=search,
+        order_by=order_by,
+        skip=skip,
+        page_size=page_size,
+        with_groups=groups,
+        result_of=result_of,
+    )
+    return row_page(page)
 
 
 @router.get("/plans/{plan_id}/diff/{other}", tags=["plans"])

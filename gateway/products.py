@@ -29,7 +29,7 @@ from gateway.product_views import (
     batch_status,
 )
 from gateway.selections import MAX_FILTER, Cells
-from gateway.sources import PageSize, grid
+from gateway.sources import PageSize
 from gateway.wiring import Parts, Wired
 from penstock.client.filling import filled
 from penstock.client.resources import StageOptions
@@ -225,8 +225,7 @@ async def batch_items(
 
 
 async def _shown(plan: planner_pb2.Plan, parts: Parts, *, skip: int, page_size: int) -> BatchPlan:
-    query = grid(skip=skip, page_size=page_size)
-    return batch_plan(plan, await planner_calls.plan_rows(parts.client.connection, plan.plan_id, query), skip=skip)
+    return batch_plan(plan, await parts.client.plans.rows(plan.plan_id, skip=skip, page_size=page_size), skip=skip)
 
 
 async def _plan(plan_id: str, parts: Parts) -> planner_pb2.Plan:

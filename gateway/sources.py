@@ -7,7 +7,7 @@ are read as streams; rows are filtered, sorted, paged and counted by the planner
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import Path, Query, Request
 from pydantic import Field
@@ -32,7 +32,7 @@ from penstock.runtime.errors import InvalidInput
 from penstock.runtime.plain_text import MAX_CHARACTERS
 from penstock.v1 import planner_pb2, sources_pb2
 
-__all__ = ["Filter", "Groups", "OrderBy", "PageSize", "Search", "Skip", "grid", "router"]
+__all__ = ["Filter", "Groups", "OrderBy", "PageSize", "ResultOf", "Search", "Skip", "router"]
 
 router = resource_router()
 
@@ -47,6 +47,13 @@ OrderBy = Annotated[str, Query(max_length=MAX_FILTER, description="Columns by co
 Skip = Annotated[int, Query(ge=0, le=2**62, description="So many of the rows that match come before the page.")]
 PageSize = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 Groups = Annotated[bool, Query(description="Counts per group, too, of all rows that match.")]
+ResultOf = Annotated[
+    str,
+    Query(
+        max_length=MAX_CHARACTERS,
+        description="A processor: its latest results stand beside the rows, and `result.state` and so on are fields.",
+    ),
+]
 Column = Annotated[str, Field(min_length=1, max_length=1_000)]
 
 
@@ -223,12 +230,17 @@ async def source_rows(
     skip: Skip = 0,
     page_size: PageSize = 100,
     groups: Groups = False,
+    result_of: ResultOf = "",
 ) -> Response:
     """Rows of a catalog or table for a grid. Long texts are cut."""
-    query = grid(filter=filter, search=search, order_by=order_by, skip=skip, page_size=page_size, with_groups=groups)
-    return row_page(await planner_calls.source_rows(parts.client.connection, source, query))
-
-
-def grid(**asked: Any) -> sources_pb2.RowQuery:
-    """A question of a grid. Raises InvalidInput for a text that no message takes."""
-    return filled(sources_pb2.RowQuery, **asked)
+    page = await parts.client.sources.rows(
+        source,
+        filter=filter,
+        search=search,
+        order_by=order_by,
+        skip=skip,
+        page_size=page_size,
+        with_groups=groups,
+        result_of=result_of,
+    )
+    return row_page(page)

@@ -6,8 +6,7 @@ values are JSON already: they go into the answer as they are, never parsed and w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import orjson
 from starlette.responses import Response
@@ -15,6 +14,7 @@ from typing_extensions import TypedDict
 
 from gateway.selections import OrderingView, SelectionView, ordering_view, selection_view
 from penstock.client.plan_views import PlanStageView, SourceView, plan_view, source_view
+from penstock.client.source_views import RowPageView, row_page_view
 from penstock.v1 import planner_pb2, sources_pb2
 
 __all__ = [
@@ -104,25 +104,6 @@ class StatisticsView(TypedDict):
 class GroupCountView(TypedDict):
     group: str
     count: int
-
-
-class RowView(TypedDict):
-    """position: in the source, or in the plan, from 0. why, of a plan's row: which rule chose it and what placed it."""
-
-    position: int
-    key: str
-    group: str
-    values: dict[str, Any]
-    why: str | None
-
-
-class RowPageView(TypedDict):
-    """total: rows that match. groups: of all that match, where asked for; more_groups: how many are not told."""
-
-    rows: list[RowView]
-    total: int
-    groups: list[GroupCountView]
-    more_groups: int
 
 
 class LeftOutView(TypedDict):
@@ -243,19 +224,8 @@ def statistics_view(described: planner_pb2.SourceDescription) -> StatisticsView:
 
 def row_page(page: sources_pb2.RowPage) -> Response:
     """The answer itself, shaped as `RowPageView`."""
-    rows: list[Mapping[str, object]] = [
-        {
-            "position": row.position,
-            "key": row.key,
-            "group": row.group,
-            "values": orjson.Fragment(row.values or b"{}"),
-            "why": row.why or None,
-        }
-        for row in page.rows
-    ]
-    groups = _groups(page.groups)
-    body = {"rows": rows, "total": page.total, "groups": groups, "more_groups": page.more_groups}
-    return Response(orjson.dumps(body), media_type="application/json")
+    view = row_page_view(page, json_of=orjson.Fragment)
+    return Response(orjson.dumps(view), media_type="application/json")
 
 
 def _groups(groups: Iterable[sources_pb2.GroupCount]) -> list[GroupCountView]:

@@ -38,7 +38,9 @@ from planner.results.ends import Ends
 from planner.results.history_rows import HistoryRows
 from planner.results.outcomes import Outcomes
 from planner.results.parts import Parts
+from planner.results.recent import Recent
 from planner.results.rows import ResultRows
+from planner.row_pages import RowPages
 from planner.samples import Sampling
 from planner.sandbox.sandbox import Sandbox
 from planner.service import PlannerService
@@ -98,6 +100,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
         staging=staging,
         clock=clock,
     )
+    recent = Recent(results, clock)
     planning = Planning(
         store=store,
         parquet=parquet,
@@ -153,7 +156,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
         ),
         reader=reader,
         names=names,
-        grid=Grid(tables),
+        pages=RowPages(grid=Grid(tables), recent=recent, processors=processors, blobs=blobs),
         store=store,
         clock=clock,
         processors=processors,
@@ -179,6 +182,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
         await asyncio.to_thread(parquet.warm)
 
     async def close() -> None:
+        await recent.close()
         for seen in (outcomes, limits):
             if seen is not None:
                 await seen.close()

@@ -12,9 +12,9 @@ from penstock.filters import Field, Kind
 from planner.domain.schema import ColumnKind, Schema
 from planner.filter_duckdb import SqlColumn
 
-__all__ = ["columns_of", "fields_of"]
+__all__ = ["FIELD_KINDS", "columns_of", "fields_of"]
 
-_KINDS = {
+FIELD_KINDS = {
     ColumnKind.TEXT: Kind.TEXT,
     ColumnKind.WHOLE: Kind.NUMBER,
     ColumnKind.NUMBER: Kind.NUMBER,
@@ -26,7 +26,7 @@ _KINDS = {
 
 def fields_of(schema: Schema) -> Mapping[str, Field]:
     """The fields of a filter over rows of this schema; JSON is asked as the text that it is kept as."""
-    return {name: Field(_KINDS[schema.kind(name)]) for name in schema.names}
+    return {name: Field(FIELD_KINDS[schema.kind(name)]) for name in schema.names}
 
 
 def columns_of(schema: Schema, prefix: str = "") -> Mapping[str, SqlColumn]:

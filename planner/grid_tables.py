@@ -5,7 +5,9 @@ snapshot. All tables together take at most TABLE_BYTES by estimate, and the leas
 that is too large for that only the text that is searched is held, of one that is larger still nothing: then its Parquet
 file is read, which answers the same questions, and takes longer where much is searched. One DuckDB answers all callers,
 each on a cursor of its own. A table is made once however many ask for it at once; one that must go while it is
-read goes when its last reader has done. Raises Unavailable when a file can't be read.
+read goes when its last reader has done. Results that stand beside the rows of a source (`planner.grid_results`) are
+such tables, too: those of a later state of the copy take the place of the earlier ones. Raises Unavailable when a file
+can't be read.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from penstock.runtime.parquet_files import ParquetFiles
 from planner.domain.schema import ColumnKind, Schema
+from planner.grid_results import Beside, ResultsOf, drop, held, results_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -73,12 +76,22 @@ class Relation:
         return {"snapshot": str(self.snapshot)} if sql is FILE else {}
 
 
+_Key = Path | tuple[Path, str, str]
+"""A snapshot; or one with the source and the processor whose results stand beside it."""
+
+
 @dataclass
 class _Table:
-    relation: Relation
+    """Of the rows of a source, or of results."""
+
+    held: Relation | Beside
     weight: int
     readers: int = 0
     gone: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.held.table
 
 
 class GridTables:
@@ -89,7 +102,7 @@ class GridTables:
         self._files = ParquetFiles(folder, memory=memory, spill=spill, what="the blob store", threads=THREADS)
         self._most_bytes = most_bytes
         self._lock = threading.Lock()
-        self._tables: OrderedDict[Path, _Table] = OrderedDict()
+        self._tables: OrderedDict[_Key, _Table] = OrderedDict()
         self._loading = threading.Lock()
         self._too_large: set[Path] = set()
         self._names = map("grid{}".format, itertools.count())
@@ -111,9 +124,28 @@ class GridTables:
                 yield cursor, _file(cursor, snapshot, schema)
                 return
             try:
-                yield cursor, table.relation
+                assert isinstance(table.held, Relation)
+                yield cursor, table.held
             finally:
                 self._release(cursor, table)
+
+    @contextmanager
+    def beside(
+        self, cursor: duckdb.DuckDBPyConnection, snapshot: Path, asked: ResultsOf | None
+    ) -> Iterator[Beside | None]:
+        """The results of a processor beside the rows of a snapshot, on a cursor of `opened`; None for none.
+
+        Raises InvalidInput where there are too many.
+        """
+        if asked is None:
+            yield None
+            return
+        table = self._pinned_results(cursor, snapshot, asked)
+        try:
+            assert isinstance(table.held, Beside)
+            yield table.held
+        finally:
+            self._release(cursor, table)
 
     def close(self) -> None:
         self._files.close()
@@ -130,11 +162,36 @@ class GridTables:
                 return found
             return self._load(cursor, _file(cursor, snapshot, schema))
 
-    def _found(self, snapshot: Path) -> _Table | None:
+    def _pinned_results(self, cursor: duckdb.DuckDBPyConnection, snapshot: Path, asked: ResultsOf) -> _Table:
+        key = (snapshot, asked.source, asked.processor)
+        found = self._found_results(cursor, key, asked)
+        if found is not None:
+            return found
+        with self._loading:
+            found = self._found_results(cursor, key, asked)
+            if found is not None:
+                return found
+            beside = results_of(cursor, asked, snapshot, next(self._names), most_bytes=self._most_bytes)
+            table = _Table(beside, held(cursor, beside), readers=1)
+            for old in self._room(table.weight, instead=key):
+                drop(cursor, old)
+            with self._lock:
+                self._tables[key] = table
+            return table
+
+    def _found_results(self, cursor: duckdb.DuckDBPyConnection, key: _Key, asked: ResultsOf) -> _Table | None:
+        """Those of this state of the copy."""
+        found = self._found(key)
+        if found is None or (isinstance(found.held, Beside) and found.held.asked.parts == asked.parts):
+            return found
+        self._release(cursor, found)
+        return None
+
+    def _found(self, key: _Key) -> _Table | None:
         with self._lock:
-            table = self._tables.get(snapshot)
+            table = self._tables.get(key)
             if table is not None:
-                self._tables.move_to_end(snapshot)
+                self._tables.move_to_end(key)
                 table.readers += 1
             return table
 
@@ -146,7 +203,7 @@ class GridTables:
             self._too_large.add(file.snapshot)
             return None
         for old in self._room(weight):
-            cursor.execute(f"DROP TABLE {old}")
+            drop(cursor, old)
         relation = replace(file, table=next(self._names), searched_only=only)
         fields = "".join(f"f{at}, " for at in range(len(file.schema.columns)))
         held = "" if only else f'key, "group", {fields}'
@@ -159,17 +216,20 @@ class GridTables:
             self._tables[file.snapshot] = table
         return table
 
-    def _room(self, weight: int) -> list[str]:
-        """Forgets the least recently used tables until so much fits; answers the names of those that nobody reads."""
+    def _room(self, weight: int, *, instead: _Key | None = None) -> list[str]:
+        """Forgets what stands under `instead`, and the least recently used tables until so much fits; answers the names
+        of those that nobody reads."""
         gone = []
         with self._lock:
             taken = sum(table.weight for table in self._tables.values())
-            while self._tables and taken + weight > self._most_bytes:
-                _, old = self._tables.popitem(last=False)
+            while self._tables and (instead in self._tables or taken + weight > self._most_bytes):
+                key = instead if instead in self._tables else next(iter(self._tables))
+                assert key is not None
+                old = self._tables.pop(key)
                 taken -= old.weight
                 old.gone = True
                 if not old.readers:
-                    gone.append(old.relation.table)
+                    gone.append(old.name)
         return gone
 
     def _release(self, cursor: duckdb.DuckDBPyConnection, table: _Table) -> None:
@@ -177,7 +237,7 @@ class GridTables:
             table.readers -= 1
             last = table.gone and not table.readers
         if last:
-            cursor.execute(f"DROP TABLE {table.relation.table}")
+            drop(cursor, table.name)
 
 
 def _file(cursor: duckdb.DuckDBPyConnection, snapshot: Path, schema: Schema) -> Relation:

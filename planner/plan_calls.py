@@ -20,19 +20,18 @@ from planner.deriving import Deriving
 from planner.domain.stages import StageSettings
 from planner.estimate_faces import estimates_page
 from planner.estimating import Estimating
-from planner.grid import Grid
 from planner.guards import Guards
 from planner.naming import NamedSources
 from planner.planner_calls import Context, PlannerCalls, page_size
 from planner.planning import Planning, PlanRequest
 from planner.profiles import profile_message
 from planner.reading import PlanReader
+from planner.row_pages import RowPages
 from planner.samples import Sampling
-from planner.source_calls import grid_query
 from planner.sources import CATALOG, TABLE
 from planner.store import PlanRow, SourceRow, Store
 from planner.table_planning import TablePlan, TablePlanning
-from planner.translate import plan_message, schema_of, stage_request, table_page
+from planner.translate import plan_message, stage_request
 from planner.uploads import Turns, in_thread, next_part
 
 __all__ = ["PlanCalls"]
@@ -58,12 +57,12 @@ class PlanCalls(PlannerCalls):
         estimating: Estimating,
         reader: PlanReader,
         names: NamedSources,
-        grid: Grid,
+        pages: RowPages,
         store: Store,
         clock: Clock,
         turns: Turns,
     ) -> None:
-        PlannerCalls.__init__(self, store=store, names=names, grid=grid, clock=clock, turns=turns)
+        PlannerCalls.__init__(self, store=store, names=names, pages=pages, clock=clock, turns=turns)
         self._planning = planning
         self._table_planning = tables
         self._deriving = deriving
@@ -180,19 +179,17 @@ class PlanCalls(PlannerCalls):
     async def ReadPlanRows(self, request: planner_pb2.ReadPlanRowsRequest, context: Context) -> sources_pb2.RowPage:
         plan_id = plain_text(request.plan_id, "plan_id")
 
-        def read() -> sources_pb2.RowPage:
+        def find() -> tuple[PlanRow, SourceRow]:
             row = self._store.plan(plan_id, now_ms=self._clock.now_ms())
-            source = self._store.source(row.source_id)
-            schema = schema_of(source)
-            blobs = self._deriving.staging.blobs
-            query = grid_query(request.query, plan=blobs.path(row.items_sha256))
-            page = table_page(schema, self._grid.page(blobs.path(source.snapshot_sha256), schema, query))
-            placed = _why(row)
-            for one in page.rows:
-                one.why = placed(one.group)
-            return page
+            return row, self._store.source(row.source_id)
 
-        return await asyncio.to_thread(read)
+        row, source = await asyncio.to_thread(find)
+        items = self._deriving.staging.blobs.path(row.items_sha256)
+        page = await self._pages.page(source, row.source_name or row.source_id, request.query, plan=items)
+        placed = _why(row)
+        for one in page.rows:
+            one.why = placed(one.group)
+        return page
 
     async def ListPlanLanes(
         self, request: planner_pb2.ListPlanLanesRequest, context: Context

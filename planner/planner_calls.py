@@ -6,8 +6,8 @@ from typing import Any
 
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput
-from planner.grid import Grid
 from planner.naming import NamedSources, Version
+from planner.row_pages import RowPages
 from planner.store import SourceRow, Store
 from planner.uploads import Turns
 
@@ -19,10 +19,10 @@ Context = Any
 class PlannerCalls:
     """The parts of the planner that any of its methods may need."""
 
-    def __init__(self, *, store: Store, names: NamedSources, grid: Grid, clock: Clock, turns: Turns) -> None:
+    def __init__(self, *, store: Store, names: NamedSources, pages: RowPages, clock: Clock, turns: Turns) -> None:
         self._store = store
         self._names = names
-        self._grid = grid
+        self._pages = pages
         self._clock = clock
         self._turns = turns
 

@@ -12,7 +12,6 @@ from penstock.v1 import planner_pb2, planner_pb2_grpc
 from planner.comparing import Comparing
 from planner.deriving import Deriving
 from planner.estimating import Estimating
-from planner.grid import Grid
 from planner.guards import Guards
 from planner.naming import NamedSources
 from planner.origins import Origins
@@ -20,6 +19,7 @@ from planner.plan_calls import PlanCalls
 from planner.planning import Planning
 from planner.processors import described, listed
 from planner.reading import PlanReader
+from planner.row_pages import RowPages
 from planner.samples import Sampling
 from planner.source_calls import SourceCalls
 from planner.sources import Sources
@@ -49,7 +49,7 @@ class PlannerService(SourceCalls, PlanCalls, planner_pb2_grpc.PlannerServiceServ
         estimating: Estimating,
         reader: PlanReader,
         names: NamedSources,
-        grid: Grid,
+        pages: RowPages,
         store: Store,
         clock: Clock,
         processors: Processors = INSTALLED,
@@ -61,7 +61,7 @@ class PlannerService(SourceCalls, PlanCalls, planner_pb2_grpc.PlannerServiceServ
             tables=table_sources,
             origins=origins,
             names=names,
-            grid=grid,
+            pages=pages,
             store=store,
             clock=clock,
             turns=turns,
@@ -77,7 +77,7 @@ class PlannerService(SourceCalls, PlanCalls, planner_pb2_grpc.PlannerServiceServ
             estimating=estimating,
             reader=reader,
             names=names,
-            grid=grid,
+            pages=pages,
             store=store,
             clock=clock,
             turns=turns,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
@@ -17,18 +16,17 @@ from penstock.runtime.paging import page_position
 from penstock.runtime.plain_text import plain_text
 from penstock.v1 import planner_pb2, sources_pb2
 from penstock.words import source_name_problem
-from planner.choices import sort_columns
-from planner.grid import Grid, GridQuery
 from planner.naming import NamedSources, Version
 from planner.origins import Origins
 from planner.planner_calls import Context, PlannerCalls, page_size
+from planner.row_pages import RowPages
 from planner.sources import CATALOG, TABLE, TASKS, Sources
 from planner.store import SourceRow, Store
 from planner.table_sources import TableSources, wanted_of
-from planner.translate import schema_of, source_message, statistics_messages, table_page
+from planner.translate import source_message, statistics_messages
 from planner.uploads import Turns, batches, header_of, in_thread
 
-__all__ = ["SourceCalls", "grid_query"]
+__all__ = ["SourceCalls"]
 
 log = get_logger("planner")
 
@@ -43,12 +41,12 @@ class SourceCalls(PlannerCalls):
         tables: TableSources,
         origins: Origins,
         names: NamedSources,
-        grid: Grid,
+        pages: RowPages,
         store: Store,
         clock: Clock,
         turns: Turns,
     ) -> None:
-        PlannerCalls.__init__(self, store=store, names=names, grid=grid, clock=clock, turns=turns)
+        PlannerCalls.__init__(self, store=store, names=names, pages=pages, clock=clock, turns=turns)
         self._sources = sources
         self._tables = tables
         self._origins = origins
@@ -201,13 +199,8 @@ class SourceCalls(PlannerCalls):
         return await asyncio.to_thread(read)
 
     async def ReadSourceRows(self, request: planner_pb2.ReadSourceRowsRequest, context: Context) -> sources_pb2.RowPage:
-        def read() -> sources_pb2.RowPage:
-            row, _ = self._find(plain_text(request.source_id, "source_id"))
-            schema = schema_of(row)
-            snapshot = self._sources.blobs.path(row.snapshot_sha256)
-            return table_page(schema, self._grid.page(snapshot, schema, grid_query(request.query)))
-
-        return await asyncio.to_thread(read)
+        row, version = await asyncio.to_thread(self._find, plain_text(request.source_id, "source_id"))
+        return await self._pages.page(row, version.name if version is not None else row.source_id, request.query)
 
     async def DeleteSource(
         self, request: planner_pb2.DeleteSourceRequest, context: Context
@@ -216,19 +209,6 @@ class SourceCalls(PlannerCalls):
         count = await asyncio.to_thread(self._names.remove, name)
         log.info("a source was removed", name=name, versions=count, actor=plain_text(request.actor, "actor"))
         return planner_pb2.DeleteSourceResponse(version_count=count)
-
-
-def grid_query(asked: sources_pb2.RowQuery, *, plan: Path | None = None) -> GridQuery:
-    """Of a source, or of a plan's file. Raises InvalidInput."""
-    return GridQuery(
-        plan=plan,
-        filter=asked.filter,
-        search=asked.search,
-        sort=sort_columns(asked.order_by.split(",")) if asked.order_by.strip() else (),
-        offset=asked.skip,
-        limit=asked.page_size or 100,
-        groups=asked.with_groups,
-    )
 
 
 def _name(name: str) -> str:

@@ -20,7 +20,15 @@ from planner.naming import Version
 from planner.rules import as_message
 from planner.store import PlanRow, SourceRow, StageRow
 
-__all__ = ["plan_message", "schema_of", "source_message", "stage_request", "statistics_messages", "table_page"]
+__all__ = [
+    "column_message",
+    "plan_message",
+    "schema_of",
+    "source_message",
+    "stage_request",
+    "statistics_messages",
+    "table_page",
+]
 
 _KINDS = {
     ColumnKind.TEXT: sources_pb2.COLUMN_KIND_TEXT,
@@ -76,7 +84,7 @@ def source_message(row: SourceRow, version: Version | None = None) -> planner_pb
     )
     if row.table_schema:
         schema = schema_of(row)
-        message.columns.extend(map(_column, schema.columns))
+        message.columns.extend(map(column_message, schema.columns))
         message.key.extend(schema.key)
         message.group = schema.group
         message.sort.extend(schema.sort)
@@ -88,7 +96,7 @@ def source_message(row: SourceRow, version: Version | None = None) -> planner_pb
     return message
 
 
-def _column(column: Column) -> sources_pb2.SourceColumn:
+def column_message(column: Column) -> sources_pb2.SourceColumn:
     return sources_pb2.SourceColumn(name=column.name, kind=_KINDS[column.kind])
 
 
@@ -96,7 +104,7 @@ def statistics_messages(row: SourceRow) -> Iterable[sources_pb2.ColumnStatistics
     """In the order of the columns."""
     for column, told in zip(schema_of(row).columns, orjson.loads(row.statistics), strict=True):
         yield sources_pb2.ColumnStatistics(
-            column=_column(column),
+            column=column_message(column),
             null_count=told["nulls"],
             distinct_count=told["distinct"],
             distinct_exact=told["distinct_exact"],

@@ -9,7 +9,6 @@ import typer
 from penstock.cli import show
 from penstock.cli.options import (
     DataOption,
-    FilterOption,
     JsonOption,
     PlanArgument,
     ReasonOption,
@@ -21,8 +20,19 @@ from penstock.cli.options import (
 )
 from penstock.cli.plan_making import create
 from penstock.cli.plan_text import print_comparison, print_plan, source_text
+from penstock.cli.rows import (
+    ColumnsOption,
+    GroupsOption,
+    OrderByOption,
+    ResultOfOption,
+    RowsFilterOption,
+    SearchOption,
+    ShownOption,
+    SkipOption,
+    print_page,
+    question,
+)
 from penstock.cli.selecting import BudgetOption
-from penstock.cli.source_text import print_groups
 from penstock.cli.starting import follow
 from penstock.words import counted
 
@@ -59,11 +69,14 @@ def show_(plan: PlanArgument, data: DataOption = None, as_json: JsonOption = Fal
 @app.command()
 def order(
     plan: PlanArgument,
-    filter: FilterOption = "",  # noqa: A002
-    search: Annotated[str, typer.Option("--search", help="A text that some column holds.")] = "",
-    skip: Annotated[int, typer.Option("--skip", min=0, help="Items to pass over.")] = 0,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="Items to show.")] = 20,
-    groups: Annotated[bool, typer.Option("--groups", help="Also count all that match per group.")] = False,
+    filter: RowsFilterOption = "",  # noqa: A002
+    search: SearchOption = "",
+    order_by: OrderByOption = "",
+    skip: SkipOption = 0,
+    limit: ShownOption = 20,
+    columns: ColumnsOption = "",
+    groups: GroupsOption = False,
+    result_of: ResultOfOption = "",
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -73,32 +86,25 @@ def order(
 
       penstock plans order "two brands" --skip 100 --limit 50
 
-      penstock plans order "two brands" --search viper
+      penstock plans order "two brands" --search viper --columns model,price
+
+      penstock plans order "two brands" --result-of scan --filter 'result.state is null'
     """
+    asked = question(
+        filter=filter, search=search, order_by=order_by, skip=skip, limit=limit, groups=groups, result_of=result_of
+    )
 
     async def work() -> None:
-        from penstock.client.source_views import row_page_view
+        from penstock.client.source_views import row_page_view, source_view
 
         async with connected(data) as client:
             found = await plan_of(client, plan)
-            view = row_page_view(
-                await client.plans.rows(
-                    found.plan_id, filter=filter, search=search, skip=skip, page_size=limit, with_groups=groups
-                )
-            )
-        if as_json:
-            show.print_json(view)
-            return
-        show.print_table(
-            ("place", "key", "group", "why"),
-            [(row["position"], row["key"], row["group"], row["why"]) for row in view["rows"]],
-        )
-        show.say()
-        shown = f"{skip + 1:,}-{skip + len(view['rows']):,}" if view["rows"] else "none"
-        show.say(f"{shown} of {counted(view['total'], 'item')}")
-        if groups:
-            show.say()
-            print_groups(view["groups"], view["more_groups"], most=1000)
+            page = row_page_view(await client.plans.rows(found.plan_id, **asked))
+            if as_json:
+                show.print_json(page)
+                return
+            view = source_view(await client.sources.get(found.source_id))
+        print_page(page, view, columns=columns, skip=skip, groups=groups, plan=True)
 
     carry_out(work())
 

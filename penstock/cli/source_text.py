@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         GroupCountView,
         NoticeView,
         RowPageView,
+        RowResultView,
         SourceDescriptionView,
         SourceView,
     )
@@ -26,11 +27,13 @@ __all__ = [
     "print_rows",
     "print_source",
     "print_versions",
+    "result_lines",
     "size_text",
     "source_line",
 ]
 
 COLUMNS_SHOWN = 8
+RESULT_COLUMNS = ("state", "confidence", "cost", "seconds", "run", "ended")
 GROUPS_SHOWN = 20
 FREQUENT_SHOWN = 3
 
@@ -119,29 +122,67 @@ def print_versions(versions: Sequence[SourceView]) -> None:
     )
 
 
-def print_rows(page: RowPageView, source: SourceView, *, chosen: Sequence[str], skip: int) -> None:
-    """`chosen`: names of the columns to show; none: the first ones, without those that key and group show already."""
+def print_rows(page: RowPageView, source: SourceView, *, chosen: Sequence[str], skip: int, plan: bool) -> None:
+    """`chosen`: names of the columns to show; none: of a source the first ones, without those that key and group show
+    already, of a plan none, since each row tells why it is there."""
     kinds = {column["name"]: column["kind"] for column in source["columns"]}
     shown_already = {source["group"], *(source["key"] if len(source["key"]) == 1 else ())}
     others = [name for name in kinds if name not in shown_already]
-    names = list(chosen) or others[:COLUMNS_SHOWN]
+    told = RESULT_COLUMNS if page["results"] is not None else ()
+    usual = () if plan else others[: COLUMNS_SHOWN - len(told)]
+    names = list(chosen or usual)
+    last = ("why",) if plan else ()
     show.print_table(
-        ("row", "key", "group", *names),
+        ("place" if plan else "row", "key", "group", *names, *told, *last),
         [
             (
                 row["position"],
                 row["key"],
                 row["group"],
                 *(_cell(row["values"].get(name), kinds.get(name, "text")) for name in names),
+                *(_result_cells(row["result"]) if told else ()),
+                *([row["why"]] if plan else ()),
             )
             for row in page["rows"]
         ],
     )
     show.say()
     shown = f"{skip + 1:,}-{skip + len(page['rows']):,} of " if page["rows"] else "none of "
-    show.say(f"{shown}{counted(page['total'], 'row')}")
-    if not chosen and (left := others[COLUMNS_SHOWN:]):
+    show.say(f"{shown}{counted(page['total'], 'item' if plan else 'row')}")
+    if not chosen and not plan and (left := others[len(usual) :]):
         show.say(f"{len(left)} more columns by --columns: {', '.join(left[:10])}{', …' if len(left) > 10 else ''}")
+
+
+def _result_cells(result: RowResultView | None) -> Sequence[object]:
+    """By RESULT_COLUMNS."""
+    if result is None:
+        return ("",) * len(RESULT_COLUMNS)
+    from penstock.words import dollars
+
+    confidence = result["confidence"]
+    return (
+        result["state"],
+        "" if confidence is None else f"{confidence:g}",
+        dollars(result["cost_micros"]) if result["cost_micros"] else "",
+        "" if result["seconds"] is None else f"{result['seconds']:.3g}",
+        result["run_number"],
+        result["end_time"],
+    )
+
+
+def result_lines(page: RowPageView) -> list[str]:
+    """Up to when the results are known, and of all that match how many have which."""
+    results = page["results"]
+    if results is None:
+        return []
+    lines = []
+    if results["states"]:
+        counts = ", ".join(f"{one['count']:,} {one['state'] or 'without one'}" for one in results["states"])
+        lines.append(f"results of {results['processor']}: {counts}")
+    if results["problem"]:
+        known = f"as of {results['read_time']}" if results["read_time"] else "as far as they were copied"
+        lines.append(f"results of {results['processor']} are told {known}: {show.text(results['problem'])}")
+    return lines
 
 
 def _cell(value: object, kind: str) -> object:

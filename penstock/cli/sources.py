@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,7 +10,6 @@ import typer
 from penstock.cli import show
 from penstock.cli.options import (
     DataOption,
-    FilterOption,
     JsonOption,
     SourceArgument,
     YesOption,
@@ -19,12 +17,22 @@ from penstock.cli.options import (
     confirmed,
     connected,
 )
+from penstock.cli.rows import (
+    ColumnsOption,
+    GroupsOption,
+    OrderByOption,
+    ResultOfOption,
+    RowsFilterOption,
+    SearchOption,
+    ShownOption,
+    SkipOption,
+    print_page,
+    question,
+)
 from penstock.cli.selecting import columns_of
 from penstock.cli.source_text import (
     change_text,
-    print_groups,
     print_notices,
-    print_rows,
     print_source,
     size_text,
     source_line,
@@ -300,15 +308,14 @@ def refresh(name: NameArgument, data: DataOption = None, as_json: JsonOption = F
 @app.command()
 def rows(
     source: SourceArgument,
-    filter: FilterOption = "",  # noqa: A002
-    search: Annotated[str, typer.Option("--search", help="A text that some column holds.")] = "",
-    order_by: Annotated[
-        str, typer.Option("--order-by", metavar="COL[ desc][,…]", help="Columns (default: the source's order).")
-    ] = "",
-    skip: Annotated[int, typer.Option("--skip", min=0, help="Rows to pass over.")] = 0,
-    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="Rows to show.")] = 20,
-    columns: Annotated[str, typer.Option("--columns", metavar="COL[,COL]", help="Columns to show.")] = "",
-    groups: Annotated[bool, typer.Option("--groups", help="Also count all that match per group.")] = False,
+    filter: RowsFilterOption = "",  # noqa: A002
+    search: SearchOption = "",
+    order_by: OrderByOption = "",
+    skip: SkipOption = 0,
+    limit: ShownOption = 20,
+    columns: ColumnsOption = "",
+    groups: GroupsOption = False,
+    result_of: ResultOfOption = "",
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -319,44 +326,25 @@ def rows(
       penstock sources rows mice --filter 'brand = "Razer" AND price < 50' --order-by "price desc"
 
       penstock sources rows mice --search viper --groups
+
+      penstock sources rows mice --result-of scan --filter 'result.state = failed OR result.confidence < 0.7'
     """
+    asked = question(
+        filter=filter, search=search, order_by=order_by, skip=skip, limit=limit, groups=groups, result_of=result_of
+    )
 
     async def work() -> None:
         from penstock.client.source_views import row_page_view, source_view
 
         async with connected(data) as client:
-            found = await client.sources.rows(
-                source,
-                filter=filter,
-                search=search,
-                order_by=order_by,
-                skip=skip,
-                page_size=limit,
-                with_groups=groups,
-            )
-            page = row_page_view(found)
+            page = row_page_view(await client.sources.rows(source, **asked))
             if as_json:
                 show.print_json(page)
                 return
             view = source_view(await client.sources.get(source))
-        chosen = _known(columns_of(columns), [column["name"] for column in view["columns"]])
-        print_rows(page, view, chosen=chosen, skip=skip)
-        if groups:
-            show.say()
-            print_groups(page["groups"], page["more_groups"], most=1000)
+        print_page(page, view, columns=columns, skip=skip, groups=groups, plan=False)
 
     carry_out(work())
-
-
-def _known(chosen: Sequence[str], names: Sequence[str]) -> Sequence[str]:
-    """Raises InvalidInput for a column that is none."""
-    from penstock.filter_places import nearest
-    from penstock.runtime.errors import InvalidInput
-
-    for name in chosen:
-        if name not in names:
-            raise InvalidInput(f"--columns: there is no column {name!r}; {nearest(name, names)}", code="no_such_column")
-    return chosen
 
 
 @app.command()

@@ -150,11 +150,18 @@ class Plans:
         skip: int = 0,
         page_size: int = 100,
         with_groups: bool = False,
+        result_of: str = "",
         stage: int = 0,
     ) -> sources_pb2.RowPage:
-        """A page of a plan's order, each row with why it is there."""
+        """A page of a plan's order, each row with why it is there; what is asked is as of `sources.rows`."""
         query = row_query(
-            filter=filter, search=search, order_by=order_by, skip=skip, page_size=page_size, with_groups=with_groups
+            filter=filter,
+            search=search,
+            order_by=order_by,
+            skip=skip,
+            page_size=page_size,
+            with_groups=with_groups,
+            result_of=result_of,
         )
         request = filled(planner_pb2.ReadPlanRowsRequest, plan_id=plan_id, stage=stage, query=query)
         return await self._connection.read(lambda: self._connection.planner.ReadPlanRows(request))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from typing_extensions import TypedDict
@@ -17,6 +17,7 @@ __all__ = [
     "NoticeView",
     "RowPageView",
     "RowResultView",
+    "RowResultsView",
     "RowView",
     "SourceChangeView",
     "SourceDescriptionView",
@@ -100,7 +101,8 @@ class SourceDescriptionView(TypedDict):
 
 
 class RowResultView(TypedDict):
-    """The latest that runs recorded of a row for a processor."""
+    """The latest that runs recorded of a row for a processor. value: what it answered; a long one is cut, and a text
+    then; None where it is a file."""
 
     processor: str
     version: str
@@ -109,7 +111,13 @@ class RowResultView(TypedDict):
     cost_micros: int
     error: str | None
     run_id: str
+    run_number: int
     end_time: str | None
+    kind: str | None
+    seconds: float | None
+    tries: int
+    healed: bool
+    value: Any
 
 
 class RowView(TypedDict):
@@ -128,11 +136,32 @@ class GroupCountView(TypedDict):
     count: int
 
 
+class StateCountView(TypedDict):
+    """state: completed, failed, or None for rows without a result."""
+
+    state: str | None
+    count: int
+
+
+class RowResultsView(TypedDict):
+    """How far the results of a page are known: to read_time, and why no further. columns: what a filter and an order
+    may name of them; states: of all rows that match, where groups are asked for."""
+
+    processor: str
+    read_time: str | None
+    problem: str | None
+    columns: list[ColumnView]
+    states: list[StateCountView]
+
+
 class RowPageView(TypedDict):
+    """total: rows that match. groups: of all that match, where asked for; more_groups: how many are not told."""
+
     rows: list[RowView]
     total: int
     groups: list[GroupCountView]
     more_groups: int
+    results: RowResultsView | None
 
 
 def source_view(source: planner_pb2.Source) -> SourceView:
@@ -174,15 +203,16 @@ def source_description_view(description: planner_pb2.SourceDescription) -> Sourc
     }
 
 
-def row_page_view(page: sources_pb2.RowPage) -> RowPageView:
+def row_page_view(page: sources_pb2.RowPage, *, json_of: Callable[[bytes], Any] = json_value) -> RowPageView:
+    """json_of: what a value that is JSON already becomes, for who writes it out again at once."""
     return {
         "rows": [
             {
                 "position": row.position,
                 "key": row.key,
                 "group": row.group,
-                "values": json_value(row.values),
-                "result": _result(row.result) if row.HasField("result") else None,
+                "values": json_of(row.values),
+                "result": _result(row.result, json_of) if row.HasField("result") else None,
                 "why": row.why or None,
             }
             for row in page.rows
@@ -190,6 +220,17 @@ def row_page_view(page: sources_pb2.RowPage) -> RowPageView:
         "total": page.total,
         "groups": group_views(page.groups),
         "more_groups": page.more_groups,
+        "results": _results(page.results) if page.HasField("results") else None,
+    }
+
+
+def _results(results: sources_pb2.RowResults) -> RowResultsView:
+    return {
+        "processor": results.processor,
+        "read_time": time_text(results.read_time) if results.HasField("read_time") else None,
+        "problem": results.problem or None,
+        "columns": [_column(column) for column in results.columns],
+        "states": [{"state": one.state or None, "count": one.count} for one in results.states],
     }
 
 
@@ -221,7 +262,7 @@ def _change(change: sources_pb2.SourceChange) -> SourceChangeView:
     }
 
 
-def _result(result: sources_pb2.RowResult) -> RowResultView:
+def _result(result: sources_pb2.RowResult, json_of: Callable[[bytes], Any]) -> RowResultView:
     return {
         "processor": result.processor,
         "version": result.version,
@@ -230,5 +271,11 @@ def _result(result: sources_pb2.RowResult) -> RowResultView:
         "cost_micros": result.cost_micros,
         "error": result.error or None,
         "run_id": result.run_id,
+        "run_number": result.run_number,
         "end_time": time_text(result.end_time),
+        "kind": result.kind or None,
+        "seconds": result.seconds if result.HasField("seconds") else None,
+        "tries": result.tries,
+        "healed": result.healed,
+        "value": json_of(result.value) if result.value else None,
     }

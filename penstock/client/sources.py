@@ -282,7 +282,8 @@ class Sources:
         with_groups: bool = False,
         result_of: str = "",
     ) -> sources_pb2.RowPage:
-        """A page of the rows of a catalog or table: filtered, searched, sorted and counted where they lie."""
+        """A page of the rows of a catalog or table: filtered, searched, sorted and counted where they lie. result_of: a
+        processor, whose latest results stand beside the rows; `result.state` and so on are fields then, too."""
         query = row_query(
             filter=filter,
             search=search,

@@ -233,6 +233,7 @@ class Plans:
         skip: int = 0,
         page_size: int = 100,
         with_groups: bool = False,
+        result_of: str = "",
         stage: int = 0,
     ) -> sources_pb2.RowPage:
         return self._loop.run(
@@ -244,6 +245,7 @@ class Plans:
                 skip=skip,
                 page_size=page_size,
                 with_groups=with_groups,
+                result_of=result_of,
                 stage=stage,
             )
         )

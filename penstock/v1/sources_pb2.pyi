@@ -321,6 +321,12 @@ class RowResult(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    RUN_NUMBER_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    TRIES_FIELD_NUMBER: _builtins.int
+    HEALED_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
     processor: _builtins.str
     version: _builtins.str
     state: _builtins.str
@@ -329,6 +335,15 @@ class RowResult(_message.Message):
     cost_micros: _builtins.int
     error: _builtins.str
     run_id: _builtins.str
+    run_number: _builtins.int
+    kind: _builtins.str
+    """of a failure"""
+    seconds: _builtins.float
+    """from its last start to its end"""
+    tries: _builtins.int
+    healed: _builtins.bool
+    value: _builtins.bytes
+    """JSON; empty where there is none, or where it is a blob"""
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp: ...
     def __init__(
@@ -342,14 +357,25 @@ class RowResult(_message.Message):
         error: _builtins.str = ...,
         run_id: _builtins.str = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        run_number: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        seconds: _builtins.float | None = ...,
+        tries: _builtins.int = ...,
+        healed: _builtins.bool = ...,
+        value: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "end_time", b"end_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_seconds", b"_seconds", "confidence", b"confidence", "end_time", b"end_time", "seconds", b"seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "confidence", b"confidence", "cost_micros", b"cost_micros", "end_time", b"end_time", "error", b"error", "processor", b"processor", "run_id", b"run_id", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_seconds", b"_seconds", "confidence", b"confidence", "cost_micros", b"cost_micros", "end_time", b"end_time", "error", b"error", "healed", b"healed", "kind", b"kind", "processor", b"processor", "run_id", b"run_id", "run_number", b"run_number", "seconds", b"seconds", "state", b"state", "tries", b"tries", "value", b"value", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
     _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
+    _WhichOneofReturnType__seconds: _TypeAlias = _typing.Literal["seconds"]  # noqa: Y015
+    _WhichOneofArgType__seconds: _TypeAlias = _typing.Literal["_seconds", b"_seconds"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence) -> _WhichOneofReturnType__confidence | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__seconds) -> _WhichOneofReturnType__seconds | None: ...
 
 Global___RowResult: _TypeAlias = RowResult  # noqa: Y015
 
@@ -440,7 +466,9 @@ class RowQuery(_message.Message):
     with_groups: _builtins.bool
     """counts per group of all that match"""
     result_of: _builtins.str
-    """a processor: its latest results beside the rows"""
+    """A processor: its latest results beside the rows. `result.state`, `result.confidence`, `result.value.NAME` and so on
+    are then fields and columns, too.
+    """
     def __init__(
         self,
         *,
@@ -461,6 +489,72 @@ class RowQuery(_message.Message):
 Global___RowQuery: _TypeAlias = RowQuery  # noqa: Y015
 
 @_typing.final
+class RowResults(_message.Message):
+    """How far the results of a page are known."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROCESSOR_FIELD_NUMBER: _builtins.int
+    READ_TIME_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    STATES_FIELD_NUMBER: _builtins.int
+    processor: _builtins.str
+    problem: _builtins.str
+    """why they are not newer; empty while all is well"""
+    @_builtins.property
+    def read_time(self) -> _timestamp_pb2.Timestamp:
+        """what settled before is among them; absent where nobody knows"""
+
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___SourceColumn]:
+        """what a filter and an order may name of them"""
+
+    @_builtins.property
+    def states(self) -> _containers.RepeatedCompositeFieldContainer[Global___StateCount]:
+        """of all rows that match, when counts per group are asked for"""
+
+    def __init__(
+        self,
+        *,
+        processor: _builtins.str = ...,
+        read_time: _timestamp_pb2.Timestamp | None = ...,
+        problem: _builtins.str = ...,
+        columns: _abc.Iterable[Global___SourceColumn] | None = ...,
+        states: _abc.Iterable[Global___StateCount] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["read_time", b"read_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "problem", b"problem", "processor", b"processor", "read_time", b"read_time", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RowResults: _TypeAlias = RowResults  # noqa: Y015
+
+@_typing.final
+class StateCount(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    state: _builtins.str
+    """completed, failed; empty: without a result"""
+    count: _builtins.int
+    def __init__(
+        self,
+        *,
+        state: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StateCount: _TypeAlias = StateCount  # noqa: Y015
+
+@_typing.final
 class RowPage(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -468,6 +562,7 @@ class RowPage(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
     MORE_GROUPS_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
     total: _builtins.int
     """that match"""
     more_groups: _builtins.int
@@ -477,6 +572,10 @@ class RowPage(_message.Message):
     def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupCount]:
         """in the order of the plan, or by name; at most 1,000"""
 
+    @_builtins.property
+    def results(self) -> Global___RowResults:
+        """when they are asked for"""
+
     def __init__(
         self,
         *,
@@ -484,10 +583,11 @@ class RowPage(_message.Message):
         total: _builtins.int = ...,
         groups: _abc.Iterable[Global___GroupCount] | None = ...,
         more_groups: _builtins.int = ...,
+        results: Global___RowResults | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["results", b"results"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "more_groups", b"more_groups", "rows", b"rows", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "more_groups", b"more_groups", "results", b"results", "rows", b"rows", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

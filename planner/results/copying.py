@@ -126,10 +126,11 @@ class Results:
                 self._begun += 1
                 await self._copy(self._outcomes)
                 self._done = self._begun
-            return await self._paths()
+            return await asyncio.to_thread(self.held)
 
-    async def _paths(self) -> list[Path]:
-        return [self._blobs.path(part.sha256) for part in await asyncio.to_thread(self._rows.parts)]
+    def held(self) -> list[Path]:
+        """The files of all results that were copied so far."""
+        return [self._blobs.path(part.sha256) for part in self._rows.parts()]
 
     async def sweep(self) -> int:
         """Removes files that were merged long ago; answers how many."""
@@ -159,7 +160,7 @@ class Results:
             await asyncio.to_thread(self._keep, gathered)
         # Once all that it did is kept, and before it is forgotten here.
         for run in ended:
-            await self._ends.learn(outcomes, run, await self._paths())
+            await self._ends.learn(outcomes, run, await asyncio.to_thread(self.held))
         if final_below > known:
             await asyncio.to_thread(self._rows.finish, final_below)
         await self._merge()

@@ -240,3 +240,26 @@ def test_results_without_a_confidence_are_below_no_threshold(penstock: Typed, is
     told = penstock("process", "reprocess", "noop", "--source", issues, "--threshold", "0.7", "--yes")
     assert told.code == 0
     assert told.out.startswith("nothing to do")
+
+
+def test_rows_of_a_source_and_of_a_plan_take_the_same_options_and_show_results(penstock: Typed, mice: str) -> None:
+    made = penstock("plans", "create", mice, "--processor", "noop", "--filter", "price < 4", "--name", "beside")
+    assert made.code == 0, made.err
+    assert penstock("plans", "start", "beside", "--yes", "--wait").code == 0
+    asked = ("--result-of", "noop", "--order-by", "price desc", "--search", "model", "--groups", "--columns", "price")
+    where = ("--filter", "result.state = completed AND price < 4")
+    while (found := penstock("sources", "rows", mice, *asked, *where)).out.count("completed") < 4:
+        assert found.code == 0  # the copy of results is a second old at most
+    lines = found.out.splitlines()
+    assert lines[0].split()[:6] == ["ROW", "KEY", "GROUP", "PRICE", "STATE", "CONFIDENCE"]
+    assert [line.split()[1] for line in lines if " completed " in line][:3] == ["m3", "m2", "m1"]
+    assert "1-3 of 3 rows" in lines
+    assert "results of noop: 3 completed" in lines
+    order = penstock("plans", "order", "beside", *asked, "--filter", "result.state = completed").out.splitlines()
+    assert order[0].split()[0] == "PLACE"
+    assert order[0].split()[-1] == "WHY"
+    assert [line.split()[1] for line in order if " completed " in line][:3] == ["m3", "m2", "m1"]
+    as_json = json.loads(penstock("plans", "order", "beside", "--result-of", "noop", "--json").out)
+    assert {row["result"]["state"] for row in as_json["rows"]} == {"completed"}
+    wrong = penstock("sources", "rows", mice, "--result-of", "nop")
+    assert (wrong.code, "noop" in wrong.err) == (2, True)

@@ -120,6 +120,7 @@ def test_rows_are_filtered_searched_sorted_paged_and_counted(buyer: httpx.Client
         "key": "razer-viper-mini",
         "group": "Razer",
         "values": MICE[1],
+        "result": None,
         "why": None,
     }
     whole = rows(buyer, "grid", order_by="brand, model desc")["rows"]

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
+from penstock.cli import plans, sources
 from penstock.cli.options import confirmed
 from penstock.cli.selecting import columns_of, keys_of, ordering_text, selection_text, sql_of, stage_of
 from penstock.cli.source_text import size_text
@@ -124,3 +126,13 @@ def test_bytes_are_told_in_the_unit_that_fits() -> None:
         "40.1 kB",
         "2.5 GB",
     ]
+
+
+def test_rows_of_a_source_and_of_a_plan_take_the_same_options_in_the_same_words() -> None:
+    def told(app: typer.Typer, command: str) -> dict[str, object]:
+        found = typer.main.get_command(app).commands[command]  # type: ignore[attr-defined]
+        named = [one for one in found.params if one.name not in ("source", "plan")]
+        return {one.name: (one.opts, one.help, one.default) for one in named}
+
+    assert told(sources.app, "rows") == told(plans.app, "order")
+    assert "result_of" in told(sources.app, "rows")

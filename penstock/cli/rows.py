@@ -1,0 +1,92 @@
+"""What `sources rows` and `plans order` share: the options of a question about rows, and how its answer looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli import show
+from penstock.cli.selecting import columns_of
+from penstock.cli.source_text import print_groups, print_rows, result_lines
+
+if TYPE_CHECKING:
+    from penstock.client.source_views import RowPageView, SourceView
+
+__all__ = [
+    "ColumnsOption",
+    "GroupsOption",
+    "OrderByOption",
+    "ResultOfOption",
+    "RowsFilterOption",
+    "SearchOption",
+    "ShownOption",
+    "SkipOption",
+    "print_page",
+    "question",
+]
+
+RowsFilterOption = Annotated[
+    str, typer.Option("--filter", metavar="WORDS", help="As 'brand = \"Razer\" AND (price < 50 OR NOT variant:black)'.")
+]
+SearchOption = Annotated[str, typer.Option("--search", help="A text that some column holds.")]
+OrderByOption = Annotated[
+    str,
+    typer.Option("--order-by", metavar="COL[ desc][,…]", help="Columns (default: the order of the source or plan)."),
+]
+SkipOption = Annotated[int, typer.Option("--skip", min=0, help="Rows to pass over.")]
+ShownOption = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Rows to show.")]
+ColumnsOption = Annotated[str, typer.Option("--columns", metavar="COL[,COL]", help="Columns to show.")]
+GroupsOption = Annotated[bool, typer.Option("--groups", help="Also count all that match per group.")]
+ResultOfOption = Annotated[
+    str,
+    typer.Option(
+        "--result-of",
+        metavar="P",
+        help="Latest results of this processor beside the rows; filters take result.state, result.confidence, ….",
+    ),
+]
+
+
+def question(
+    *,
+    filter: str,  # noqa: A002
+    search: str,
+    order_by: str,
+    skip: int,
+    limit: int,
+    groups: bool,
+    result_of: str,
+) -> dict[str, Any]:
+    """As `rows` of the client takes it, of sources and of plans."""
+    return {
+        "filter": filter,
+        "search": search,
+        "order_by": order_by,
+        "skip": skip,
+        "page_size": limit,
+        "with_groups": groups,
+        "result_of": result_of,
+    }
+
+
+def print_page(page: RowPageView, source: SourceView, *, columns: str, skip: int, groups: bool, plan: bool) -> None:
+    """plan: rows of a plan's order, each with why it is there. Raises InvalidInput for a column that is none."""
+    chosen = _known(columns_of(columns), [column["name"] for column in source["columns"]])
+    print_rows(page, source, chosen=chosen, skip=skip, plan=plan)
+    for line in result_lines(page):
+        show.say(line)
+    if groups:
+        show.say()
+        print_groups(page["groups"], page["more_groups"], most=1000)
+
+
+def _known(chosen: Sequence[str], names: Sequence[str]) -> Sequence[str]:
+    from penstock.filter_places import nearest
+    from penstock.runtime.errors import InvalidInput
+
+    for name in chosen:
+        if name not in names:
+            raise InvalidInput(f"--columns: there is no column {name!r}; {nearest(name, names)}", code="no_such_column")
+    return chosen
