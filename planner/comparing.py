@@ -8,6 +8,7 @@ from pathlib import Path
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.parquet_files import ParquetFiles, literal
 from penstock.v1 import planner_pb2
+from planner.domain.differences import differences
 from planner.store import PlanRow
 
 __all__ = ["Comparing"]
@@ -57,17 +58,15 @@ class Comparing:
 def _settings(one: PlanRow, other: PlanRow) -> Iterator[str]:
     """A sentence for each thing that is set otherwise."""
     if one.source_id != other.source_id:
-        yield f"source: {_source(one)}, now {_source(other)}"
+        yield f"source: {_source(other)}, was {_source(one)}"
+    if one.granularity != other.granularity:
+        yield f"granularity: {other.granularity or 'none'}, was {one.granularity or 'none'}"
     if len(one.stages) != len(other.stages):
-        yield f"stages: {len(one.stages)}, now {len(other.stages)}"
+        yield f"stages: {len(other.stages)}, was {len(one.stages)}"
     for number, (before, after) in enumerate(zip(one.stages, other.stages, strict=False)):
-        was, now = before.settings.__dict__, after.settings.__dict__
-        for name in was:
-            if was[name] != now[name]:
-                yield f"stage {number}, {name.replace('_', ' ')}: {was[name]}, now {now[name]}"
+        yield from differences(f"stage {number}", before.settings.__dict__, after.settings.__dict__)
     for name in ("selection", "ordering"):
-        if one.details.get(name) != other.details.get(name):
-            yield f"{name}: {one.details.get(name) or 'none'}, now {other.details.get(name) or 'none'}"
+        yield from differences(name, one.details.get(name, {}), other.details.get(name, {}))
 
 
 def _source(plan: PlanRow) -> str:

@@ -190,7 +190,7 @@ async def test_what_changed_since_a_plan(plans: Plans) -> None:
         planner_pb2.ComparePlansRequest(plan_id=plan.plan_id, other_plan_id=changed.plan_id)
     )
     assert (compared.added_count, compared.removed_count, compared.changed_count) == (1, 10, 1)
-    assert any(sentence.startswith("source: mice version 1, now mice version 2") for sentence in compared.settings)
+    assert "source: mice version 2, was mice version 1" in compared.settings
 
 
 async def test_custom_sql_joins_items_and_results(plans: Plans) -> None:
