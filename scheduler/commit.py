@@ -45,6 +45,7 @@ from scheduler.store.items import Stale
 from scheduler.store.limit_rows import states_of
 from scheduler.store.locking import hold
 from scheduler.store.schema import requests
+from scheduler.store.statements import finish, together
 from scheduler.trouble import Trouble
 
 __all__ = ["GroupCommit", "Runs", "Work", "ambiguous"]
@@ -209,12 +210,15 @@ class GroupCommit:
                     hold(connection, numbers)
             answers = []
             for call in group:
+                if made:
+                    together(connection, made[-1].writes)
                 effects = Effects()
                 made.append(effects)
                 answers.append((call.work(connection, effects), effects))
             doubted = set(self.doubted)
             if doubted:
                 made[-1].limits.update(states_of(connection, doubted))
+            finish(connection, made[-1].writes)
         self.doubted -= doubted
         return answers
 

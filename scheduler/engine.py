@@ -324,7 +324,7 @@ class Engine:
                 batches = leases.grant_batches(
                     connection, effects, session, request.grant_number, known, now, units, self._remembered
                 )
-            units.finish(effects)
+            units.leave(effects)
             return _Answer([batch for batch in batches if batch.granted], refused, now, current)
 
         try:

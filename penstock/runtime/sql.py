@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -101,8 +102,11 @@ def _postgres_engine(url: str, service: str) -> sa.Engine:
     )
 
     @event.listens_for(engine, "checkin")
-    def _used(dbapi_connection: object, record: ConnectionPoolEntry) -> None:
+    def _used(dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
         record.info["used"] = time.monotonic()
+        # Set by who sends a BEGIN of their own: the next transaction is the driver's again.
+        if dbapi_connection is not None and dbapi_connection.autocommit and not dbapi_connection.closed:
+            dbapi_connection.autocommit = False
 
     @event.listens_for(engine, "checkout")
     def _stands(dbapi_connection: DBAPIConnection, record: ConnectionPoolEntry, _: object) -> None:

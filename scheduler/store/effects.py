@@ -14,6 +14,7 @@ import orjson
 
 from scheduler.domain.limits import LimitState
 from scheduler.store.rows import Opening
+from scheduler.store.statements import Asked
 
 __all__ = ["Effects", "Place", "Slot", "StageKey", "merged"]
 
@@ -35,7 +36,10 @@ class Effects:
     `changed`: numbers of runs whose state, stage or counters changed; `moved`: of these, the ones whose states, caps or
     concurrency changed. `rebuild`: all leases there are, when Redis is to be made anew from them and from `limits`;
     `owners`: of the runs that may hold some; `learned`: what items of a stage use of rates, as its row says (the next
-    proposals take so much); `begun`: runs that this transaction made, with the stage that may be leased from."""
+    proposals take so much); `begun`: runs that this transaction made, with the stage that may be leased from.
+
+    `writes` is for SQL itself: what the call has still to write, and reads no more. Whoever runs the call writes it
+    before another call begins, or with the commit."""
 
     forget: dict[StageKey, list[Slot]] = field(default_factory=dict)
     ready: dict[StageKey, list[Place]] = field(default_factory=dict)
@@ -49,6 +53,7 @@ class Effects:
     owners: dict[int, str] = field(default_factory=dict)
     learned: dict[StageKey, bytes] = field(default_factory=dict)
     begun: list[Opening] = field(default_factory=list)
+    writes: list[Asked] = field(default_factory=list)
 
     def use(self, lane: str, more: Mapping[str, float]) -> None:
         """Notes that a lease of this lane used so much more than was estimated."""

@@ -202,8 +202,7 @@ def grant(
     make = tuple.__new__  # what `Granted._make` does, without its checks
     granted: list[Granted] = []
     if first:
-        count = _GRANT_FIRST.run(unit.connection, _grant_values(common, first, on_sqlite=on_sqlite))
-        assert count == len(first), (count, len(first))
+        unit.add((_GRANT_FIRST, _grant_values(common, first, on_sqlite=on_sqlite)))
         granted = [make(Granted, (one[0], 1, 0, False, _WORK, 0, micros, None, None, None)) for one, micros in first]
     if wanted:
         rows = _GRANT.rows(unit.connection, _grant_values(common, wanted, on_sqlite=on_sqlite))

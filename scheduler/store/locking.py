@@ -60,7 +60,7 @@ def _locked(
 def hold(connection: sa.Connection, numbers: Iterable[int]) -> None:
     """Locks these runs, in order of number, and reads nothing of them. PostgreSQL alone needs it: on SQLite the
     transaction has them all."""
-    _HOLD.rows(connection, {"numbers": array(numbers, "bigint")})
+    together(connection, [(_HOLD, {"numbers": array(numbers, "bigint")})])
 
 
 @dataclass
@@ -94,9 +94,15 @@ class Units:
 
     def finish(self, effects: Effects) -> None:
         """Writes what changed, and tells whom it concerns."""
+        self.leave(effects)
+        together(self.connection, effects.writes)
+        effects.writes.clear()
+
+    def leave(self, effects: Effects) -> None:
+        """Tells whom it concerns, and leaves what changed to be written when the call is over."""
         for number, unit in self._locked.items():
             if unit is not None:
-                unit.flush()
+                effects.writes += unit.unwritten()
                 effects.learned.update({(number, stage.stage): stage.uses for stage in unit.stages if stage.uses})
                 effects.changed.add(number)
                 if unit.transitions:

@@ -15,11 +15,13 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-__all__ = ["Asked", "Rows", "Statement", "Values", "array", "listed", "together"]
+__all__ = ["Asked", "Rows", "Statement", "Values", "array", "finish", "listed", "together"]
 
 Values = Mapping[str, Any] | Sequence[Any]
 Rows = Sequence[tuple[Any, ...]]
 _NAME = re.compile(r"(?<![:\w]):([a-z_]+)")
+_IDLE = 0
+"""PostgreSQL's word for a connection on which no transaction has begun."""
 
 
 class Statement:
@@ -75,20 +77,49 @@ def together(connection: sa.Connection, asked: Sequence[Asked]) -> list[Rows]:
     server, and so does the transaction's BEGIN with them."""
     if connection.dialect.name != "postgresql" or _listened(connection):
         return [statement.rows(connection, values) for statement, values in asked]
+    return _exchange(connection, asked)
+
+
+def finish(connection: sa.Connection, writes: Sequence[Asked]) -> None:
+    """Writes these, the last of a transaction; on PostgreSQL in one exchange with its COMMIT. What one of them raises,
+    the transaction ends with: no later one is carried out, and neither is the COMMIT. Elsewhere, and where there is
+    nothing to write, the end stays with whoever has begun."""
+    if not writes:
+        return
+    if connection.dialect.name != "postgresql" or _listened(connection):
+        together(connection, writes)
+    else:
+        _exchange(connection, writes, ends=True)
+
+
+def _exchange(connection: sa.Connection, asked: Sequence[Asked], *, ends: bool = False) -> list[Rows]:
+    if not asked:
+        return []
     driver: Any = connection.connection.driver_connection
+    begins = driver.pgconn.transaction_status == _IDLE
+    texts = [(statement._texts["postgresql"], values) for statement, values in asked]
     cursors = [driver.cursor() for _ in asked]
-    begun = driver.info.transaction_status  # 0: no transaction has begun yet
-    # A pipeline waits for all answers at its end. For one statement alone it only costs, but for BEGIN with it.
-    at_once = nullcontext() if begun and len(asked) == 1 else driver.pipeline()
+    own = driver.cursor()
     try:
-        with at_once:
-            for cursor, (statement, values) in zip(cursors, asked, strict=True):
-                cursor.execute(statement._texts["postgresql"], values)
-        return [cursor.fetchall() if cursor.description else [] for cursor in cursors]
+        if begins:
+            # The driver's own BEGIN waits for its answer. Ours is sent with the rest; `Database` resets this.
+            driver.autocommit = True
+        # A pipeline waits for all answers at its end. For one statement alone it only costs.
+        with driver.pipeline() if begins or ends or len(asked) > 1 else nullcontext():
+            if begins:
+                level = driver.isolation_level  # None: the server's own
+                how = f" ISOLATION LEVEL {level.name}".replace("_", " ") if level else ""
+                own.execute(f"BEGIN{how}", prepare=False)
+            for cursor, (text, values) in zip(cursors, texts, strict=True):
+                cursor.execute(text, values)
+            if ends:
+                own.execute("COMMIT", prepare=False)
+        # Not by its `description`: that is made anew, column by column, each time it is asked for.
+        return [[] if cursor.rownumber is None else cursor.fetchall() for cursor in cursors]
     except Exception as error:
-        raise _told(connection, "; ".join(statement._texts["postgresql"] for statement, _ in asked), error) from error
+        raise _told(connection, "; ".join(text for text, _ in texts), error) from error
     finally:
-        for cursor in cursors:
+        for cursor in (own, *cursors):
             cursor.close()
 
 

@@ -81,6 +81,7 @@ class RunUnit:
     prices: dict[tuple[int, Mode], int | None] = field(default_factory=dict)
     _bills: dict[int, money.Bill] = field(default_factory=dict)
     _events: list[dict[str, Any]] = field(default_factory=list)
+    _writes: list[Asked] = field(default_factory=list)
     _before: tuple[object, ...] = ()
     _before_stages: list[tuple[object, ...]] = field(default_factory=list)
 
@@ -92,6 +93,8 @@ class RunUnit:
         """No item of the stage after this seq has a row, as long as the run is locked; -1: none has."""
         if stage in self.last_seqs:
             return self.last_seqs.pop(stage)  # what is leased now has rows
+        writes, self._writes = self._writes, []
+        together(self.connection, writes)
         return seq_of(LAST_SEQ.rows(self.connection, {"run": self.run.number, "stage": stage}))
 
     def emit(
@@ -295,13 +298,21 @@ class RunUnit:
             self.move_stage(stage, StageEvent.STOP, actor=actor, reason=reason)
         self.move_run(event, actor=actor, reason=reason)
 
+    def add(self, asked: Asked) -> None:
+        """Notes a write of the hot path, to be made with the others. Nobody may read what it writes before that."""
+        self._writes.append(asked)
+
     def flush(self) -> None:
         """Writes what changed, once, in the caller's transaction."""
+        together(self.connection, self.unwritten())
+
+    def unwritten(self) -> list[Asked]:
+        """What changed, as statements that whoever asks must carry out, in this order."""
         for bill in self._bills.values():
             bill.close()
         now = _values(self.run, RUN_CHANGES)
         changes = _changes(RUN_CHANGES, self._before, now)
-        writes: list[Asked] = []
+        writes, self._writes = self._writes, []
         if changes:
             writes.append((_write("runs", "number = :n", tuple(changes)), {"n": self.run.number, **changes}))
             self._before = now
@@ -314,11 +325,11 @@ class RunUnit:
                 writes.append((statement, {"n": stage.run, "s": stage.stage, **changes}))
                 self._before_stages[index] = now
         self.prices.clear()
-        if writes or self._events:
-            together(self.connection, [*writes, *((_TELL, event) for event in self._events)])
         for event in self._events:
+            writes.append((_TELL, event))
             metrics.EVENTS.labels(event["type"]).inc()
         self._events = []
+        return writes
 
 
 _ENDS_RUN = frozenset(

@@ -10,7 +10,9 @@ import sqlalchemy as sa
 
 from penstock.runtime.errors import Unavailable
 from penstock.runtime.sql import Database, migrate
-from scheduler.store.statements import Statement, array
+from scheduler.commit import ambiguous
+from scheduler.store.schema import costs
+from scheduler.store.statements import Asked, Statement, array, finish, together
 
 PUT = Statement("INSERT INTO costs (processor, version, histogram) VALUES (:name, :version, :histogram)")
 ALL = Statement("SELECT processor, version, histogram FROM costs WHERE version = :version ORDER BY processor")
@@ -89,3 +91,82 @@ def test_arrays_as_text_come_back_as_they_were(postgres_url: str) -> None:
         found = connection.execute(query, values).one()
     assert [*found] == [texts, blobs, [1, None]]
     database.close()
+
+
+def _named(database: Database) -> list[str]:
+    with database.read() as connection:
+        return [name for name, _, _ in ALL.rows(connection, {"version": "1"})]
+
+
+def _costs(*names: str) -> list[Asked]:
+    return [(PUT, {"name": name, "version": "1", "histogram": b""}) for name in names]
+
+
+@pytest.mark.parametrize("listened", [False, True])
+def test_the_last_writes_stand_once_their_transaction_has_ended(database: Database, listened: bool) -> None:
+    if listened:
+        sa.event.listen(database.engine, "before_cursor_execute", lambda *_: None)
+    for turn in "ab":
+        with database.write() as connection:
+            assert together(connection, [(ALL, {"version": "2"}), *_costs(f"{turn}1")]) == [[], []]
+            finish(connection, _costs(f"{turn}2", f"{turn}3"))
+    assert _named(database) == ["a1", "a2", "a3", "b1", "b2", "b3"]
+
+
+def test_where_one_of_the_last_writes_is_refused_nothing_of_the_transaction_stands(database: Database) -> None:
+    def refused(*last: str) -> None:
+        with database.write() as connection:
+            together(connection, _costs("a"))
+            finish(connection, _costs(*last))
+
+    for last in (["b", "b", "c"], ["b", "c", "b"], ["a"]):
+        with pytest.raises(sa.exc.IntegrityError):
+            refused(*last)
+        assert _named(database) == []
+    with database.write() as connection:  # on the same connection, which has a transaction of its own again
+        finish(connection, _costs("d"))
+    assert _named(database) == ["d"]
+
+
+def test_a_transaction_that_began_together_with_its_statements_is_undone_whole(database: Database) -> None:
+    def fails() -> None:
+        with database.write() as connection:
+            together(connection, _costs("a"))
+            connection.execute(sa.insert(costs).values(processor="b", version="1", histogram=b""))
+            raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011 - whatever is raised inside
+        fails()
+    assert _named(database) == []
+
+
+def test_reads_that_began_together_with_their_transaction_see_one_snapshot(database: Database) -> None:
+    with database.read() as reading:
+        together(reading, [(ALL, {"version": "1"})])
+        with database.write() as writing:
+            finish(writing, _costs("a"))
+        assert together(reading, [(ALL, {"version": "1"})]) == [[]]
+    assert _named(database) == ["a"]
+
+
+def test_a_connection_that_breaks_before_the_end_leaves_it_open_whether_it_came_through(postgres_url: str) -> None:
+    database, other = Database(postgres_url, "scheduler"), Database(postgres_url, "scheduler")
+    migrate(database)
+
+    def end_on_a_connection_that_the_server_ends() -> None:
+        with database.write() as connection:
+            together(connection, _costs("a"))
+            pid = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar()
+            with other.write() as killer:
+                killer.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+            finish(connection, _costs("b"))
+
+    with pytest.raises(Unavailable) as told:
+        end_on_a_connection_that_the_server_ends()
+    assert ambiguous(told.value)
+    assert _named(database) == []
+    with database.write() as connection:
+        finish(connection, _costs("c"))
+    assert _named(database) == ["c"]
+    database.close()
+    other.close()
