@@ -374,6 +374,7 @@ class Engine:
             self.committed(whole.moved, whole.changed)
         if (whole.ready or whole.forget or whole.limits or whole.used or opened) and self._windows.some_left():
             self.wake()
+            await asyncio.sleep(0)  # whoever waits for work asks Redis before anybody is answered
 
     def wake(self) -> None:
         """Lets every waiting acquire look again."""

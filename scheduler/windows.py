@@ -47,6 +47,8 @@ FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.2, 10.0
 AGAIN_ITEMS = 500
 LOOK_SECONDS = 1.0
 """Between looks at how far a stage of which nothing is ready was fed."""
+ASIDE_SECONDS = 0.02
+"""Such a look comes so much later than the proposal that calls for it: what was proposed is granted first."""
 MAX_LANES = 500
 """Read apart of one stage."""
 
@@ -197,8 +199,11 @@ class Windows:
         """Notes what was proposed and what is left; answers the seqs whose items are not here."""
         stage.ready = proposed.left
         stage.waiting.update(proposed.waiting)
-        if self._wants(stage) or (self.shared and not proposed.left):
+        if self._wants(stage):
             self._hungry.set()
+        elif self.shared and not proposed.left:
+            # Others may have read on.
+            asyncio.get_running_loop().call_later(ASIDE_SECONDS, self._hungry.set)
         if proposed.places and len(stage.items) > max(stage.prune_at, 2 * self._limit):
             self._prune(stage, proposed.places[0][0])
         return [seq for seq, _, _ in proposed.places if seq not in stage.items]

@@ -177,6 +177,7 @@ class Agent:
             self._settled(outcomes, response.refused)
             # Not from the answer's arrival: whoever was stopped meanwhile reads it when its leases are long lost.
             self._begin(response, sent + response.granted_after_seconds)
+            await self._runner.turn()
             # Only between two grants: an acquire that is sent again names the versions that it named before.
             if self._runner.changes:
                 self._session.processors.clear()

@@ -57,6 +57,9 @@ BLOB_THREADS = 2
 TopUp = Callable[["StageWork", WorkItem, int], Awaitable[int]]
 """Reserves so much more for an item; answers what is then reserved. Raises BudgetRefused."""
 
+TURNS = 2
+"""Of the loop, from a task that runs a batch to the first step of the processor's own."""
+
 _MODES: Mapping[int, Mode] = {pb.MODE_HEAL: "heal", pb.MODE_CONFIRM: "confirm"}
 
 _loads = orjson.loads
@@ -120,6 +123,11 @@ class Runner:
     def batch_size(self, processor: str, version: str = "") -> int:
         """Most items of one `run`. Raises ProcessorError when the processor can't be made."""
         return self._instance(processor, version).batch_size
+
+    async def turn(self) -> None:
+        """Lets processors be called with what was just given to `run`, before anything else is done in this loop."""
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
 
     async def run(
         self,
