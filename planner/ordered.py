@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.runtime.errors import InvalidInput, Unavailable
-from penstock.runtime.parquet_files import ParquetFiles, literal
+from penstock.runtime.parquet_files import ParquetFiles
 from penstock.words import counted
 from planner.domain.selection import LeftOut
+from planner.gathering import gather
 from planner.parquet import BLOCK_ROWS, LaterItem
 from planner.selecting import Choosing, Wanted, problems_of
 
@@ -32,14 +33,13 @@ __all__ = ["MOST_GROUPS", "GroupCount", "Ordered", "OrderedPlans", "no_groups", 
 SMALL_BYTES, LARGE_BYTES = 32 << 20, 512 << 20
 """A snapshot's file of at most so many bytes is small; past the second it is large."""
 
-SMALL_MEMORY, MEMORY, LARGE_MEMORY = "200MB", "560MB", "1000MB"
-"""What DuckDB may take: a million rows of 260 bytes spill with the second, and ten million with any; of these, more
-memory halves the time."""
+SMALL_MEMORY, MEMORY, LARGE_MEMORY = "200MB", "560MB", "1200MB"
+"""What DuckDB may take."""
 
 THREADS = 2
 MOST_GROUPS = 1_000
 BLOCK_BYTES = 4 << 20
-_WRITE = f"FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {BLOCK_ROWS}, ROW_GROUP_SIZE_BYTES '16MB'"
+_SIZES = 100 * BLOCK_ROWS  # of payloads, read at once
 _PAST_LIMIT = "past the limit"
 _TOLD_GROUPS = 10
 
@@ -78,10 +78,11 @@ def refuse(problems: Sequence[InvalidInput]) -> None:
 
 
 class OrderedPlans:
-    def __init__(self, folder: Path, *, memory: str = "") -> None:
+    def __init__(self, folder: Path, *, memory: str = "", small_bytes: int = SMALL_BYTES) -> None:
         """`folder` is the blob store's; nothing outside it can be read or written. memory: by size, unless given."""
         self._folder = folder.resolve()
         self._memory = memory
+        self._small_bytes = small_bytes
         self._small, self._others = _Turn("small"), _Turn("others")
 
     def write(self, wanted: Wanted, place: Path, later: Sequence[LaterItem] = ()) -> Ordered:
@@ -93,8 +94,9 @@ class OrderedPlans:
 
         refuse(problems_of(wanted))
         size = _bytes_of(wanted.snapshot)
-        turn = self._small if size <= SMALL_BYTES else self._others
-        usual = SMALL_MEMORY if size <= SMALL_BYTES else MEMORY if size <= LARGE_BYTES else LARGE_MEMORY
+        small = size <= self._small_bytes
+        turn = self._small if small else self._others
+        usual = SMALL_MEMORY if small else MEMORY if size <= LARGE_BYTES else LARGE_MEMORY
         with turn.lock:
             # No two DuckDBs may spill into one folder. A killed planner's is swept with what else it left.
             spill = self._folder / ".planner" / f"spill-{os.getpid()}-{turn.name}"
@@ -104,7 +106,7 @@ class OrderedPlans:
             turn.files = files
             try:
                 with files.cursor() as cursor:
-                    return _written(cursor, wanted, place.resolve(), later)
+                    return _written(cursor, wanted, place.resolve(), later, at_once=small)
             except duckdb.OutOfMemoryException as error:
                 place.unlink(missing_ok=True)
                 raise Unavailable(
@@ -141,38 +143,24 @@ def _bytes_of(snapshot: Path) -> int:
         return 0  # DuckDB says what is wrong with it
 
 
-def _written(cursor: DuckDBPyConnection, wanted: Wanted, place: Path, later: Sequence[LaterItem]) -> Ordered:
+def _written(
+    cursor: DuckDBPyConnection, wanted: Wanted, place: Path, later: Sequence[LaterItem], *, at_once: bool
+) -> Ordered:
     choosing = Choosing(cursor, wanted)
     limit = wanted.selection.limit
     left_out = choosing.left_out()
-    values = choosing.values
-    chosen = (
-        'SELECT items.key AS key, items."group" AS "group", items.payload AS payload '
-        f"{choosing.chosen} {choosing.order}" + (f" LIMIT {limit}" if limit else "")
-    )
-    rest = "".join(
-        f" UNION ALL SELECT {stage}, {seq}, {literal(key)}, {literal(group)}, {literal(payload)}, "
-        f"{len(payload.encode())}"
-        for stage, seq, key, group, payload, _ in later
-    )
-    written = cursor.execute(
-        'COPY (SELECT 0::INTEGER AS stage, row_number() OVER () - 1 AS seq, key, "group", payload, '
-        f"strlen(payload)::INTEGER AS size FROM ({chosen}){rest}) TO {literal(place)} ({_WRITE})",
-        values,
-    ).fetchone()
-    assert written is not None
-    count = written[0] - len(later)
+    count = gather(cursor, choosing, place, limit=limit, later=later, at_once=at_once)
     if not count:
         raise _empty(cursor, wanted, left_out, choosing.unknown_groups())
     if limit and count == limit:
-        total = cursor.execute(f"SELECT count(*) {choosing.chosen}", values).fetchone()
+        total = cursor.execute(f"SELECT count(*) {choosing.chosen}", choosing.values).fetchone()
         assert total is not None
         if total[0] > count:
             left_out.append(LeftOut(_PAST_LIMIT, total[0] - count, ()))
     groups, group_count = _groups(cursor, place)
     return Ordered(
         count=count,
-        blocks=_blocks(cursor, place),
+        blocks=_blocks(cursor, place, count),
         groups=groups,
         group_count=group_count,
         left_out=tuple(left_out),
@@ -189,15 +177,23 @@ def _groups(cursor: DuckDBPyConnection, place: Path) -> tuple[tuple[GroupCount, 
     return tuple(GroupCount(group, count, first) for group, count, first, _ in rows), rows[0][3]
 
 
-def _blocks(cursor: DuckDBPyConnection, place: Path) -> tuple[int, ...]:
+def _blocks(cursor: DuckDBPyConnection, place: Path, count: int) -> tuple[int, ...]:
     """As `Parquet.blocks`, from the sizes alone: payloads need not be read again. The file's rows are in order."""
-    rows = cursor.execute(
-        "SELECT min(seq) FROM (SELECT seq, (sum(size) OVER (ROWS UNBOUNDED PRECEDING) - size) "
-        f"// {BLOCK_BYTES} AS part FROM read_parquet($plan) WHERE stage = 0) "
-        f"GROUP BY seq // {BLOCK_ROWS}, part ORDER BY 1",
-        {"plan": str(place)},
-    ).fetchall()
-    return tuple(row[0] for row in rows)
+    import numpy as np
+
+    found, before = list[int](), 0
+    for first in range(0, count, _SIZES):
+        sizes = cursor.execute(
+            "SELECT size FROM read_parquet($plan) WHERE stage = 0 AND seq >= $first AND seq < $end",
+            {"plan": str(place), "first": first, "end": first + _SIZES},
+        ).fetchnumpy()["size"]
+        ends = before + np.cumsum(sizes, dtype=np.int64)
+        parts = (ends - sizes) // BLOCK_BYTES
+        begins = np.append(True, parts[1:] != parts[:-1])  # the first of so many begins a block by its number
+        begins[::BLOCK_ROWS] = True
+        found += (first + np.flatnonzero(begins)).tolist()
+        before = int(ends[-1])
+    return tuple(found)
 
 
 def _empty(

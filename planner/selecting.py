@@ -115,7 +115,8 @@ class Choosing:
 
     @property
     def chosen(self) -> str:
-        """FROM … WHERE of the rows that are in the plan, before any limit; the snapshot's columns are `items.…`."""
+        """FROM … WHERE of the rows that are in the plan, before any limit; the snapshot's columns are `items.…`, with
+        `items.file_row_number`."""
         return self._from([*self._where, *([f"{self._reason} IS NULL"] if self._reasons else [])])
 
     @property
@@ -153,7 +154,8 @@ class Choosing:
 
     def _from(self, where: Sequence[str]) -> str:
         joined = " ".join(self._joins)
-        return f"FROM read_parquet($snapshot) AS items {joined} WHERE {' AND '.join(where) or 'true'}"
+        items = "read_parquet($snapshot, file_row_number = true) AS items"
+        return f"FROM {items} {joined} WHERE {' AND '.join(where) or 'true'}"
 
     def _include(self) -> None:
         selection, ready = self._wanted.selection, self._wanted.ready

@@ -20,7 +20,7 @@ from planner.domain.ordering import Ordering, SortColumn
 from planner.domain.schema import Column, ColumnKind, Schema
 from planner.domain.selection import Flags, LeftOut, Selection
 from planner.fields import fields_of
-from planner.ordered import GroupCount, Ordered, OrderedPlans
+from planner.ordered import SMALL_BYTES, GroupCount, Ordered, OrderedPlans
 from planner.parquet import Parquet
 from planner.selecting import Keys, Ready, Wanted
 from tests.snapshots import CATALOG, write_catalog, write_snapshot
@@ -158,15 +158,15 @@ def within(wanted: Wanted, snapshot: Path) -> Wanted:
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(request=requests())
+@given(request=requests(), small=st.booleans())
 def test_any_selection_and_order_is_the_order_of_the_plans_file(
-    tmp_path: Path, request: tuple[list[Row], Wanted]
+    tmp_path: Path, request: tuple[list[Row], Wanted], small: bool
 ) -> None:
     rows, wanted = request
     snapshot, place = tmp_path / "snapshot", tmp_path / "plan"
     write_snapshot(snapshot, SCHEMA, rows)
     keys, gone = reference(rows, wanted)
-    plans = OrderedPlans(tmp_path)
+    plans = OrderedPlans(tmp_path, small_bytes=SMALL_BYTES if small else 0)
     if not keys:
         with pytest.raises(InvalidInput) as told:
             plans.write(within(wanted, snapshot), place)
@@ -322,10 +322,13 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_the_file_is_a_plan_as_its_readers_know_it(catalog: Path) -> None:
+@pytest.mark.parametrize("way", ["at once", "in one part", "in many parts"])
+def test_the_file_is_a_plan_as_its_readers_know_it(catalog: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = catalog.parent
     place = folder / "plan"
-    written = OrderedPlans(folder).write(
+    if way == "in many parts":
+        monkeypatch.setattr("planner.gathering._PART_SHARE", 0.001)
+    written = OrderedPlans(folder, small_bytes=SMALL_BYTES if way == "at once" else 0).write(
         Wanted(snapshot=catalog, schema=CATALOG, selection=Selection(filter="active = true")),
         place,
         [(1, 0, "last", "it's", '{"a":"\'"}', "")],
@@ -340,24 +343,31 @@ def test_the_file_is_a_plan_as_its_readers_know_it(catalog: Path) -> None:
     stored = items(place)
     assert all(len(str(row[4]).encode()) == row[5] for row in stored)
     assert written.count == len(stored) - 1
+    assert not list(folder.glob("plan.*"))
 
 
-def test_with_little_memory_the_order_is_the_same(catalog: Path) -> None:
-    folder = catalog.parent
-    wanted = Wanted(snapshot=catalog, schema=CATALOG, selection=Selection(everything=True))
-    places = [folder / "ample", folder / "little"]
-    for place, memory in zip(places, ("1GB", "60MB"), strict=True):
-        OrderedPlans(folder, memory=memory).write(wanted, place)
-    assert items(places[0]) == items(places[1])
+@pytest.mark.parametrize("limit", [0, 25_000])
+def test_with_little_memory_and_in_parts_the_plan_is_the_same(
+    catalog: Path, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, place = catalog.parent, catalog.parent / "plan"
+    wanted = Wanted(snapshot=catalog, schema=CATALOG, selection=Selection(everything=True, limit=limit))
+    ample = OrderedPlans(folder, memory="1GB").write(wanted, place)
+    rows = items(place)
+    for small_bytes, share in ((SMALL_BYTES, 0.5), (0, 0.5), (0, 0.1)):
+        monkeypatch.setattr("planner.gathering._PART_SHARE", share)
+        assert OrderedPlans(folder, memory="60MB", small_bytes=small_bytes).write(wanted, place) == ample
+        assert items(place) == rows
 
 
 def test_too_little_memory_is_told_and_leaves_nothing(catalog: Path) -> None:
     wanted = Wanted(snapshot=catalog, schema=CATALOG, selection=Selection(everything=True))
-    with pytest.raises(Unavailable, match="3MB of memory are too little") as told:
-        OrderedPlans(catalog.parent, memory="3MB").write(wanted, catalog.parent / "none")
-    assert told.value.code == "planner_memory"
-    assert not (catalog.parent / "none").exists()
-    assert not list((catalog.parent / ".planner").iterdir())
+    for small_bytes in (SMALL_BYTES, 0):
+        with pytest.raises(Unavailable, match="3MB of memory are too little") as told:
+            OrderedPlans(catalog.parent, memory="3MB", small_bytes=small_bytes).write(wanted, catalog.parent / "none")
+        assert told.value.code == "planner_memory"
+        assert not list(catalog.parent.glob("none*"))
+        assert not list((catalog.parent / ".planner").iterdir())
 
 
 def test_groups_are_told_up_to_a_bound_and_the_others_counted(tmp_path: Path) -> None:

@@ -1,0 +1,112 @@
+"""The chosen rows of a snapshot, in order, as the file of a plan.
+
+Few are sorted with their payloads, in one statement. Of many, first the numbers of the rows are put in order, without
+their payloads; then the rows are gathered, a part of the plan after another, each of which memory holds. In one sort,
+ten million payloads of 260 bytes were written to the disk and read again, which took two thirds of the time; a part
+costs that all payloads are read once more. Parts are laid end to end by `planner.parquet_parts`.
+
+Both ways write the same rows. What fails may leave the file or its parts `PLACE.0`, …: parts are removed here, the file
+by the caller. Raises duckdb.Error and Unavailable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from penstock.runtime.parquet_files import literal
+from planner.parquet import BLOCK_ROWS, LaterItem
+from planner.parquet_parts import join_parts
+from planner.selecting import Choosing
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+__all__ = ["gather"]
+
+_WRITE = f"FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {BLOCK_ROWS}, ROW_GROUP_SIZE_BYTES '16MB'"
+_COLUMNS = (
+    'items.key AS key, items."group" AS "group", items.payload AS payload, strlen(items.payload)::INTEGER AS size'
+)
+
+_PART_SHARE = 0.57
+"""Of DuckDB's memory, for the rows of a part: what is written waits in it, too. With larger parts they spill."""
+
+_ROW_BYTES = 64  # of a row in a sort, beside its payload
+_MOST_PARTS = 16
+"""Past so many it costs less to spill than to read the snapshot again."""
+
+
+def gather(
+    cursor: DuckDBPyConnection,
+    choosing: Choosing,
+    place: Path,
+    *,
+    limit: int,
+    later: Sequence[LaterItem],
+    at_once: bool,
+) -> int:
+    """Makes the file `place`, which may be there. How many rows of the source are in it; for 0 there may be none."""
+    rest = "".join(
+        f" UNION ALL SELECT {stage}, {seq}, {literal(key)}, {literal(group)}, {literal(payload)}, "
+        f"{len(payload.encode())}"
+        for stage, seq, key, group, payload, _ in later
+    )
+    bound = f" LIMIT {limit}" if limit else ""
+    if at_once:
+        chosen = f"SELECT {_COLUMNS} {choosing.chosen} {choosing.order}{bound}"
+        rows = f"SELECT 0::INTEGER AS stage, row_number() OVER () - 1 AS seq, * FROM ({chosen}){rest}"
+        return _counted(cursor, f"COPY ({rows}) TO {literal(place)} ({_WRITE})", choosing.values) - len(later)
+    ordered = f"SELECT items.file_row_number::UINTEGER AS row {choosing.chosen} {choosing.order}{bound}"
+    numbered = f"SELECT (row_number() OVER () - 1)::UINTEGER AS seq, row FROM ({ordered})"
+    count = _counted(cursor, f"CREATE TEMP TABLE placed AS {numbered}", choosing.values)
+    if count:
+        _in_parts(cursor, choosing.values["snapshot"], place, count, rest)
+    return count
+
+
+def _in_parts(cursor: DuckDBPyConnection, snapshot: object, place: Path, count: int, rest: str) -> None:
+    rows = _part_rows(cursor, snapshot, count)
+    parts = [place.with_name(f"{place.name}.{first}") for first in range(0, count, rows)]
+    try:
+        for number, part in enumerate(parts):
+            first = number * rows
+            placed = f"(SELECT * FROM placed WHERE seq >= {first} AND seq < {first + rows}) AS placed"
+            gathered = (
+                f"SELECT 0::INTEGER AS stage, placed.seq::BIGINT AS seq, {_COLUMNS} "
+                f"FROM read_parquet($snapshot, file_row_number = true) AS items JOIN {placed} "
+                "ON placed.row = items.file_row_number ORDER BY placed.seq"
+            )
+            last = rest if part == parts[-1] else ""
+            cursor.execute(
+                f"COPY (SELECT * FROM ({gathered}){last}) TO {literal(part)} ({_WRITE})", {"snapshot": snapshot}
+            )
+        if len(parts) == 1:
+            parts[0].replace(place)
+        else:
+            join_parts(parts, place)
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
+
+
+def _part_rows(cursor: DuckDBPyConnection, snapshot: object, count: int) -> int:
+    """Rows of a part: whole blocks, of about the same number each."""
+    found = cursor.execute(
+        "SELECT sum(total_uncompressed_size) / sum(num_values), parse_formatted_bytes(current_setting('memory_limit')) "
+        "FROM parquet_metadata($snapshot) WHERE path_in_schema = 'payload'",
+        {"snapshot": snapshot},
+    ).fetchone()
+    assert found is not None
+    payload_bytes, memory = found
+    parts = min(ceil(count * (payload_bytes + _ROW_BYTES) / (memory * _PART_SHARE)), _MOST_PARTS)
+    return int(ceil(count / parts / BLOCK_ROWS) * BLOCK_ROWS)
+
+
+def _counted(cursor: DuckDBPyConnection, statement: str, values: dict[str, object]) -> int:
+    """Executes what makes a file or a table; how many rows it has."""
+    found = cursor.execute(statement, values).fetchone()
+    assert found is not None
+    return int(found[0])
