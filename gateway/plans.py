@@ -26,7 +26,7 @@ from gateway.table_views import (
 )
 from gateway.wiring import Wired
 from penstock.client.filling import filled
-from penstock.client.plan_views import PlanItemView, plan_item_view
+from penstock.client.plan_views import PlanItemView, ProfileView, plan_item_view, profile_view
 from penstock.client.resources import StageOptions
 from penstock.client.rules import Rules
 from penstock.runtime.errors import InvalidInput
@@ -89,6 +89,16 @@ class PlanBody(Body):
 class NameBody(Body):
     name: str = Field(max_length=MAX_CHARACTERS)
     etag: str = Field("", max_length=40, description="Of the plan as it was looked at, or in the header If-Match.")
+
+
+class SampleBody(Body):
+    size: Whole = Field(description="Items, 1-10,000; as many as the plan has, or more: all of it.")
+    name: str = Field("", max_length=MAX_CHARACTERS)
+    request_id: str = Field("", max_length=MAX_CHARACTERS)
+
+
+class ProfileList(TypedDict):
+    profiles: list[ProfileView]
 
 
 class PlanPage(TypedDict):
@@ -165,6 +175,19 @@ async def plan_rows(
         result_of=result_of,
     )
     return row_page(page)
+
+
+@router.post("/plans/{plan_id}/sample", tags=["plans"])
+async def sample_plan(plan_id: PlanId, body: SampleBody, parts: Wired) -> PlanDetail:
+    """A draft of some of its items, over its groups and its order, to be run first: they tell of the rest."""
+    sample = await parts.client.plans.sample(plan_id, body.size, name=body.name, request_id=body.request_id)
+    return plan_detail(sample)
+
+
+@router.get("/profiles", tags=["plans"])
+async def list_profiles(parts: Wired) -> ProfileList:
+    """The profiles that plans may name, and what each sets; null: the stage's default."""
+    return {"profiles": [profile_view(profile) for profile in await parts.client.plans.profiles()]}
 
 
 @router.get("/plans/{plan_id}/diff/{other}", tags=["plans"])

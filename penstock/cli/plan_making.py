@@ -12,12 +12,15 @@ from penstock.cli.options import (
     FilterOption,
     JsonOption,
     SourceArgument,
+    YesOption,
     carry_out,
     connected,
     plan_of,
     run_of,
 )
 from penstock.cli.plan_text import plan_line, print_plan
+from penstock.cli.profiles import ProfileOption
+from penstock.cli.sampling import SampleOption, run_sample, say_nothing_left
 from penstock.cli.selecting import (
     ConcurrencyOption,
     LimitOption,
@@ -37,6 +40,7 @@ from penstock.cli.selecting import (
 
 if TYPE_CHECKING:
     from penstock.client import AsyncClient, Selection
+    from penstock.v1 import planner_pb2
 
 __all__ = ["create"]
 
@@ -92,14 +96,19 @@ def create(
     max_tries: MaxTriesOption = 0,
     max_run_seconds: MaxRunSecondsOption = 0,
     rules: RulesOption = "",
-    profile: Annotated[str, typer.Option("--profile", help="A profile of the server's settings.")] = "",
+    profile: ProfileOption = "",
     granularity: Annotated[str, typer.Option("--granularity", help="Of documents: sentence or paragraph.")] = "",
     name: NameOption = "",
     draft: Annotated[bool, typer.Option("--draft", help="Only look: kept for a day unless it is started.")] = False,
+    sample: SampleOption = 0,
+    yes: YesOption = False,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Make a plan: which rows, in what order, by whom. The same inputs are the same plan. Starts nothing.
+    """Make a plan: which rows, in what order, by whom. The same inputs are the same plan. Starts nothing but a sample.
+
+    --sample N asks (--yes does not), runs N of its items, and makes the plan of what is left: what is done is left out.
+    Exit code 1 when you say no, or the whole sample fails.
 
     Documents, items and task files are taken whole, so that selections and orders are for catalogs and tables.
 
@@ -110,9 +119,11 @@ def create(
       penstock plans create mice --processor noop --missing noop --sort "price desc,model" --limit 50 --draft
 
       penstock plans create mice --processor noop --sql "SELECT key FROM items ORDER BY price" --as-selected
+
+      penstock plans create mice --processor noop --profile thorough --sample 20
     """
 
-    async def work() -> None:
+    async def work() -> int:
         from penstock.client import Ordering, Selection
         from penstock.client.plan_views import plan_view
         from penstock.runtime.errors import InvalidInput
@@ -164,23 +175,42 @@ def create(
         )
         async with connected(data) as client:
             selection = await _referred(client, selection, failed_of, changed_since)
-            plan = await client.plans.create(
-                source,
-                stages=[stage] if processor else [],
-                selection=None if selection == Selection() else selection,
-                ordering=None if ordering == Ordering() else ordering,
-                profile=profile,
-                granularity=granularity,
-                name=name,
-                validate_only=draft,
-            )
+
+            async def made(*, only_look: bool) -> planner_pb2.Plan:
+                return await client.plans.create(
+                    source,
+                    stages=[stage] if processor else [],
+                    selection=None if selection == Selection() else selection,
+                    ordering=None if ordering == Ordering() else ordering,
+                    profile=profile,
+                    granularity=granularity,
+                    name=name,
+                    validate_only=only_look,
+                )
+
+            plan = await made(only_look=draft or sample > 0)
+            if sample:
+                if not as_json:
+                    print_plan(plan_view(plan))
+                    show.say()
+                sampled = await run_sample(client, plan, sample, yes=yes, as_json=as_json)
+                if sampled.exit_code:
+                    return sampled.exit_code
+                try:
+                    plan = await made(only_look=draft)
+                except InvalidInput as error:
+                    if error.code != "selection_empty":
+                        raise
+                    say_nothing_left(error.message, as_json=as_json)
+                    return 0
         view = plan_view(plan)
         if as_json:
             show.print_json(view)
-            return
+            return 0
         print_plan(view)
         show.say()
         show.say(plan_line(view))
+        return 0
 
     carry_out(work())
 

@@ -20,6 +20,7 @@ from penstock.cli.options import (
 )
 from penstock.cli.plan_making import create
 from penstock.cli.plan_text import print_comparison, print_plan, source_text
+from penstock.cli.profiles import profiles
 from penstock.cli.rows import (
     ColumnsOption,
     GroupsOption,
@@ -42,6 +43,7 @@ app = typer.Typer(no_args_is_help=True, help="Choose rows, put them in order, se
 
 
 app.command()(create)
+app.command()(profiles)
 
 
 @app.command("show")

@@ -24,6 +24,8 @@ from penstock.cli.options import (
 )
 from penstock.cli.plan_text import print_selected
 from penstock.cli.process_runs import cancel, details, history
+from penstock.cli.profiles import ProfileOption
+from penstock.cli.sampling import SampleOption, run_sample, say_nothing_left
 from penstock.cli.selecting import (
     BudgetOption,
     ConcurrencyOption,
@@ -41,6 +43,7 @@ from penstock.cli.starting import follow
 
 if TYPE_CHECKING:
     from penstock.client import AsyncClient, Selection, StageOptions
+    from penstock.client.plan_views import PlanView
     from penstock.v1 import planner_pb2
 
 __all__ = ["app"]
@@ -72,6 +75,8 @@ class _Asked:
     source: str
     state: str | None
     open_by_default: bool
+    profile: str
+    sample: int
     budget: str
     yes: bool
     dry_run: bool
@@ -96,6 +101,8 @@ def missing(
     concurrency: ConcurrencyOption = 0,
     max_tries: MaxTriesOption = 0,
     max_run_seconds: MaxRunSecondsOption = 0,
+    profile: ProfileOption = "",
+    sample: SampleOption = 0,
     budget: BudgetOption = "",
     yes: YesOption = False,
     dry_run: DryRunOption = False,
@@ -105,6 +112,7 @@ def missing(
 ) -> None:
     """Run a processor over the rows of which it has no completed result.
 
+    With --sample N it runs N of them first, and asks for the rest with what these told.
     Exit code: 0 completed, or nothing to do; 1 failed, stopped, or you said no; 3 completed with failures.
 
     Examples:
@@ -122,6 +130,8 @@ def missing(
             source=source,
             state=state,
             open_by_default=True,
+            profile=profile,
+            sample=sample,
             budget=budget,
             yes=yes,
             dry_run=dry_run,
@@ -148,6 +158,8 @@ def reprocess(
     concurrency: ConcurrencyOption = 0,
     max_tries: MaxTriesOption = 0,
     max_run_seconds: MaxRunSecondsOption = 0,
+    profile: ProfileOption = "",
+    sample: SampleOption = 0,
     budget: BudgetOption = "",
     yes: YesOption = False,
     dry_run: DryRunOption = False,
@@ -170,6 +182,8 @@ def reprocess(
             source=source,
             state=state,
             open_by_default=False,
+            profile=profile,
+            sample=sample,
             budget=budget,
             yes=yes,
             dry_run=dry_run,
@@ -198,6 +212,8 @@ def custom(
     concurrency: ConcurrencyOption = 0,
     max_tries: MaxTriesOption = 0,
     max_run_seconds: MaxRunSecondsOption = 0,
+    profile: ProfileOption = "",
+    sample: SampleOption = 0,
     budget: BudgetOption = "",
     yes: YesOption = False,
     dry_run: DryRunOption = False,
@@ -220,6 +236,8 @@ def custom(
             source=source,
             state=state,
             open_by_default=False,
+            profile=profile,
+            sample=sample,
             budget=budget,
             yes=yes,
             dry_run=dry_run,
@@ -261,30 +279,45 @@ def _process(asked: _Asked, *, as_selected: bool = False) -> None:
         async with connected(asked.data) as client:
             source = await _source(client, asked.source)
             state = asked.state if asked.state is not None else _usual_state(source, asked)
-            try:
-                plan = await client.plans.create(
-                    source.name or source.source_id,
-                    stages=[asked.stage],
-                    selection=replace(asked.selection, state=state),
-                    ordering=Ordering(as_selected=True) if as_selected else None,
-                    validate_only=True,
-                )
-            except InvalidInput as error:
-                if error.code != "selection_empty":
-                    raise
-                _say_nothing(asked, error.message)
+
+            async def previewed() -> planner_pb2.Plan | str:
+                """Shown already; or why there is nothing to do."""
+                try:
+                    plan = await client.plans.create(
+                        source.name or source.source_id,
+                        stages=[asked.stage],
+                        selection=replace(asked.selection, state=state),
+                        ordering=Ordering(as_selected=True) if as_selected else None,
+                        profile=asked.profile,
+                        validate_only=True,
+                    )
+                except InvalidInput as error:
+                    if error.code != "selection_empty":
+                        raise
+                    return error.message
+                _show_selected(asked, plan_view(plan))
+                return plan
+
+            plan = await previewed()
+            if isinstance(plan, str):
+                _say_nothing(asked, plan)
                 return 0
-            view = plan_view(plan)
-            if not asked.as_json:
-                print_selected(view, asked.stage.processor)
-                show.say()
-            elif asked.dry_run:
-                show.print_json({"plan": view, "started": False})
-            else:
-                print(json.dumps({"plan": view}, ensure_ascii=False), flush=True)
             if asked.dry_run:
-                _unless_json(asked, "nothing was started (--dry-run)")
+                first = f", not even a sample of {asked.sample:,}" if asked.sample else ""
+                _unless_json(asked, f"nothing was started{first} (--dry-run)")
                 return 0
+            if asked.sample:
+                sampled = await run_sample(
+                    client, plan, asked.sample, yes=asked.yes, as_json=asked.as_json, budget_micros=cap
+                )
+                if sampled.exit_code:
+                    return sampled.exit_code
+                cap = sampled.left_micros
+                _unless_json(asked, "")
+                plan = await previewed()
+                if isinstance(plan, str):
+                    say_nothing_left(plan, as_json=asked.as_json)
+                    return 0
             if not confirmed(f"Run {asked.stage.processor} over {plan.item_count:,} of them?", yes=asked.yes):
                 _unless_json(asked, "nothing was started")
                 return DECLINED
@@ -299,6 +332,16 @@ def _process(asked: _Asked, *, as_selected: bool = False) -> None:
         return 0
 
     carry_out(work())
+
+
+def _show_selected(asked: _Asked, view: PlanView) -> None:
+    if not asked.as_json:
+        print_selected(view, asked.stage.processor)
+        show.say()
+    elif asked.dry_run:
+        show.print_json({"plan": view, "started": False})
+    else:
+        print(json.dumps({"plan": view}, ensure_ascii=False), flush=True)
 
 
 def _say_nothing(asked: _Asked, why: str) -> None:

@@ -52,7 +52,7 @@ def list_processors(data: DataOption = None, as_json: JsonOption = False) -> Non
                     view["version"],
                     view["kind"],
                     ", ".join(_properties(view)),
-                    f"can't be used: {_told(view)}" if view["problems"] else view["description"],
+                    _description(view),
                 )
                 for view in views
             ],
@@ -95,6 +95,8 @@ def _say(view: ProcessorView) -> None:
         rows += [("argv", " ".join(view["argv"])), ("wall_seconds", f"{view['wall_seconds']:g}")]
     rows += [("paid", "yes" if view["paid"] else "no"), ("repeatable", "yes" if view["repeatable"] else "no")]
     rows += [("limits", ", ".join(view["limits"])), ("needs", ", ".join(view["environment_needs"]))]
+    if view["disabled"]:
+        rows.append(("disabled", "by the server's settings: no plan may name it"))
     for title, value in rows:
         show.say(f"  {title:<13} {show.text(value)}")
     for name, schema in _properties(view).items():
@@ -102,6 +104,12 @@ def _say(view: ProcessorView) -> None:
         show.say(f"  --param {name:<5} {schema.get('type', '')} ({default}) {show.text(schema.get('description', ''))}")
     for problem in view["problems"]:
         show.say(f"  wrong         {_place(problem['line'])}{show.text(problem['text'])}")
+
+
+def _description(view: ProcessorView) -> str:
+    if view["problems"]:
+        return f"can't be used: {_told(view)}"
+    return f"disabled: {view['description']}" if view["disabled"] else view["description"]
 
 
 def _properties(view: ProcessorView) -> dict[str, Any]:

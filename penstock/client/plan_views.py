@@ -26,12 +26,14 @@ __all__ = [
     "PlanView",
     "ProblemView",
     "ProcessorView",
+    "ProfileView",
     "SelectionView",
     "SourceView",
     "plan_comparison_view",
     "plan_item_view",
     "plan_view",
     "processor_view",
+    "profile_view",
     "source_view",
 ]
 
@@ -139,6 +141,17 @@ class ProblemView(TypedDict):
     text: str
 
 
+class ProfileView(TypedDict):
+    """None: it leaves it to the stage's default. parameters: by the name of a processor."""
+
+    name: str
+    concurrency: int | None
+    max_tries: int | None
+    max_run_seconds: int | None
+    worker_class: str | None
+    parameters: dict[str, dict[str, Any]]
+
+
 class ProcessorView(TypedDict):
     """`kind` is code (an installed class) or command (declared in a file, which alone has what stands after it)."""
 
@@ -158,6 +171,7 @@ class ProcessorView(TypedDict):
     result_schema: Any
     wall_seconds: float | None
     problems: list[ProblemView]
+    disabled: bool
 
 
 def plan_view(plan: planner_pb2.Plan) -> PlanView:
@@ -273,4 +287,16 @@ def processor_view(processor: planner_pb2.Processor) -> ProcessorView:
         "result_schema": json_value(processor.result_schema),
         "wall_seconds": processor.wall_seconds or None,
         "problems": [{"line": problem.line, "text": problem.text} for problem in processor.problems],
+        "disabled": processor.disabled,
+    }
+
+
+def profile_view(profile: planner_pb2.Profile) -> ProfileView:
+    return {
+        "name": profile.name,
+        "concurrency": profile.concurrency or None,
+        "max_tries": profile.max_tries or None,
+        "max_run_seconds": profile.max_run_seconds or None,
+        "worker_class": profile.worker_class or None,
+        "parameters": json_value(profile.parameters) or {},
     }

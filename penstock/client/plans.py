@@ -171,6 +171,24 @@ class Plans:
         request = filled(planner_pb2.ComparePlansRequest, plan_id=plan_id, other_plan_id=other_plan_id)
         return await self._connection.read(lambda: self._connection.planner.ComparePlans(request))
 
+    async def sample(self, plan_id: str, size: int, *, name: str = "", request_id: str = "") -> planner_pb2.Plan:
+        """A draft of some of a plan's items, over its groups and its order, to be run first; its warnings tell what a
+        person should know. As many as the plan has, or more: all of it. Raises InvalidInput (`bad_sample`)."""
+        request = filled(
+            planner_pb2.SamplePlanRequest, plan_id=plan_id, size=size, name=name, actor=self._connection.actor
+        )
+
+        async def call(chosen: str) -> planner_pb2.Plan:
+            request.request_id = chosen
+            return await self._connection.planner.SamplePlan(request, timeout=PLAN_SECONDS)
+
+        return await self._connection.idempotent(call, request_id)
+
+    async def profiles(self) -> builtins.list[planner_pb2.Profile]:
+        """The profiles that plans may name, and what each sets."""
+        request = planner_pb2.ListProfilesRequest()
+        return list((await self._connection.read(lambda: self._connection.planner.ListProfiles(request))).profiles)
+
     async def items_page(
         self, plan_id: str, *, stage: int = 0, after_seq: int = -1, limit: int = 1000
     ) -> planner_pb2.ReadPlanItemsResponse:

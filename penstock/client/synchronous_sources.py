@@ -253,5 +253,11 @@ class Plans:
     def compare(self, plan_id: str, other_plan_id: str) -> planner_pb2.PlanComparison:
         return self._loop.run(self._it.compare(plan_id, other_plan_id))
 
+    def sample(self, plan_id: str, size: int, *, name: str = "", request_id: str = "") -> planner_pb2.Plan:
+        return self._loop.run(self._it.sample(plan_id, size, name=name, request_id=request_id))
+
+    def profiles(self) -> builtins.list[planner_pb2.Profile]:
+        return self._loop.run(self._it.profiles())
+
     def items(self, plan_id: str, *, stage: int = 0) -> Iterator[common_pb2.Item]:
         return self._loop.each(self._it.items(plan_id, stage=stage))

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from penstock.client.resources import StageOptions
+from penstock.runtime.errors import Conflict
 from tests.conftest import StackFactory
 from tests.integration.cli.conftest import Answer, carried_out
 from tests.integration.declared.trial import alive
@@ -167,7 +168,9 @@ def test_a_worker_whose_file_differs_takes_no_such_lease(stack: Stack, folder: P
     declare(folder, "counting", "echo $1$1", "# another\n")
     new = client.plans.create(source, stages=[StageOptions(processor="counting")])
     assert new.plan_id != old.plan_id
-    waiting = client.run(client.runs.start(old.plan_id))
+    with pytest.raises(Conflict, match="make the plan again, or see that a worker has the old one"):
+        client.runs.start(old.plan_id)
+    waiting = client.run(client.runs.start(old.plan_id, confirm=True))
     assert client.run(client.runs.start(new.plan_id)).wait().counts.completed == 3
     assert waiting.refresh().counts.completed == 0, "items ran by another declaration than their plan promised"
     file.with_name(".back").write_bytes(before)

@@ -271,3 +271,17 @@ async def test_a_start_carries_its_confirmation(services: Services, client: Asyn
     await client.runs.start("plan-1", confirm=True)
     await client.runs.start("plan-1")
     assert [request.confirm for request in services.state.named("StartRun")] == [True, False]
+
+
+async def test_a_profile_and_a_sample_by_the_client(real: AsyncClient) -> None:
+    assert [one.name for one in await real.plans.profiles()] == ["fast", "standard", "thorough"]
+    plan = await real.plans.create("mice", stages=NOOP, selection=AGAIN, profile="fast", validate_only=True)
+    assert (plan.profile, plan.stages[0].max_tries) == ("fast", 2)
+    sample = await real.plans.sample(plan.plan_id, 3, request_id="once")
+    assert (sample.item_count, sample.draft) == (3, True)
+    assert (await real.plans.sample(plan.plan_id, 3, request_id="once")).plan_id == sample.plan_id
+    with pytest.raises(AlreadyExists):
+        await real.plans.sample(plan.plan_id, 2, request_id="once")
+    with pytest.raises(InvalidInput) as refused:
+        await real.plans.create("mice", stages=NOOP, selection=AGAIN, profile="nope")
+    assert refused.value.code == "unknown_profile"
