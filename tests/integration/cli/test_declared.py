@@ -178,6 +178,20 @@ def test_a_worker_whose_file_differs_takes_no_such_lease(stack: Stack, folder: P
     assert waiting.wait().counts.completed == 3
 
 
+def test_names_that_local_workers_do_not_have_are_told_before_the_start(
+    stack: Stack, folder: Path, tmp_path: Path
+) -> None:
+    declare(folder, "needy", "echo 1", '[environment]\nneeds = ["PATH", "NOBODY_HAS_THIS_KEY"]\n')
+    source = stack.client.sources.items(items(tmp_path, [{"n": 1}])).source_id
+    plan = stack.client.plans.create(source, stages=[StageOptions(processor="needy")], validate_only=True)
+    assert [(one.code, "needs NOBODY_HAS_THIS_KEY," in one.message) for one in plan.warnings] == [
+        ("missing_environment", True)
+    ], "PATH is what they have"
+    with pytest.raises(Conflict, match="NOBODY_HAS_THIS_KEY") as refused:
+        stack.client.runs.start(plan.plan_id)
+    assert refused.value.code == "confirm_required"
+
+
 def test_whatever_ends_an_item_ends_all_that_its_program_started(fresh_stack: StackFactory, tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()

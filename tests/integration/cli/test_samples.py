@@ -100,3 +100,16 @@ def test_a_sample_out_of_range_is_refused(penstock: Typed, source: str, tmp_path
     assert penstock("sources", "add", "cli-sample-tasks", tmp_path / "tasks.md").code == 0
     tasks = penstock("plans", "create", "cli-sample-tasks", "--processor", "noop", "--sample", "1", "--yes")
     assert (tasks.code, "tasks are done once" in tasks.err) == (2, True)
+
+
+def test_the_rest_has_what_the_sample_left_of_the_budget(penstock: Typed, stack: Stack, tmp_path: Path) -> None:
+    path = tmp_path / "paid.jsonl"
+    path.write_text("".join(json.dumps({"id": n, "cost_micros": 1_000}) + "\n" for n in range(6)))
+    stack.client.sources.catalog([path], name="cli-paid-samples")
+    lines = penstock(
+        *("process", "missing", "noop", "--source", "cli-paid-samples", "--budget", "0.01", "--sample", "2"),
+        *("--yes", "--json"),
+    ).lines()
+    caps = [line["run"]["money"]["budget_micros"] for line in lines if "run" in line]
+    assert (caps[0], caps[-1]) == (10_000, 8_000)
+    assert lines[-1]["run"]["money"]["spent_micros"] == 4_000

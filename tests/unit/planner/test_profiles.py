@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,7 +15,10 @@ from penstock.runtime.errors import InvalidInput
 from penstock.runtime.settings import ProfileSettings, load
 from planner.domain.profiles import SHIPPED, Profile, profiled
 from planner.domain.stages import StageRequest, range_problems
+from planner.planning import Planning, PlanRequest
 from planner.profiles import Profiles
+from planner.sources import DOCUMENTS, ITEMS
+from planner.store import SourceRow
 
 NUMBERS = st.integers(0, 3)
 PARAMETERS = st.dictionaries(st.sampled_from("abc"), NUMBERS)
@@ -112,3 +117,19 @@ def test_parameters_that_installed_processors_would_not_take_are_told_at_the_sta
     assert "(its parameters: sleep_seconds, paid, repeatable)" in lines[1]
     assert "parameters.document.granularity" in lines[2]
     Profiles({"night": ProfileSettings(parameters={"noop": {"sleep_seconds": 1}})}).check(INSTALLED)
+
+
+@pytest.mark.parametrize("kind", ["items", "documents"])
+def test_all_profiles_of_a_request_are_what_each_would_make_of_it(kind: str) -> None:
+    told = {"night": {"concurrency": 3}, "odd": {"parameters": {"noop": {"sleep": 1}, "document": {"lettter": 1}}}}
+    profiles = Profiles({name: ProfileSettings.model_validate(one) for name, one in told.items()})
+    unused: Any = None
+    planning = Planning(store=unused, parquet=unused, staging=unused, draft_hours=1, clock=unused, profiles=profiles)
+    row = SourceRow("s", DOCUMENTS if kind == "documents" else ITEMS, 1, 0, 0, "", 0, (0,), 0)
+    stages = [] if kind == "documents" else [StageRequest("noop", {}, max_tries=7)]
+    request = PlanRequest("s", stages, "", "", draft=True, request_id="")
+    found = planning.all_profiles(row, request)
+    assert list(found) == ["fast", "standard", "thorough", "night"], "odd does not suit them"
+    for name, settled in found.items():
+        chosen = planning.settled(row, replace(request, profile=name))[1]
+        assert [stage.settings for stage in settled] == [stage.settings for stage in chosen]
