@@ -25,6 +25,7 @@ from gateway.table_views import (
     row_page,
 )
 from gateway.wiring import Wired
+from penstock.client.estimate_views import EstimatePageView, estimate_page_view
 from penstock.client.filling import filled
 from penstock.client.plan_views import PlanItemView, ProfileView, plan_item_view, profile_view
 from penstock.client.resources import StageOptions
@@ -91,6 +92,9 @@ class NameBody(Body):
     etag: str = Field("", max_length=40, description="Of the plan as it was looked at, or in the header If-Match.")
 
 
+PlanIdQuery = Annotated[str, Query(max_length=MAX_CHARACTERS, description="Of runs of this plan alone.")]
+
+
 class SampleBody(Body):
     size: Whole = Field(description="Items, 1-10,000; as many as the plan has, or more: all of it.")
     name: str = Field("", max_length=MAX_CHARACTERS)
@@ -131,6 +135,19 @@ async def list_plans(
         parts.client.connection, page_size=page_size, page_token=page_token, search=search, source=source
     )
     return {"plans": [plan_detail(plan) for plan in page.plans], "next_page_token": page.next_page_token or None}
+
+
+@router.get("/estimates", tags=["plans"])
+async def list_estimates(
+    parts: Wired,
+    plan: PlanIdQuery = "",
+    page_size: Annotated[int, Query(ge=1, le=200)] = 20,
+    page_token: Token = "",
+) -> EstimatePageView:
+    """What was told when runs were started, beside what happened, the latest first; and how good the last twenty
+    were."""
+    page = await parts.client.plans.estimates(plan_id=plan, page_size=page_size, page_token=page_token)
+    return estimate_page_view(page)
 
 
 @router.get("/plans/{plan_id}", tags=["plans"])

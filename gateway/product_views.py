@@ -8,12 +8,13 @@ back-off or for something outside is queued to it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NotRequired
 
 import orjson
 from typing_extensions import TypedDict
 
 from gateway.selections import SelectionView, selection_view
+from penstock.client.estimate_views import EstimateView, RangeView, estimate_view, profile_views
 from penstock.client.views import item_state, json_value, run_state, time_text
 from penstock.v1 import planner_pb2, scheduler_pb2, sources_pb2
 
@@ -63,12 +64,25 @@ class Warned(TypedDict):
     message: str
 
 
-class Estimates(TypedDict):
-    """Ranges from what was measured; null where nothing was, and reason says so."""
+class ProfileEstimates(TypedDict):
+    """The same products under a profile."""
 
-    runtime_seconds: dict[str, Any] | None
-    cost_micros: dict[str, Any] | None
+    profile: str
+    concurrency: int
+    runtime_seconds: RangeView | None
+    cost_micros: RangeView | None
+
+
+class Estimates(TypedDict):
+    """Ranges from what was measured; null where nothing was, and reason says so: then there is nothing else. basis:
+    what the runtime rests on, else the cost; words: both in one line."""
+
+    runtime_seconds: RangeView | None
+    cost_micros: RangeView | None
     reason: str | None
+    basis: NotRequired[str]
+    words: NotRequired[str]
+    profiles: NotRequired[list[ProfileEstimates]]
 
 
 class BatchSettings(TypedDict):
@@ -151,7 +165,7 @@ def batch_plan(plan: planner_pb2.Plan, page: sources_pb2.RowPage, *, skip: int) 
         "job_count": sum(stage.item_count for stage in plan.stages),
         "order": [_ordered(row) for row in page.rows],
         "next_page_token": str(after) if page.rows and after < page.total else None,
-        "estimates": _estimates(),
+        "estimates": _estimates(plan),
         "settings": _settings(plan),
         "warnings": _warnings(plan),
         "create_time": time_text(plan.create_time),
@@ -170,9 +184,36 @@ def _ordered(row: sources_pb2.TableRow) -> OrderedProduct:
     }
 
 
-def _estimates() -> Estimates:
-    """Nobody estimates yet, so every plan has no history. The one place where the contract says so."""
-    return {"runtime_seconds": None, "cost_micros": None, "reason": "no history"}
+def _estimates(plan: planner_pb2.Plan) -> Estimates:
+    told = estimate_view(plan.estimate)
+    if not _known(told):
+        return {"runtime_seconds": None, "cost_micros": None, "reason": "no history"}
+    first = told["stages"][0]
+    rest = first["runtime_rest"] if first["runtime_seconds"] is not None else first["cost_rest"]
+    found: Estimates = {
+        "runtime_seconds": told["runtime_seconds"],
+        "cost_micros": told["cost_micros"],
+        "reason": None,
+        "basis": rest["basis"],
+        "words": told["words"],
+    }
+    if plan.profiles:
+        found["profiles"] = [
+            {
+                "profile": one["profile"],
+                "concurrency": one["concurrency"],
+                "runtime_seconds": one["estimate"]["runtime_seconds"],
+                "cost_micros": one["estimate"]["cost_micros"],
+            }
+            for one in profile_views(plan)
+        ]
+    return found
+
+
+def _known(told: EstimateView) -> bool:
+    """Whether anything was measured or priced: that a processor costs nothing is no history."""
+    bases = {stage[rest]["basis"] for stage in told["stages"] for rest in ("runtime_rest", "cost_rest")}
+    return bool(bases - {"none", "free"})
 
 
 def _settings(plan: planner_pb2.Plan) -> BatchSettings:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from gateway.selections import OrderingView, SelectionView, ordering_view, selection_view
+from penstock.client.estimate_views import EstimateView, ProfileEstimateView, estimate_view, profile_views
 from penstock.client.plan_views import PlanStageView, SourceView, plan_view, source_view
 from penstock.client.source_views import RowPageView, row_page_view
 from penstock.v1 import planner_pb2, sources_pb2
@@ -124,7 +125,8 @@ class PlanDetail(TypedDict):
     """As the client's `PlanView`, with the selection as a request has it, so that a plan can be asked for again.
 
     selection, ordering: null for a source that is taken whole. needs_confirm: a start wants `confirm`. source_moved:
-    its source has a later version; the plan still is what it promised."""
+    its source has a later version; the plan still is what it promised. estimate: as of when it was made the last time;
+    profiles: the same items under each profile that is set."""
 
     plan_id: str
     source_id: str
@@ -148,6 +150,8 @@ class PlanDetail(TypedDict):
     warnings: list[PlanNoticeView]
     needs_confirm: bool
     etag: str
+    estimate: EstimateView | None
+    profiles: list[ProfileEstimateView]
 
 
 class ComparisonView(TypedDict):
@@ -260,6 +264,8 @@ def plan_detail(plan: planner_pb2.Plan) -> PlanDetail:
         "warnings": [{"code": one.code, "message": one.message} for one in plan.warnings],
         "needs_confirm": plan.needs_confirm,
         "etag": plan.etag,
+        "estimate": estimate_view(plan.estimate) if plan.HasField("estimate") else None,
+        "profiles": profile_views(plan),
     }
 
 

@@ -75,8 +75,9 @@ class Estimating:
         try:
             told = await asyncio.to_thread(lambda: self._made(plan, profiles(), seen, notes))
             await asyncio.to_thread(self.rows.tell, plan.plan_id, told, now_ms=self._clock.now_ms())
-        except PenstockError:
-            raise
+        except PenstockError as error:
+            log.warning("a plan could not be estimated", plan=plan.plan_id, why=error.message)
+            return planner_pb2.Plan()
         except Exception:
             # A plan without an estimate can be run; an estimate must not be what keeps it from that.
             log.exception("a plan could not be estimated", plan=plan.plan_id)

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from penstock.cli import show
+from penstock.cli.estimate_text import print_estimate
 from penstock.cli.selecting import ordering_text, selection_text
 from penstock.cli.source_text import print_groups, print_notices
 from penstock.words import counted
@@ -66,6 +67,7 @@ def print_plan(view: PlanView) -> None:
     if view["left_out"]:
         show.say()
         _print_left_out(view["left_out"])
+    print_estimate(view)
     _print_warnings(view)
 
 
@@ -85,6 +87,7 @@ def print_selected(view: PlanView, processor: str) -> None:
     if view["left_out"]:
         show.say()
         _print_left_out(view["left_out"])
+    print_estimate(view, groups=10)
     _print_warnings(view)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from penstock.cli import show
+from penstock.cli.estimate_text import budget_warning, print_estimates
 from penstock.cli.options import (
     DataOption,
     JsonOption,
@@ -178,6 +179,34 @@ def list_(
 
 
 @app.command()
+def estimates(
+    plan: Annotated[str, typer.Option("--plan", help="Only of runs of this plan.")] = "",
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="Runs to show.")] = 20,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """How good estimates were: what was told when runs were started, beside what happened, the latest first.
+
+    Only runs that completed are compared; time in which one was paused, or waited for somebody, does not count.
+
+    Example: penstock plans estimates --limit 50
+    """
+
+    async def work() -> None:
+        from penstock.client.estimate_views import estimate_page_view
+
+        async with connected(data) as client:
+            plan_id = (await plan_of(client, plan)).plan_id if plan else ""
+            view = estimate_page_view(await client.plans.estimates(plan_id=plan_id, page_size=limit))
+        if as_json:
+            show.print_json(view)
+        else:
+            print_estimates(view)
+
+    carry_out(work())
+
+
+@app.command()
 def start(
     plan: PlanArgument,
     yes: YesOption = False,
@@ -202,13 +231,17 @@ def start(
     """
 
     async def work() -> int:
+        from penstock.client.estimate_views import estimate_view
         from penstock.client.money import micros
         from penstock.client.views import run_view
 
         cap = micros(budget) if budget else None
         async with connected(data) as client:
             found = await plan_of(client, plan)
-            _warn([warning.message for warning in found.warnings], moved=found.source_moved)
+            told = estimate_view(found.estimate) if found.HasField("estimate") else None
+            budget_says = budget_warning(told, cap)
+            warnings = [warning.message for warning in found.warnings] + ([budget_says] if budget_says else [])
+            _warn(warnings, moved=found.source_moved)
             if found.needs_confirm and not confirmed(f"Start {counted(found.item_count, 'item')}?", yes=yes):
                 show.say("nothing was started")
                 return 1

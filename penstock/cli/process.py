@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli import show
+from penstock.cli.estimate_text import budget_warning
 from penstock.cli.options import (
     DataOption,
     JsonOption,
@@ -295,7 +296,7 @@ def _process(asked: _Asked, *, as_selected: bool = False) -> None:
                     if error.code != "selection_empty":
                         raise
                     return error.message
-                _show_selected(asked, plan_view(plan))
+                _show_selected(asked, plan_view(plan), cap)
                 return plan
 
             plan = await previewed()
@@ -334,9 +335,12 @@ def _process(asked: _Asked, *, as_selected: bool = False) -> None:
     carry_out(work())
 
 
-def _show_selected(asked: _Asked, view: PlanView) -> None:
+def _show_selected(asked: _Asked, view: PlanView, cap: int | None) -> None:
+    """cap: what the run may cost, in micro-dollars."""
     if not asked.as_json:
         print_selected(view, asked.stage.processor)
+        if budget_says := budget_warning(view["estimate"], cap):
+            show.say(f"warning: {budget_says}")
         show.say()
     elif asked.dry_run:
         show.print_json({"plan": view, "started": False})

@@ -6,6 +6,7 @@ from typing import Any
 
 from typing_extensions import TypedDict
 
+from penstock.client.estimate_views import EstimateView, ProfileEstimateView, estimate_view, profile_views
 from penstock.client.source_views import (
     GroupCountView,
     NoticeView,
@@ -86,7 +87,8 @@ class LeftOutView(TypedDict):
 
 
 class PlanView(TypedDict):
-    """selection, ordering: None for sources that are taken whole. groups: of the first stage, in its order."""
+    """selection, ordering: None for sources that are taken whole. groups: of the first stage, in its order. estimate:
+    as of when the plan was made the last time; profiles: the same items under each profile of the server."""
 
     plan_id: str
     source_id: str
@@ -110,6 +112,8 @@ class PlanView(TypedDict):
     warnings: list[NoticeView]
     needs_confirm: bool
     etag: str
+    estimate: EstimateView | None
+    profiles: list[ProfileEstimateView]
 
 
 class PlanComparisonView(TypedDict):
@@ -217,6 +221,8 @@ def plan_view(plan: planner_pb2.Plan) -> PlanView:
         "warnings": notice_views(plan.warnings),
         "needs_confirm": plan.needs_confirm,
         "etag": plan.etag,
+        "estimate": estimate_view(plan.estimate) if plan.HasField("estimate") else None,
+        "profiles": profile_views(plan),
     }
 
 

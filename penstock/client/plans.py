@@ -166,6 +166,14 @@ class Plans:
         request = filled(planner_pb2.ReadPlanRowsRequest, plan_id=plan_id, stage=stage, query=query)
         return await self._connection.read(lambda: self._connection.planner.ReadPlanRows(request))
 
+    async def estimates(
+        self, *, plan_id: str = "", page_size: int = 20, page_token: str = ""
+    ) -> planner_pb2.ListEstimatesResponse:
+        """What was told when runs were started, beside what happened, the latest first; and how good the last twenty
+        were. plan_id: of its runs alone."""
+        request = filled(planner_pb2.ListEstimatesRequest, plan_id=plan_id, page_size=page_size, page_token=page_token)
+        return await self._connection.read(lambda: self._connection.planner.ListEstimates(request))
+
     async def compare(self, plan_id: str, other_plan_id: str) -> planner_pb2.PlanComparison:
         """What the other plan has that the one has not: items, places, settings."""
         request = filled(planner_pb2.ComparePlansRequest, plan_id=plan_id, other_plan_id=other_plan_id)

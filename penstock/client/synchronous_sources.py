@@ -250,6 +250,11 @@ class Plans:
             )
         )
 
+    def estimates(
+        self, *, plan_id: str = "", page_size: int = 20, page_token: str = ""
+    ) -> planner_pb2.ListEstimatesResponse:
+        return self._loop.run(self._it.estimates(plan_id=plan_id, page_size=page_size, page_token=page_token))
+
     def compare(self, plan_id: str, other_plan_id: str) -> planner_pb2.PlanComparison:
         return self._loop.run(self._it.compare(plan_id, other_plan_id))
 

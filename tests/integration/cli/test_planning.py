@@ -263,3 +263,30 @@ def test_rows_of_a_source_and_of_a_plan_take_the_same_options_and_show_results(p
     assert {row["result"]["state"] for row in as_json["rows"]} == {"completed"}
     wrong = penstock("sources", "rows", mice, "--result-of", "nop")
     assert (wrong.code, "noop" in wrong.err) == (2, True)
+
+
+def test_what_was_measured_is_told_before_the_start_and_compared_after_it(penstock: Typed, mice: str) -> None:
+    made = ("plans", "create", mice, "--processor", "noop", "--again", "--name", "estimated")
+    for _ in range(2):
+        assert penstock(*made).code == 0
+        assert penstock("plans", "start", "estimated", "--yes", "--wait").code == 0
+    told = penstock(*made)
+    lines = told.out.splitlines()
+    (total,) = [line for line in lines if line.startswith("estimate, ")]
+    assert "; cost: $0" in total
+    (head,) = [number for number, line in enumerate(lines) if line.startswith("STAGE") and "RUNTIME" in line]
+    assert "0 noop" in lines[head + 1]
+    assert "of noop 1, profile sleep_seconds=0.0" in lines[head + 1]
+    groups = [line.split()[0] for line in lines[head + 4 : head + 7]]
+    assert groups == list(BRANDS)
+    assert [line.split()[0] for line in lines if line.startswith(("fast ", "standard ", "thorough "))]
+    assert penstock("plans", "show", "estimated").out.splitlines()[-1] == lines[-3]
+    as_json = penstock("plans", "show", "estimated", "--json").json()
+    assert as_json["estimate"]["runtime_seconds"]["p10"] > 0
+    small = penstock("process", "custom", "noop", "SELECT key FROM items", "--source", mice, "--again", "--dry-run")
+    assert "estimate, for four of five runs: runtime: " in small.out
+    good = penstock("plans", "estimates", "--plan", "estimated")
+    assert good.out.splitlines()[0].split() == "RUN PLAN TOLD TOOK OFF TOLD TO COST COST OFF".split()
+    assert "estimated" in good.out.splitlines()[1]
+    assert "of the last 1 estimate held" in good.out
+    assert penstock("plans", "estimates", "--json").json()["runtime"]["count"] >= 1

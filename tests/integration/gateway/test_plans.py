@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from tests.integration.gateway.conftest import MICE, catalog, problem_of
+from tests.servers.stack import until
 
 PLANS = "/api/v1/plans"
 
@@ -34,7 +35,7 @@ def test_a_plan_says_all_that_it_was_made_from(buyer: httpx.Client, source: dict
     body = asked(selection=selection, ordering=ordering, name="said")
     plan = buyer.post(PLANS, json=body, headers={"Penstock-Actor": "ann"}).json()
     assert plan == {
-        **{name: plan[name] for name in ("plan_id", "create_time", "stages", "etag")},
+        **{name: plan[name] for name in ("plan_id", "create_time", "stages", "etag", "estimate", "profiles")},
         "source_id": source["source_id"],
         "kind": "catalog",
         "name": "said",
@@ -223,3 +224,32 @@ def test_the_schema_of_sources_and_plans_is_true(buyer: httpx.Client, source: di
         ("RowView", rows["rows"][0]),
     ):
         assert set(shapes[shape]["properties"]) == set(value), shape
+
+
+def test_estimates_are_listed_beside_what_became_of_their_runs(buyer: httpx.Client, source: dict[str, Any]) -> None:
+    for _ in range(2):
+        plan = made(buyer, selection={"again": True})
+        run = buyer.post("/api/v1/runs", json={"plan_id": plan["plan_id"], "confirm": True}).json()
+        until(
+            "it has ended",
+            lambda run_id=run["run_id"]: buyer.get(f"/api/v1/runs/{run_id}").json()["state"] == "completed",
+            seconds=30,
+        )
+    told = plan["estimate"]
+    assert set(told) == {"runtime_seconds", "cost_micros", "words", "stages", "notes"}
+    (stage,) = told["stages"]
+    assert stage["runtime_rest"]["basis"] == "measured"
+    assert {group["group"] for group in stage["groups"]} == {"Razer", "Logitech", "Acer", "SteelSeries"}
+    assert all(set(group["runtime_seconds"]) == {"p10", "p50", "p90"} for group in stage["groups"])
+    assert [one["profile"] for one in plan["profiles"]] == ["fast", "standard", "thorough"]
+    page = buyer.get("/api/v1/estimates", params={"plan": plan["plan_id"], "page_size": 1}).json()
+    (one,) = page["estimates"]
+    assert (one["run_id"], one["state"], one["cost_micros"]) == (run["run_id"], "completed", None)
+    assert one["runtime_seconds"]["told"] == told["runtime_seconds"]
+    assert one["runtime_seconds"]["within"] == (one["runtime_seconds"]["off"] == 1.0)
+    assert page["runtime"]["words"].endswith("by the median")
+    assert page["cost"]["words"] == "no estimate has been compared with a run yet"
+    problem_of(buyer.get("/api/v1/estimates", params={"page_token": "x"}), 400, "bad_page_token")
+    shapes = buyer.get("/openapi.json").json()["components"]["schemas"]
+    assert set(shapes["EstimatePageView"]["properties"]) == set(page)
+    assert set(shapes["RunEstimateView"]["properties"]) == set(one)

@@ -1,0 +1,168 @@
+"""How estimates look on a terminal: a line for the whole, a table of stages, one of groups; and how good they were."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from penstock.cli import show
+from penstock.words import MICROS, dollars
+
+if TYPE_CHECKING:
+    from penstock.client.estimate_views import (
+        EstimatePageView,
+        EstimateView,
+        JudgedView,
+        ProfileEstimateView,
+        RangeView,
+        StageEstimateView,
+    )
+    from penstock.client.plan_views import PlanView
+
+__all__ = ["budget_warning", "print_estimate", "print_estimates"]
+
+GROUPS_SHOWN = 12
+
+
+def print_estimate(view: PlanView, *, groups: int = GROUPS_SHOWN) -> None:
+    """Nothing for a plan that was made without."""
+    told = view["estimate"]
+    if told is None:
+        return
+    show.say()
+    show.say(f"estimate, for four of five runs: {told['words']}")
+    for note in told["notes"]:
+        show.say(f"  but {show.text(note)}")
+    if not _known(told):
+        return
+    show.print_table(
+        ("stage", "items", "runtime", "usually", "cost", "will fail", "bound by", "from"),
+        [_stage(stage) for stage in told["stages"]],
+    )
+    _print_groups(told["stages"][0], groups)
+    _print_profiles(view["profiles"])
+
+
+def budget_warning(told: EstimateView | None, budget_micros: int | None) -> str:
+    """What a run's budget means for its estimate; empty where it suffices, or nothing is known."""
+    cost = told["cost_micros"] if told is not None else None
+    if cost is None or budget_micros is None or cost["p90"] <= budget_micros:
+        return ""
+    said = f"a budget of {dollars(budget_micros)} against {_cost(cost)}"
+    if cost["p10"] > budget_micros:
+        return f"{said}: the run can't finish with it (budget_too_small)"
+    return f"{said}: the run may not finish with it (budget_may_not_do)"
+
+
+def print_estimates(view: EstimatePageView) -> None:
+    show.print_table(
+        ("run", "plan", "told", "took", "off", "told to cost", "cost", "off"),
+        [
+            (
+                one["number"],
+                one["plan_name"] or one["plan_id"],
+                *_judged(one["runtime_seconds"], _runtime, _seconds),
+                *_judged(one["cost_micros"], _cost, _dollars),
+            )
+            for one in view["estimates"]
+        ],
+    )
+    show.say()
+    show.say(f"runtime: {view['runtime']['words']}")
+    show.say(f"cost: {view['cost']['words']}")
+    for note in view["notes"]:
+        show.say(f"but {show.text(note)}")
+
+
+def _known(told: EstimateView) -> bool:
+    return any(
+        stage["runtime_seconds"] is not None or stage["cost_rest"]["basis"] not in ("none", "free")
+        for stage in told["stages"]
+    )
+
+
+def _stage(stage: StageEstimateView) -> tuple[object, ...]:
+    failed, usual = stage["failed_share"], stage["runtime_seconds"]
+    rest = stage["runtime_rest"] if usual is not None else stage["cost_rest"]
+    return (
+        f"{stage['stage']} {stage['processor']}",
+        f"{stage['items']:,}",
+        _runtime(usual),
+        _seconds(usual["p50"]) if usual is not None else None,
+        _cost(stage["cost_micros"]),
+        f"{failed:.1%}" if failed is not None else None,
+        stage["bound"],
+        rest["words"],
+    )
+
+
+def _print_groups(stage: StageEstimateView, most: int) -> None:
+    groups = stage["groups"]
+    if len(groups) < 2:
+        return
+    show.say()
+    show.print_table(
+        ("group", "items", "runtime", "cost"),
+        [
+            (one["group"], f"{one['items']:,}", _runtime(one["runtime_seconds"]), _cost(one["cost_micros"]))
+            for one in groups[:most]
+        ],
+    )
+    if len(groups) > most:
+        show.say(f"… and {len(groups) - most:,} more groups (--json has them)")
+
+
+def _print_profiles(profiles: list[ProfileEstimateView]) -> None:
+    if not profiles:
+        return
+    show.say()
+    show.print_table(
+        ("profile", "concurrency", "tries", "runtime", "cost"),
+        [
+            (
+                one["profile"],
+                one["concurrency"],
+                one["max_tries"],
+                _runtime(one["estimate"]["runtime_seconds"]),
+                _cost(one["estimate"]["cost_micros"]),
+            )
+            for one in profiles
+        ],
+    )
+
+
+def _runtime(told: RangeView | None) -> str | None:
+    if told is None:
+        return None
+    low, high = _seconds(told["p10"]), _seconds(told["p90"])
+    return low if low == high else f"{low} to {high}"
+
+
+def _seconds(seconds: float) -> str:
+    """Short ones with two digits that count."""
+    return f"{seconds:.2g} s" if seconds < 9.95 else show.duration(seconds)
+
+
+def _cost(told: RangeView | None) -> str | None:
+    if told is None:
+        return None
+    low, high = _dollars(told["p10"]), _dollars(told["p90"])
+    return low if low == high else f"{low} to {high}"
+
+
+def _dollars(micros: float) -> str:
+    """With two digits that count, at least to the cent."""
+    value = micros / MICROS
+    decimals = 2 if value <= 0 else min(max(1 - math.floor(math.log10(value)), 2), 6)
+    return f"${value:,.{decimals}f}"
+
+
+def _judged(
+    judged: JudgedView | None, told: Callable[[RangeView | None], str | None], actual: Callable[[float], str]
+) -> tuple[str | None, ...]:
+    if judged is None:
+        return (None, None, None)
+    off = judged["off"]
+    missed = "within" if judged["within"] else f"{off:.2f} times" if off is not None else "∞"
+    return told(judged["told"]), actual(judged["actual"]), missed
