@@ -15,7 +15,7 @@ from planner.domain.resting import Rest, history_for
 from planner.domain.tries import End
 from planner.domain.work import StageWork
 
-__all__ = ["OTHERS", "made", "made_profiles", "nearest"]
+__all__ = ["OTHERS", "made", "nearest"]
 
 OTHERS = "\0others"
 """Stands for all groups past those that are listed."""
@@ -29,25 +29,29 @@ def nearest(keys: Sequence[HistoryKey], sizes: Mapping[HistoryKey, int]) -> list
 
 
 def made(
-    plan_id: str, works: Sequence[StageWork], known: Mapping[HistoryKey, History], notes: Sequence[str] = ()
-) -> planner_pb2.Estimate:
-    return _message(estimates.estimate(plan_id, works, known), works, notes, groups=True)
-
-
-def made_profiles(
-    plan_id: str, profiles: Mapping[str, Sequence[StageWork]], known: Mapping[HistoryKey, History]
-) -> list[planner_pb2.ProfileEstimate]:
-    """The same work under each profile, in their order."""
-    found = estimates.estimate_profiles(plan_id, profiles, known)
-    return [
-        planner_pb2.ProfileEstimate(
-            profile=name,
-            estimate=_message(found[name], works, (), groups=False),
-            concurrency=works[0].concurrency,
-            max_tries=works[0].max_tries,
-        )
-        for name, works in profiles.items()
-    ]
+    plan_id: str,
+    works: Sequence[StageWork],
+    known: Mapping[HistoryKey, History],
+    *,
+    profiles: Mapping[str, Sequence[StageWork]],
+    notes: Sequence[str] = (),
+) -> planner_pb2.Plan:
+    """The estimate of a plan, and of the same items under each profile, as a Plan message that has nothing else."""
+    own = estimates.estimate(plan_id, works, known)
+    others = {name: other for name, other in profiles.items() if list(other) != list(works)}
+    found = estimates.estimate_profiles(plan_id, others, known)
+    return planner_pb2.Plan(
+        estimate=_message(own, works, notes, groups=True),
+        profiles=[
+            planner_pb2.ProfileEstimate(
+                profile=name,
+                estimate=_message(found.get(name, own), other, (), groups=False),
+                concurrency=other[0].concurrency,
+                max_tries=other[0].max_tries,
+            )
+            for name, other in profiles.items()
+        ],
+    )
 
 
 def _message(

@@ -135,10 +135,7 @@ class Estimating:
         keys = [work.key for some in (works, *of_profiles.values()) for work in some]
         sizes = self._histories.sizes(sorted({key.processor for key in keys}))
         known = self._histories.read(estimate_making.nearest(keys, sizes))
-        return planner_pb2.Plan(
-            estimate=estimate_making.made(plan.plan_id, works, known, (*notes, *seen.notes)),
-            profiles=estimate_making.made_profiles(plan.plan_id, of_profiles, known),
-        )
+        return estimate_making.made(plan.plan_id, works, known, profiles=of_profiles, notes=(*notes, *seen.notes))
 
 
 def _looked_at(task: asyncio.Task[object]) -> None:

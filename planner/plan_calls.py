@@ -118,7 +118,7 @@ class PlanCalls(PlannerCalls):
             now_ms = self._clock.now_ms()
             row = self._store.plan(plan_id, now_ms=now_ms)
             self._guards.refuse(row)
-            shown = self._shown(row)
+            shown = self._shown(row, told=self._estimating.rows.told([plan_id]).get(plan_id))
             if shown.needs_confirm and not request.confirm:
                 warned = "; ".join(warning.message for warning in shown.warnings)
                 raise Conflict(f"plan {plan_id} asks first: {warned}", code="confirm_required")

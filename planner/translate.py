@@ -134,7 +134,9 @@ def plan_message(row: PlanRow, *, source_moved: bool = False, told: planner_pb2.
     json_format.ParseDict(dict(row.details), message, ignore_unknown_fields=True)
     if told is not None:
         message.MergeFrom(told)
-        message.warnings.extend(budget_notices(row, message.estimate))
+        notices = list(budget_notices(row, message.estimate))
+        message.warnings.extend(notices)
+        message.needs_confirm |= any(notice.code == "budget_too_small" for notice in notices)
     return message
 
 

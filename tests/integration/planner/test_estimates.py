@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from penstock.runtime.channel import calling
-from penstock.runtime.errors import Unavailable
+from penstock.runtime.errors import Conflict, Unavailable
 from penstock.v1 import planner_pb2, rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import sources_pb2 as sp
@@ -265,6 +265,10 @@ async def test_a_budget_that_is_too_small_is_told(plans: Plans, world: World) ->
     small = await plans.plan(AGAIN, stages=capped(1_000_000))
     assert codes(small) == ["budget_too_small"]
     assert "has a budget of $1.00 and will cost $" in small.warnings[-1].message
+    with pytest.raises(Conflict, match="it can't finish"), calling():
+        await plans.stub.KeepPlan(planner_pb2.KeepPlanRequest(plan_id=small.plan_id))
+    with calling():
+        await plans.stub.KeepPlan(planner_pb2.KeepPlanRequest(plan_id=small.plan_id, confirm=True))
     cost = small.estimate.cost_micros
     between = round((cost.low + cost.high) / 2)
     assert codes(await plans.plan(AGAIN, stages=capped(between))) == ["budget_may_not_do"]
