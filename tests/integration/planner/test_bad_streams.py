@@ -1,4 +1,4 @@
-"""Uploads that the planner refuses by itself, whoever sends them: over gRPC, nothing left on the disk or in the database."""
+"""Uploads that the planner refuses by itself, whoever sends them: over gRPC, and nothing of them is left."""
 
 from __future__ import annotations
 
