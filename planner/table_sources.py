@@ -193,5 +193,7 @@ def _notices(version: TableVersion) -> list[dict[str, object]]:
         rows = "row was" if version.skipped.count == 1 else "rows were"
         found.append({"code": "rows_skipped", "message": f"{version.skipped.count:,} {rows} left out: {first}"})
     if version.guessed:
-        found.append({"code": "guessed", "message": f"{' and '.join(version.guessed)} guessed from names of columns"})
+        columns = {"key": ", ".join(version.schema.key), "group": version.schema.group}
+        parts = " and ".join(f"{part} is {columns[part]}" for part in version.guessed)
+        found.append({"code": "guessed", "message": f"{parts}: guessed from the names of columns"})
     return found
