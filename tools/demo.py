@@ -7,41 +7,31 @@ demo-out/{results.csv,results.json,report.html}, and stops everything.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import select
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
+from tools.demo_penstock import (
+    COMPLETED,
+    COMPLETED_WITH_FAILURES,
+    OUT,
+    ROOT,
+    give_up,
+    place_of,
+    play,
+    running,
+    say,
+)
 from tools.descriptions import package_descriptions
 
-ROOT = Path(__file__).resolve().parent.parent
-OUT = ROOT / "demo-out"
 OWN = ROOT / "examples" / "documents"
 FEWEST_DOCUMENTS = 60
-READY_SECONDS = 60.0
-STOP_SECONDS = 25.0
-PENSTOCK = [sys.executable, "-P", "-m", "penstock"]
-COMPLETED, COMPLETED_WITH_FAILURES = 0, 3
-
-
-def say(text: str = "") -> None:
-    print(text, flush=True)
-
-
-def give_up(text: str) -> None:
-    print(f"demo: {text}", file=sys.stderr)
-    raise SystemExit(1)
 
 
 def default_documents() -> Path:
@@ -69,52 +59,6 @@ def default_documents() -> Path:
     return archive
 
 
-@contextlib.contextmanager
-def running(data: Path) -> Iterator[str]:
-    """`penstock up` on a free port; its URL. Stopped whatever happens, as a Ctrl-C would."""
-    log = OUT / "penstock.log"
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("PENSTOCK_")}
-    with log.open("wb") as errors:
-        process = subprocess.Popen(
-            [*PENSTOCK, "up", "--data", str(data)],
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env=environment,
-            # Not in the terminal's group: a Ctrl-C is ours to pass on, once the demo has said so.
-            process_group=0,
-        )
-    assert process.stdout is not None
-    try:
-        ready, _, _ = select.select([process.stdout], [], [], READY_SECONDS)
-        line = process.stdout.readline() if ready else ""
-        if not line.startswith("ready "):
-            give_up(f"`penstock up` did not start; its log is {log.relative_to(ROOT)}")
-        yield line.split()[1]
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        process.stdout.close()
-
-
-def command(data: Path, *arguments: str, quiet: bool = False) -> tuple[int, str]:
-    """Runs `penstock …` as a user would; its exit code, and what it printed when `quiet`."""
-    if not quiet:
-        shown = " ".join(part if " " not in part else f'"{part}"' for part in arguments)
-        say(f"\n$ penstock {shown}")
-    result = subprocess.run(
-        [*PENSTOCK, *arguments, "--data", str(data)],
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE if quiet else None,
-        check=False,
-    )
-    return result.returncode, result.stdout or ""
-
-
 def fetch(url: str, path: Path) -> None:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(url, timeout=60) as answer, path.open("wb") as file:
@@ -131,31 +75,19 @@ def main() -> int:
     if not source.exists():
         give_up(f"DOCS={given}: there is no such file or folder")
     archive = ["--zip"] if source.is_file() and source.suffix.lower() == ".zip" else []
-    place = str(source.relative_to(ROOT)) if source.is_relative_to(ROOT) else str(source)
+    place = place_of(source)
     csv, page = OUT / "results.csv", OUT / "report.html"
-    with tempfile.TemporaryDirectory(prefix="penstock-demo-") as folder:
-        data = Path(folder)
-        with running(data) as url:
-            say(f"Penstock:  {url} (for the time of the demo)")
-            code, _ = command(
-                data, "documents", "analyze", *archive, place, "--export", str(csv.relative_to(ROOT)), "--rows", "15"
-            )
-            if code not in (COMPLETED, COMPLETED_WITH_FAILURES):
-                give_up(f"the job did not complete (exit code {code}); the log is {OUT.name}/penstock.log")
-            _, listed = command(data, "documents", "list", "--limit", "1", "--json", quiet=True)
-            job = json.loads(listed)[0]
-            _, _ = command(
-                data,
-                "documents",
-                "show",
-                str(job["job_id"]),
-                "--export",
-                str(OUT / "results.json"),
-                "--json",
-                quiet=True,
-            )
-            fetch(f"{url}/api/batch/{job['job_id']}/report", page)
-            results = json.loads((OUT / "results.json").read_text())
+    with (
+        tempfile.TemporaryDirectory(prefix="penstock-demo-") as folder,
+        running(Path(folder), OUT / "penstock.log") as penstock,
+    ):
+        say(f"Penstock:  {penstock.url} (for the time of the demo)")
+        line = ("documents", "analyze", *archive, place, "--export", place_of(csv), "--rows", "15")
+        penstock.run(*line, accept=(COMPLETED, COMPLETED_WITH_FAILURES))
+        job = penstock.ask_json("documents", "list", "--limit", "1")[0]
+        penstock.ask("documents", "show", str(job["job_id"]), "--export", str(OUT / "results.json"), "--json")
+        fetch(f"{penstock.url}/api/batch/{job['job_id']}/report", page)
+        results = json.loads((OUT / "results.json").read_text())
     failed = sum(row["status"] == "FAILED" for row in results["documents"])
     say()
     clusters = len(results["clusters"])
@@ -173,8 +105,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        raise SystemExit(main())
-    except KeyboardInterrupt:
-        print("\ndemo: stopped", file=sys.stderr)
-        raise SystemExit(1) from None
+    play(main)
