@@ -5,11 +5,11 @@ VENV := .venv/bin
 RUN := $(VENV)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo up test simulate interleave museum chaos lint format verify stubs docs bench bench-large eval train clean
+.PHONY: help setup setup-dev demo demo-products demo-issues up test simulate interleave museum chaos lint format verify stubs docs bench bench-large eval train clean
 
 help:  ## This list
 	@echo "penstock: make TARGET"
-	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{ printf "  %-11s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*  ## ' $(MAKEFILE_LIST) | awk -F ':.*  ## ' '{ printf "  %-13s %s\n", $$1, $$2 }'
 
 setup:  ## Make .venv with .venv/bin/penstock (Python 3.11 or newer with its venv module)
 	@$(PYTHON) -I tools/setup.py runtime
@@ -19,6 +19,12 @@ setup-dev:
 
 demo: setup  ## Documents in, results out, in a few minutes: demo-out/ [DOCS=FOLDER|FILE.zip]
 	@$(RUN) -m tools.demo $(if $(DOCS),"$(DOCS)")
+
+demo-products: setup  ## A catalog scanned under limits, through two kills: demo-out/products/ [DATA=FILE.jsonl]
+	@$(RUN) -m tools.demo_products $(if $(DATA),"$(DATA)")
+
+demo-issues: setup-dev  ## Issues labelled by what is missing or unsure: demo-out/issues/ [DATA=FILE.jsonl|FILE.csv.gz] [FRESH=1]
+	@$(RUN) -m tools.demo_issues "$(DATA)" $(if $(FRESH),fresh)
 
 up: setup  ## Start Penstock here until Ctrl-C [ARGS="--port 9000 --data DIR"]
 	@exec $(VENV)/penstock up $(ARGS)

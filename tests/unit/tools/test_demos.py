@@ -1,0 +1,214 @@
+"""What the demos are made of: pages that say what they are, a labeller that computes what was learned, inputs that fit.
+
+The demos as a whole are run by CI.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import io
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from penstock.declared.declaration import Declaration, read
+from tools import demo_issues, demo_penstock, demo_products
+from tools.demo_pages import NOTICE, SHOPS, page_of, write_pages
+
+ROOT = Path(__file__).resolve().parents[3]
+PRODUCTS = ROOT / "examples" / "products"
+ISSUES = ROOT / "examples" / "issues"
+
+
+def program(path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """An example's program as a module; what lies beside it can be imported, as when it runs by itself."""
+    monkeypatch.syspath_prepend(str(path.parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, path.stem, module)
+    spec.loader.exec_module(module)
+    return module
+
+
+def products() -> list[dict[str, Any]]:
+    return demo_products.products_of(PRODUCTS / "mice.jsonl")
+
+
+def test_the_catalog_is_names_alone() -> None:
+    found = products()
+    assert len(found) == len({one["product_id"] for one in found}) == 246
+    assert len({one["brand"] for one in found}) == 25
+    assert {name for one in found for name in one} == {"product_id", "brand", "model", "variant", "sku"}
+
+
+def test_every_page_says_that_it_was_made_up_and_is_the_same_again() -> None:
+    pages = [page_of(product) for product in products()]
+    assert all(NOTICE in page.html and NOTICE in page.sheet for page in pages)
+    assert pages == [page_of(dict(reversed(product.items()))) for product in products()]
+    assert {page.domain for page in pages} == set(SHOPS)
+    assert len({page.url for page in pages}) == len(pages)
+
+
+def test_a_page_and_its_sheet_say_the_same_and_only_the_sheet_of_a_broken_one_says_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader = program(PRODUCTS / "product_page.py", monkeypatch)
+    pages = [page_of(product) for product in products()]
+    for page in pages:
+        sheet = reader.fields_of(page.sheet, sheet=True)
+        assert sheet["price"] > 0
+        table = reader.fields_of(page.html, sheet=False)
+        assert table == (dict.fromkeys(reader.FIELDS) if page.broken else sheet)
+    broken = sum(page.broken for page in pages)
+    assert 0 < broken < len(pages) / 5
+
+
+def test_names_are_no_markup_and_ids_no_paths(tmp_path: Path) -> None:
+    page = page_of({"product_id": "../a/b c?", "brand": "<b>Fast & Co</b>", "model": "1 < 2"})
+    assert "&lt;b&gt;Fast &amp; Co&lt;/b&gt; 1 &lt; 2" in page.html
+    assert page.path == "/..%2Fa%2Fb%20c%3F"
+    write_pages([page], tmp_path / "pages")
+    assert {path.parent.parent for path in tmp_path.rglob("*.html")} == {tmp_path / "pages"}
+
+
+@pytest.mark.parametrize(
+    "path", [PRODUCTS / "product-page.toml", ISSUES / "issue-label.toml"], ids=lambda path: path.stem
+)
+def test_the_declarations_are_right(path: Path) -> None:
+    found = read(path.read_bytes(), name=path.stem, folder=str(path.parent))
+    assert isinstance(found, Declaration), "; ".join(map(str, found))
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("{", "line 2"),
+        ("[]", "line 2"),
+        ('{"product_id": "a", "brand": "", "model": "m"}', "line 2: product_id, brand and model are needed"),
+    ],
+)
+def test_a_list_of_products_that_is_none_ends_the_demo_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, told: str
+) -> None:
+    path = tmp_path / "list.jsonl"
+    path.write_text(f'{{"product_id": "a", "brand": "b", "model": "m"}}\n{line}\n')
+    with pytest.raises(SystemExit):
+        demo_products.products_of(path)
+    error = capsys.readouterr().err
+    assert told in error
+    assert len(error.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("list.jsonl", b'{"repo": "a/b", "title": "t", "label": "bug"}\n{\n', "can't be read"),
+        ("list.jsonl", b"[1, 2]\n", "can't be read"),
+        ("list.csv.gz", b"no gzip", "can't be read"),
+        ("list.csv", b"repo,title,label\na/b,,bug\n", "issue 1 has no title"),
+        ("list.csv", b"repo,title,label\na/b,t,bug\n", "two different labels"),
+    ],
+)
+def test_a_list_of_issues_that_is_none_ends_the_demo_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: bytes, told: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(SystemExit):
+        demo_issues.issues_of(path)
+    error = capsys.readouterr().err
+    assert told in error
+    assert len(error.splitlines()) == 1
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, labeller: ModuleType, issue: dict[str, Any], **parameters: Any) -> Any:
+    """What the labeller prints for an issue."""
+    item = {"payload": issue, "parameters": {"model": "small", "hand_over": 0, **parameters}}
+    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(item)))
+    printed = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", printed)
+    assert labeller.main() == 0
+    return json.loads(printed.getvalue())
+
+
+@pytest.mark.parametrize("model", ["small", "large"])
+def test_the_labeller_computes_what_scikit_learn_does(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    labeller = program(ISSUES / "labeller.py", monkeypatch)
+    train = program(ISSUES / "train.py", monkeypatch)
+    issues = demo_issues.issues_of(ISSUES / "issues.jsonl")
+    learned, asked = issues[::2], issues[1::2]
+    weights = train.learned(learned, model)
+    count = TfidfVectorizer(
+        analyzer=lambda issue: labeller.features(issue, model),
+        sublinear_tf=True,
+        min_df=2,
+        max_features=train.MOST_TERMS[model],
+    )
+    fitted = LogisticRegression(C=train.STRENGTH[model], max_iter=1000)
+    fitted.fit(count.fit_transform(learned), [issue["label"] for issue in learned])
+    for issue, wanted in zip(asked, fitted.predict_proba(count.transform(asked)), strict=True):
+        found = labeller.probabilities(labeller.features(issue, model), weights)
+        assert list(found) == list(fitted.classes_)
+        assert list(found.values()) == pytest.approx(list(wanted), abs=0.001)
+
+
+def test_an_issue_that_is_unsure_is_handed_over_without_a_confidence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    labeller = program(ISSUES / "labeller.py", monkeypatch)
+    monkeypatch.setattr(labeller, "__file__", str(tmp_path / "labeller.py"))
+    weights = {"labels": ["bug", "question"], "bias": [0.0, 0.0], "terms": {"title crash": [1.0, 1.0, -1.0]}}
+    (tmp_path / "weights-small.json").write_text(json.dumps(weights))
+    sure = shown(monkeypatch, labeller, {"title": "Crash"}, hand_over=0.7)
+    assert sure == {"label": "bug", "confidence": 0.881, "model": "small"}
+    unsure = shown(monkeypatch, labeller, {"title": "Hello"}, hand_over=0.7)
+    assert unsure == {"label": "triage", "guess": "bug", "guess_confidence": 0.5, "model": "small"}
+    assert shown(monkeypatch, labeller, {"title": "Hello"})["confidence"] == 0.5
+
+
+def test_the_issues_can_be_learned_from_and_asked_about() -> None:
+    issues = demo_issues.issues_of(ISSUES / "issues.jsonl")
+    assert len({demo_issues.key_of(issue) for issue in issues}) == len(issues) >= 80
+    known = demo_issues.split(issues)
+    for chosen in (True, False):
+        labels = Counter(issue["label"] for issue in issues if (demo_issues.key_of(issue) in known) is chosen)
+        assert set(labels) == {"bug", "feature", "question"}
+        assert min(labels.values()) >= 10
+    assert {issue["org"] for issue in issues} == {issue["repo"].partition("/")[0] for issue in issues}
+
+
+def test_hidden_labels_are_not_in_the_catalog_and_half_is_hidden_where_there_are_no_states(tmp_path: Path) -> None:
+    path = tmp_path / "issues.csv"
+    rows = [f'a/b,{"bug" if number % 2 else "feature"},"Title, {number}\nof two lines"' for number in range(200)]
+    path.write_text("\n".join(["repo,label,title", *rows]) + "\n")
+    issues = demo_issues.issues_of(path)
+    assert [issue["number"] for issue in issues] == list(range(1, 201))
+    assert issues[7]["title"] == "Title, 7\nof two lines"
+    known = demo_issues.split(issues)
+    assert 60 < len(known) < 140
+    written = [json.loads(line) for line in demo_issues.catalog_of(issues, known).splitlines()]
+    assert {demo_issues.key_of(row) for row in written if row["label"]} == known
+    assert all((row["label"] is None) == (row["state"] == "open") for row in written)
+
+
+def test_a_folder_in_use_is_not_thrown_away(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "demo" / "data").mkdir(parents=True)
+    lock = tmp_path / "demo" / "data" / "lock"
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(SystemExit):
+            demo_penstock.fresh_folder(tmp_path / "demo")
+        assert lock.exists()
+    assert "in use" in capsys.readouterr().err
+    demo_penstock.fresh_folder(tmp_path / "demo")
+    assert list((tmp_path / "demo").iterdir()) == []
