@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
@@ -99,6 +99,20 @@ def write_pages(pages: list[Page], folder: Path) -> None:
         (place / f"{name}.txt").write_text(page.sheet)
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What shops were asked: by shop how often and how many at once, by product its page and its sheet.
+
+    last_asked: when a product's page or sheet was asked for last, in seconds since 1970.
+    """
+
+    requests: Counter[str] = field(default_factory=Counter)
+    peak: Counter[str] = field(default_factory=Counter)
+    pages_asked: Counter[str] = field(default_factory=Counter)
+    sheets_asked: Counter[str] = field(default_factory=Counter)
+    last_asked: dict[str, float] = field(default_factory=dict)
+
+
 class Shops:
     """Serves pages on a free port of loopback and counts: requests of each page, and how many a shop had at once."""
 
@@ -110,12 +124,7 @@ class Shops:
         self._ids |= {(page.domain, f"{page.path}.txt"): page.product_id for page in pages}
         self._answer_seconds = answer_seconds
         self._open: Counter[str] = Counter()
-        self.peak: Counter[str] = Counter()
-        self.requests: Counter[str] = Counter()
-        self.pages_asked: Counter[str] = Counter()
-        self.sheets_asked: Counter[str] = Counter()
-        self.last_asked: dict[str, float] = {}
-        """When a product's page or sheet was asked for last, in seconds since 1970."""
+        self.seen = Seen()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, name="shops", daemon=True)
@@ -145,12 +154,12 @@ class Shops:
         """
         with self._lock:
             self._open[host] += 1
-            self.requests[host] += 1
-            self.peak[host] = max(self.peak[host], self._open[host])
+            self.seen.requests[host] += 1
+            self.seen.peak[host] = max(self.seen.peak[host], self._open[host])
             product_id = self._ids.get((host, path))
             if product_id is not None:
-                (self.sheets_asked if path.endswith(".txt") else self.pages_asked)[product_id] += 1
-                self.last_asked[product_id] = time.time()
+                (self.seen.sheets_asked if path.endswith(".txt") else self.seen.pages_asked)[product_id] += 1
+                self.seen.last_asked[product_id] = time.time()
         try:
             select.select([asker], [], [], self._answer_seconds)
         finally:

@@ -33,10 +33,10 @@ def test_pages_and_sheets_are_counted_apart_and_by_the_host_that_was_asked() -> 
         assert get(shops, page, f"{page.path}.txt") == (200, page.sheet)
         assert get(shops, page, "/nothing")[0] == 404
     assert NOTICE in page.html
-    assert dict(shops.pages_asked) == {page.product_id: 1}
-    assert dict(shops.sheets_asked) == {page.product_id: 1}
-    assert dict(shops.requests) == {page.domain: 3}
-    assert dict(shops.peak) == {page.domain: 1}
+    assert dict(shops.seen.pages_asked) == {page.product_id: 1}
+    assert dict(shops.seen.sheets_asked) == {page.product_id: 1}
+    assert dict(shops.seen.requests) == {page.domain: 3}
+    assert dict(shops.seen.peak) == {page.domain: 1}
 
 
 @pytest.mark.parametrize("together", [1, 2, 3])
@@ -53,7 +53,7 @@ def test_the_peak_is_how_many_were_open_at_once(together: int) -> None:
             asker.close()
         # Who has hung up asks for nothing any more, long before the answer is due.
         until(lambda: shops.open_now == 0)
-        assert shops.peak[SHOP] == together
+        assert shops.seen.peak[SHOP] == together
 
 
 def until(held: object) -> None:

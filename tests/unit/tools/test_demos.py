@@ -11,6 +11,7 @@ import io
 import json
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +22,7 @@ from sklearn.linear_model import LogisticRegression
 
 from penstock.declared.declaration import Declaration, read
 from tools import demo_issues, demo_penstock, demo_products
-from tools.demo_pages import NOTICE, SHOPS, page_of, write_pages
+from tools.demo_pages import NOTICE, SHOPS, Page, Seen, page_of, write_pages
 
 ROOT = Path(__file__).resolve().parents[3]
 PRODUCTS = ROOT / "examples" / "products"
@@ -107,6 +108,85 @@ def test_a_list_of_products_that_is_none_ends_the_demo_in_one_line(
     error = capsys.readouterr().err
     assert told in error
     assert len(error.splitlines()) == 1
+
+
+def scanned(pages: list[Page]) -> tuple[list[dict[str, Any]], Seen]:
+    """As a scan without a fault leaves it, in which the first page was read twice, because of a kill."""
+    seen = Seen()
+    items = []
+    for at, page in enumerate(pages):
+        seen.pages_asked[page.product_id] = 2 if at == 0 else 1
+        seen.last_asked[page.product_id] = 1_000.0
+        if page.broken:
+            seen.sheets_asked[page.product_id] = 1
+        items.append(
+            {
+                "key": page.product_id,
+                "state": "completed",
+                "attempt": 1 + (at == 0) + page.broken,
+                "healed": page.broken,
+                "end_time": "1970-01-01T00:16:41.000Z",
+            }
+        )
+    for shop, most in demo_products.LIMITS.items():
+        seen.peak[shop] = most
+    return items, seen
+
+
+def test_a_scan_without_a_fault_is_found_right() -> None:
+    pages = [page_of(product) for product in products()]
+    assert demo_products.check(*_of(pages)) == []
+
+
+def _of(pages: list[Page]) -> tuple[list[dict[str, Any]], list[Page], Seen]:
+    items, seen = scanned(pages)
+    return items, pages, seen
+
+
+def _one_more_at_once(_items: list[dict[str, Any]], seen: Seen) -> None:
+    seen.peak[SHOPS[0]] += 1
+
+
+def _a_result_is_missing(items: list[dict[str, Any]], _seen: Seen) -> None:
+    items[3]["state"] = "failed"
+
+
+def _a_result_is_there_twice(items: list[dict[str, Any]], _seen: Seen) -> None:
+    items.append(items[3])
+
+
+def _a_page_is_read_after_its_result(items: list[dict[str, Any]], seen: Seen) -> None:
+    seen.last_asked[items[3]["key"]] = 1_001.1
+
+
+def _a_page_is_read_twice_without_a_kill(items: list[dict[str, Any]], seen: Seen) -> None:
+    seen.pages_asked[items[3]["key"]] += 1
+
+
+def _a_page_is_never_read(items: list[dict[str, Any]], seen: Seen) -> None:
+    del seen.pages_asked[items[3]["key"]]
+
+
+def _a_whole_page_is_healed(items: list[dict[str, Any]], seen: Seen) -> None:
+    seen.sheets_asked[next(one["key"] for one in items if not one["healed"])] = 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        (_one_more_at_once, "at once, its limit is"),
+        (_a_result_is_missing, "245 results of 245 products"),
+        (_a_result_is_there_twice, "247 results of 246 products"),
+        (_a_page_is_read_after_its_result, "after their product was recorded"),
+        (_a_page_is_read_twice_without_a_kill, "twice without a kill"),
+        (_a_page_is_never_read, "1 pages were never asked for"),
+        (_a_whole_page_is_healed, "other pages were healed"),
+    ],
+)
+def test_the_demo_would_notice(fault: Callable[[list[dict[str, Any]], Seen], None], told: str) -> None:
+    items, pages, seen = _of([page_of(product) for product in products()])
+    fault(items, seen)
+    assert [told in wrong for wrong in demo_products.check(items, pages, seen)] == [True]
 
 
 @pytest.mark.parametrize(
