@@ -102,6 +102,9 @@ class Choices:
         order = ordering_of(ordering)
         read = _Read()
         ready = await self._ready(which, chooser, asked, upload, read)
+        if which not in _PLAIN:
+            # Others may find the same keys; the plan tells of this one.
+            read.identity["asked"] = _asked_for(which, asked)
         selection = _selection(which, asked)
         left_out = {}
         if not asked.again and which not in _BY_ITSELF:
@@ -232,6 +235,12 @@ def problems_as_asked(
     return problems_of(
         Wanted(snapshot=Path(), schema=schema, selection=_selection(which, asked), ordering=order, ready=ready)
     )
+
+
+def _asked_for(which: str, asked: sources_pb2.Selection) -> list[object]:
+    if which == "reprocess":
+        return [which, asked.reprocess.processor, asked.reprocess.threshold]
+    return [which, getattr(asked, which)]
 
 
 def _selection(which: str, asked: sources_pb2.Selection) -> Selection:

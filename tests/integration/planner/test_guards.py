@@ -231,3 +231,13 @@ async def test_an_empty_selection_keeps_what_should_be_known_of_it(plans: Plans)
         await plans.plan(sp.Selection(reprocess=sp.Selection.Reprocess(processor="noop", threshold=0.5)))
     assert refused.value.code == "selection_empty"
     assert refused.value.message.endswith("; 11 results of noop have no confidence, so they are below no threshold")
+
+
+async def test_what_was_asked_for_is_in_the_id_also_where_another_finds_the_same(plans: Plans) -> None:
+    await plans.run(await plans.plan(), confidence=0.3)
+    made = [
+        await plans.plan(sp.Selection(reprocess=sp.Selection.Reprocess(processor="noop", threshold=threshold)))
+        for threshold in (0.5, 0.6, 0.5)
+    ]
+    assert [round(one.selection.reprocess.threshold, 6) for one in made] == [0.5, 0.6, 0.5]
+    assert made[0].plan_id == made[2].plan_id != made[1].plan_id
