@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import Header, Path, Query
+from fastapi import Header, Path, Query, Request
 from pydantic import Field
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from typing_extensions import TypedDict
 
 from gateway import planner_calls
 from gateway.bodies import Body, Token, Truth, Whole, resource_router
+from gateway.forms import Body as UploadBody
 from gateway.selections import OrderingBody, SelectionBody
 from gateway.sources import Filter, Groups, OrderBy, PageSize, ResultOf, Search, Skip
+from gateway.streams import streamed
 from gateway.table_views import (
     ComparisonView,
     PlanDetail,
@@ -87,6 +89,23 @@ class PlanBody(Body):
         return request
 
 
+class CopyBody(Body):
+    """What is left out stays as it is in the plan; parameters take the place of those of their names."""
+
+    name: str = Field("", max_length=MAX_CHARACTERS)
+    processor: str = Field("", max_length=MAX_CHARACTERS)
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    concurrency: Whole = 0
+    max_tries: Whole = 0
+    max_run_seconds: Whole = 0
+    worker_class: str = Field("", max_length=63)
+    rules: Rules | None = None
+    request_id: str = Field("", max_length=MAX_CHARACTERS)
+
+    def changes(self) -> StageOptions:
+        return StageOptions(**{**self.model_dump(exclude={"name", "request_id"}), "rules": self.rules})
+
+
 class NameBody(Body):
     name: str = Field(max_length=MAX_CHARACTERS)
     etag: str = Field("", max_length=40, description="Of the plan as it was looked at, or in the header If-Match.")
@@ -148,6 +167,54 @@ async def list_estimates(
     were."""
     page = await parts.client.plans.estimates(plan_id=plan, page_size=page_size, page_token=page_token)
     return estimate_page_view(page)
+
+
+@router.post(
+    "/plans/import",
+    tags=["plans"],
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/gzip": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def import_plan(
+    request: Request,
+    parts: Wired,
+    name: Annotated[str, Query(max_length=MAX_CHARACTERS, description="Absent: as it is called in the file.")] = "",
+) -> PlanDetail:
+    """The plan of a file that `export` made, under the same id. Refused whole, or kept; it asks before it starts."""
+    body = UploadBody(request.receive)
+    try:
+        return plan_detail(await parts.client.plans.load(body.chunks(), name=name))
+    finally:
+        await body.drain()
+
+
+@router.get(
+    "/plans/{plan_id}/export",
+    tags=["plans"],
+    response_class=StreamingResponse,
+    responses={200: {"description": "A file.", "content": {"application/gzip": {}}}},
+)
+async def export_plan(
+    plan_id: PlanId,
+    parts: Wired,
+    without_source: Annotated[bool, Query(description="Where it is imported, its source must be there.")] = False,
+) -> StreamingResponse:
+    """A plan of a catalog or table as one file, with its source, for `import`."""
+    headers = {"Content-Disposition": f'attachment; filename="{plan_id}.jsonl.gz"'}
+    return await streamed(
+        parts.client.plans.export(plan_id, without_source=without_source), "application/gzip", headers
+    )
+
+
+@router.post("/plans/{plan_id}/copy", tags=["plans"])
+async def copy_plan(plan_id: PlanId, body: CopyBody, parts: Wired) -> PlanDetail:
+    """The same items in the same order under other settings; without any it is the plan itself."""
+    copy = await parts.client.plans.copy(plan_id, name=body.name, changes=body.changes(), request_id=body.request_id)
+    return plan_detail(copy)
 
 
 @router.get("/plans/{plan_id}", tags=["plans"])

@@ -30,6 +30,9 @@ from planner.naming import NamedSources
 from planner.ordered import OrderedPlans
 from planner.origins import Origins
 from planner.parquet import Parquet
+from planner.plan_copies import PlanCopies
+from planner.plan_export import PlanExport
+from planner.plan_import import PlanImports
 from planner.planning import Planning
 from planner.profiles import Profiles
 from planner.reading import PlanReader
@@ -114,13 +117,14 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     deriving = Deriving(store=store, parquet=parquet, staging=staging, clock=clock)
     ordered = OrderedPlans(blobs.folder)
     tables = GridTables(blobs.folder)
+    table_sources = TableSources(
+        reader=TableReader(table_bounds(section.tables)), store=store, limits=section.tables, clock=clock
+    )
     service = PlannerService(
         sources=Sources(
             store=store, blobs=blobs, parquet=parquet, staging=staging, limits=section.uploads, clock=clock
         ),
-        table_sources=TableSources(
-            reader=TableReader(table_bounds(section.tables)), store=store, limits=section.tables, clock=clock
-        ),
+        table_sources=table_sources,
         origins=Origins(folders=section.source_folders, databases=section.databases),
         planning=planning,
         table_planning=TablePlanning(
@@ -154,6 +158,17 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
             clock=clock,
             slots=_slots(settings),
         ),
+        export=PlanExport(files, blobs),
+        imports=PlanImports(
+            planning=planning,
+            tables=table_sources,
+            names=names,
+            files=files,
+            parquet=parquet,
+            store=store,
+            clock=clock,
+        ),
+        copies=PlanCopies(planning=planning, parquet=parquet, staging=staging, store=store, clock=clock),
         reader=reader,
         names=names,
         pages=RowPages(grid=Grid(tables), recent=recent, processors=processors, blobs=blobs),

@@ -91,7 +91,7 @@ class Derivation:
         selection = {"plan": plan.plan_id, "stage": first, "seqs": self._hash.hexdigest()}
         identity = plan_id(plan.source_id, plan.granularity, stages, selection=selection)
         own = {name: plan.details[name] for name in _SHARED if name in plan.details}
-        asked = Kept(name, request_id, method, {**own, **(details or {})}, expire_ms)
+        asked = Kept(name, request_id, method, {**own, "identity": selection, **(details or {})}, expire_ms)
         return self._deriving.kept(self._upload, plan, first, identity=identity, count=self._count, asked=asked)
 
 

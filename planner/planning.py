@@ -123,6 +123,11 @@ class Planning:
         """Of all that a plan may name now."""
         return self._processors.names()
 
+    def settled_stage(self, stage: StageRequest) -> SettledStage:
+        """The one stage of a plan, filled in. Raises InvalidInput with all that is wrong."""
+        (settled,) = _settled([stage], self._processors)
+        return settled
+
     def kept(self, row: PlanRow, request: PlanRequest) -> PlanRow:
         """The plan as it is kept, or as a draft."""
         now_ms = self._clock.now_ms()

@@ -1,4 +1,5 @@
-"""The planner's gRPC methods, put together: sources (`source_calls`), plans (`plan_calls`), and processors."""
+"""The planner's gRPC methods, put together: sources (`source_calls`), plans (`plan_calls`), their files and
+copies (`plan_file_calls`), and processors."""
 
 from __future__ import annotations
 
@@ -16,6 +17,10 @@ from planner.guards import Guards
 from planner.naming import NamedSources
 from planner.origins import Origins
 from planner.plan_calls import PlanCalls
+from planner.plan_copies import PlanCopies
+from planner.plan_export import PlanExport
+from planner.plan_file_calls import PlanFileCalls
+from planner.plan_import import PlanImports
 from planner.planning import Planning
 from planner.processors import described, listed
 from planner.reading import PlanReader
@@ -33,7 +38,7 @@ __all__ = ["PlannerService"]
 Context = Any
 
 
-class PlannerService(SourceCalls, PlanCalls, planner_pb2_grpc.PlannerServiceServicer):
+class PlannerService(SourceCalls, PlanCalls, PlanFileCalls, planner_pb2_grpc.PlannerServiceServicer):
     def __init__(
         self,
         *,
@@ -48,6 +53,9 @@ class PlannerService(SourceCalls, PlanCalls, planner_pb2_grpc.PlannerServiceServ
         comparing: Comparing,
         estimating: Estimating,
         reader: PlanReader,
+        export: PlanExport,
+        imports: PlanImports,
+        copies: PlanCopies,
         names: NamedSources,
         pages: RowPages,
         store: Store,
@@ -76,6 +84,18 @@ class PlannerService(SourceCalls, PlanCalls, planner_pb2_grpc.PlannerServiceServ
             comparing=comparing,
             estimating=estimating,
             reader=reader,
+            names=names,
+            pages=pages,
+            store=store,
+            clock=clock,
+            turns=turns,
+        )
+        PlanFileCalls.__init__(
+            self,
+            export=export,
+            imports=imports,
+            copies=copies,
+            staging=deriving.staging,
             names=names,
             pages=pages,
             store=store,

@@ -16,7 +16,7 @@ from google.protobuf import json_format
 
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput
-from penstock.v1 import sources_pb2
+from penstock.v1 import common_pb2, sources_pb2
 from planner.choices import Choices, Chooser, Chosen, problems_as_asked
 from planner.domain.stages import plan_id
 from planner.naming import Version
@@ -30,7 +30,7 @@ from planner.store import PlanRow, SourceRow, StageRow, Store
 from planner.translate import schema_of
 from planner.uploads import in_thread
 
-__all__ = ["TablePlan", "TablePlanning"]
+__all__ = ["TablePlan", "TablePlanning", "kept_items"]
 
 KEPT_KEYS = 1_000
 """A plan remembers a selection's keys up to so many: they are its items, after all."""
@@ -119,16 +119,8 @@ class TablePlanning:
         asked: TablePlan,
         upload: Upload,
     ) -> PlanRow:
-        place = upload.path("ordered")
-        ordered = self._ordered.write(chosen.wanted, place)
-        lanes, table = upload.path("lanes"), ""
-        name = "ordered"
-        if stage.lanes is not None and stage.lanes.write(self._parquet, place, lanes):
-            name = "plan"
-            self._parquet.write_plan(place, upload.path(name), [], lanes=lanes)
-            self._parquet.write_lanes(upload.path(name), upload.path("table"))
-            table = keep_file(upload, "table").sha256
-        items = keep_file(upload, name)
+        ordered = self._ordered.write(chosen.wanted, upload.path("ordered"))
+        items, table = kept_items(upload, "ordered", stage, self._parquet)
         return PlanRow(
             plan_id=identity,
             source_id=source.source_id,
@@ -147,7 +139,8 @@ class TablePlanning:
         )
 
     def _details(self, ordered: Ordered, stage: SettledStage, chosen: Chosen, asked: TablePlan) -> Mapping[str, Any]:
-        """What the plan says of itself beside its stages: fields of its message, and `rule`."""
+        """What the plan says of itself beside its stages: fields of its message, `rule`, and what its id hashes of the
+        selection, by which another Penstock knows that a file of it is what it says."""
         selection = sources_pb2.Selection()
         selection.CopyFrom(asked.selection)
         if len(selection.keys.keys) > KEPT_KEYS:
@@ -171,6 +164,7 @@ class TablePlanning:
             ],
             "needs_confirm": needs_confirm,
             "rule": chosen.wanted.rule,
+            "identity": chosen.identity,
         }
 
     def _warnings(self, ordered: Ordered, stage: SettledStage, chosen: Chosen) -> Sequence[tuple[str, str]]:
@@ -191,3 +185,14 @@ def _grouped(ordered: Ordered) -> bool:
     ends = [one.first_seq + one.count for one in ordered.groups]
     begins = [one.first_seq for one in ordered.groups[1:]]
     return begins == ends[:-1] and (ordered.group_count > len(ordered.groups) or ends[-1:] in ([], [ordered.count]))
+
+
+def kept_items(upload: Upload, name: str, stage: SettledStage, parquet: Parquet) -> tuple[common_pb2.BlobRef, str]:
+    """The file of the upload with the items of a plan's one stage, kept, and the table of their lanes; "" for none."""
+    place, lanes = upload.path(name), upload.path("lanes")
+    if stage.lanes is None or not stage.lanes.write(parquet, place, lanes):
+        return keep_file(upload, name), ""
+    parquet.write_plan(place, upload.path("plan"), [], lanes=lanes)
+    parquet.write_lanes(upload.path("plan"), upload.path("table"))
+    table = keep_file(upload, "table").sha256
+    return keep_file(upload, "plan"), table

@@ -132,7 +132,17 @@ class TableSources:
         stop: threading.Event,
     ) -> SourceRow:
         """The kept version that files or a database have now. Raises InvalidInput, TooLarge, NotFound, Unavailable."""
-        version = self._reader.read(source, wanted, folder=upload.folder, stop=stop)
+        version = self.version(source, wanted, upload, stop=stop)
+        return self.kept(version, upload, kind=kind, request_id=request_id)
+
+    def version(
+        self, source: Sequence[TableFile] | Database, wanted: Wanted, upload: Upload, *, stop: threading.Event
+    ) -> TableVersion:
+        """What files or a database have now; nothing of it is kept. Raises as `read`."""
+        return self._reader.read(source, wanted, folder=upload.folder, stop=stop)
+
+    def kept(self, version: TableVersion, upload: Upload, *, kind: int, request_id: str) -> SourceRow:
+        """A version that was read into the upload's folder, as it is kept."""
         kept = self._store.find_source(version.version_id)
         row = kept or self._row(version, upload, kind)
         return self._store.keep_source(row, request_id=request_id, now_ms=self._clock.now_ms())

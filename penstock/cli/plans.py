@@ -19,6 +19,7 @@ from penstock.cli.options import (
     connected,
     plan_of,
 )
+from penstock.cli.plan_files import copy, export, import_
 from penstock.cli.plan_making import create
 from penstock.cli.plan_text import print_comparison, print_plan, source_text
 from penstock.cli.profiles import profiles
@@ -45,6 +46,9 @@ app = typer.Typer(no_args_is_help=True, help="Choose rows, put them in order, se
 
 app.command()(create)
 app.command()(profiles)
+app.command()(copy)
+app.command()(export)
+app.command("import")(import_)
 
 
 @app.command("show")

@@ -5,9 +5,11 @@ Each method is one call, with the retry that is safe for it.
 
 from __future__ import annotations
 
+import asyncio
 import builtins
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import orjson
@@ -15,6 +17,8 @@ import orjson
 from penstock.client.connection import Connection
 from penstock.client.filling import filled
 from penstock.client.selections import Ordering, Selection, row_query
+from penstock.client.uploads import CHUNK_BYTES, PathLike, chunks_of, replacing, sent
+from penstock.runtime.channel import calling
 from penstock.runtime.errors import InvalidInput
 from penstock.v1 import common_pb2, planner_pb2, rules_pb2, sources_pb2
 
@@ -196,6 +200,69 @@ class Plans:
         """The profiles that plans may name, and what each sets."""
         request = planner_pb2.ListProfilesRequest()
         return list((await self._connection.read(lambda: self._connection.planner.ListProfiles(request))).profiles)
+
+    async def copy(
+        self,
+        plan_id: str,
+        *,
+        name: str = "",
+        changes: StageOptions | None = None,
+        request_id: str = "",
+    ) -> planner_pb2.Plan:
+        """The same items in the same order of the same source version; what `changes` leaves zero or empty stays, its
+        processor too, and parameters that are given take the place of those of their names. Without any change it is
+        the plan itself. Raises InvalidInput for a plan of several stages."""
+        request = filled(
+            planner_pb2.CopyPlanRequest,
+            plan_id=plan_id,
+            changes=changes.message() if changes is not None else None,
+            name=name,
+            actor=self._connection.actor,
+        )
+
+        async def call(chosen: str) -> planner_pb2.Plan:
+            request.request_id = chosen
+            return await self._connection.planner.CopyPlan(request, timeout=PLAN_SECONDS)
+
+        return await self._connection.idempotent(call, request_id)
+
+    async def export(self, plan_id: str, *, without_source: bool = False) -> AsyncIterator[bytes]:
+        """The plan as one file, some hundred kilobytes at a time. Raises InvalidInput for one that is not of a catalog
+        or table."""
+        request = filled(planner_pb2.ExportPlanRequest, plan_id=plan_id, without_source=without_source)
+        with calling():
+            async for part in self._connection.planner.ExportPlan(request):
+                yield part.chunk
+
+    async def save(self, plan_id: str, path: PathLike, *, without_source: bool = False) -> int:
+        """Writes that file; answers how many bytes it has. A file of that name is replaced once all of it is there."""
+        size = 0
+        with replacing(Path(path)) as file:
+            async for chunk in self.export(plan_id, without_source=without_source):
+                size += await asyncio.to_thread(file.write, chunk)
+        return size
+
+    async def load(
+        self, source: PathLike | AsyncIterator[bytes], *, name: str = "", request_id: str = ""
+    ) -> planner_pb2.Plan:
+        """The plan of such a file, or of its bytes, under the same id. Sent once; what breaks off keeps nothing.
+
+        Raises InvalidInput for a file that is damaged or that can't run here, Conflict, TooLarge.
+        """
+        connection = self._connection
+        chunks = source if isinstance(source, AsyncIterator) else chunks_of(Path(source))
+
+        async def parts() -> AsyncIterator[planner_pb2.ImportPlanRequest]:
+            header = filled(
+                planner_pb2.ImportPlanRequest.Header, name=name, actor=connection.actor, request_id=request_id
+            )
+            yield planner_pb2.ImportPlanRequest(header=header)
+            async for chunk in chunks:
+                for first in range(0, len(chunk), CHUNK_BYTES):
+                    yield planner_pb2.ImportPlanRequest(chunk=chunk[first : first + CHUNK_BYTES])
+
+        plan: planner_pb2.Plan = await connection.once(lambda: sent(connection.planner.ImportPlan(), parts()))
+        return plan
 
     async def items_page(
         self, plan_id: str, *, stage: int = 0, after_seq: int = -1, limit: int = 1000

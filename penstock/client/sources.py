@@ -7,7 +7,6 @@ version) or by the id of a version.
 
 from __future__ import annotations
 
-import asyncio
 import builtins
 import contextlib
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -24,9 +23,9 @@ from penstock.client.uploads import (
     file_parts,
     item_parts,
     listed,
+    sent,
     table_files,
 )
-from penstock.runtime.channel import calling
 from penstock.runtime.errors import InvalidInput
 from penstock.v1 import planner_pb2, sources_pb2
 
@@ -168,20 +167,8 @@ class Sources:
 
     async def create(self, parts: AsyncIterator[Part]) -> planner_pb2.Source:
         """Sends one stream, once. When `parts` raises, the call is cancelled and the planner keeps nothing of it."""
-        call = self._connection.planner.CreateSource()
-        try:
-            with calling():
-                # A write after the planner has answered raises InvalidStateError: its answer says why.
-                with contextlib.suppress(asyncio.InvalidStateError):
-                    async for part in parts:
-                        if call.done():
-                            break
-                        await call.write(part)
-                    else:
-                        await call.done_writing()
-                return await call
-        finally:
-            call.cancel()
+        source: planner_pb2.Source = await sent(self._connection.planner.CreateSource(), parts)
+        return source
 
     async def add(
         self,

@@ -255,6 +255,17 @@ class Plans:
     ) -> planner_pb2.ListEstimatesResponse:
         return self._loop.run(self._it.estimates(plan_id=plan_id, page_size=page_size, page_token=page_token))
 
+    def copy(
+        self, plan_id: str, *, name: str = "", changes: StageOptions | None = None, request_id: str = ""
+    ) -> planner_pb2.Plan:
+        return self._loop.run(self._it.copy(plan_id, name=name, changes=changes, request_id=request_id))
+
+    def save(self, plan_id: str, path: PathLike, *, without_source: bool = False) -> int:
+        return self._loop.run(self._it.save(plan_id, path, without_source=without_source))
+
+    def load(self, path: PathLike, *, name: str = "", request_id: str = "") -> planner_pb2.Plan:
+        return self._loop.run(self._it.load(path, name=name, request_id=request_id))
+
     def compare(self, plan_id: str, other_plan_id: str) -> planner_pb2.PlanComparison:
         return self._loop.run(self._it.compare(plan_id, other_plan_id))
 

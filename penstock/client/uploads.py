@@ -8,12 +8,16 @@ whole; the planner keeps nothing of a stream that did not end. At most about 1 M
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import orjson
 
+from penstock.runtime.channel import calling
 from penstock.runtime.errors import InvalidInput, NotFound
 from penstock.v1 import planner_pb2
 
@@ -105,7 +109,7 @@ async def file_parts(header: Part.Header, files: Sequence[tuple[str, Path]]) -> 
         if large is not None:
             name, path = files[position]
             yield Part(file=Part.File(name=name))
-            async for chunk in _chunks(path):
+            async for chunk in chunks_of(path):
                 yield Part(chunk=chunk)
             position += 1
 
@@ -131,7 +135,7 @@ def _read_group(files: Sequence[tuple[str, Path]], start: int) -> tuple[list[tup
     return group, None
 
 
-async def _chunks(path: Path) -> AsyncIterator[bytes]:
+async def chunks_of(path: Path) -> AsyncIterator[bytes]:
     try:
         with path.open("rb", buffering=0) as file:
             while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
@@ -173,9 +177,42 @@ async def item_parts(
     if isinstance(items, (str, Path)):
         path = Path(items)
         yield Part(file=Part.File(name=path.name))
-        async for chunk in _chunks(path):
+        async for chunk in chunks_of(path):
             yield Part(chunk=chunk)
         return
     yield Part(file=Part.File(name="items.jsonl"))
     for chunk in packed(items):
         yield Part(chunk=chunk)
+
+
+async def sent(call: Any, parts: AsyncIterator[object]) -> Any:
+    """The answer to one stream, sent once. When `parts` raises, the call is cancelled and nothing of it is kept."""
+    try:
+        with calling():
+            # A write after the service has answered raises InvalidStateError: its answer says why.
+            with contextlib.suppress(asyncio.InvalidStateError):
+                async for part in parts:
+                    if call.done():
+                        break
+                    await call.write(part)
+                else:
+                    await call.done_writing()
+            return await call
+    finally:
+        call.cancel()
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, which takes its place once all of it is there. Raises InvalidInput where there is none."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.absolute().parent, prefix=f".{path.name}.", delete=False) as file:
+            try:
+                yield cast("BinaryIO", file)
+                file.close()
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        raise InvalidInput(f"{path} can't be written: {error.strerror or error}", code="bad_path") from error

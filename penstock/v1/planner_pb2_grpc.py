@@ -146,6 +146,21 @@ class PlannerServiceStub:
                 request_serializer=penstock_dot_v1_dot_planner__pb2.ListProfilesRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_planner__pb2.ListProfilesResponse.FromString,
                 _registered_method=True)
+        self.CopyPlan = channel.unary_unary(
+                '/penstock.v1.PlannerService/CopyPlan',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.CopyPlanRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.Plan.FromString,
+                _registered_method=True)
+        self.ExportPlan = channel.unary_stream(
+                '/penstock.v1.PlannerService/ExportPlan',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.ExportPlanRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.PlanFilePart.FromString,
+                _registered_method=True)
+        self.ImportPlan = channel.stream_unary(
+                '/penstock.v1.PlannerService/ImportPlan',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.ImportPlanRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.Plan.FromString,
+                _registered_method=True)
         self.ListProcessors = channel.unary_unary(
                 '/penstock.v1.PlannerService/ListProcessors',
                 request_serializer=penstock_dot_v1_dot_planner__pb2.ListProcessorsRequest.SerializeToString,
@@ -324,6 +339,29 @@ class PlannerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CopyPlan(self, request, context):
+        """The same items in the same order from the same source version, set otherwise. What is not changed stays. A plan of
+        several stages is made anew (CreatePlan) instead: INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportPlan(self, request, context):
+        """A plan of a catalog or table as one file, with its source unless told otherwise.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportPlan(self, request_iterator, context):
+        """The plan of such a file, under the same id; started only when confirmed. Refused whole, and nothing kept: a file that
+        is damaged, or that says other ids than its content has; a processor that is none here, or of another version.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListProcessors(self, request, context):
         """The processors that plans may name.
         """
@@ -450,6 +488,21 @@ def add_PlannerServiceServicer_to_server(servicer, server):
                     servicer.ListProfiles,
                     request_deserializer=penstock_dot_v1_dot_planner__pb2.ListProfilesRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_planner__pb2.ListProfilesResponse.SerializeToString,
+            ),
+            'CopyPlan': grpc.unary_unary_rpc_method_handler(
+                    servicer.CopyPlan,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.CopyPlanRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.Plan.SerializeToString,
+            ),
+            'ExportPlan': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportPlan,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.ExportPlanRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.PlanFilePart.SerializeToString,
+            ),
+            'ImportPlan': grpc.stream_unary_rpc_method_handler(
+                    servicer.ImportPlan,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.ImportPlanRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.Plan.SerializeToString,
             ),
             'ListProcessors': grpc.unary_unary_rpc_method_handler(
                     servicer.ListProcessors,
@@ -1057,6 +1110,87 @@ class PlannerService:
             '/penstock.v1.PlannerService/ListProfiles',
             penstock_dot_v1_dot_planner__pb2.ListProfilesRequest.SerializeToString,
             penstock_dot_v1_dot_planner__pb2.ListProfilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CopyPlan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PlannerService/CopyPlan',
+            penstock_dot_v1_dot_planner__pb2.CopyPlanRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.Plan.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportPlan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/penstock.v1.PlannerService/ExportPlan',
+            penstock_dot_v1_dot_planner__pb2.ExportPlanRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.PlanFilePart.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportPlan(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/penstock.v1.PlannerService/ImportPlan',
+            penstock_dot_v1_dot_planner__pb2.ImportPlanRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.Plan.FromString,
             options,
             channel_credentials,
             insecure,

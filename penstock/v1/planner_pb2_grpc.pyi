@@ -91,6 +91,16 @@ class PlannerServiceStub:
     """
     ListProfiles: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ListProfilesRequest, _planner_pb2.ListProfilesResponse]
     """The profiles that plans may name: the shipped ones, then those of the setting planner.profiles."""
+    CopyPlan: _grpc.UnaryUnaryMultiCallable[_planner_pb2.CopyPlanRequest, _planner_pb2.Plan]
+    """The same items in the same order from the same source version, set otherwise. What is not changed stays. A plan of
+    several stages is made anew (CreatePlan) instead: INVALID_ARGUMENT.
+    """
+    ExportPlan: _grpc.UnaryStreamMultiCallable[_planner_pb2.ExportPlanRequest, _planner_pb2.PlanFilePart]
+    """A plan of a catalog or table as one file, with its source unless told otherwise."""
+    ImportPlan: _grpc.StreamUnaryMultiCallable[_planner_pb2.ImportPlanRequest, _planner_pb2.Plan]
+    """The plan of such a file, under the same id; started only when confirmed. Refused whole, and nothing kept: a file that
+    is damaged, or that says other ids than its content has; a processor that is none here, or of another version.
+    """
     ListProcessors: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ListProcessorsRequest, _planner_pb2.ListProcessorsResponse]
     """The processors that plans may name."""
     GetProcessor: _grpc.UnaryUnaryMultiCallable[_planner_pb2.GetProcessorRequest, _planner_pb2.Processor]
@@ -158,6 +168,16 @@ class PlannerServiceAsyncStub(PlannerServiceStub):
     """
     ListProfiles: _aio.UnaryUnaryMultiCallable[_planner_pb2.ListProfilesRequest, _planner_pb2.ListProfilesResponse]  # type: ignore[assignment]
     """The profiles that plans may name: the shipped ones, then those of the setting planner.profiles."""
+    CopyPlan: _aio.UnaryUnaryMultiCallable[_planner_pb2.CopyPlanRequest, _planner_pb2.Plan]  # type: ignore[assignment]
+    """The same items in the same order from the same source version, set otherwise. What is not changed stays. A plan of
+    several stages is made anew (CreatePlan) instead: INVALID_ARGUMENT.
+    """
+    ExportPlan: _aio.UnaryStreamMultiCallable[_planner_pb2.ExportPlanRequest, _planner_pb2.PlanFilePart]  # type: ignore[assignment]
+    """A plan of a catalog or table as one file, with its source unless told otherwise."""
+    ImportPlan: _aio.StreamUnaryMultiCallable[_planner_pb2.ImportPlanRequest, _planner_pb2.Plan]  # type: ignore[assignment]
+    """The plan of such a file, under the same id; started only when confirmed. Refused whole, and nothing kept: a file that
+    is damaged, or that says other ids than its content has; a processor that is none here, or of another version.
+    """
     ListProcessors: _aio.UnaryUnaryMultiCallable[_planner_pb2.ListProcessorsRequest, _planner_pb2.ListProcessorsResponse]  # type: ignore[assignment]
     """The processors that plans may name."""
     GetProcessor: _aio.UnaryUnaryMultiCallable[_planner_pb2.GetProcessorRequest, _planner_pb2.Processor]  # type: ignore[assignment]
@@ -354,6 +374,34 @@ class PlannerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_planner_pb2.ListProfilesResponse, _abc.Awaitable[_planner_pb2.ListProfilesResponse]]:
         """The profiles that plans may name: the shipped ones, then those of the setting planner.profiles."""
+
+    @_abc_1.abstractmethod
+    def CopyPlan(
+        self,
+        request: _planner_pb2.CopyPlanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_pb2.Plan, _abc.Awaitable[_planner_pb2.Plan]]:
+        """The same items in the same order from the same source version, set otherwise. What is not changed stays. A plan of
+        several stages is made anew (CreatePlan) instead: INVALID_ARGUMENT.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportPlan(
+        self,
+        request: _planner_pb2.ExportPlanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_planner_pb2.PlanFilePart], _abc.AsyncIterator[_planner_pb2.PlanFilePart]]:
+        """A plan of a catalog or table as one file, with its source unless told otherwise."""
+
+    @_abc_1.abstractmethod
+    def ImportPlan(
+        self,
+        request_iterator: _MaybeAsyncIterator[_planner_pb2.ImportPlanRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_pb2.Plan, _abc.Awaitable[_planner_pb2.Plan]]:
+        """The plan of such a file, under the same id; started only when confirmed. Refused whole, and nothing kept: a file that
+        is damaged, or that says other ids than its content has; a processor that is none here, or of another version.
+        """
 
     @_abc_1.abstractmethod
     def ListProcessors(

@@ -301,3 +301,28 @@ def test_what_was_measured_is_told_before_the_start_and_compared_after_it(pensto
     assert "estimated" in good.out.splitlines()[1]
     assert "of the last 1 estimate held" in good.out
     assert penstock("plans", "estimates", "--json").json()["runtime"]["count"] >= 1
+
+
+def test_a_plan_is_exported_imported_and_copied(penstock: Typed, mice: str, tmp_path: Path) -> None:
+    made = penstock(
+        "plans", "create", mice, "--processor", "noop", "--filter", "price > 200", "--name", "few", "--json"
+    )
+    plan = json.loads(made.out)
+    file = tmp_path / "few.plan.gz"
+    exported = penstock("plans", "export", "few", file)
+    assert exported.code == 0
+    assert exported.out.startswith(f"{plan['plan_id']} is in {file}: ")
+    imported = penstock("plans", "import", file)
+    assert imported.code == 0
+    assert imported.out.splitlines()[-1].startswith(plan["plan_id"])
+    file.write_bytes(file.read_bytes()[:-9])
+    broken = penstock("plans", "import", file)
+    assert broken.code == 2
+    assert "breaks off" in broken.err
+    assert penstock("plans", "import", tmp_path / "none").code != 0
+    copied = penstock("plans", "copy", "few", "--concurrency", "2", "--name", "few, gently")
+    assert copied.code == 0
+    told = penstock("plans", "diff", "few", "few, gently").out
+    assert "stage 0: concurrency 2, was 64" in told
+    same = penstock("plans", "copy", "few").out.splitlines()[-1]
+    assert same.endswith("(the same: nothing is set otherwise)")

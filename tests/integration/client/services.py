@@ -224,6 +224,19 @@ class _Planner(planner_pb2_grpc.PlannerServiceServicer):
         self._state.asked("ComparePlans", request)
         return planner_pb2.PlanComparison()
 
+    async def CopyPlan(self, request: Any, context: Any) -> planner_pb2.Plan:
+        self._state.asked("CopyPlan", request)
+        return planner_pb2.Plan(plan_id=request.plan_id)
+
+    async def ExportPlan(self, request: Any, context: Any) -> AsyncIterator[planner_pb2.PlanFilePart]:
+        self._state.asked("ExportPlan", request)
+        yield planner_pb2.PlanFilePart(chunk=b"x")
+
+    async def ImportPlan(self, request_iterator: Any, context: Any) -> planner_pb2.Plan:
+        async for part in request_iterator:
+            self._state.asked("ImportPlan", part)
+        return planner_pb2.Plan()
+
     async def ReadSourceRows(self, request: Any, context: Any) -> sources_pb2.RowPage:
         self._state.asked("ReadSourceRows", request)
         return sources_pb2.RowPage()

@@ -253,3 +253,36 @@ def test_estimates_are_listed_beside_what_became_of_their_runs(buyer: httpx.Clie
     shapes = buyer.get("/openapi.json").json()["components"]["schemas"]
     assert set(shapes["EstimatePageView"]["properties"]) == set(page)
     assert set(shapes["RunEstimateView"]["properties"]) == set(one)
+
+
+def test_a_plan_goes_out_as_a_file_and_comes_in_again(buyer: httpx.Client) -> None:
+    plan = made(buyer, selection={"filter": "brand = Razer"}, name="a file")
+    file = buyer.get(f"{PLANS}/{plan['plan_id']}/export")
+    assert (file.status_code, file.headers["content-type"]) == (200, "application/gzip")
+    assert plan["plan_id"] in file.headers["content-disposition"]
+    got = buyer.post(f"{PLANS}/import", content=file.content)
+    assert (got.status_code, got.json()["plan_id"]) == (200, plan["plan_id"])
+    small = buyer.get(f"{PLANS}/{plan['plan_id']}/export", params={"without_source": True})
+    assert len(small.content) < len(file.content)
+    assert problem_of(buyer.post(f"{PLANS}/import", content=file.content[:-5]), 400, "bad_plan_file")
+    assert problem_of(buyer.post(f"{PLANS}/import", content=b""), 400, "bad_plan_file")
+    assert problem_of(buyer.get(f"{PLANS}/plan-none/export"), 404, "plan_not_found")
+
+
+def test_a_copy_is_set_otherwise_and_the_difference_is_told_in_sentences(buyer: httpx.Client) -> None:
+    plan = made(buyer, selection={"filter": "brand = Acer"})
+    copy = buyer.post(f"{PLANS}/{plan['plan_id']}/copy", json={"concurrency": 3, "name": "gently"}).json()
+    assert (copy["name"], copy["item_count"], copy["stages"][0]["concurrency"]) == ("gently", plan["item_count"], 3)
+    compared = buyer.get(f"{PLANS}/{plan['plan_id']}/diff/{copy['plan_id']}").json()
+    assert compared["settings"] == ["stage 0: concurrency 3, was 64"]
+    assert problem_of(buyer.post(f"{PLANS}/{plan['plan_id']}/copy", json={"speed": 3}), 400, "invalid_input")
+
+
+def test_rows_of_a_plan_take_results_and_refuse_a_processor_that_is_none(buyer: httpx.Client) -> None:
+    plan = made(buyer, selection={"filter": "brand = Acer", "again": True})
+    page = buyer.get(f"{PLANS}/{plan['plan_id']}/rows", params={"result_of": "collection", "groups": True}).json()
+    assert page["results"]["states"] == [{"state": None, "count": page["total"]}]
+    assert {"name": "result.state", "kind": "text"} in page["results"]["columns"]
+    assert [row["result"] for row in page["rows"]] == [None] * page["total"]
+    wrong = buyer.get(f"{PLANS}/{plan['plan_id']}/rows", params={"result_of": "nobody"})
+    assert problem_of(wrong, 400, "no_such_processor")

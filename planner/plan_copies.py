@@ -1,0 +1,96 @@
+"""CopyPlan after the wire: the items of a plan in their order, under other settings.
+
+What is not changed stays, and the copy's id is made of the same selection with the new settings: it is the plan that
+the same request with these settings would have made while the results that it read were the same. Unless limit keys
+change it shares the file of its items. Calls block. Raises InvalidInput, NotFound, Unavailable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from penstock.runtime.clock import Clock
+from penstock.runtime.errors import InvalidInput
+from penstock.v1 import planner_pb2
+from planner.domain.stages import StageRequest, StageSettings, plan_id
+from planner.parquet import Parquet
+from planner.planning import Planning, PlanRequest
+from planner.rules import as_message
+from planner.staging import Staging
+from planner.store import PlanRow, Store
+from planner.table_planning import kept_items
+from planner.translate import stage_request
+
+__all__ = ["PlanCopies"]
+
+
+class PlanCopies:
+    def __init__(self, *, planning: Planning, parquet: Parquet, staging: Staging, store: Store, clock: Clock) -> None:
+        self._planning = planning
+        self._parquet = parquet
+        self._staging = staging
+        self._store = store
+        self._clock = clock
+
+    def copy(self, plan: str, changes: planner_pb2.StageSpec, *, name: str, actor: str, request_id: str) -> PlanRow:
+        now_ms = self._clock.now_ms()
+        old = self._store.plan(plan, now_ms=now_ms)
+        if len(old.stages) != 1:
+            raise InvalidInput(
+                f"plan {old.plan_id} has {len(old.stages)} stages; plans of one stage are copied: make it anew",
+                code="plan_not_copied",
+            )
+        if old.details and "identity" not in old.details:
+            raise InvalidInput(
+                f"plan {old.plan_id} was made by an earlier version and does not know what its id is made of: make it "
+                "anew",
+                code="plan_not_copied",
+            )
+        stage = self._planning.settled_stage(_changed(old.stages[0].settings, stage_request(0, changes)))
+        identity = plan_id(old.source_id, old.granularity, [stage.settings], selection=old.details.get("identity"))
+        request = PlanRequest(
+            source_id=old.source_id, stages=(), granularity="", name=name, draft=False, request_id=request_id
+        )
+        found = self._store.find_plan(identity, now_ms=now_ms)
+        if found is not None:
+            return self._planning.kept(found, request)
+        row = replace(
+            old,
+            plan_id=identity,
+            name="",
+            stages=(replace(old.stages[0], settings=stage.settings),),
+            create_ms=now_ms,
+            expire_ms=None,
+            change=0,
+            details={**old.details, "actor": actor, **_asking(old, stage.settings)} if old.details else old.details,
+        )
+        if stage.lanes is None:
+            return self._planning.kept(replace(row, lanes_sha256=""), request)
+        with self._staging.upload() as upload:
+            upload.path("items").symlink_to(upload.blobs.path(old.items_sha256).resolve())
+            items, table = kept_items(upload, "items", stage, self._parquet)
+        row = replace(row, items_sha256=items.sha256, items_bytes=items.size_bytes, lanes_sha256=table)
+        return self._planning.kept(row, request)
+
+
+def _changed(old: StageSettings, asked: StageRequest) -> StageRequest:
+    """What is asked for, and for all else what was. Another processor begins with its own parameters and rules."""
+    same = asked.processor in ("", old.processor)
+    return StageRequest(
+        processor=asked.processor or old.processor,
+        parameters={**old.parameters, **asked.parameters} if same else asked.parameters,
+        concurrency=asked.concurrency or old.concurrency,
+        max_tries=asked.max_tries or old.max_tries,
+        max_run_seconds=asked.max_run_seconds or old.max_run_seconds,
+        worker_class=asked.worker_class or old.worker_class,
+        rules=asked.rules or (as_message(old.rules).SerializeToString() if same and old.rules else b""),
+    )
+
+
+def _asking(old: PlanRow, settings: StageSettings) -> dict[str, object]:
+    """Whether the copy asks before it starts: as the plan did, and where it costs money now."""
+    warnings = [one for one in old.details.get("warnings", []) if one["code"] != "paid"]
+    if settings.paid:
+        warnings.append({"code": "paid", "message": f"{settings.processor} costs money: confirm to start it"})
+    asks = any(one["code"] in ("many_items", "imported", "paid") for one in warnings)
+    return {"warnings": warnings, "needs_confirm": asks}

@@ -1,0 +1,103 @@
+"""gRPC of plans as files, and of copies: validate, call, translate. What blocks runs in threads."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from penstock.runtime.clock import Clock
+from penstock.runtime.errors import InvalidInput
+from penstock.runtime.logs import get_logger
+from penstock.runtime.plain_text import plain_text
+from penstock.v1 import planner_pb2
+from planner.naming import NamedSources
+from planner.plan_copies import PlanCopies
+from planner.plan_export import PlanExport
+from planner.plan_import import PlanImports
+from planner.planner_calls import Context, PlannerCalls
+from planner.row_pages import RowPages
+from planner.staging import Staging
+from planner.store import PlanRow, SourceRow, Store
+from planner.translate import plan_message
+from planner.uploads import MAX_CHUNK_BYTES, Turns, in_thread, next_part
+
+__all__ = ["PlanFileCalls"]
+
+log = get_logger("planner")
+
+
+class PlanFileCalls(PlannerCalls):
+    """The methods of PlannerService that make plans of plans."""
+
+    def __init__(
+        self,
+        *,
+        export: PlanExport,
+        imports: PlanImports,
+        copies: PlanCopies,
+        staging: Staging,
+        names: NamedSources,
+        pages: RowPages,
+        store: Store,
+        clock: Clock,
+        turns: Turns,
+    ) -> None:
+        PlannerCalls.__init__(self, store=store, names=names, pages=pages, clock=clock, turns=turns)
+        self._export = export
+        self._imports = imports
+        self._copies = copies
+        self._staging = staging
+
+    async def CopyPlan(self, request: planner_pb2.CopyPlanRequest, context: Context) -> planner_pb2.Plan:
+        plan_id = plain_text(request.plan_id, "plan_id")
+        name, actor = plain_text(request.name, "name"), plain_text(request.actor, "actor")
+        request_id = plain_text(request.request_id, "request_id")
+        row = await in_thread(
+            lambda: self._copies.copy(plan_id, request.changes, name=name, actor=actor, request_id=request_id)
+        )
+        log.info("a plan was copied", plan=row.plan_id, of=plan_id)
+        return plan_message(row)
+
+    async def ExportPlan(
+        self, request: planner_pb2.ExportPlanRequest, context: Context
+    ) -> AsyncIterator[planner_pb2.PlanFilePart]:
+        plan_id = plain_text(request.plan_id, "plan_id")
+
+        def find() -> tuple[PlanRow, SourceRow]:
+            row = self._store.plan(plan_id, now_ms=self._clock.now_ms())
+            return row, self._store.source(row.source_id)
+
+        row, source = await asyncio.to_thread(find)
+        async with self._turns.one():
+            parts = self._export.parts(row, source, carried=not request.without_source)
+            try:
+                while (part := await in_thread(lambda: next(parts, None))) is not None:
+                    yield planner_pb2.PlanFilePart(chunk=part)
+            finally:
+                # It holds a cursor: it ends with the call, also when nobody reads on.
+                await in_thread(parts.close)
+
+    async def ImportPlan(
+        self, request_iterator: AsyncIterator[planner_pb2.ImportPlanRequest], context: Context
+    ) -> planner_pb2.Plan:
+        parts = aiter(request_iterator)
+        first = await next_part(parts)
+        if first is None or first.WhichOneof("part") != "header":
+            raise InvalidInput("an imported plan begins with a header message", code="bad_stream")
+        header = first.header
+        name, actor = plain_text(header.name, "name"), plain_text(header.actor, "actor")
+        request_id = plain_text(header.request_id, "request_id")
+        async with self._turns.one():
+            with self._staging.upload() as folder:
+                file = await in_thread(lambda: self._imports.begin(folder))
+                while (part := await next_part(parts)) is not None:
+                    if part.WhichOneof("part") != "chunk" or len(part.chunk) > MAX_CHUNK_BYTES:
+                        raise InvalidInput(
+                            f"after the header come chunks of at most {MAX_CHUNK_BYTES:,} bytes", code="bad_stream"
+                        )
+                    await in_thread(lambda chunk=part.chunk: file.feed(chunk))  # type: ignore[misc]
+                row = await in_thread(
+                    lambda: file.finish(name=name, actor=actor, request_id=request_id), stop=file.stop
+                )
+        log.info("a plan was imported", plan=row.plan_id, source=row.source_id, actor=actor)
+        return plan_message(row)
