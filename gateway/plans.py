@@ -12,24 +12,28 @@ from pydantic import Field
 from starlette.responses import Response, StreamingResponse
 from typing_extensions import TypedDict
 
-from gateway import planner_calls
 from gateway.bodies import Body, Token, Truth, Whole, resource_router
 from gateway.forms import Body as UploadBody
 from gateway.selections import OrderingBody, SelectionBody
 from gateway.sources import Filter, Groups, OrderBy, PageSize, ResultOf, Search, Skip
 from gateway.streams import streamed
 from gateway.table_views import (
-    ComparisonView,
     PlanDetail,
     RowPageView,
-    comparison_view,
     plan_detail,
     row_page,
 )
 from gateway.wiring import Wired
 from penstock.client.estimate_views import EstimatePageView, estimate_page_view
 from penstock.client.filling import filled
-from penstock.client.plan_views import PlanItemView, ProfileView, plan_item_view, profile_view
+from penstock.client.plan_views import (
+    PlanComparisonView,
+    PlanItemView,
+    ProfileView,
+    plan_comparison_view,
+    plan_item_view,
+    profile_view,
+)
 from penstock.client.resources import StageOptions
 from penstock.client.rules import Rules
 from penstock.runtime.errors import InvalidInput
@@ -137,7 +141,7 @@ class PlanItemPage(TypedDict):
 @router.post("/plans", tags=["plans"])
 async def create_plan(body: PlanBody, parts: Wired) -> PlanDetail:
     """Makes the plan of a source. The same inputs are the same plan."""
-    plan = await planner_calls.create_plan(parts.client.connection, body.message(), request_id=body.request_id)
+    plan = await parts.client.plans.make(body.message(), request_id=body.request_id)
     return plan_detail(plan)
 
 
@@ -146,12 +150,14 @@ async def list_plans(
     parts: Wired,
     search: Annotated[str, Query(max_length=MAX_CHARACTERS, description="A part of a name.")] = "",
     source: Annotated[str, Query(max_length=MAX_CHARACTERS, description="Of this source, by name or id.")] = "",
+    processor: Annotated[str, Query(max_length=MAX_CHARACTERS, description="That a stage or its rules name.")] = "",
+    actor: Annotated[str, Query(max_length=MAX_CHARACTERS, description="Who made it.")] = "",
     page_size: Annotated[int, Query(ge=1, le=200)] = 50,
     page_token: Token = "",
 ) -> PlanPage:
     """Plans that are kept, the latest first; previews are not."""
-    page = await planner_calls.list_plans(
-        parts.client.connection, page_size=page_size, page_token=page_token, search=search, source=source
+    page = await parts.client.plans.list_page(
+        search=search, source=source, processor=processor, actor=actor, page_size=page_size, page_token=page_token
     )
     return {"plans": [plan_detail(plan) for plan in page.plans], "next_page_token": page.next_page_token or None}
 
@@ -232,7 +238,7 @@ async def name_plan(
 ) -> PlanDetail:
     """Gives it another name; 409 `etag_mismatch` when somebody else did meanwhile. Without an etag the last wins."""
     etag = _etag(body.etag, if_match)
-    return _tagged(await planner_calls.name_plan(parts.client.connection, plan_id, body.name, etag=etag), response)
+    return _tagged(await parts.client.plans.rename(plan_id, body.name, etag=etag), response)
 
 
 @router.get("/plans/{plan_id}/rows", tags=["plans"], response_model=RowPageView)
@@ -275,9 +281,9 @@ async def list_profiles(parts: Wired) -> ProfileList:
 
 
 @router.get("/plans/{plan_id}/diff/{other}", tags=["plans"])
-async def compare_plans(plan_id: PlanId, other: PlanId, parts: Wired) -> ComparisonView:
+async def compare_plans(plan_id: PlanId, other: PlanId, parts: Wired) -> PlanComparisonView:
     """What the other has that this one has not: items added, removed, moved and changed, and settings."""
-    return comparison_view(await planner_calls.compare_plans(parts.client.connection, plan_id, other))
+    return plan_comparison_view(await parts.client.plans.compare(plan_id, other))
 
 
 @router.get("/plans/{plan_id}/items", tags=["plans"])

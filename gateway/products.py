@@ -14,7 +14,6 @@ from fastapi import Path, Query
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from gateway import planner_calls
 from gateway.bodies import Body, Token, Truth, Whole, resource_router, run_of
 from gateway.plans import PlanId
 from gateway.product_views import (
@@ -137,7 +136,7 @@ class BatchItemPage(TypedDict):
 @router.post(f"{BATCH}/plan", tags=TAGS)
 async def plan_batch(body: PlanBody, parts: Wired) -> BatchPlan:
     """What will run, in which order, and why; kept under its id, and the same for the same request."""
-    plan = await planner_calls.create_plan(parts.client.connection, body.message())
+    plan = await parts.client.plans.make(body.message())
     return await _shown(plan, parts, skip=0, page_size=FIRST_PAGE)
 
 
@@ -154,8 +153,7 @@ async def load_plan(
 async def start_batch(body: StartBody, parts: Wired) -> BatchRun:
     """Starts a run of a plan; it is durable when this answers."""
     plan = await _plan(body.plan_id, parts)
-    run = await planner_calls.start_run(
-        parts.client.connection,
+    run = await parts.client.runs.start(
         plan.plan_id,
         confirm=body.confirm,
         name=plan.name,

@@ -22,7 +22,6 @@ from gateway.bodies import (
     resource_router,
     run_of,
 )
-from gateway.planner_calls import start_run as start_confirmed
 from gateway.source_forms import kind_of
 from gateway.wiring import Wired
 from penstock.client.operator_views import (
@@ -116,8 +115,7 @@ class LedgerPage(TypedDict):
 @router.post("/runs", tags=["runs"])
 async def start_run(body: StartBody, parts: Wired) -> RunView:
     """Starts a run of a plan; it is durable when this answers."""
-    run = await start_confirmed(
-        parts.client.connection,
+    run = await parts.client.runs.start(
         body.plan_id,
         confirm=body.confirm,
         name=body.name,

@@ -7,17 +7,16 @@ are read as streams; rows are filtered, sorted, paged and counted by the planner
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import Path, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from gateway import planner_calls
 from gateway.batch import DOCUMENT_FIELDS, FILE, multipart_body, upload_source
 from gateway.bodies import Body, Token, Truth, Whole, resource_router
-from gateway.source_forms import FORM_FIELDS, SourceForm, bad_options, kind_of
+from gateway.source_forms import FORM_FIELDS, SourceForm, bad_options
 from gateway.table_views import (
     RowPageView,
     SourceDetail,
@@ -27,10 +26,8 @@ from gateway.table_views import (
     statistics_view,
 )
 from gateway.wiring import Wired
-from penstock.client.filling import filled
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.plain_text import MAX_CHARACTERS
-from penstock.v1 import planner_pb2, sources_pb2
 
 __all__ = ["Filter", "Groups", "OrderBy", "PageSize", "ResultOf", "Search", "Skip", "router"]
 
@@ -77,38 +74,9 @@ class AddBody(Body):
     batch_size: Whole = 0
     request_id: str = Field("", max_length=MAX_CHARACTERS)
 
-    def message(self) -> planner_pb2.AddSourceRequest:
-        """Raises InvalidInput for what has no meaning for the kind."""
-        said = self.model_dump(exclude={"name", "kind", "server_path", "database", "request_id"})
-        if problems := bad_options(self.kind, said):
-            raise InvalidInput("; ".join(problems), code="bad_source")
-        request = filled(
-            planner_pb2.AddSourceRequest,
-            name=self.name,
-            kind=kind_of(self.kind),
-            request_id=self.request_id,
-            origin=filled(
-                sources_pb2.Origin,
-                server_path=self.server_path,
-                database=self.database,
-                table=self.table,
-                query=self.query,
-            ),
-        )
-        if self.kind == "tasks":
-            request.tasks.CopyFrom(sources_pb2.TaskOptions(each_task=self.each_task, batch_size=self.batch_size))
-        else:
-            request.table.CopyFrom(
-                filled(
-                    sources_pb2.TableOptions,
-                    format=self.format,
-                    key=self.key,
-                    group=self.group,
-                    sort=self.sort,
-                    skip_bad=self.skip_bad,
-                )
-            )
-        return request
+    def said(self) -> dict[str, Any]:
+        """What may have no meaning for the kind."""
+        return self.model_dump(exclude={"name", "kind", "server_path", "database", "request_id"})
 
 
 class RefreshBody(Body):
@@ -155,7 +123,9 @@ async def create_source(request: Request, parts: Wired) -> SourceDetail:
 @router.post("/sources/add", tags=["sources"])
 async def add_source(body: AddBody, parts: Wired) -> SourceDetail:
     """Registers what the planner can read by itself, and reads it. 409 for a name that is taken."""
-    return source_detail(await planner_calls.add_source(parts.client.connection, body.message()))
+    if problems := bad_options(body.kind, body.said()):
+        raise InvalidInput("; ".join(problems), code="bad_source")
+    return source_detail(await parts.client.sources.add(**body.model_dump()))
 
 
 @router.get("/sources", tags=["sources"])
@@ -167,12 +137,8 @@ async def list_sources(
     page_token: Token = "",
 ) -> SourcePage:
     """Sources that have a name, by name, each as its latest version."""
-    page = await planner_calls.list_sources(
-        parts.client.connection,
-        page_size=page_size,
-        page_token=page_token,
-        search=search,
-        kind=kind_of(kind or ""),
+    page = await parts.client.sources.list_page(
+        search=search, kind=kind or "", page_size=page_size, page_token=page_token
     )
     return {
         "sources": [source_detail(source) for source in page.sources],
@@ -188,16 +154,13 @@ async def get_source(source: Source, parts: Wired) -> SourceDetail:
 @router.delete("/sources/{source}", tags=["sources"])
 async def delete_source(source: Source, parts: Wired) -> Removed:
     """By its name, with all versions; 409 names the plans that need it."""
-    answer = await planner_calls.delete_source(parts.client.connection, source)
-    return {"name": source, "version_count": answer.version_count}
+    return {"name": source, "version_count": await parts.client.sources.delete(source)}
 
 
 @router.post("/sources/{source}/refresh", tags=["sources"])
 async def refresh_source(source: Source, parts: Wired, body: RefreshBody = RefreshBody()) -> SourceDetail:  # noqa: B008
     """Reads it again from where it was added: a new version and what changed, or the same one where nothing did."""
-    return source_detail(
-        await planner_calls.refresh_source(parts.client.connection, source, request_id=body.request_id)
-    )
+    return source_detail(await parts.client.sources.refresh(source, request_id=body.request_id))
 
 
 @router.get("/sources/{source}/versions", tags=["sources"])
@@ -205,9 +168,7 @@ async def source_versions(
     source: Source, parts: Wired, page_size: Annotated[int, Query(ge=1, le=200)] = 50, page_token: Token = ""
 ) -> VersionPage:
     """The versions of a name."""
-    page = await planner_calls.source_versions(
-        parts.client.connection, source, page_size=page_size, page_token=page_token
-    )
+    page = await parts.client.sources.versions_page(source, page_size=page_size, page_token=page_token)
     return {
         "versions": [source_detail(one) for one in page.sources],
         "next_page_token": page.next_page_token or None,
@@ -217,7 +178,7 @@ async def source_versions(
 @router.get("/sources/{source}/statistics", tags=["sources"])
 async def source_statistics(source: Source, parts: Wired) -> StatisticsView:
     """What each column holds; no columns of a source that has none."""
-    return statistics_view(await planner_calls.describe_source(parts.client.connection, source))
+    return statistics_view(await parts.client.sources.describe(source))
 
 
 @router.get("/sources/{source}/rows", tags=["sources"], response_model=RowPageView)

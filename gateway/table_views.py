@@ -21,13 +21,11 @@ from penstock.v1 import planner_pb2, sources_pb2
 __all__ = [
     "ChangeView",
     "ColumnView",
-    "ComparisonView",
     "NoticeView",
     "PlanDetail",
     "RowPageView",
     "SourceDetail",
     "StatisticsView",
-    "comparison_view",
     "plan_detail",
     "row_page",
     "source_detail",
@@ -154,20 +152,6 @@ class PlanDetail(TypedDict):
     profiles: list[ProfileEstimateView]
 
 
-class ComparisonView(TypedDict):
-    """What the other plan has that the one has not; lists hold the first keys. settings: a sentence a difference."""
-
-    added_count: int
-    removed_count: int
-    moved_count: int
-    changed_count: int
-    added: list[str]
-    removed: list[str]
-    moved: list[str]
-    changed: list[str]
-    settings: list[str]
-
-
 def source_detail(source: planner_pb2.Source) -> SourceDetail:
     return {
         **source_view(source),
@@ -266,18 +250,4 @@ def plan_detail(plan: planner_pb2.Plan) -> PlanDetail:
         "etag": plan.etag,
         "estimate": estimate_view(plan.estimate) if plan.HasField("estimate") else None,
         "profiles": profile_views(plan),
-    }
-
-
-def comparison_view(found: planner_pb2.PlanComparison) -> ComparisonView:
-    return {
-        "added_count": found.added_count,
-        "removed_count": found.removed_count,
-        "moved_count": found.moved_count,
-        "changed_count": found.changed_count,
-        "added": list(found.added),
-        "removed": list(found.removed),
-        "moved": list(found.moved),
-        "changed": list(found.changed),
-        "settings": list(found.settings),
     }

@@ -131,10 +131,13 @@ class PlanCalls(PlannerCalls):
     async def ListPlans(self, request: planner_pb2.ListPlansRequest, context: Context) -> planner_pb2.ListPlansResponse:
         limit = page_size(request.page_size, 50, 1_000)
         search, source = plain_text(request.search, "search"), plain_text(request.source, "source")
+        processor, actor = plain_text(request.processor, "processor"), plain_text(request.actor, "actor")
         before = plain_text(request.page_token, "page_token")
 
         def read() -> planner_pb2.ListPlansResponse:
-            found = self._store.plans(before=before, search=search, source=source, limit=limit + 1)
+            found = self._store.plans(
+                before=before, search=search, source=source, limit=limit + 1, processor=processor, actor=actor
+            )
             told = self._estimating.rows.told([row.plan_id for row in found[:limit]])
             plans = [
                 plan_message(row, source_moved=self._moved(row), told=told.get(row.plan_id)) for row in found[:limit]

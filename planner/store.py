@@ -202,9 +202,11 @@ class Store:
             )
             return _found(connection.execute(_select_plan(plan_id, now_ms)).mappings().first(), plan_id)
 
-    def plans(self, *, before: str, search: str, source: str, limit: int) -> list[PlanRow]:
+    def plans(
+        self, *, before: str, search: str, source: str, limit: int, processor: str = "", actor: str = ""
+    ) -> list[PlanRow]:
         """Kept plans, the latest first. before: `create_ms.plan_id` of the last one of the page before; source: an id
-        or a name. Raises InvalidInput for a place that is none."""
+        or a name; processor: one that a stage or its rules name. Raises InvalidInput for a place that is none."""
         query = sa.select(plans).where(plans.c.expire_ms.is_(None))
         if before:
             create_ms, _, plan_id = before.partition(".")
@@ -217,6 +219,11 @@ class Store:
             query = query.where(sa.func.lower(plans.c.name).contains(search.lower(), autoescape=True))
         if source:
             query = query.where(sa.or_(plans.c.source_id == source, plans.c.source_name == source))
+        # A quote in a text stands behind a backslash in JSON: so a name is not found inside of one.
+        for column, called, value in ((plans.c.stages, "processor", processor), (plans.c.details, "actor", actor)):
+            if value:
+                written = f'"{called}":{orjson.dumps(value).decode()}'
+                query = query.where(column.contains(written, autoescape=True))
         query = query.order_by(plans.c.create_ms.desc(), plans.c.plan_id.desc()).limit(limit)
         with self._database.read() as connection:
             return [row for found in connection.execute(query).mappings() if (row := _plan(found)) is not None]

@@ -146,6 +146,8 @@ def diff(
 def list_(
     search: Annotated[str, typer.Option("--search", help="Part of a name.")] = "",
     source: Annotated[str, typer.Option("--source", help="Only of this source, by its name or an id.")] = "",
+    processor: Annotated[str, typer.Option("--processor", help="Only those that name this processor.")] = "",
+    actor: Annotated[str, typer.Option("--by", metavar="WHO", help="Only those that they made.")] = "",
     limit: Annotated[int, typer.Option("--limit", min=1, max=1000, help="Plans to show.")] = 20,
     data: DataOption = None,
     as_json: JsonOption = False,
@@ -159,7 +161,8 @@ def list_(
         from penstock.client.plan_views import plan_view
 
         async with connected(data) as client:
-            views = [plan_view(one) for one in await client.plans.list(search=search, source=source, limit=limit)]
+            found = await client.plans.list(search=search, source=source, processor=processor, actor=actor, limit=limit)
+            views = [plan_view(one) for one in found]
         if as_json:
             show.print_json(views)
             return

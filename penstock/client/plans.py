@@ -107,9 +107,14 @@ class Plans:
             profile=profile,
             granularity=granularity,
             name=name,
-            actor=actor or self._connection.actor,
+            actor=actor,
             validate_only=validate_only,
         )
+        return await self.make(request, request_id=request_id)
+
+    async def make(self, request: planner_pb2.CreatePlanRequest, *, request_id: str = "") -> planner_pb2.Plan:
+        """The same, of a request that is written already; its actor is the client's own unless it names one."""
+        request.actor = request.actor or self._connection.actor
 
         async def call(chosen: str) -> planner_pb2.Plan:
             request.request_id = chosen
@@ -122,16 +127,33 @@ class Plans:
         return await self._connection.read(lambda: self._connection.planner.GetPlan(request))
 
     async def list_page(
-        self, *, search: str = "", source: str = "", page_size: int = 50, page_token: str = ""
+        self,
+        *,
+        search: str = "",
+        source: str = "",
+        processor: str = "",
+        actor: str = "",
+        page_size: int = 50,
+        page_token: str = "",
     ) -> planner_pb2.ListPlansResponse:
         request = filled(
-            planner_pb2.ListPlansRequest, search=search, source=source, page_size=page_size, page_token=page_token
+            planner_pb2.ListPlansRequest,
+            search=search,
+            source=source,
+            processor=processor,
+            actor=actor,
+            page_size=page_size,
+            page_token=page_token,
         )
         return await self._connection.read(lambda: self._connection.planner.ListPlans(request))
 
-    async def list(self, *, search: str = "", source: str = "", limit: int = 50) -> builtins.list[planner_pb2.Plan]:
-        """Kept plans, the latest first; drafts are not listed. search: part of a name; source: its name or an id."""
-        return list((await self.list_page(search=search, source=source, page_size=limit)).plans)
+    async def list(
+        self, *, search: str = "", source: str = "", processor: str = "", actor: str = "", limit: int = 50
+    ) -> builtins.list[planner_pb2.Plan]:
+        """Kept plans, the latest first; drafts are not listed. search: part of a name; source: its name or an id;
+        processor: one that a stage or its rules name; actor: who made it."""
+        page = await self.list_page(search=search, source=source, processor=processor, actor=actor, page_size=limit)
+        return list(page.plans)
 
     async def rename(self, plan_id: str, name: str, *, etag: str = "") -> planner_pb2.Plan:
         """Another name. etag: of the plan as it was seen; raises Conflict when somebody named it meanwhile.

@@ -217,8 +217,12 @@ class Plans:
     def get(self, plan_id: str) -> planner_pb2.Plan:
         return self._loop.run(self._it.get(plan_id))
 
-    def list(self, *, search: str = "", source: str = "", limit: int = 50) -> builtins.list[planner_pb2.Plan]:
-        return self._loop.run(self._it.list(search=search, source=source, limit=limit))
+    def list(
+        self, *, search: str = "", source: str = "", processor: str = "", actor: str = "", limit: int = 50
+    ) -> builtins.list[planner_pb2.Plan]:
+        return self._loop.run(
+            self._it.list(search=search, source=source, processor=processor, actor=actor, limit=limit)
+        )
 
     def rename(self, plan_id: str, name: str, *, etag: str = "") -> planner_pb2.Plan:
         return self._loop.run(self._it.rename(plan_id, name, etag=etag))

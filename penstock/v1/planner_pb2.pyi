@@ -1203,6 +1203,8 @@ class ListPlansRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     SEARCH_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    PROCESSOR_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """default 50, at most 1,000"""
     page_token: _builtins.str
@@ -1210,6 +1212,10 @@ class ListPlansRequest(_message.Message):
     """part of a name"""
     source: _builtins.str
     """id or name"""
+    processor: _builtins.str
+    """that a stage or its rules name"""
+    actor: _builtins.str
+    """who made it"""
     def __init__(
         self,
         *,
@@ -1217,10 +1223,12 @@ class ListPlansRequest(_message.Message):
         page_token: _builtins.str = ...,
         search: _builtins.str = ...,
         source: _builtins.str = ...,
+        processor: _builtins.str = ...,
+        actor: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "search", b"search", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "page_size", b"page_size", "page_token", b"page_token", "processor", b"processor", "search", b"search", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

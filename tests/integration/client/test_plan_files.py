@@ -332,3 +332,19 @@ async def test_plans_of_items_are_copied_and_those_of_documents_are_not(here: Pl
     with pytest.raises(InvalidInput) as caught:
         await here.client.plans.copy((await here.client.plans.create(documents.source_id)).plan_id)
     assert caught.value.code == "plan_not_copied"
+
+
+async def test_plans_are_found_by_name_source_processor_and_who_made_them(here: Place, plan: planner_pb2.Plan) -> None:
+    other = await here.client.plans.create(
+        "mice", stages=STAGES, selection=Selection(filter="price < 2", again=True), name='a "bob"', actor="bob"
+    )
+    plans = here.client.plans
+
+    async def found(**asked: str) -> set[str]:
+        return {one.plan_id for one in await plans.list(**asked)}  # type: ignore[arg-type]
+
+    both = {plan.plan_id, other.plan_id}
+    assert await found(processor="noop") == await found(source="mice") == await found() == both
+    assert await found(actor="bob") == await found(search="BOB") == {other.plan_id}
+    assert await found(actor="ann", processor="noop") == {plan.plan_id}
+    assert await found(processor="noo") == await found(actor="b%") == await found(actor='"') == set()
