@@ -230,11 +230,8 @@ def test_estimates_are_listed_beside_what_became_of_their_runs(buyer: httpx.Clie
     for _ in range(2):
         plan = made(buyer, selection={"again": True})
         run = buyer.post("/api/v1/runs", json={"plan_id": plan["plan_id"], "confirm": True}).json()
-        until(
-            "it has ended",
-            lambda run_id=run["run_id"]: buyer.get(f"/api/v1/runs/{run_id}").json()["state"] == "completed",
-            seconds=30,
-        )
+        path = f"/api/v1/runs/{run['run_id']}"
+        until("it has ended", lambda at=path: buyer.get(at).json()["state"] == "completed", seconds=30)  # type: ignore[misc]
     told = plan["estimate"]
     assert set(told) == {"runtime_seconds", "cost_micros", "words", "stages", "notes"}
     (stage,) = told["stages"]

@@ -10,7 +10,7 @@ from penstock.v1 import planner_pb2, sources_pb2
 NONE = {"runtime_seconds": None, "cost_micros": None, "reason": "no history"}
 
 
-def told(*bases: tuple[str, str], **ranges: planner_pb2.Range) -> object:
+def told(*bases: tuple[str, str], cost_micros: planner_pb2.Range | None = None) -> object:
     """The estimates of a plan whose stages rest on these."""
     stages = [
         planner_pb2.StageEstimate(
@@ -21,15 +21,14 @@ def told(*bases: tuple[str, str], **ranges: planner_pb2.Range) -> object:
     plan = planner_pb2.Plan(
         plan_id="plan-1",
         stages=[planner_pb2.PlanStage(processor="noop", parameters=b"{}")],
-        estimate=planner_pb2.Estimate(stages=stages, **ranges) if bases else None,
+        estimate=planner_pb2.Estimate(stages=stages, cost_micros=cost_micros) if bases else None,
     )
     return batch_plan(plan, sources_pb2.RowPage(), skip=0)["estimates"]
 
 
 @pytest.mark.parametrize("bases", [(), (("none", "none"),), (("none", "free"),), (("none", "free"), ("none", "none"))])
 def test_without_history_there_is_no_number_and_the_reason(bases: tuple[tuple[str, str], ...]) -> None:
-    free = {"cost_micros": planner_pb2.Range()} if bases else {}
-    assert told(*bases, **free) == NONE
+    assert told(*bases, cost_micros=planner_pb2.Range()) == NONE
 
 
 def test_a_price_alone_is_a_cost_without_a_runtime() -> None:
