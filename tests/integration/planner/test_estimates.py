@@ -313,6 +313,29 @@ async def test_limits_that_will_apply_bound_the_runtime(plans: Plans, world: Wor
     assert "limit domain:example.org" in held.estimate.stages[0].bound
 
 
+async def test_a_price_that_an_operator_set_is_a_cost_where_nothing_was_measured(plans: Plans, world: World) -> None:
+    paid = [planner_pb2.StageSpec(processor="noop", parameters=b'{"paid": true}')]
+    unknown = (await plans.plan(stages=paid)).estimate
+    assert not unknown.HasField("cost_micros")
+    with calling():
+        await world.limits.SetPrice(pb.SetPriceRequest(processor="noop", micros=5_000, actor="ann"))
+    told = (await plans.plan(stages=paid)).estimate
+    assert told.stages[0].cost_rest.basis == "price table"
+    assert (told.cost_micros.low, told.cost_micros.high) == (55_000, 55_000)
+    assert not told.HasField("runtime_seconds")
+
+
+async def test_the_settings_of_each_profile_have_their_own_estimate(plans: Plans, world: World) -> None:
+    await recorded(world, await plans.plan(), cost=1_000)
+    slow = [planner_pb2.StageSpec(processor="noop", max_run_seconds=99)]
+    plan = await plans.plan(AGAIN, stages=slow)
+    told = {one.profile: one for one in plan.profiles}
+    assert {name: one.concurrency for name, one in told.items()} == {"fast": 256, "standard": 64, "thorough": 16}
+    assert told["standard"].estimate.runtime_seconds == plan.estimate.runtime_seconds, "what the plan is without one"
+    assert all(one.estimate.HasField("cost_micros") for one in plan.profiles)
+    assert not any(stage.groups for one in plan.profiles for stage in one.estimate.stages)
+
+
 def test_parameters_are_told_short_and_apart() -> None:
     assert profile_of({}) == ""
     assert profile_of({"b": 1, "a": "x"}) == profile_of({"a": "x", "b": 1}) == "a=x, b=1"
