@@ -133,7 +133,9 @@ class ResultRows:
         first = self._insert(result_cursors).values(
             number=move.number, stage=move.stage, settle_number=move.settle_number
         )
-        return not move.after and bool(connection.execute(first.on_conflict_do_nothing()).rowcount)
+        # Not by rowcount: of an insert psycopg's is -1.
+        made = first.on_conflict_do_nothing().returning(cursor.stage)
+        return not move.after and connection.execute(made).first() is not None
 
     def reached(self, number: int, settled: int) -> None:
         """A run is copied up to here, all stages."""

@@ -1,0 +1,114 @@
+"""The SQL of histories and estimates, on both databases: nothing counts twice, and a run has what was told at its
+start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from penstock.runtime.sql import Database, migrate
+from penstock.v1 import planner_pb2
+from planner.domain.history import History, HistoryKey, Outcomes
+from planner.estimate_rows import EndedRun, EstimateRows
+from planner.results.history_rows import HistoryRows
+from planner.results.rows import Move, ResultRows
+
+KEY = HistoryKey("noop", "1", "a=1")
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    one = Database(database_url, "planner")
+    migrate(one)
+    yield one
+    one.close()
+
+
+def measured(count: int, run: str = "run-1") -> History:
+    return History.of(
+        Outcomes(
+            run=run,
+            run_ms=1,
+            max_tries=5,
+            groups=["a"] * count,
+            seconds=np.ones(count),
+            cost_micros=np.zeros(count),
+            tries=np.zeros(count, np.int64),
+            failed=np.zeros(count, np.bool_),
+        )
+    )
+
+
+def move(after: int, settled: int, count: int, number: int = 1) -> Move:
+    return Move(number, 0, after, settled, KEY, measured(count, f"run-{number}"))
+
+
+def kept(rows: ResultRows, *moves: Move) -> None:
+    rows.keep(moves, sha256="0" * 64, row_count=1)
+
+
+def items(database: Database) -> int:
+    return HistoryRows(database).sizes(["noop"]).get(KEY, 0)
+
+
+def test_what_lies_behind_a_cursor_counts_no_more(database: Database) -> None:
+    rows = ResultRows(database)
+    kept(rows, move(0, 10, 10))
+    kept(rows, move(0, 10, 10), move(0, 4, 4, number=2))
+    assert items(database) == 14
+    kept(rows, move(10, 15, 5))
+    kept(rows, move(10, 15, 5), move(0, 15, 15))
+    assert items(database) == 19
+    assert rows.cursors(1) == {0: 15}
+    assert HistoryRows(database).read([KEY])[KEY].runs["run-1"].items == 15
+
+
+def test_several_planners_at_once_count_once(database: Database) -> None:
+    rows = ResultRows(database)
+    kept(rows, move(0, 10, 10))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: kept(rows, move(10, 20, 10)), range(4)))
+    assert items(database) == 20
+
+
+def told(seconds: float) -> planner_pb2.Plan:
+    spread = planner_pb2.Range(low=seconds, middle=seconds, high=seconds)
+    stage = planner_pb2.StageEstimate(groups=[planner_pb2.GroupEstimate(group="a")])
+    return planner_pb2.Plan(estimate=planner_pb2.Estimate(runtime_seconds=spread, stages=[stage]))
+
+
+def test_a_run_has_what_was_told_when_it_was_started(database: Database) -> None:
+    rows = EstimateRows(database)
+    assert not rows.told_at("plan-1", 100).HasField("runtime_seconds")
+    rows.start("plan-1", now_ms=50)  # nothing was told: nothing is kept
+    rows.tell("plan-1", told(1), now_ms=100)
+    rows.start("plan-1", now_ms=200)
+    rows.tell("plan-1", told(2), now_ms=300)
+    rows.tell("plan-1", told(3), now_ms=400)
+    rows.start("plan-1", now_ms=500)
+    rows.start("plan-1", now_ms=600)
+    at = {ms: rows.told_at("plan-1", ms).runtime_seconds.low for ms in (150, 250, 450, 510, 700)}
+    assert at == {150: 1, 250: 1, 450: 1, 510: 3, 700: 3}
+    assert rows.told(["plan-1"], groups=True)["plan-1"] == told(3)
+    assert not rows.told(["plan-1", "plan-2"])["plan-1"].estimate.stages[0].groups
+    assert rows.sweep() == 1, "there is no such plan"
+    assert rows.told_at("plan-1", 700).runtime_seconds.low == 3, "a run that was started has it still"
+
+
+def ended(number: int, state: str = "completed", *, settled: int = 5, known: bool = True) -> EndedRun:
+    estimate = told(1).estimate if known else None
+    return EndedRun(number, settled, f"run-{number}", "plan-1", "", state, 1_000, estimate, 1.5, 20)
+
+
+def test_the_last_end_of_a_run_stands_once(database: Database) -> None:
+    rows = EstimateRows(database)
+    for run in (ended(1), ended(2, "stopped", known=False), ended(3), ended(2, settled=9)):
+        with database.write() as connection:
+            rows.keep_end(connection, run)
+    assert rows.ended([1, 2, 4]) == {1: (5, "completed"), 2: (9, "completed")}
+    assert rows.compared(before=0, limit=10) == [ended(3), ended(2, settled=9), ended(1)]
+    assert [run.number for run in rows.compared(before=3, plan_id="plan-1", limit=1)] == [2]
+    assert rows.compared(before=0, plan_id="plan-2", limit=1) == []
