@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 import orjson
 
 from penstock.runtime.channel import calling
-from penstock.runtime.errors import InvalidInput, NotFound
+from penstock.runtime.errors import Conflict, InvalidInput, NotFound
 from penstock.v1 import planner_pb2
 
 __all__ = [
@@ -136,14 +136,19 @@ def _read_group(files: Sequence[tuple[str, Path]], start: int) -> tuple[list[tup
 
 
 async def chunks_of(path: Path) -> AsyncIterator[bytes]:
+    """Raises Conflict for a file that was written to meanwhile: what was read stood in it at no time."""
     try:
         with path.open("rb", buffering=0) as file:
+            before = os.fstat(file.fileno())
             while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
                 yield chunk
+            after = os.fstat(file.fileno())
     except FileNotFoundError:
         raise NotFound(f"{path}: no such file", code="no_such_file") from None
     except OSError as error:
         raise InvalidInput(f"{path} can't be read: {error.strerror}", code="unreadable_file") from error
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        raise Conflict(f"{path} changed while it was sent: nothing of it is kept; send it again", code="file_changed")
 
 
 def packed(items: Iterable[Mapping[str, object]]) -> Iterator[bytes]:

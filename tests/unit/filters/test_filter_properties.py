@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from hypothesis import given
@@ -11,18 +12,42 @@ from hypothesis import strategies as st
 from penstock.filters import Field, Filter, Kind
 from penstock.runtime.errors import InvalidInput
 
-FIELDS = {"brand": Field(Kind.TEXT), "price": Field(Kind.NUMBER), "sold": Field(Kind.BOOLEAN)}
-TEXTS = st.sampled_from(["", "a", "B", "ab", "it's", 'a "b"', "ü"])
-NUMBERS = st.integers(-3, 3)
-VALUES = st.fixed_dictionaries(
-    {}, optional={"brand": st.none() | TEXTS, "price": st.none() | NUMBERS, "sold": st.none() | st.booleans()}
+ODD = "odd `name` and \\ AND é"
+"""A column that only backticks can name."""
+FIELDS = {
+    "brand": Field(Kind.TEXT),
+    ODD: Field(Kind.TEXT),
+    "price": Field(Kind.NUMBER),
+    "sold": Field(Kind.BOOLEAN),
+    "made": Field(Kind.TIME),
+}
+TEXTS = st.sampled_from(
+    ["", "a", "B", "ab", "it's", 'a "b"', "ü", "Ü", "ẞ", "ß", "İ", "\u212a", "k", "\\", "%", "null"]
 )
+ASKED = st.integers(-3, 3) | st.sampled_from([0.0, -0.0, 0.1, -2.5, 1e-300, 2**53, 2**53 + 1, 1 - 2**63])
+HELD = ASKED | st.sampled_from([-(2**63), 10**30, 1e300])
+TIMES = st.sampled_from([0, -1, 1, 951_782_400_000, 1_709_164_800_000, 4_102_444_800_000])
+"""Milliseconds: the epoch, leap days, far away."""
+VALUES = st.fixed_dictionaries(
+    {},
+    optional={
+        "brand": st.none() | TEXTS,
+        ODD: st.none() | TEXTS,
+        "price": st.none() | HELD,
+        "sold": st.none() | st.booleans(),
+        "made": st.none() | TIMES,
+    },
+)
+ORDERS = st.sampled_from(["=", "!=", "<", "<=", ">", ">="])
 Meant = Any
 """A filter as nested tuples."""
 LEAVES: st.SearchStrategy[Meant] = st.one_of(
-    st.tuples(st.sampled_from(["=", "!="]), st.just("brand"), TEXTS),
-    st.tuples(st.sampled_from(["=", "!=", "<", "<=", ">", ">="]), st.just("price"), NUMBERS),
-    st.tuples(st.just("="), st.just("sold"), st.booleans()),
+    st.tuples(ORDERS | st.just(":"), st.sampled_from(["brand", ODD]), TEXTS),
+    st.tuples(ORDERS, st.just("price"), ASKED),
+    st.tuples(st.just("in"), st.just("price"), st.lists(ASKED, min_size=1, max_size=3)),
+    st.tuples(st.just("in"), st.just(ODD), st.lists(TEXTS, min_size=1, max_size=3)),
+    st.tuples(st.sampled_from(["=", "!="]), st.just("sold"), st.booleans()),
+    st.tuples(ORDERS, st.just("made"), TIMES),
     st.tuples(st.just("null"), st.sampled_from(sorted(FIELDS)), st.none()),
 )
 MEANT: st.SearchStrategy[Meant] = st.recursive(
@@ -38,14 +63,23 @@ def written(meant: Meant) -> str:
         return f"({written(left)} {operator} {written(right)})"
     if operator == "NOT":
         return f"NOT ({written(left)})"
+    name = left if left.isidentifier() else "`" + left.replace("\\", "\\\\").replace("`", "\\`") + "`"
     if operator == "null":
-        return f"{left} is null"
-    if isinstance(right, bool):
-        return f"{left} = {str(right).lower()}"
-    if isinstance(right, int):
-        return f"{left} {operator} {right}"
-    mark = '"' if "'" in right else "'"
-    return f"{left} {operator} {mark}{right}{mark}"
+        return f"{name} is null"
+    if operator == "in":
+        return f"{name} in ({', '.join(said(left, value) for value in right)})"
+    return f"{name} {operator} {said(left, right)}"
+
+
+def said(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if name == "made":
+        return f'"{(datetime(1970, 1, 1) + timedelta(milliseconds=value)).isoformat()}Z"'
+    if isinstance(value, (int, float)):
+        return repr(value)
+    mark = '"' if "'" in value else "'"
+    return mark + value.replace("\\", "\\\\").replace(mark, f"\\{mark}") + mark
 
 
 def holds(meant: Meant, values: Mapping[str, object]) -> bool:
@@ -61,10 +95,19 @@ def holds(meant: Meant, values: Mapping[str, object]) -> bool:
         return value is None
     if value is None:
         return bool(operator == "!=")
+    if operator == "in":
+        return value in right
+    if operator == ":":
+        return folded(right) in folded(value)
     tests = {"=": value == right, "!=": value != right}
     if operator in tests:
         return bool(tests[operator])
     return bool({"<": value < right, "<=": value <= right, ">": value > right, ">=": value >= right}[operator])
+
+
+def folded(text: str) -> str:
+    """The letters of ASCII have no case; all others do, since no two databases agree about them."""
+    return "".join(chr(ord(sign) + 32) if "A" <= sign <= "Z" else sign for sign in text)
 
 
 @given(MEANT, VALUES)
