@@ -93,7 +93,7 @@ def test_a_plan_that_can_not_be_is_told(penstock: Typed, tmp_path: Path) -> None
         (("--missing", "noob"), "no processor named 'noob'"),
         (("--sql", "SELECT * FROM read_csv('/etc/passwd')"), "read_csv(…) can't be selected from"),
         (("--changed-since", "none"), "no plan"),
-        (("--failed-of", "run-none"), "or there is no such run"),
+        (("--failed-of", "run-none"), "no run 'run-none'"),
     ):
         told = penstock("plans", "create", "cli-plans", "--processor", "noop", *options)
         assert (told.code, told.out) == (2, ""), options

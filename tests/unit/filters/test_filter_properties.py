@@ -79,7 +79,7 @@ def said(name: str, value: Any) -> str:
     if isinstance(value, (int, float)):
         return repr(value)
     mark = '"' if "'" in value else "'"
-    return mark + value.replace("\\", "\\\\").replace(mark, f"\\{mark}") + mark
+    return mark + str(value).replace("\\", "\\\\").replace(mark, f"\\{mark}") + mark
 
 
 def holds(meant: Meant, values: Mapping[str, object]) -> bool:
