@@ -109,8 +109,9 @@ def test_ids_and_questions_that_can_not_be(buyer: httpx.Client) -> None:
 
 
 def test_plans_are_saved_listed_and_loaded_again(buyer: httpx.Client) -> None:
-    made = [planned(buyer, name=f"saved {n}", pinned=[brand]) for n, brand in enumerate(("Acer", "Razer", "Logitech"))]
-    draft = planned(buyer, name="saved not", pinned=["SteelSeries"], validate_only=True)
+    # Each is unlike all plans of other tests: the same inputs would be their plan, under its first name.
+    made = [planned(buyer, name=f"saved {n}", concurrency=71 + n) for n in range(3)]
+    draft = planned(buyer, name="saved not", concurrency=75, validate_only=True)
     pages, token = list[dict[str, Any]](), ""
     while True:
         page = buyer.get("/api/v1/plans", params={"search": "saved", "page_size": 2, "page_token": token}).json()
