@@ -11,7 +11,7 @@ MEASURES = {
     "tables": "catalogs of a million and ten million rows, from their bytes to a version",
     "collection": "clusters, neighbours and duplicates of many documents",
     "scheduler": "items a second and CPU an item, beside Celery, Dramatiq, Huey, SAQ and Procrastinate",
-    "selection": "choosing, ordering and browsing a million rows, beside SQLAlchemy + SQLite",
+    "selection": "choosing, ordering and browsing a million rows, beside SQLAlchemy + SQLite and pandas",
     "estimates": "how often ranges of runtime and cost hold the truth, by families of simulated processors",
     "seeing": "summaries, pages and watchers of a large run",
     "size": "a million items beside ten thousand, closed heads, dispatch, restarts, a lost Redis",
@@ -32,6 +32,10 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("measures", nargs="*", metavar="MEASURE", help="those to run; all of them unless named")
     parser.add_argument("--quick", action="store_true", help="smaller sizes: does it work, not how fast is it")
     parser.add_argument("--watching", action="store_true", help="of `seeing`: what watchers cost, alone")
+    parser.add_argument("--plans", action="store_true", help="of `selection`: plans alone, no grid")
+    parser.add_argument(
+        "--large", type=int, metavar="ROWS", help="of `selection`: a plan of so many rows, of Penstock alone"
+    )
     for part in PARTS:
         parser.add_argument(f"--{part}", action="store_true", help=f"of `size`: {part} alone")
     found = parser.parse_args()

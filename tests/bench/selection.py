@@ -1,16 +1,16 @@
-"""Choosing, ordering and looking at the rows of a catalog of 12 columns, beside SQLAlchemy + SQLite doing the same.
+"""Choosing, ordering and looking at the rows of a catalog of 12 columns, beside SQLAlchemy + SQLite and pandas.
 
 - *plan*: a filter and an order (pinned and ranked brands, then brand, model, variant in natural order);
   the ordered items with their payloads written, counted in all and per group. `whole`: without a filter.
 - *grid*: pages of 100 rows by position, filtered, searched, sorted by any column, counted per group; every question is
   drawn anew. With one user, and with ten at once without think time.
 
-Every system runs in a process of its own, which tells its peak memory (resident, shared pages counted in full); both
+Every system runs in a process of its own, which tells its peak memory (resident, shared pages counted in full); all
 plans must have the same order. SQLite gets what helps it: natural sort keys and a lower-cased search column are stored,
-the brand is indexed. It has no natural order for other columns and sorts those by their text. pandas is not among this
-project's locked packages, so it is not here.
+the brand is indexed. It has no natural order for other columns and sorts those by their text. pandas reads the columns
+that it needs, makes the plans, and has an environment of its own (`tests.bench.pandas_packages`).
 
-`python -m tests.bench.selection --large 10000000`: the plan alone, at that size, of Penstock alone.
+`make bench ARGS="selection --large 10000000"`: the plan alone, at that size, of Penstock alone. `--plans`: no grid.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from planner.grid_tables import GridTables
 from planner.ordered import OrderedPlans
 from planner.selecting import Wanted
 from tests.bench import report
+from tests.bench.pandas_packages import pandas_plan, pandas_python
 from tests.bench.usage import peak_mb
 from tests.snapshots import CATALOG, write_catalog
 
@@ -277,11 +278,17 @@ def row(system: str, measure: str, items: int, value: float, unit: str, bound: f
     }
 
 
-def plans(folder: Path, count: int, systems: Sequence[str], *, seconds: float, memory: float) -> Iterator[report.Row]:
+def plans(
+    folder: Path, count: int, systems: Sequence[str], *, seconds: float, memory: float, python: Path | None = None
+) -> Iterator[report.Row]:
+    """python: that has pandas."""
     for what in ("plan", "plan whole"):
         orders = {}
-        for system in systems:
-            told = alone(system, what, folder, count)
+        for system in (*systems, *(["pandas"] if python else [])):
+            if system == "pandas" and python:
+                told = pandas_plan(python, folder, whole=what == "plan whole", ranks=PINNED + RANKED)
+            else:
+                told = alone(system, what, folder, count)
             orders[system] = told["keys"]
             yield row(system, what, count, float(told["seconds"]), "s", seconds)
             yield row(system, f"{what}, CPU", count, float(told["cpu_seconds"]), "s")
@@ -319,6 +326,7 @@ def main(*, quick: bool = False) -> int:
     words = sys.argv[1:]
     rows: list[report.Row] = []
     large = int(words[words.index("--large") + 1]) if "--large" in words else 0
+    python = None if large else pandas_python()
     sizes = [large] if large else [10_000, 50_000] if quick else [100_000, 1_000_000]
     for count in sizes:
         with tempfile.TemporaryDirectory(prefix="pen-bench-") as text:
@@ -329,10 +337,10 @@ def main(*, quick: bool = False) -> int:
                 systems.append("sqlite")
                 write_sqlite(folder)
             limits = (LARGE_SECONDS, LARGE_MB) if large else (PLAN_SECONDS, PLAN_MB)
-            for one in plans(folder, count, systems, seconds=limits[0], memory=limits[1]):
+            for one in plans(folder, count, systems, seconds=limits[0], memory=limits[1], python=python):
                 rows.append(one)
                 print("  ", *one.values(), flush=True)
-            if large:
+            if large or "--plans" in words:
                 continue
             for one in grids(
                 folder, count, systems, most=20 if quick else 60 if count < 1_000_000 else 40, small=count < 1_000_000
