@@ -6,6 +6,7 @@ refused; what the state does not allow is refused with the state and what it all
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,7 +23,7 @@ from scheduler.domain.states import (
     StageState,
     allowed,
 )
-from scheduler.engine import Engine
+from scheduler.engine import WAY_SECONDS, Engine
 from scheduler.plans import Plans
 from scheduler.store import exclusive
 from scheduler.store.effects import Effects
@@ -164,7 +165,9 @@ class Commands:
                 effects.begun.append(Opening(new.run_id, plan.plan_id, unit.run.epoch, new.owner, new.priority, row))
             return Answer(number, True, (unit.run, unit.stages, new.exclusive_keys))
 
-        return await self._engine.commits.run(work)
+        answer = await self._engine.commits.run(work)
+        await asyncio.sleep(WAY_SECONDS)
+        return answer
 
     async def pause(self, command: Command) -> Answer:
         return await self._do(command, RunEvent.PAUSE)

@@ -50,11 +50,13 @@ from scheduler.trouble import Trouble
 from scheduler.watching import Begun, Phases, Watchers
 from scheduler.windows import Windows
 
-__all__ = ["Engine"]
+__all__ = ["WAY_SECONDS", "Engine"]
 
 MAX_WAIT_SECONDS = 20.0
 MAX_LEASES = 10_000
 POLL_SECONDS = 1.0
+WAY_SECONDS = 0.001
+"""Whoever made work startable is answered so much later: the loop is then free for the workers that wait for it."""
 UNWELL_SECONDS = 3.0
 """Making Redis anew takes no longer; that it does is told."""
 
@@ -374,7 +376,6 @@ class Engine:
             self.committed(whole.moved, whole.changed)
         if (whole.ready or whole.forget or whole.limits or whole.used or opened) and self._windows.some_left():
             self.wake()
-            await asyncio.sleep(0)  # whoever waits for work asks Redis before anybody is answered
 
     def wake(self) -> None:
         """Lets every waiting acquire look again."""
