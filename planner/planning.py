@@ -125,7 +125,7 @@ class Planning:
 
     def settled_stage(self, stage: StageRequest) -> SettledStage:
         """The one stage of a plan, filled in. Raises InvalidInput with all that is wrong."""
-        (settled,) = _settled([stage], self._processors)
+        (settled,) = _settled([stage], self._processors, self._classes)
         return settled
 
     def kept(self, row: PlanRow, request: PlanRequest) -> PlanRow:

@@ -14,7 +14,6 @@ from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput
 from penstock.words import counted
 from planner.deriving import Deriving
-from planner.domain.sampling import sample_seqs
 from planner.parquet import Parquet
 from planner.sources import CATALOG, TABLE, TASKS
 from planner.staging import Upload
@@ -59,6 +58,9 @@ class Sampling:
                 code="bad_sample",
             )
         file = upload.blobs.path(plan.items_sha256)
+        # numpy takes a tenth of a second to load: not before the planner is ready.
+        from planner.domain.sampling import sample_seqs
+
         seqs = sample_seqs(plan.plan_id, self._parquet.group_numbers(file, plan.stages[0].item_count), size)
         derivation = self._deriving.begin(upload, plan_id, 0)
         for first in range(0, len(seqs), _FED):
