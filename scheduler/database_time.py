@@ -1,8 +1,9 @@
 """The time of the database, which all schedulers share; measured at start, and again slowly.
 
-On SQLite there is one scheduler, and its own machine's clock at start is as good: unless it was set back while nothing
-ran. Then what was to be due in a moment would be due in an hour; so time goes on from what the rows know. When the
-database can't be asked, the clock goes on by itself.
+On SQLite there is one scheduler, and its own machine's clock at start is as good. A clock that was set back, that of a
+machine while nothing ran or that of the database between the starts of two replicas, is not followed back: what was to
+be due in a moment would be due in an hour, and the leases that one replica grants would be over for the other. So time
+goes on from what the rows know, and replicas agree. When the database can't be asked, the clock goes on by itself.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 
 import sqlalchemy as sa
 
-from penstock.runtime.clock import Clock, SharedClock, SystemClock
+from penstock.runtime.clock import BACK_MS, Clock, SharedClock, SystemClock
 from penstock.runtime.errors import Unavailable
 from penstock.runtime.sql import Database
 
@@ -23,6 +24,12 @@ EVERY_SECONDS = 10.0
 # What time it is.
 _NOW = sa.text("SELECT extract(epoch FROM clock_timestamp()) * 1000")
 
+# The latest time at which a scheduler heard of a worker or an operator; no time that lies ahead.
+_HEARD = sa.text("""
+SELECT max(known) FROM (
+  SELECT max(seen_ms) AS known FROM sessions UNION ALL SELECT max(create_ms) FROM requests
+) AS found
+""")
 
 # The latest time that the rows tell of: of a start, a call, an order.
 _LATEST = sa.text("""
@@ -36,9 +43,9 @@ SELECT max(known) FROM (
 async def started(database: Database) -> Clock:
     """A clock that tells the database's time. Raises Unavailable."""
     if database.is_sqlite:
-        latest = await asyncio.to_thread(_latest, database)
-        return SystemClock.start(not_before_ms=latest)
-    return SharedClock(await asyncio.to_thread(_read, database))
+        return SystemClock.start(not_before_ms=await asyncio.to_thread(_latest, database, _LATEST))
+    told_ms, heard_ms = await asyncio.to_thread(_read, database), await asyncio.to_thread(_latest, database, _HEARD)
+    return SharedClock(heard_ms if told_ms < heard_ms < told_ms + BACK_MS else told_ms)
 
 
 async def follow(clock: SharedClock, database: Database) -> None:
@@ -52,9 +59,9 @@ async def follow(clock: SharedClock, database: Database) -> None:
             continue
 
 
-def _latest(database: Database) -> int:
+def _latest(database: Database, query: sa.TextClause) -> int:
     with database.read() as connection:
-        return int(connection.execute(_LATEST).scalar() or 0)
+        return int(connection.execute(query).scalar() or 0)
 
 
 def _read(database: Database) -> float:

@@ -16,7 +16,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from penstock.runtime.errors import InvalidInput
 
-__all__ = ["Clock", "IdSource", "SharedClock", "SystemClock", "milliseconds_of", "random_id", "to_timestamp"]
+__all__ = ["BACK_MS", "Clock", "IdSource", "SharedClock", "SystemClock", "milliseconds_of", "random_id", "to_timestamp"]
 
 IdSource = Callable[[str], str]
 """Makes a new unique id that begins with the given prefix."""
