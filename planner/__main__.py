@@ -33,6 +33,7 @@ from planner.parquet import Parquet
 from planner.plan_copies import PlanCopies
 from planner.plan_export import PlanExport
 from planner.plan_import import PlanImports
+from planner.planner_calls import PlannerParts
 from planner.planning import Planning
 from planner.profiles import Profiles
 from planner.reading import PlanReader
@@ -114,16 +115,14 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
         profiles=profiles,
         classes=classes,
     )
-    deriving = Deriving(store=store, parquet=parquet, staging=staging, clock=clock)
+    deriving = Deriving(store=store, parquet=parquet, clock=clock)
     ordered = OrderedPlans(blobs.folder)
     tables = GridTables(blobs.folder)
     table_sources = TableSources(
         reader=TableReader(table_bounds(section.tables)), store=store, limits=section.tables, clock=clock
     )
-    service = PlannerService(
-        sources=Sources(
-            store=store, blobs=blobs, parquet=parquet, staging=staging, limits=section.uploads, clock=clock
-        ),
+    parts = PlannerParts(
+        sources=Sources(store=store, parquet=parquet, limits=section.uploads, clock=clock),
         table_sources=table_sources,
         origins=Origins(folders=section.source_folders, databases=section.databases),
         planning=planning,
@@ -158,6 +157,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
             clock=clock,
             slots=_slots(settings),
         ),
+        estimates=estimates,
         export=PlanExport(files, blobs),
         imports=PlanImports(
             planning=planning,
@@ -172,10 +172,12 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
         reader=reader,
         names=names,
         pages=RowPages(grid=Grid(tables), recent=recent, processors=processors, blobs=blobs),
+        processors=processors,
+        staging=staging,
         store=store,
         clock=clock,
-        processors=processors,
     )
+    service = PlannerService(parts)
 
     async def sweep() -> None:
         while True:

@@ -19,7 +19,7 @@ from penstock.runtime.errors import InvalidInput, NotFound
 from planner.domain.stages import plan_id
 from planner.parquet import Parquet
 from planner.sources import DOCUMENTS, keep_file
-from planner.staging import Staging, Upload
+from planner.staging import Upload
 from planner.store import PlanRow, StageRow, Store
 
 __all__ = ["Derivation", "Deriving"]
@@ -107,8 +107,7 @@ class Kept:
 
 
 class Deriving:
-    def __init__(self, *, store: Store, parquet: Parquet, staging: Staging, clock: Clock) -> None:
-        self.staging = staging
+    def __init__(self, *, store: Store, parquet: Parquet, clock: Clock) -> None:
         self._store = store
         self._parquet = parquet
         self._clock = clock

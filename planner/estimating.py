@@ -24,12 +24,13 @@ from planner.results.copying import Results
 from planner.results.history_rows import HistoryRows
 from planner.store import PlanRow
 
-__all__ = ["Estimating"]
+__all__ = ["ByProfile", "Estimating"]
 
 CATCH_UP_SECONDS = 3.0
 """A plan waits so long for what settled last; what comes later counts in the next estimate."""
 
-Profiles = Callable[[], Mapping[str, Sequence[StageSettings]]]
+ByProfile = Callable[[], Mapping[str, Sequence[StageSettings]]]
+"""Answers by the name of a profile the settings of every stage; it may block."""
 
 log = get_logger("planner")
 
@@ -58,7 +59,7 @@ class Estimating:
         clock: Clock,
         slots: Mapping[str, int],
     ) -> None:
-        self.rows = rows
+        self._rows = rows
         self._histories = histories
         self._results = results
         self._limits = limits
@@ -67,14 +68,14 @@ class Estimating:
         self._clock = clock
         self._slots = slots
 
-    async def made(self, plan: PlanRow, profiles: Profiles = dict) -> planner_pb2.Plan:
+    async def made(self, plan: PlanRow, profiles: ByProfile = dict) -> planner_pb2.Plan:
         """The estimate of a plan, and of the same items under other settings, as a Plan message that has nothing else;
         kept, too. profiles: answers by name the settings of every stage."""
         notes = await self.caught_up()
         seen = await self._asked(plan)
         try:
             told = await asyncio.to_thread(lambda: self._made(plan, profiles(), seen, notes))
-            await asyncio.to_thread(self.rows.tell, plan.plan_id, told, now_ms=self._clock.now_ms())
+            await asyncio.to_thread(self._rows.tell, plan.plan_id, told, now_ms=self._clock.now_ms())
         except PenstockError as error:
             log.warning("a plan could not be estimated", plan=plan.plan_id, why=error.message)
             return planner_pb2.Plan()

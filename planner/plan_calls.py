@@ -8,31 +8,22 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from penstock.runtime.clock import Clock
 from penstock.runtime.errors import Conflict, InvalidInput
 from penstock.runtime.logs import get_logger
 from penstock.runtime.paging import page_position, whole_number
 from penstock.runtime.plain_text import plain_text
 from penstock.v1 import planner_pb2, sources_pb2
 from planner.choices import ordering_of
-from planner.comparing import Comparing
-from planner.deriving import Deriving
 from planner.domain.stages import StageSettings
 from planner.estimate_faces import estimates_page
-from planner.estimating import Estimating
-from planner.guards import Guards
-from planner.naming import NamedSources
 from planner.planner_calls import Context, PlannerCalls, page_size
-from planner.planning import Planning, PlanRequest
+from planner.planning import PlanRequest
 from planner.profiles import profile_message
-from planner.reading import PlanReader
-from planner.row_pages import RowPages
-from planner.samples import Sampling
 from planner.sources import CATALOG, TABLE
-from planner.store import PlanRow, SourceRow, Store
-from planner.table_planning import TablePlan, TablePlanning
+from planner.store import PlanRow, SourceRow
+from planner.table_planning import TablePlan
 from planner.translate import plan_message, stage_request
-from planner.uploads import Turns, in_thread, next_part
+from planner.uploads import in_thread, next_part
 
 __all__ = ["PlanCalls"]
 
@@ -44,33 +35,6 @@ log = get_logger("planner")
 
 class PlanCalls(PlannerCalls):
     """The methods of PlannerService about plans."""
-
-    def __init__(
-        self,
-        *,
-        planning: Planning,
-        tables: TablePlanning,
-        deriving: Deriving,
-        sampling: Sampling,
-        guards: Guards,
-        comparing: Comparing,
-        estimating: Estimating,
-        reader: PlanReader,
-        names: NamedSources,
-        pages: RowPages,
-        store: Store,
-        clock: Clock,
-        turns: Turns,
-    ) -> None:
-        PlannerCalls.__init__(self, store=store, names=names, pages=pages, clock=clock, turns=turns)
-        self._planning = planning
-        self._table_planning = tables
-        self._deriving = deriving
-        self._sampling = sampling
-        self._guards = guards
-        self._comparing = comparing
-        self._estimating = estimating
-        self._reader = reader
 
     async def CreatePlan(self, request: planner_pb2.CreatePlanRequest, context: Context) -> planner_pb2.Plan:
         source, version = await asyncio.to_thread(self._find, plain_text(request.source_id, "source_id"))
@@ -89,24 +53,23 @@ class PlanCalls(PlannerCalls):
                 ordering=request.ordering,
                 actor=plain_text(request.actor, "actor"),
             )
-            row = await self._table_planning.create(source, version, wanted, asked)
+            row = await self._parts.table_planning.create(source, version, wanted, asked)
         else:
             if request.HasField("selection") or request.HasField("ordering"):
                 raise InvalidInput(
                     "rows are selected and ordered of catalogs and tables; this source is taken whole, in its order",
                     code="bad_selection",
                 )
-            row = await in_thread(lambda: self._planning.create(wanted, version))
+            row = await in_thread(lambda: self._parts.planning.create(wanted, version))
         log.info("a plan was made", plan=row.plan_id, source=row.source_id, draft=row.draft)
-        told = await self._estimating.made(row, lambda: self._under_profiles(source, wanted))
-        return await asyncio.to_thread(self._shown, row, told=told)
+        return await self._made(row, lambda: self._under_profiles(source, wanted))
 
     async def GetPlan(self, request: planner_pb2.GetPlanRequest, context: Context) -> planner_pb2.Plan:
         plan_id = plain_text(request.plan_id, "plan_id")
 
         def read() -> planner_pb2.Plan:
-            row = self._store.plan(plan_id, now_ms=self._clock.now_ms())
-            told = self._estimating.rows.told([plan_id], groups=True).get(plan_id)
+            row = self._parts.store.plan(plan_id, now_ms=self._parts.clock.now_ms())
+            told = self._parts.estimates.told([plan_id], groups=True).get(plan_id)
             return self._shown(row, source_moved=self._moved(row), told=told)
 
         return await asyncio.to_thread(read)
@@ -115,16 +78,16 @@ class PlanCalls(PlannerCalls):
         plan_id = plain_text(request.plan_id, "plan_id")
 
         def keep() -> PlanRow:
-            now_ms = self._clock.now_ms()
-            row = self._store.plan(plan_id, now_ms=now_ms)
-            self._guards.refuse(row)
-            shown = self._shown(row, told=self._estimating.rows.told([plan_id]).get(plan_id))
+            now_ms = self._parts.clock.now_ms()
+            row = self._parts.store.plan(plan_id, now_ms=now_ms)
+            self._parts.guards.refuse(row)
+            shown = self._shown(row, told=self._parts.estimates.told([plan_id]).get(plan_id))
             if shown.needs_confirm and not request.confirm:
                 warned = "; ".join(warning.message for warning in shown.warnings)
                 raise Conflict(f"plan {plan_id} asks first: {warned}", code="confirm_required")
             # Whatever is told of the plan later, its run is compared with what is told now.
-            self._estimating.rows.start(plan_id, now_ms=now_ms)
-            return self._store.keep_draft(plan_id, now_ms=now_ms) if row.draft else row
+            self._parts.estimates.start(plan_id, now_ms=now_ms)
+            return self._parts.store.keep_draft(plan_id, now_ms=now_ms) if row.draft else row
 
         return plan_message(await asyncio.to_thread(keep))
 
@@ -135,10 +98,10 @@ class PlanCalls(PlannerCalls):
         before = plain_text(request.page_token, "page_token")
 
         def read() -> planner_pb2.ListPlansResponse:
-            found = self._store.plans(
+            found = self._parts.store.plans(
                 before=before, search=search, source=source, limit=limit + 1, processor=processor, actor=actor
             )
-            told = self._estimating.rows.told([row.plan_id for row in found[:limit]])
+            told = self._parts.estimates.told([row.plan_id for row in found[:limit]])
             plans = [
                 plan_message(row, source_moved=self._moved(row), told=told.get(row.plan_id)) for row in found[:limit]
             ]
@@ -153,7 +116,7 @@ class PlanCalls(PlannerCalls):
         if request.etag and change is None:
             raise InvalidInput(f"etag {request.etag[:80]!r} is none of ours: give it as it was", code="bad_etag")
         row = await asyncio.to_thread(
-            self._store.rename_plan, plan_id, name, change=change, now_ms=self._clock.now_ms()
+            self._parts.store.rename_plan, plan_id, name, change=change, now_ms=self._parts.clock.now_ms()
         )
         log.info("a plan was named", plan=plan_id, name=name, actor=plain_text(request.actor, "actor"))
         return plan_message(row)
@@ -163,9 +126,9 @@ class PlanCalls(PlannerCalls):
     ) -> planner_pb2.ReadPlanItemsResponse:
         plan_id = plain_text(request.plan_id, "plan_id")
         if request.seqs:
-            window = await self._reader.exactly(plan_id, stage=request.stage, seqs=request.seqs)
+            window = await self._parts.reader.exactly(plan_id, stage=request.stage, seqs=request.seqs)
         else:
-            window = await self._reader.window(
+            window = await self._parts.reader.window(
                 plan_id,
                 stage=request.stage,
                 after_seq=request.after_seq,
@@ -183,12 +146,12 @@ class PlanCalls(PlannerCalls):
         plan_id = plain_text(request.plan_id, "plan_id")
 
         def find() -> tuple[PlanRow, SourceRow]:
-            row = self._store.plan(plan_id, now_ms=self._clock.now_ms())
-            return row, self._store.source(row.source_id)
+            row = self._parts.store.plan(plan_id, now_ms=self._parts.clock.now_ms())
+            return row, self._parts.store.source(row.source_id)
 
         row, source = await asyncio.to_thread(find)
-        items = self._deriving.staging.blobs.path(row.items_sha256)
-        page = await self._pages.page(source, row.source_name or row.source_id, request.query, plan=items)
+        items = self._parts.staging.blobs.path(row.items_sha256)
+        page = await self._parts.pages.page(source, row.source_name or row.source_id, request.query, plan=items)
         placed = _why(row)
         for one in page.rows:
             one.why = placed(one.group)
@@ -201,7 +164,7 @@ class PlanCalls(PlannerCalls):
         limit = page_size(request.page_size, LANES_PAGE, MAX_LANES_PAGE)
         # A token is the first seq of the next page's first lane; no two lanes have the same.
         position = page_position(request.page_token) or 0
-        found = await self._reader.lanes(plan_id, stage=request.stage, after=position - 1, limit=limit + 1)
+        found = await self._parts.reader.lanes(plan_id, stage=request.stage, after=position - 1, limit=limit + 1)
         lanes = [planner_pb2.PlanLane(lane=lane, count=count, first_seq=first) for lane, count, first in found[:limit]]
         token = str(found[limit][2]) if len(found) > limit else ""
         return planner_pb2.ListPlanLanesResponse(lanes=lanes, next_page_token=token)
@@ -216,8 +179,8 @@ class PlanCalls(PlannerCalls):
         plan_id = plain_text(first.header.plan_id, "plan_id")
         name, request_id = plain_text(first.header.name, "name"), plain_text(first.header.request_id, "request_id")
         async with self._turns.one():
-            with self._deriving.staging.upload() as folder:
-                derivation = await in_thread(lambda: self._deriving.begin(folder, plan_id, first.header.stage))
+            with self._parts.staging.upload() as folder:
+                derivation = await in_thread(lambda: self._parts.deriving.begin(folder, plan_id, first.header.stage))
                 while (part := await next_part(parts)) is not None:
                     if part.WhichOneof("part") != "seqs" or len(part.seqs.seqs) > MAX_SEQS:
                         raise InvalidInput(
@@ -226,7 +189,7 @@ class PlanCalls(PlannerCalls):
                     await in_thread(lambda seqs=part.seqs.seqs: derivation.feed(seqs))  # type: ignore[misc]
                 row = await in_thread(lambda: derivation.finish(name=name, request_id=request_id))
         log.info("a plan was derived", plan=row.plan_id, of=plan_id, items=row.stages[0].item_count)
-        return plan_message(row, told=await self._estimating.made(row))
+        return await self._made(row)
 
     async def ListEstimates(
         self, request: planner_pb2.ListEstimatesRequest, context: Context
@@ -234,8 +197,8 @@ class PlanCalls(PlannerCalls):
         limit = page_size(request.page_size, 20, 1_000)
         before = page_position(request.page_token) or 0
         plan_id = plain_text(request.plan_id, "plan_id")
-        notes = await self._estimating.caught_up()
-        rows = self._estimating.rows
+        notes = await self._parts.estimating.caught_up()
+        rows = self._parts.estimates
         return await asyncio.to_thread(estimates_page, rows, before=before, plan_id=plan_id, limit=limit, notes=notes)
 
     async def SamplePlan(self, request: planner_pb2.SamplePlanRequest, context: Context) -> planner_pb2.Plan:
@@ -243,20 +206,20 @@ class PlanCalls(PlannerCalls):
         actor, request_id = plain_text(request.actor, "actor"), plain_text(request.request_id, "request_id")
 
         def sampled() -> PlanRow:
-            with self._deriving.staging.upload() as folder:
-                return self._sampling.sample(
+            with self._parts.staging.upload() as folder:
+                return self._parts.sampling.sample(
                     folder, plan_id, request.size, name=name, actor=actor, request_id=request_id
                 )
 
         async with self._turns.one():
             row = await in_thread(sampled)
         log.info("a sample of a plan was made", plan=row.plan_id, of=plan_id, items=row.stages[0].item_count)
-        return await asyncio.to_thread(self._shown, row, told=await self._estimating.made(row))
+        return await self._made(row)
 
     async def ListProfiles(
         self, request: planner_pb2.ListProfilesRequest, context: Context
     ) -> planner_pb2.ListProfilesResponse:
-        return planner_pb2.ListProfilesResponse(profiles=map(profile_message, self._planning.profiles.all))
+        return planner_pb2.ListProfilesResponse(profiles=map(profile_message, self._parts.planning.profiles.all))
 
     async def ComparePlans(
         self, request: planner_pb2.ComparePlansRequest, context: Context
@@ -264,31 +227,21 @@ class PlanCalls(PlannerCalls):
         one, other = plain_text(request.plan_id, "plan_id"), plain_text(request.other_plan_id, "other_plan_id")
 
         def read() -> planner_pb2.PlanComparison:
-            now_ms = self._clock.now_ms()
-            return self._comparing.compare(self._store.plan(one, now_ms=now_ms), self._store.plan(other, now_ms=now_ms))
+            now_ms, plan = self._parts.clock.now_ms(), self._parts.store.plan
+            return self._parts.comparing.compare(plan(one, now_ms=now_ms), plan(other, now_ms=now_ms))
 
         return await asyncio.to_thread(read)
 
     def _under_profiles(self, source: SourceRow, request: PlanRequest) -> dict[str, list[StageSettings]]:
         """The stages as each profile would have them."""
-        found = self._planning.all_profiles(source, request)
+        found = self._parts.planning.all_profiles(source, request)
         return {name: [stage.settings for stage in stages] for name, stages in found.items()}
-
-    def _shown(
-        self, row: PlanRow, *, source_moved: bool = False, told: planner_pb2.Plan | None = None
-    ) -> planner_pb2.Plan:
-        """The plan, with what speaks against it as things are now."""
-        message = plan_message(row, source_moved=source_moved, told=told)
-        for code, text in self._guards.warnings(row):
-            message.warnings.add(code=code, message=text)
-            message.needs_confirm = True
-        return message
 
     def _moved(self, row: PlanRow) -> bool:
         """Whether its source has a later version."""
         if not row.source_name:
             return False
-        latest = self._names.latest(row.source_name)
+        latest = self._parts.names.latest(row.source_name)
         return latest is not None and latest.version > row.source_version
 
 

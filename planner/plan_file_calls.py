@@ -5,21 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.logs import get_logger
 from penstock.runtime.plain_text import plain_text
 from penstock.v1 import planner_pb2
-from planner.naming import NamedSources
-from planner.plan_copies import PlanCopies
-from planner.plan_export import PlanExport
-from planner.plan_import import PlanImports
 from planner.planner_calls import Context, PlannerCalls
-from planner.row_pages import RowPages
-from planner.staging import Staging
-from planner.store import PlanRow, SourceRow, Store
+from planner.store import PlanRow, SourceRow
 from planner.translate import plan_message
-from planner.uploads import MAX_CHUNK_BYTES, Turns, in_thread, next_part
+from planner.uploads import MAX_CHUNK_BYTES, in_thread, next_part
 
 __all__ = ["PlanFileCalls"]
 
@@ -29,31 +22,12 @@ log = get_logger("planner")
 class PlanFileCalls(PlannerCalls):
     """The methods of PlannerService that make plans of plans."""
 
-    def __init__(
-        self,
-        *,
-        export: PlanExport,
-        imports: PlanImports,
-        copies: PlanCopies,
-        staging: Staging,
-        names: NamedSources,
-        pages: RowPages,
-        store: Store,
-        clock: Clock,
-        turns: Turns,
-    ) -> None:
-        PlannerCalls.__init__(self, store=store, names=names, pages=pages, clock=clock, turns=turns)
-        self._export = export
-        self._imports = imports
-        self._copies = copies
-        self._staging = staging
-
     async def CopyPlan(self, request: planner_pb2.CopyPlanRequest, context: Context) -> planner_pb2.Plan:
         plan_id = plain_text(request.plan_id, "plan_id")
         name, actor = plain_text(request.name, "name"), plain_text(request.actor, "actor")
         request_id = plain_text(request.request_id, "request_id")
         row = await in_thread(
-            lambda: self._copies.copy(plan_id, request.changes, name=name, actor=actor, request_id=request_id)
+            lambda: self._parts.copies.copy(plan_id, request.changes, name=name, actor=actor, request_id=request_id)
         )
         log.info("a plan was copied", plan=row.plan_id, of=plan_id)
         return plan_message(row)
@@ -64,12 +38,12 @@ class PlanFileCalls(PlannerCalls):
         plan_id = plain_text(request.plan_id, "plan_id")
 
         def find() -> tuple[PlanRow, SourceRow]:
-            row = self._store.plan(plan_id, now_ms=self._clock.now_ms())
-            return row, self._store.source(row.source_id)
+            row = self._parts.store.plan(plan_id, now_ms=self._parts.clock.now_ms())
+            return row, self._parts.store.source(row.source_id)
 
         row, source = await asyncio.to_thread(find)
         async with self._turns.one():
-            parts = self._export.parts(row, source, carried=not request.without_source)
+            parts = self._parts.export.parts(row, source, carried=not request.without_source)
             try:
                 while (part := await in_thread(lambda: next(parts, None))) is not None:
                     yield planner_pb2.PlanFilePart(chunk=part)
@@ -88,8 +62,8 @@ class PlanFileCalls(PlannerCalls):
         name, actor = plain_text(header.name, "name"), plain_text(header.actor, "actor")
         request_id = plain_text(header.request_id, "request_id")
         async with self._turns.one():
-            with self._staging.upload() as folder:
-                file = await in_thread(lambda: self._imports.begin(folder))
+            with self._parts.staging.upload() as folder:
+                file = await in_thread(lambda: self._parts.imports.begin(folder))
                 while (part := await next_part(parts)) is not None:
                     if part.WhichOneof("part") != "chunk" or len(part.chunk) > MAX_CHUNK_BYTES:
                         raise InvalidInput(

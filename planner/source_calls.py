@@ -9,22 +9,19 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.logs import get_logger
 from penstock.runtime.paging import page_position
 from penstock.runtime.plain_text import plain_text
 from penstock.v1 import planner_pb2, sources_pb2
 from penstock.words import source_name_problem
-from planner.naming import NamedSources, Version
-from planner.origins import Origins
+from planner.naming import Version
 from planner.planner_calls import Context, PlannerCalls, page_size
-from planner.row_pages import RowPages
-from planner.sources import CATALOG, TABLE, TASKS, Sources
-from planner.store import SourceRow, Store
-from planner.table_sources import TableSources, wanted_of
+from planner.sources import CATALOG, TABLE, TASKS
+from planner.store import SourceRow
+from planner.table_sources import wanted_of
 from planner.translate import source_message, statistics_messages
-from planner.uploads import Turns, batches, header_of, in_thread
+from planner.uploads import batches, header_of, in_thread
 
 __all__ = ["SourceCalls"]
 
@@ -34,23 +31,6 @@ log = get_logger("planner")
 class SourceCalls(PlannerCalls):
     """The methods of PlannerService about sources."""
 
-    def __init__(
-        self,
-        *,
-        sources: Sources,
-        tables: TableSources,
-        origins: Origins,
-        names: NamedSources,
-        pages: RowPages,
-        store: Store,
-        clock: Clock,
-        turns: Turns,
-    ) -> None:
-        PlannerCalls.__init__(self, store=store, names=names, pages=pages, clock=clock, turns=turns)
-        self._sources = sources
-        self._tables = tables
-        self._origins = origins
-
     async def CreateSource(
         self, request_iterator: AsyncIterator[planner_pb2.CreateSourceRequest], context: Context
     ) -> planner_pb2.Source:
@@ -58,9 +38,9 @@ class SourceCalls(PlannerCalls):
         plain_text(header.request_id, "request_id")
         name = _name(header.name)
         async with self._turns.one():
-            with self._sources.staging.upload() as folder:
+            with self._parts.staging.upload() as folder:
                 upload = (
-                    self._tables.begin(
+                    self._parts.table_sources.begin(
                         folder,
                         kind=header.kind,
                         options=header.table,
@@ -68,7 +48,7 @@ class SourceCalls(PlannerCalls):
                         query=header.origin_query,
                     )
                     if header.kind in (CATALOG, TABLE)
-                    else self._sources.begin(folder, kind=header.kind, archive=header.zip, tasks=header.tasks)
+                    else self._parts.sources.begin(folder, kind=header.kind, archive=header.zip, tasks=header.tasks)
                 )
                 async for batch in batches(request_iterator):
                     await in_thread(lambda batch=batch: upload.feed(batch))  # type: ignore[misc]
@@ -82,17 +62,17 @@ class SourceCalls(PlannerCalls):
         name = _name(request.name)
         if not name:
             raise InvalidInput("a source that the planner reads itself has a name", code="bad_name")
-        latest = await asyncio.to_thread(self._names.latest, name)
+        latest = await asyncio.to_thread(self._parts.names.latest, name)
         if latest is None:
             return await self._read(name, request, request.request_id)
         if latest.version > 1 or latest.reading != _kept(request):
-            raise self._names.taken(name)
+            raise self._parts.names.taken(name)
         # The same once more: its answer was lost.
-        return source_message(await asyncio.to_thread(self._store.source, latest.source_id), latest)
+        return source_message(await asyncio.to_thread(self._parts.store.source, latest.source_id), latest)
 
     async def RefreshSource(self, request: planner_pb2.RefreshSourceRequest, context: Context) -> planner_pb2.Source:
         name = plain_text(request.name, "name")
-        latest = await asyncio.to_thread(self._names.known, name)
+        latest = await asyncio.to_thread(self._parts.names.known, name)
         reading = json_format.ParseDict(dict(latest.reading), planner_pb2.AddSourceRequest())
         if not reading.HasField("origin"):
             raise InvalidInput(
@@ -108,15 +88,15 @@ class SourceCalls(PlannerCalls):
         actor = plain_text(reading.actor, "actor")
         stop = threading.Event()
         async with self._turns.one():
-            with self._sources.staging.upload() as folder:
+            with self._parts.staging.upload() as folder:
 
                 def read() -> SourceRow:
                     if reading.kind == TASKS:
-                        upload = self._sources.begin(folder, kind=TASKS, archive=False, tasks=reading.tasks)
-                        upload.feed(self._origins.task_file(reading.origin))
+                        upload = self._parts.sources.begin(folder, kind=TASKS, archive=False, tasks=reading.tasks)
+                        upload.feed(self._parts.origins.task_file(reading.origin))
                         return upload.finish(request_id)
-                    found = self._origins.table(reading.kind, reading.origin)
-                    return self._tables.read(
+                    found = self._parts.origins.table(reading.kind, reading.origin)
+                    return self._parts.table_sources.read(
                         found, wanted_of(reading.table), folder, kind=reading.kind, request_id=request_id, stop=stop
                     )
 
@@ -127,10 +107,10 @@ class SourceCalls(PlannerCalls):
 
     async def _named(self, row: SourceRow, name: str, reading: planner_pb2.AddSourceRequest, actor: str) -> Version:
         """The version as it stands under a name: a new one, or the latest where it is the same."""
-        latest = await asyncio.to_thread(self._names.latest, name)
+        latest = await asyncio.to_thread(self._parts.names.latest, name)
         change = await self._change(latest, row) if latest is not None else {}
         return await asyncio.to_thread(
-            lambda: self._names.add(
+            lambda: self._parts.names.add(
                 name,
                 row.kind,
                 row.source_id,
@@ -138,18 +118,18 @@ class SourceCalls(PlannerCalls):
                 reading=_kept(reading),
                 change=change,
                 actor=plain_text(actor, "actor"),
-                now_ms=self._clock.now_ms(),
+                now_ms=self._parts.clock.now_ms(),
             )
         )
 
     async def _change(self, latest: Version, row: SourceRow) -> Mapping[str, Any]:
         if latest.source_id == row.source_id or row.kind != latest.kind:
             return {}
-        before = await asyncio.to_thread(self._store.source, latest.source_id)
+        before = await asyncio.to_thread(self._parts.store.source, latest.source_id)
         change = sources_pb2.SourceChange(from_source_id=before.source_id)
-        with self._sources.staging.upload() as folder:
+        with self._parts.staging.upload() as folder:
             found = await in_thread(
-                lambda: self._tables.difference(
+                lambda: self._parts.table_sources.difference(
                     folder.blobs.path(before.snapshot_sha256), folder.blobs.path(row.snapshot_sha256), folder
                 )
             )
@@ -177,8 +157,8 @@ class SourceCalls(PlannerCalls):
         after, search = plain_text(request.page_token, "page_token"), plain_text(request.search, "search")
 
         def read() -> planner_pb2.ListSourcesResponse:
-            found = self._names.names(after=after, search=search, kind=request.kind, limit=limit + 1)
-            sources = [source_message(self._store.source(one.source_id), one) for one in found[:limit]]
+            found = self._parts.names.names(after=after, search=search, kind=request.kind, limit=limit + 1)
+            sources = [source_message(self._parts.store.source(one.source_id), one) for one in found[:limit]]
             token = found[limit - 1].name if len(found) > limit else ""
             return planner_pb2.ListSourcesResponse(sources=sources, next_page_token=token)
 
@@ -191,8 +171,8 @@ class SourceCalls(PlannerCalls):
         name, before = plain_text(request.name, "name"), page_position(request.page_token)
 
         def read() -> planner_pb2.ListSourceVersionsResponse:
-            found = self._names.versions(name, before=before, limit=limit + 1)
-            sources = [source_message(self._store.source(one.source_id), one) for one in found[:limit]]
+            found = self._parts.names.versions(name, before=before, limit=limit + 1)
+            sources = [source_message(self._parts.store.source(one.source_id), one) for one in found[:limit]]
             token = str(found[limit - 1].version) if len(found) > limit else ""
             return planner_pb2.ListSourceVersionsResponse(sources=sources, next_page_token=token)
 
@@ -200,13 +180,13 @@ class SourceCalls(PlannerCalls):
 
     async def ReadSourceRows(self, request: planner_pb2.ReadSourceRowsRequest, context: Context) -> sources_pb2.RowPage:
         row, version = await asyncio.to_thread(self._find, plain_text(request.source_id, "source_id"))
-        return await self._pages.page(row, version.name if version is not None else row.source_id, request.query)
+        return await self._parts.pages.page(row, version.name if version is not None else row.source_id, request.query)
 
     async def DeleteSource(
         self, request: planner_pb2.DeleteSourceRequest, context: Context
     ) -> planner_pb2.DeleteSourceResponse:
         name = plain_text(request.name, "name")
-        count = await asyncio.to_thread(self._names.remove, name)
+        count = await asyncio.to_thread(self._parts.names.remove, name)
         log.info("a source was removed", name=name, versions=count, actor=plain_text(request.actor, "actor"))
         return planner_pb2.DeleteSourceResponse(version_count=count)
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import orjson
 
-from penstock.runtime.blobs import BlobStore, blob_trouble
+from penstock.runtime.blobs import blob_trouble
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.settings import UploadLimits
@@ -20,7 +20,7 @@ from penstock.tasks import DEFAULT_BATCH_SIZE
 from penstock.v1 import common_pb2, planner_pb2, sources_pb2
 from planner.intake import ArchiveIntake, FilesIntake, Intake, ItemsIntake, Taken
 from planner.parquet import Parquet
-from planner.staging import Staging, Upload
+from planner.staging import Upload
 from planner.store import SourceRow, Store
 from planner.task_intake import TaskIntake
 
@@ -83,13 +83,9 @@ class SourceUpload:
 
 
 class Sources:
-    def __init__(
-        self, *, store: Store, blobs: BlobStore, parquet: Parquet, staging: Staging, limits: UploadLimits, clock: Clock
-    ) -> None:
+    def __init__(self, *, store: Store, parquet: Parquet, limits: UploadLimits, clock: Clock) -> None:
         self.store = store
-        self.blobs = blobs
         self.parquet = parquet
-        self.staging = staging
         self.clock = clock
         self._limits = limits
 

@@ -71,7 +71,7 @@ async def test_a_plan_of_version_1_is_read_and_derived_from(tmp_path: Path, data
         assert await reader.lanes(KEPT, stage=0, after=-1, limit=10) == [("", COUNT, 0)]
         staging = Staging(blobs)
         with staging.upload() as upload:
-            derivation = Deriving(store=store, parquet=parquet, staging=staging, clock=clock).begin(upload, KEPT, 0)
+            derivation = Deriving(store=store, parquet=parquet, clock=clock).begin(upload, KEPT, 0)
             derivation.feed([7, 9])
             derived = derivation.finish(name="", request_id="")
         window = await reader.window(derived.plan_id, stage=0, after_seq=-1, limit=9)
