@@ -17,12 +17,7 @@ from gateway.forms import Body as UploadBody
 from gateway.selections import OrderingBody, SelectionBody
 from gateway.sources import Filter, Groups, OrderBy, PageSize, ResultOf, Search, Skip
 from gateway.streams import streamed
-from gateway.table_views import (
-    PlanDetail,
-    RowPageView,
-    plan_detail,
-    row_page,
-)
+from gateway.table_views import PlanDetail, plan_detail, row_page
 from gateway.wiring import Wired
 from penstock.client.estimate_views import EstimatePageView, estimate_page_view
 from penstock.client.filling import filled
@@ -36,6 +31,7 @@ from penstock.client.plan_views import (
 )
 from penstock.client.resources import StageOptions
 from penstock.client.rules import Rules
+from penstock.client.source_views import RowPageView
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.paging import page_position, whole_number
 from penstock.runtime.plain_text import MAX_CHARACTERS

@@ -14,7 +14,7 @@ import orjson
 from typing_extensions import TypedDict
 
 from gateway.selections import SelectionView, selection_view
-from penstock.client.estimate_views import EstimateView, RangeView, estimate_view, profile_views
+from penstock.client.estimate_views import RangeView, estimate_view, is_known, profile_views
 from penstock.client.views import item_state, json_value, run_state, time_text
 from penstock.v1 import planner_pb2, scheduler_pb2, sources_pb2
 
@@ -186,7 +186,7 @@ def _ordered(row: sources_pb2.TableRow) -> OrderedProduct:
 
 def _estimates(plan: planner_pb2.Plan) -> Estimates:
     told = estimate_view(plan.estimate)
-    if not _known(told):
+    if not is_known(told):
         return {"runtime_seconds": None, "cost_micros": None, "reason": "no history"}
     first = told["stages"][0]
     rest = first["runtime_rest"] if first["runtime_seconds"] is not None else first["cost_rest"]
@@ -208,12 +208,6 @@ def _estimates(plan: planner_pb2.Plan) -> Estimates:
             for one in profile_views(plan)
         ]
     return found
-
-
-def _known(told: EstimateView) -> bool:
-    """Whether anything was measured or priced: that a processor costs nothing is no history."""
-    bases = {stage[rest]["basis"] for stage in told["stages"] for rest in ("runtime_rest", "cost_rest")}
-    return bool(bases - {"none", "free"})
 
 
 def _settings(plan: planner_pb2.Plan) -> BatchSettings:

@@ -20,10 +20,8 @@ __all__ = [
     "MAX_FILTER",
     "Cells",
     "OrderingBody",
-    "OrderingView",
     "SelectionBody",
     "SelectionView",
-    "ordering_view",
     "selection_view",
 ]
 
@@ -121,13 +119,6 @@ class SelectionView(TypedDict, total=False):
     again: bool
 
 
-class OrderingView(TypedDict):
-    pinned: list[str]
-    groups: list[str]
-    sort: list[str]
-    as_selected: bool
-
-
 def selection_view(selection: sources_pb2.Selection) -> SelectionView:
     view: dict[str, object] = {field.name: value for field, value in selection.ListFields()}
     if "keys" in view:
@@ -139,12 +130,3 @@ def selection_view(selection: sources_pb2.Selection) -> SelectionView:
         view["exclude_keys"] = list(selection.exclude_keys)
     told: SelectionView = view  # type: ignore[assignment]
     return told
-
-
-def ordering_view(ordering: sources_pb2.Ordering) -> OrderingView:
-    return {
-        "pinned": list(ordering.pinned),
-        "groups": list(ordering.groups),
-        "sort": list(ordering.sort),
-        "as_selected": ordering.as_selected,
-    }

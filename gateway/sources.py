@@ -17,15 +17,9 @@ from typing_extensions import TypedDict
 from gateway.batch import DOCUMENT_FIELDS, FILE, multipart_body, upload_source
 from gateway.bodies import Body, Token, Truth, Whole, resource_router
 from gateway.source_forms import FORM_FIELDS, SourceForm, bad_options
-from gateway.table_views import (
-    RowPageView,
-    SourceDetail,
-    StatisticsView,
-    row_page,
-    source_detail,
-    statistics_view,
-)
+from gateway.table_views import StatisticsView, row_page, statistics_view
 from gateway.wiring import Wired
+from penstock.client.source_views import RowPageView, SourceView, source_view
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.plain_text import MAX_CHARACTERS
 
@@ -84,14 +78,14 @@ class RefreshBody(Body):
 
 
 class SourcePage(TypedDict):
-    sources: list[SourceDetail]
+    sources: list[SourceView]
     next_page_token: str | None
 
 
 class VersionPage(TypedDict):
     """The latest first."""
 
-    versions: list[SourceDetail]
+    versions: list[SourceView]
     next_page_token: str | None
 
 
@@ -112,20 +106,20 @@ SOURCE_BODY = multipart_body(
 
 
 @router.post("/sources", tags=["sources"], openapi_extra=SOURCE_BODY)
-async def create_source(request: Request, parts: Wired) -> SourceDetail:
+async def create_source(request: Request, parts: Wired) -> SourceView:
     """Registers a source from an upload; the same content is the same version. Refused whole, or kept."""
     accepts = ("files", "zip_file", "items")
     form = partial(SourceForm, actor=parts.client.connection.actor)
     source, _ = await upload_source(request, parts, accepts=accepts, form=form)
-    return source_detail(source)
+    return source_view(source)
 
 
 @router.post("/sources/add", tags=["sources"])
-async def add_source(body: AddBody, parts: Wired) -> SourceDetail:
+async def add_source(body: AddBody, parts: Wired) -> SourceView:
     """Registers what the planner can read by itself, and reads it. 409 for a name that is taken."""
     if problems := bad_options(body.kind, body.said()):
         raise InvalidInput("; ".join(problems), code="bad_source")
-    return source_detail(await parts.client.sources.add(**body.model_dump()))
+    return source_view(await parts.client.sources.add(**body.model_dump()))
 
 
 @router.get("/sources", tags=["sources"])
@@ -141,14 +135,14 @@ async def list_sources(
         search=search, kind=kind or "", page_size=page_size, page_token=page_token
     )
     return {
-        "sources": [source_detail(source) for source in page.sources],
+        "sources": [source_view(source) for source in page.sources],
         "next_page_token": page.next_page_token or None,
     }
 
 
 @router.get("/sources/{source}", tags=["sources"])
-async def get_source(source: Source, parts: Wired) -> SourceDetail:
-    return source_detail(await parts.client.sources.get(source))
+async def get_source(source: Source, parts: Wired) -> SourceView:
+    return source_view(await parts.client.sources.get(source))
 
 
 @router.delete("/sources/{source}", tags=["sources"])
@@ -158,9 +152,9 @@ async def delete_source(source: Source, parts: Wired) -> Removed:
 
 
 @router.post("/sources/{source}/refresh", tags=["sources"])
-async def refresh_source(source: Source, parts: Wired, body: RefreshBody = RefreshBody()) -> SourceDetail:  # noqa: B008
+async def refresh_source(source: Source, parts: Wired, body: RefreshBody = RefreshBody()) -> SourceView:  # noqa: B008
     """Reads it again from where it was added: a new version and what changed, or the same one where nothing did."""
-    return source_detail(await parts.client.sources.refresh(source, request_id=body.request_id))
+    return source_view(await parts.client.sources.refresh(source, request_id=body.request_id))
 
 
 @router.get("/sources/{source}/versions", tags=["sources"])
@@ -170,7 +164,7 @@ async def source_versions(
     """The versions of a name."""
     page = await parts.client.sources.versions_page(source, page_size=page_size, page_token=page_token)
     return {
-        "versions": [source_detail(one) for one in page.sources],
+        "versions": [source_view(one) for one in page.sources],
         "next_page_token": page.next_page_token or None,
     }
 

@@ -27,6 +27,8 @@ GROUPS_SHOWN = 12
 
 def print_estimate(view: PlanView, *, groups: int = GROUPS_SHOWN) -> None:
     """Nothing for a plan that was made without."""
+    from penstock.client.estimate_views import is_known
+
     told = view["estimate"]
     if told is None:
         return
@@ -34,7 +36,7 @@ def print_estimate(view: PlanView, *, groups: int = GROUPS_SHOWN) -> None:
     show.say(f"estimate, for four of five runs: {told['words']}")
     for note in told["notes"]:
         show.say(f"  but {show.text(note)}")
-    if not _known(told):
+    if not is_known(told):
         return
     show.print_table(
         ("stage", "items", "runtime", "usually", "cost", "will fail", "bound by", "from"),
@@ -73,13 +75,6 @@ def print_estimates(view: EstimatePageView) -> None:
     show.say(f"cost: {view['cost']['words']}")
     for note in view["notes"]:
         show.say(f"but {show.text(note)}")
-
-
-def _known(told: EstimateView) -> bool:
-    return any(
-        stage["runtime_seconds"] is not None or stage["cost_rest"]["basis"] not in ("none", "free")
-        for stage in told["stages"]
-    )
 
 
 def _stage(stage: StageEstimateView) -> tuple[object, ...]:

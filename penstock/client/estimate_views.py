@@ -14,6 +14,7 @@ __all__ = [
     "RangeView",
     "estimate_page_view",
     "estimate_view",
+    "is_known",
     "profile_views",
     "range_view",
 ]
@@ -158,6 +159,12 @@ def estimate_view(estimate: planner_pb2.Estimate) -> EstimateView:
         ],
         "notes": list(estimate.notes),
     }
+
+
+def is_known(told: EstimateView) -> bool:
+    """Whether anything was measured or priced: that a processor costs nothing is no history."""
+    bases = {stage[rest]["basis"] for stage in told["stages"] for rest in ("runtime_rest", "cost_rest")}
+    return bool(bases - {"none", "free"})
 
 
 def profile_views(plan: planner_pb2.Plan) -> list[ProfileEstimateView]:

@@ -7,14 +7,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from penstock.client.estimate_views import EstimateView, ProfileEstimateView, estimate_view, profile_views
-from penstock.client.source_views import (
-    GroupCountView,
-    NoticeView,
-    SourceView,
-    group_views,
-    notice_views,
-    source_view,
-)
+from penstock.client.source_views import GroupCountView, NoticeView, group_views, notice_views
 from penstock.client.views import json_value, rules_view, source_kind, time_text
 from penstock.v1 import common_pb2, planner_pb2, sources_pb2
 
@@ -22,6 +15,7 @@ __all__ = [
     "LeftOutView",
     "OrderingView",
     "PlanComparisonView",
+    "PlanFacts",
     "PlanItemView",
     "PlanStageView",
     "PlanView",
@@ -29,13 +23,13 @@ __all__ = [
     "ProcessorView",
     "ProfileView",
     "SelectionView",
-    "SourceView",
+    "ordering_view",
     "plan_comparison_view",
+    "plan_facts",
     "plan_item_view",
     "plan_view",
     "processor_view",
     "profile_view",
-    "source_view",
 ]
 
 
@@ -86,9 +80,11 @@ class LeftOutView(TypedDict):
     keys: list[str]
 
 
-class PlanView(TypedDict):
-    """selection, ordering: None for sources that are taken whole. groups: of the first stage, in its order. estimate:
-    as of when the plan was made the last time; profiles: the same items under each profile of the server."""
+class PlanFacts(TypedDict):
+    """All of a plan but its selection. ordering: None for sources that are taken whole. groups: of the first stage, in
+    its order. needs_confirm: a start wants `confirm`. source_moved: its source has a later version; the plan still is
+    what it promised. estimate: as of when the plan was made the last time; profiles: the same items under each profile
+    of the server."""
 
     plan_id: str
     source_id: str
@@ -102,7 +98,6 @@ class PlanView(TypedDict):
     source_name: str | None
     source_version: int | None
     source_moved: bool
-    selection: SelectionView | None
     ordering: OrderingView | None
     profile: str | None
     actor: str | None
@@ -114,6 +109,12 @@ class PlanView(TypedDict):
     etag: str
     estimate: EstimateView | None
     profiles: list[ProfileEstimateView]
+
+
+class PlanView(PlanFacts):
+    """selection: None for sources that are taken whole."""
+
+    selection: SelectionView | None
 
 
 class PlanComparisonView(TypedDict):
@@ -180,6 +181,14 @@ class ProcessorView(TypedDict):
 
 def plan_view(plan: planner_pb2.Plan) -> PlanView:
     return {
+        **plan_facts(plan),
+        "selection": _selection(plan.selection) if plan.HasField("selection") else None,
+    }
+
+
+def plan_facts(plan: planner_pb2.Plan) -> PlanFacts:
+    """For who tells the selection in a form of their own."""
+    return {
         "plan_id": plan.plan_id,
         "source_id": plan.source_id,
         "kind": source_kind(plan.kind),
@@ -208,8 +217,7 @@ def plan_view(plan: planner_pb2.Plan) -> PlanView:
         "source_name": plan.source_name or None,
         "source_version": plan.source_version or None,
         "source_moved": plan.source_moved,
-        "selection": _selection(plan.selection) if plan.HasField("selection") else None,
-        "ordering": _ordering(plan.ordering) if plan.HasField("ordering") else None,
+        "ordering": ordering_view(plan.ordering) if plan.HasField("ordering") else None,
         "profile": plan.profile or None,
         "actor": plan.actor or None,
         "groups": group_views(plan.groups),
@@ -248,7 +256,7 @@ def _selection(selection: sources_pb2.Selection) -> SelectionView:
     }
 
 
-def _ordering(ordering: sources_pb2.Ordering) -> OrderingView:
+def ordering_view(ordering: sources_pb2.Ordering) -> OrderingView:
     return {
         "pinned": list(ordering.pinned),
         "groups": list(ordering.groups),

@@ -27,11 +27,12 @@ __all__ = [
     "row_page_view",
     "source_description_view",
     "source_view",
+    "statistics_views",
 ]
 
 
 class ColumnView(TypedDict):
-    """`kind`: text, whole, number, boolean, time or json."""
+    """kind: text, whole, number, boolean, time (milliseconds since 1970 in rows) or json."""
 
     name: str
     kind: str
@@ -58,7 +59,8 @@ class SourceChangeView(TypedDict):
 
 
 class SourceView(TypedDict):
-    """key: columns, none where it is a hash of the row. change: None for a first version, and without a name."""
+    """name, version: None for a version without a name. columns: none of documents, items and tasks, which have no rows
+    to ask. key: columns, none where it is a hash of the row. change: None for a first version, and without a name."""
 
     source_id: str
     kind: str
@@ -185,22 +187,23 @@ def source_view(source: planner_pb2.Source) -> SourceView:
 
 
 def source_description_view(description: planner_pb2.SourceDescription) -> SourceDescriptionView:
-    return {
-        "source": source_view(description.source),
-        "columns": [
-            {
-                "name": told.column.name,
-                "kind": _kind(told.column.kind),
-                "null_count": told.null_count,
-                "distinct_count": told.distinct_count,
-                "distinct_exact": told.distinct_exact,
-                "least": told.least or None,
-                "most": told.most or None,
-                "frequent": [{"value": one.value, "count": one.count} for one in told.frequent],
-            }
-            for told in description.columns
-        ],
-    }
+    return {"source": source_view(description.source), "columns": statistics_views(description)}
+
+
+def statistics_views(description: planner_pb2.SourceDescription) -> list[ColumnStatisticsView]:
+    return [
+        {
+            "name": told.column.name,
+            "kind": _kind(told.column.kind),
+            "null_count": told.null_count,
+            "distinct_count": told.distinct_count,
+            "distinct_exact": told.distinct_exact,
+            "least": told.least or None,
+            "most": told.most or None,
+            "frequent": [{"value": one.value, "count": one.count} for one in told.frequent],
+        }
+        for told in description.columns
+    ]
 
 
 def row_page_view(page: sources_pb2.RowPage, *, json_of: Callable[[bytes], Any] = json_value) -> RowPageView:

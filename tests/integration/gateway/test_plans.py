@@ -217,7 +217,7 @@ def test_the_schema_of_sources_and_plans_is_true(buyer: httpx.Client, source: di
     plan = made(buyer, selection={"missing": "noop"})
     rows = buyer.get(f"{PLANS}/{plan['plan_id']}/rows").json()
     for shape, value in (
-        ("SourceDetail", source),
+        ("SourceView", source),
         ("StatisticsView", buyer.get("/api/v1/sources/planned/statistics").json()),
         ("PlanDetail", plan),
         ("RowPageView", rows),

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gateway.selections import INCLUDES, OrderingBody, SelectionBody, ordering_view, selection_view
+from gateway.selections import INCLUDES, OrderingBody, SelectionBody, selection_view
+from penstock.client.plan_views import ordering_view
 from penstock.runtime.errors import InvalidInput
 from penstock.v1 import sources_pb2
 
