@@ -253,7 +253,7 @@ def test_estimates_are_listed_beside_what_became_of_their_runs(buyer: httpx.Clie
 
 
 def test_a_plan_goes_out_as_a_file_and_comes_in_again(buyer: httpx.Client) -> None:
-    plan = made(buyer, selection={"filter": "brand = Razer"}, name="a file")
+    plan = made(buyer, selection={"filter": "brand = Razer", "again": True}, name="a file")
     file = buyer.get(f"{PLANS}/{plan['plan_id']}/export")
     assert (file.status_code, file.headers["content-type"]) == (200, "application/gzip")
     assert plan["plan_id"] in file.headers["content-disposition"]
@@ -267,7 +267,7 @@ def test_a_plan_goes_out_as_a_file_and_comes_in_again(buyer: httpx.Client) -> No
 
 
 def test_a_copy_is_set_otherwise_and_the_difference_is_told_in_sentences(buyer: httpx.Client) -> None:
-    plan = made(buyer, selection={"filter": "brand = Acer"})
+    plan = made(buyer, selection={"filter": "brand = Acer", "again": True})
     copy = buyer.post(f"{PLANS}/{plan['plan_id']}/copy", json={"concurrency": 3, "name": "gently"}).json()
     assert (copy["name"], copy["item_count"], copy["stages"][0]["concurrency"]) == ("gently", plan["item_count"], 3)
     compared = buyer.get(f"{PLANS}/{plan['plan_id']}/diff/{copy['plan_id']}").json()
