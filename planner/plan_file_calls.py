@@ -11,7 +11,6 @@ from penstock.runtime.plain_text import plain_text
 from penstock.v1 import planner_pb2
 from planner.planner_calls import Context, PlannerCalls
 from planner.store import PlanRow, SourceRow
-from planner.translate import plan_message
 from planner.uploads import MAX_CHUNK_BYTES, in_thread, next_part
 
 __all__ = ["PlanFileCalls"]
@@ -30,7 +29,7 @@ class PlanFileCalls(PlannerCalls):
             lambda: self._parts.copies.copy(plan_id, request.changes, name=name, actor=actor, request_id=request_id)
         )
         log.info("a plan was copied", plan=row.plan_id, of=plan_id)
-        return plan_message(row)
+        return await self._told(row)
 
     async def ExportPlan(
         self, request: planner_pb2.ExportPlanRequest, context: Context
@@ -74,4 +73,12 @@ class PlanFileCalls(PlannerCalls):
                     lambda: file.finish(name=name, actor=actor, request_id=request_id), stop=file.stop
                 )
         log.info("a plan was imported", plan=row.plan_id, source=row.source_id, actor=actor)
-        return plan_message(row)
+        return await self._told(row)
+
+    async def _told(self, row: PlanRow) -> planner_pb2.Plan:
+        """The plan, shown; a plan that was here already keeps its estimate, which has what this call can't tell: the
+        same items under each profile."""
+        kept = await asyncio.to_thread(self._parts.estimates.told, [row.plan_id], groups=True)
+        if row.plan_id not in kept:
+            return await self._made(row)
+        return await asyncio.to_thread(self._shown, row, told=kept[row.plan_id])
