@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from penstock.runtime.parquet_files import literal
-from planner.parquet import BLOCK_ROWS, LaterItem
+from planner.parquet import BLOCK_ROWS, COPY_OPTIONS, LaterItem
 from planner.parquet_parts import join_parts
 from planner.selecting import Choosing
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["gather"]
 
-_WRITE = f"FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {BLOCK_ROWS}, ROW_GROUP_SIZE_BYTES '16MB'"
 _COLUMNS = (
     'items.key AS key, items."group" AS "group", items.payload AS payload, strlen(items.payload)::INTEGER AS size'
 )
@@ -58,7 +57,7 @@ def gather(
     if at_once:
         chosen = f"SELECT {_COLUMNS} {choosing.chosen} {choosing.order}{bound}"
         rows = f"SELECT 0::INTEGER AS stage, row_number() OVER () - 1 AS seq, * FROM ({chosen}){rest}"
-        return _counted(cursor, f"COPY ({rows}) TO {literal(place)} ({_WRITE})", choosing.values) - len(later)
+        return _counted(cursor, f"COPY ({rows}) TO {literal(place)} ({COPY_OPTIONS})", choosing.values) - len(later)
     ordered = f"SELECT items.file_row_number::UINTEGER AS row {choosing.chosen} {choosing.order}{bound}"
     numbered = f"SELECT (row_number() OVER () - 1)::UINTEGER AS seq, row FROM ({ordered})"
     count = _counted(cursor, f"CREATE TEMP TABLE placed AS {numbered}", choosing.values)
@@ -81,7 +80,7 @@ def _in_parts(cursor: DuckDBPyConnection, snapshot: object, place: Path, count: 
             )
             last = rest if part == parts[-1] else ""
             cursor.execute(
-                f"COPY (SELECT * FROM ({gathered}){last}) TO {literal(part)} ({_WRITE})", {"snapshot": snapshot}
+                f"COPY (SELECT * FROM ({gathered}){last}) TO {literal(part)} ({COPY_OPTIONS})", {"snapshot": snapshot}
             )
         if len(parts) == 1:
             parts[0].replace(place)

@@ -28,7 +28,7 @@ from planner.selecting import Choosing, Wanted, problems_of
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-__all__ = ["MOST_GROUPS", "GroupCount", "Ordered", "OrderedPlans", "no_groups", "refuse"]
+__all__ = ["MOST_GROUPS", "GroupCount", "Ordered", "OrderedPlans", "groups_of", "is_grouped", "no_groups", "refuse"]
 
 SMALL_BYTES, LARGE_BYTES = 32 << 20, 512 << 20
 """A snapshot's file of at most so many bytes is small; past the second it is large."""
@@ -157,7 +157,7 @@ def _written(
         assert total is not None
         if total[0] > count:
             left_out.append(LeftOut(_PAST_LIMIT, total[0] - count, ()))
-    groups, group_count = _groups(cursor, place)
+    groups, group_count = groups_of(cursor, place)
     return Ordered(
         count=count,
         blocks=_blocks(cursor, place, count),
@@ -168,13 +168,21 @@ def _written(
     )
 
 
-def _groups(cursor: DuckDBPyConnection, place: Path) -> tuple[tuple[GroupCount, ...], int]:
+def groups_of(cursor: DuckDBPyConnection, plan: Path) -> tuple[tuple[GroupCount, ...], int]:
+    """The groups of a plan's first stage in order of their first items, at most MOST_GROUPS; and how many it has."""
     rows = cursor.execute(
         'SELECT "group", count(*), min(seq), count(*) OVER () FROM read_parquet($plan) WHERE stage = 0 '
         f'GROUP BY "group" ORDER BY 3 LIMIT {MOST_GROUPS}',
-        {"plan": str(place)},
+        {"plan": str(plan)},
     ).fetchall()
     return tuple(GroupCount(group, count, first) for group, count, first, _ in rows), rows[0][3]
+
+
+def is_grouped(groups: Sequence[GroupCount], *, group_count: int, count: int) -> bool:
+    """Whether one group of `count` items stands after another, as far as `groups` lists them."""
+    ends = [one.first_seq + one.count for one in groups]
+    begins = [one.first_seq for one in groups[1:]]
+    return begins == ends[:-1] and (group_count > len(groups) or ends[-1:] in ([], [count]))
 
 
 def _blocks(cursor: DuckDBPyConnection, place: Path, count: int) -> tuple[int, ...]:

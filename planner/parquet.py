@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["BLOCK_ROWS", "ItemTuple", "LaneFilter", "LaterItem", "Parquet"]
+__all__ = ["BLOCK_ROWS", "COPY_OPTIONS", "ItemTuple", "LaneFilter", "LaterItem", "Parquet"]
 
 ItemTuple = tuple[int, str, str, bytes, str]
 """seq, key, group, payload, lane."""
@@ -34,7 +34,8 @@ BLOCK_ROWS = 10_240
 """Rows of a row group, and of a block that is read at once: a multiple of DuckDB's vector of 2,048."""
 
 _MEMORY = "256MB"
-_WRITE = f"FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {BLOCK_ROWS}, ROW_GROUP_SIZE_BYTES '16MB'"
+COPY_OPTIONS = f"FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {BLOCK_ROWS}, ROW_GROUP_SIZE_BYTES '16MB'"
+"""Of every COPY that writes items."""
 _ROWS = (
     "read_json($rows, format='newline_delimited', "
     "columns={key: 'VARCHAR', \"group\": 'VARCHAR', payload: 'VARCHAR'}, "
@@ -73,7 +74,7 @@ class Parquet:
         """`rows` are lines of `planner.domain.rows`; makes the file `place`."""
         with self._files.cursor() as cursor:
             cursor.execute(
-                f'COPY (SELECT key, "group", payload FROM {_ROWS}) TO {literal(place.resolve())} ({_WRITE})',
+                f'COPY (SELECT key, "group", payload FROM {_ROWS}) TO {literal(place.resolve())} ({COPY_OPTIONS})',
                 {"rows": str(rows.resolve())},
             )
 
@@ -106,7 +107,7 @@ class Parquet:
         with self._files.cursor() as cursor:
             cursor.execute(
                 f'COPY (SELECT 0::INTEGER AS stage, file_row_number AS seq, key, "group", payload{columns} '
-                f"FROM {first}{rest}) TO {literal(place.resolve())} ({_WRITE})",
+                f"FROM {first}{rest}) TO {literal(place.resolve())} ({COPY_OPTIONS})",
                 values,
             )
 
@@ -121,7 +122,7 @@ class Parquet:
                 "JOIN read_parquet($plan) AS items ON items.seq = chosen.seq AND items.stage = $stage "
                 f'UNION ALL SELECT stage - $stage, seq, key, "group", payload{lane} '
                 "FROM read_parquet($plan) WHERE stage > $stage ORDER BY 1, 2) "
-                f"TO {literal(place.resolve())} ({_WRITE})",
+                f"TO {literal(place.resolve())} ({COPY_OPTIONS})",
                 {"plan": str(plan.resolve()), "seqs": str(seqs.resolve()), "stage": stage},
             )
 
@@ -157,7 +158,7 @@ class Parquet:
         with self._files.cursor() as cursor:
             cursor.execute(
                 "COPY (SELECT stage, lane, count(*) AS count, min(seq) AS first_seq FROM read_parquet($plan) "
-                f"GROUP BY ALL ORDER BY stage, first_seq) TO {literal(place.resolve())} ({_WRITE})",
+                f"GROUP BY ALL ORDER BY stage, first_seq) TO {literal(place.resolve())} ({COPY_OPTIONS})",
                 {"plan": str(plan.resolve())},
             )
             rows = cursor.execute(

@@ -10,14 +10,14 @@ What fails keeps nothing. Calls block. Raises InvalidInput, Conflict, TooLarge, 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
 
 from penstock.runtime.clock import Clock
-from penstock.runtime.errors import Conflict, InvalidInput, PenstockError
+from penstock.runtime.errors import AlreadyExists, Conflict, InvalidInput
 from penstock.runtime.parquet_files import ParquetFiles, literal
 from penstock.runtime.plain_text import plain_text
 from penstock.v1 import sources_pb2
@@ -25,8 +25,8 @@ from penstock.words import source_name_problem
 from planner.domain.differences import differences
 from planner.domain.stages import StageRequest, plan_id
 from planner.naming import NamedSources, Version
-from planner.ordered import MOST_GROUPS
-from planner.parquet import BLOCK_ROWS, Parquet
+from planner.ordered import GroupCount, groups_of, is_grouped
+from planner.parquet import COPY_OPTIONS, Parquet
 from planner.plan_export import KINDS
 from planner.plan_lines import PlanLines
 from planner.plan_manifest import Manifest, bad_file
@@ -41,7 +41,6 @@ from planner.tables.wanted import TableFile, TableVersion, Wanted
 
 __all__ = ["PlanImport", "PlanImports"]
 
-_WRITE = f"FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {BLOCK_ROWS}, ROW_GROUP_SIZE_BYTES '16MB'"
 _PLACES = (
     "read_csv($rows, columns = {place: 'BIGINT'}, auto_detect = false, header = false, quote = '', escape = '', "
     "delim = '\x1f', strict_mode = false)"
@@ -154,20 +153,22 @@ class PlanImports:
         actor: str,
         stop: threading.Event,
     ) -> PlanRow:
-        source = self._store.find_source(manifest.source.source_id)
-        version = None if source is not None else self._read(manifest, lines.source, upload, stop)
-        snapshot = upload.blobs.path(source.snapshot_sha256) if source is not None else version.snapshot  # type: ignore[union-attr]
+        here = self._store.find_source(manifest.source.source_id)
+        if here is not None:
+            snapshot = upload.blobs.path(here.snapshot_sha256)
+        else:
+            version = self._read(manifest, lines.source, upload, stop)
+            snapshot = version.snapshot
         self._write(manifest, lines.rows, snapshot, upload.path("ordered"))
         found = self._store.find_plan(manifest.plan_id, now_ms=self._clock.now_ms())
         if found is not None:
             self._same(found, upload.path("ordered"), upload)
             return self._planning.kept(found, request)
         blocks = tuple(self._parquet.blocks(upload.path("ordered"), stage=0))
-        groups, group_count = self._groups(upload.path("ordered"))
+        with self._files.cursor() as cursor:
+            groups, group_count = groups_of(cursor, upload.path("ordered").resolve())
         items, table = kept_items(upload, "ordered", stage, self._parquet)
-        if source is None:
-            assert version is not None
-            source = self.tables.kept(version, upload, kind=_kind(manifest), request_id="")
+        source = here or self.tables.kept(version, upload, kind=_kind(manifest), request_id="")
         named = self._named(manifest, source, actor)
         details = _details(manifest, actor, named=named is not None, groups=groups, group_count=group_count)
         row = PlanRow(
@@ -224,7 +225,7 @@ class PlanImports:
                 "strlen(payload)::INTEGER AS size FROM "
                 f"(SELECT row_number() OVER () - 1 AS seq, place FROM {_PLACES}) AS chosen "
                 "JOIN read_parquet($snapshot, file_row_number = true) AS items ON items.file_row_number = chosen.place "
-                f"ORDER BY chosen.seq) TO {literal(place.resolve())} ({_WRITE})",
+                f"ORDER BY chosen.seq) TO {literal(place.resolve())} ({COPY_OPTIONS})",
                 values,
             )
             count, keys = cursor.execute(
@@ -250,15 +251,6 @@ class PlanImports:
                 code="plan_differs",
             )
 
-    def _groups(self, place: Path) -> tuple[list[dict[str, object]], int]:
-        with self._files.cursor() as cursor:
-            rows = cursor.execute(
-                'SELECT "group", count(*), min(seq), count(*) OVER () FROM read_parquet($plan) '
-                f'GROUP BY "group" ORDER BY 3 LIMIT {MOST_GROUPS}',
-                {"plan": str(place.resolve())},
-            ).fetchall()
-        return [{"group": row[0], "count": row[1]} for row in rows], rows[0][3]
-
     def _named(self, manifest: Manifest, source: SourceRow, actor: str) -> Version | None:
         """The source's version as it stands under its name here; None where that name is another's."""
         found = self._names.of_source(source.source_id)
@@ -278,7 +270,7 @@ class PlanImports:
                 actor=actor,
                 now_ms=self._clock.now_ms(),
             )
-        except PenstockError:
+        except (AlreadyExists, Conflict):
             return None  # somebody took the name meanwhile
 
 
@@ -295,7 +287,7 @@ def _kind(manifest: Manifest) -> int:
 
 
 def _details(
-    manifest: Manifest, actor: str, *, named: bool, groups: list[dict[str, object]], group_count: int
+    manifest: Manifest, actor: str, *, named: bool, groups: Sequence[GroupCount], group_count: int
 ) -> Mapping[str, Any]:
     by = f" by {actor}" if actor else ""
     warnings = [{"code": "imported", "message": f"it was imported from a file{by}: its order is as the file says"}]
@@ -307,7 +299,8 @@ def _details(
         "selection": manifest.selection,
         "ordering": manifest.ordering,
         "actor": manifest.actor,
-        "groups": groups,
+        "groups": [{"group": one.group, "count": one.count} for one in groups],
+        "grouped": is_grouped(groups, group_count=group_count, count=manifest.item_count),
         "more_groups": group_count - len(groups),
         "left_out": [],
         "warnings": warnings,

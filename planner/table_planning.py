@@ -20,7 +20,7 @@ from penstock.v1 import common_pb2, sources_pb2
 from planner.choices import Choices, Chooser, Chosen, problems_as_asked
 from planner.domain.stages import plan_id
 from planner.naming import Version
-from planner.ordered import Ordered, OrderedPlans, no_groups, refuse
+from planner.ordered import Ordered, OrderedPlans, is_grouped, no_groups, refuse
 from planner.parquet import Parquet
 from planner.planning import Planning, PlanRequest, SettledStage
 from planner.selecting import problems_of
@@ -153,7 +153,7 @@ class TablePlanning:
             "ordering": json_format.MessageToDict(asked.ordering, preserving_proto_field_name=True),
             "actor": asked.actor,
             "groups": [{"group": one.group, "count": one.count} for one in ordered.groups],
-            "grouped": _grouped(ordered),
+            "grouped": is_grouped(ordered.groups, group_count=ordered.group_count, count=ordered.count),
             "more_groups": ordered.group_count - len(ordered.groups),
             "left_out": [
                 {"code": one.reason.replace(" ", "_"), "reason": one.reason, "count": one.count, "keys": one.examples}
@@ -178,13 +178,6 @@ class TablePlanning:
         if ordered.unknown_groups:
             found.append(("unknown_groups", no_groups(ordered.unknown_groups)))
         return found
-
-
-def _grouped(ordered: Ordered) -> bool:
-    """Whether one group stands after another, as far as they are listed."""
-    ends = [one.first_seq + one.count for one in ordered.groups]
-    begins = [one.first_seq for one in ordered.groups[1:]]
-    return begins == ends[:-1] and (ordered.group_count > len(ordered.groups) or ends[-1:] in ([], [ordered.count]))
 
 
 def kept_items(upload: Upload, name: str, stage: SettledStage, parquet: Parquet) -> tuple[common_pb2.BlobRef, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,13 @@ class Place:
 
     async def keys(self, plan_id: str) -> list[tuple[str, str, bytes]]:
         return [(item.key, item.group, item.payload) async for item in self.client.plans.items(plan_id)]
+
+
+def kept_details(place: Place, plan_id: str) -> dict[str, Any]:
+    with sqlite3.connect(place.folder / "planner.db") as connection:
+        (details,) = connection.execute("SELECT details FROM plans WHERE plan_id = ?", (plan_id,)).fetchone()
+    found: dict[str, Any] = json.loads(details)
+    return found
 
 
 def bytes_of(path: Path) -> bytes:
@@ -141,6 +149,24 @@ async def test_a_file_brings_the_same_plan_under_the_same_id(
     kinds = {one.column.name: one.column.kind for one in described.columns}
     own = await here.client.sources.describe("mice")
     assert kinds == {one.column.name: one.column.kind for one in own.columns}, "also of a column of nulls"
+
+
+async def test_what_estimates_go_by_of_groups_that_are_mixed_comes_with_a_file(
+    here: Place, there: Place, plan: planner_pb2.Plan, tmp_path: Path
+) -> None:
+    apart = await here.client.plans.create(
+        "mice", stages=STAGES, selection=Selection(again=True), ordering=Ordering(groups=["Acer", "Zowie", "Razer"])
+    )
+    for one, grouped in ((apart, True), (plan, False)):
+        path = tmp_path / f"{one.plan_id}.gz"
+        await here.client.plans.save(one.plan_id, path)
+        await there.client.plans.load(path)
+        told = [
+            {name: kept_details(where, one.plan_id)[name] for name in ("groups", "grouped", "more_groups")}
+            for where in (here, there)
+        ]
+        assert told[0] == told[1]
+        assert told[0]["grouped"] == grouped
 
 
 async def test_a_file_twice_or_where_the_plan_is_already_is_the_same_plan(
@@ -315,6 +341,18 @@ async def test_a_copy_has_the_same_items_under_other_settings(here: Place, plan:
         await here.client.plans.copy(plan.plan_id, changes=StageOptions(processor="", concurrency=99_999))
     with pytest.raises(InvalidInput, match="no processor named"):
         await here.client.plans.copy(plan.plan_id, changes=StageOptions(processor="nobody"))
+
+
+async def test_plans_of_plans_are_estimated_and_judged_like_others(
+    here: Place, there: Place, plan: planner_pb2.Plan, file: Path
+) -> None:
+    copy = await here.client.plans.copy(plan.plan_id, changes=StageOptions(processor="", concurrency=1))
+    for client, made in ((here.client, copy), (there.client, await there.client.plans.load(file))):
+        assert [stage.items for stage in made.estimate.stages] == [made.item_count]
+        assert (await client.plans.get(made.plan_id)).estimate == made.estimate
+    for same in (await here.client.plans.copy(plan.plan_id), await here.client.plans.load(file)):
+        assert (same.estimate, same.profiles) == (plan.estimate, plan.profiles), "nothing of the plan's own is lost"
+    assert len(plan.profiles) == 3
 
 
 async def test_plans_of_items_are_copied_and_those_of_documents_are_not(here: Place, tmp_path: Path) -> None:
