@@ -6,7 +6,6 @@ refused; what the state does not allow is refused with the state and what it all
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,7 +22,8 @@ from scheduler.domain.states import (
     StageState,
     allowed,
 )
-from scheduler.engine import WAY_SECONDS, Engine
+from scheduler.engine import Engine
+from scheduler.giving_way import give_way
 from scheduler.plans import Plans
 from scheduler.store import exclusive
 from scheduler.store.effects import Effects
@@ -166,7 +166,7 @@ class Commands:
             return Answer(number, True, (unit.run, unit.stages, new.exclusive_keys))
 
         answer = await self._engine.commits.run(work)
-        await asyncio.sleep(WAY_SECONDS)
+        await give_way()
         return answer
 
     async def pause(self, command: Command) -> Answer:

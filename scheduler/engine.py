@@ -50,13 +50,11 @@ from scheduler.trouble import Trouble
 from scheduler.watching import Begun, Phases, Watchers
 from scheduler.windows import Windows
 
-__all__ = ["WAY_SECONDS", "Engine"]
+__all__ = ["Engine"]
 
 MAX_WAIT_SECONDS = 20.0
 MAX_LEASES = 10_000
 POLL_SECONDS = 1.0
-WAY_SECONDS = 0.001
-"""Whoever made work startable is answered so much later: the loop is then free for the workers that wait for it."""
 UNWELL_SECONDS = 3.0
 """Making Redis anew takes no longer; that it does is told."""
 

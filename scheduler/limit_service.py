@@ -23,7 +23,8 @@ from scheduler.commands import MAX_BUDGET_MICROS
 from scheduler.domain.limit_settings import LimitSettings
 from scheduler.domain.limits import RateState
 from scheduler.domain.valve import ValveState
-from scheduler.engine import WAY_SECONDS, Engine
+from scheduler.engine import Engine
+from scheduler.giving_way import give_way
 from scheduler.limits import Limits, etag_of
 from scheduler.run_calls import Context, actor_of, page_size, reason_of
 from scheduler.store import price_table
@@ -184,7 +185,7 @@ class LimitService(scheduler_pb2_grpc.LimitServiceServicer):
 
         answer.ParseFromString(await self._engine.commits.run(once))
         self._engine.wake()
-        await asyncio.sleep(WAY_SECONDS)
+        await give_way()
         return answer
 
     async def _with_held(self, limit: pb.Limit) -> pb.Limit:
