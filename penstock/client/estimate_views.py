@@ -29,7 +29,7 @@ class RangeView(TypedDict):
 
 
 class RestView(TypedDict):
-    """What an estimate rests on. basis: measured, nearest, sample, price table, free or none; the rest: whose history,
+    """What an estimate rests on. basis: measured, nearest, price table, free or none; the rest: whose history,
     where it rests on one."""
 
     basis: str

@@ -820,7 +820,7 @@ class EstimateRest(_message.Message):
     RUNS_FIELD_NUMBER: _builtins.int
     WORDS_FIELD_NUMBER: _builtins.int
     basis: _builtins.str
-    """measured, nearest, sample, price table, free, none"""
+    """measured, nearest, price table, free, none"""
     processor: _builtins.str
     """whose history, where it rests on one"""
     version: _builtins.str

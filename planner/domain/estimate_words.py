@@ -42,7 +42,6 @@ def rest_words(rest: Rest) -> str:
     return {
         Basis.MEASURED: known,
         Basis.NEAREST: f"{known}, the nearest that was measured",
-        Basis.SAMPLE: f"from {counted(rest.items, 'item')} of this plan that ran first",
         Basis.PRICES: "by the price table, each item once",
         Basis.FREE: "costs nothing",
         Basis.NONE: "no history",

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -70,39 +69,10 @@ class Estimate:
     cost: Range | None
     stages: Sequence[StageEstimate]
 
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
-    @classmethod
-    def of_json(cls, kept: Mapping[str, Any]) -> Estimate:
-        stages = [
-            StageEstimate(
-                _range(stage["runtime"]),
-                _range(stage["cost"]),
-                _rest(stage["runtime_rest"]),
-                _rest(stage["cost_rest"]),
-                [
-                    GroupEstimate(group["name"], group["items"], _range(group["runtime"]), _range(group["cost"]))
-                    for group in stage["groups"]
-                ],
-                stage["bound"],
-                stage["failed_share"],
-            )
-            for stage in kept["stages"]
-        ]
-        return cls(_range(kept["runtime"]), _range(kept["cost"]), stages)
-
-
-def estimate(
-    plan_id: str,
-    stages: Sequence[StageWork],
-    known: Mapping[HistoryKey, History],
-    samples: Mapping[int, History] | None = None,
-) -> Estimate:
-    """The estimate of a plan. samples: of stages (by number) of which some items were run first."""
-    found = [
-        _stage(_random(plan_id, number), work, known, (samples or {}).get(number)) for number, work in enumerate(stages)
-    ]
+def estimate(plan_id: str, stages: Sequence[StageWork], known: Mapping[HistoryKey, History]) -> Estimate:
+    """The estimate of a plan."""
+    found = [_stage(_random(plan_id, number), work, known) for number, work in enumerate(stages)]
     return Estimate(
         _total([runtime for _, runtime, _ in found]),
         _total([cost for _, _, cost in found]),
@@ -111,13 +81,10 @@ def estimate(
 
 
 def estimate_profiles(
-    plan_id: str,
-    profiles: Mapping[str, Sequence[StageWork]],
-    known: Mapping[HistoryKey, History],
-    samples: Mapping[int, History] | None = None,
+    plan_id: str, profiles: Mapping[str, Sequence[StageWork]], known: Mapping[HistoryKey, History]
 ) -> dict[str, Estimate]:
     """The same for each of several settings, with the same chances, so that what differs is the settings' doing."""
-    return {name: estimate(plan_id, stages, known, samples) for name, stages in profiles.items()}
+    return {name: estimate(plan_id, stages, known) for name, stages in profiles.items()}
 
 
 def _random(plan_id: str, stage: int) -> np.random.Generator:
@@ -128,11 +95,9 @@ def _random(plan_id: str, stage: int) -> np.random.Generator:
 _Stage = tuple[StageEstimate, Floats | None, Floats | None]
 
 
-def _stage(
-    random: np.random.Generator, work: StageWork, known: Mapping[HistoryKey, History], sample: History | None
-) -> _Stage:
+def _stage(random: np.random.Generator, work: StageWork, known: Mapping[HistoryKey, History]) -> _Stage:
     """A stage, and the draws of its runtime and cost."""
-    rest, history = history_for(work.key, known, sample)
+    rest, history = history_for(work.key, known)
     widened = NEAR_SPREAD**2 if rest.basis is Basis.NEAREST else 0.0
     names = list(work.items)
     if not work.count:
@@ -177,7 +142,7 @@ def _costs(
         return rest, drawn.total * scale, (drawn.low * scale, drawn.middle * scale, drawn.high * scale)
     if not work.paid:
         return Rest(Basis.FREE), np.zeros(DRAWS), (nothing, nothing, nothing)
-    if rest.basis in (Basis.MEASURED, Basis.SAMPLE):
+    if rest.basis is Basis.MEASURED:
         return rest, np.zeros(DRAWS), (nothing, nothing, nothing)
     if work.price_micros is not None:
         each = items * work.price_micros
@@ -210,12 +175,3 @@ def _ranges(groups: _Three | None, count: int) -> list[Range | None]:
     if groups is None:
         return [None] * count
     return [Range(*three) for three in zip(*(column.tolist() for column in groups), strict=True)]
-
-
-def _range(kept: Mapping[str, float] | None) -> Range | None:
-    return None if kept is None else Range(**kept)
-
-
-def _rest(kept: Mapping[str, Any]) -> Rest:
-    key = HistoryKey(**kept["key"]) if kept["key"] else None
-    return Rest(Basis(kept["basis"]), key, kept["items"], kept["runs"])

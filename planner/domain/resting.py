@@ -15,19 +15,18 @@ __all__ = ["NOTHING", "Basis", "Rest", "history_for"]
 
 class Basis(StrEnum):
     """MEASURED: this version and profile; NEAREST: another one, which is named; PRICES: the operator's price table;
-    SAMPLE: items of the plan that were run first; FREE: its processor costs nothing; NONE: no history."""
+    FREE: its processor costs nothing; NONE: no history."""
 
     MEASURED = "measured"
     NEAREST = "nearest"
     PRICES = "price table"
-    SAMPLE = "sample"
     FREE = "free"
     NONE = "none"
 
 
 @dataclass(frozen=True)
 class Rest:
-    """basis; key: whose history, of MEASURED, NEAREST and SAMPLE; items and runs of it."""
+    """basis; key: whose history, of MEASURED and NEAREST; items and runs of it."""
 
     basis: Basis
     key: HistoryKey | None = None
@@ -38,17 +37,11 @@ class Rest:
 NOTHING = Rest(Basis.NONE)
 
 
-def history_for(
-    key: HistoryKey, known: Mapping[HistoryKey, History], sample: History | None = None
-) -> tuple[Rest, History]:
-    """The history to take, and what it is. A sample that has been run adds to what was measured, and comes before what
-    is only near."""
+def history_for(key: HistoryKey, known: Mapping[HistoryKey, History]) -> tuple[Rest, History]:
+    """The history to take, and what it is. A sample that has been run is measured like any items."""
     own = known.get(key, History())
     if own.items:
-        both = own + sample if sample is not None else own
-        return Rest(Basis.MEASURED, key, both.items, len(both.runs)), both
-    if sample is not None and sample.items:
-        return Rest(Basis.SAMPLE, key, sample.items, len(sample.runs)), sample
+        return Rest(Basis.MEASURED, key, own.items, len(own.runs)), own
     near = _nearest(key, known)
     if near is None:
         return NOTHING, History()

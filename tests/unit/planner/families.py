@@ -76,7 +76,7 @@ def _one(family: Family, random: Random, plan: str) -> tuple[Estimate, list[Play
     """A processor, its history, the estimate of a plan, and the run of it."""
     names = list(family.items)
     groups = [name for name, count in family.items.items() for _ in range(count)]
-    works, known, samples, played = [], {}, {}, []
+    works, known, played = [], {}, []
     for stage in range(family.stages):
         processor = family.processor.with_groups(random, names)
         if family.drawn_run_spread:
@@ -87,7 +87,7 @@ def _one(family: Family, random: Random, plan: str) -> tuple[Estimate, list[Play
             number = {name: at for at, name in enumerate(names)}
             codes = np.array([number[name] for name in groups])
             chosen = [groups[seq] for seq in sample_seqs(plan, codes, family.sample)]
-            samples[stage] = measured(before, random, [chosen])
+            known[key] = measured(before, random, [chosen])
         else:
             mixed = [name for name in groups if name not in family.unknown]
             runs = [[mixed[at] for at in random.integers(0, len(mixed), count)] for count in family.history]
@@ -109,7 +109,7 @@ def _one(family: Family, random: Random, plan: str) -> tuple[Estimate, list[Play
         played.append(
             play(items, lanes=family.lanes, buckets=family.buckets, backoff_seconds=processor.backoff_seconds)
         )
-    return estimate(plan, works, known, samples), played
+    return estimate(plan, works, known), played
 
 
 def _limits(buckets: Sequence[Bucket], items: int) -> list[Limit]:

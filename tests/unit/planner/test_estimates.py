@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.domain.estimate_words import cost_words, rest_words, runtime_words, total_words
-from planner.domain.estimates import Estimate, Range, estimate, estimate_profiles
+from planner.domain.estimates import Range, estimate, estimate_profiles
 from planner.domain.history import History, HistoryKey, Outcomes
 from planner.domain.judging import Comparison, compare, goodness
 from planner.domain.resting import Basis, Rest
@@ -62,11 +61,6 @@ def test_the_same_plan_has_the_same_estimate_and_another_one_other_draws() -> No
     assert first.runtime != estimate("plan-2", [work()], known()).runtime
 
 
-def test_an_estimate_is_kept_as_json() -> None:
-    told = estimate("plan-1", [work(), work(paid=False)], known())
-    assert Estimate.of_json(json.loads(json.dumps(told.as_json()))) == told
-
-
 def test_no_history_means_no_number() -> None:
     told = estimate("plan-1", [work()], {})
     assert (told.runtime, told.cost) == (None, None)
@@ -101,13 +95,6 @@ def test_the_nearest_history_is_named_and_less_sure() -> None:
     assert own is not None
     assert told.runtime is not None
     assert told.runtime.high / told.runtime.low > 1.5 * own.high / own.low
-
-
-def test_a_sample_comes_before_what_is_near_and_adds_to_what_was_measured() -> None:
-    sample = known(40)[WORDS]
-    near = {HistoryKey("word-count", "1"): known()[WORDS]}
-    assert estimate("p", [work()], near, {0: sample}).stages[0].runtime_rest.basis is Basis.SAMPLE
-    assert estimate("p", [work()], known(), {0: sample}).stages[0].runtime_rest.items == 440
 
 
 def test_twice_the_slots_take_half_as_long_until_a_limit_binds() -> None:
@@ -233,7 +220,6 @@ def test_people_read_ranges_in_one_unit_and_what_they_rest_on() -> None:
     assert cost_words(Range(0, 0, 0), Rest(Basis.FREE)) == "costs nothing"
     near = Rest(Basis.NEAREST, HistoryKey("word-count", "1", "fast"), 1, 1)
     assert rest_words(near) == "from 1 item of word-count 1, profile fast, the nearest that was measured"
-    assert rest_words(Rest(Basis.SAMPLE, WORDS, 20, 1)) == "from 20 items of this plan that ran first"
 
 
 def test_back_offs_add_up_as_the_scheduler_waits() -> None:
