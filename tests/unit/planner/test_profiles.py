@@ -127,7 +127,7 @@ def test_all_profiles_of_a_request_are_what_each_would_make_of_it(kind: str) -> 
     planning = Planning(store=unused, parquet=unused, staging=unused, draft_hours=1, clock=unused, profiles=profiles)
     row = SourceRow("s", DOCUMENTS if kind == "documents" else ITEMS, 1, 0, 0, "", 0, (0,), 0)
     stages = [] if kind == "documents" else [StageRequest("noop", {}, max_tries=7)]
-    request = PlanRequest("s", stages, "", "", draft=True, request_id="")
+    request = PlanRequest(source_id="s", stages=stages, granularity="", name="", draft=True, request_id="")
     found = planning.all_profiles(row, request)
     assert list(found) == ["fast", "standard", "thorough", "night"], "odd does not suit them"
     for name, settled in found.items():
