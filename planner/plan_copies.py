@@ -14,7 +14,7 @@ from penstock.runtime.errors import InvalidInput
 from penstock.v1 import planner_pb2
 from planner.domain.stages import StageRequest, StageSettings, plan_id
 from planner.parquet import Parquet
-from planner.planning import Planning, PlanRequest
+from planner.planning import Keeping, Planning
 from planner.rules import as_message
 from planner.staging import Staging
 from planner.store import PlanRow, Store
@@ -48,12 +48,10 @@ class PlanCopies:
             )
         stage = self._planning.settled_stage(_changed(old.stages[0].settings, stage_request(0, changes)))
         identity = plan_id(old.source_id, old.granularity, [stage.settings], selection=old.details.get("identity"))
-        request = PlanRequest(
-            source_id=old.source_id, stages=(), granularity="", name=name, draft=False, request_id=request_id
-        )
+        keeping = Keeping(name=name, request_id=request_id)
         found = self._store.find_plan(identity, now_ms=now_ms)
         if found is not None:
-            return self._planning.kept(found, request)
+            return self._planning.kept(found, keeping)
         row = replace(
             old,
             plan_id=identity,
@@ -65,12 +63,12 @@ class PlanCopies:
             details={**old.details, "actor": actor, **_asking(old, stage.settings)} if old.details else old.details,
         )
         if stage.lanes is None:
-            return self._planning.kept(replace(row, lanes_sha256=""), request)
+            return self._planning.kept(replace(row, lanes_sha256=""), keeping)
         with self._staging.upload() as upload:
             upload.path("items").symlink_to(upload.blobs.path(old.items_sha256).resolve())
             items, table = kept_items(upload, "items", stage, self._parquet)
         row = replace(row, items_sha256=items.sha256, items_bytes=items.size_bytes, lanes_sha256=table)
-        return self._planning.kept(row, request)
+        return self._planning.kept(row, keeping)
 
 
 def _changed(old: StageSettings, asked: StageRequest) -> StageRequest:

@@ -30,7 +30,7 @@ from planner.parquet import COPY_OPTIONS, Parquet
 from planner.plan_export import KINDS
 from planner.plan_lines import PlanLines
 from planner.plan_manifest import Manifest, bad_file
-from planner.planning import Planning, PlanRequest, SettledStage
+from planner.planning import Keeping, Planning, SettledStage
 from planner.rules import as_message
 from planner.sources import CATALOG
 from planner.staging import Upload
@@ -71,14 +71,7 @@ class PlanImport:
             self._stage,
             self._lines,
             self._upload,
-            request=PlanRequest(
-                source_id=manifest.source.source_id,
-                stages=(),
-                granularity="",
-                name=name or manifest.name,
-                draft=False,
-                request_id=request_id,
-            ),
+            keeping=Keeping(name=name or manifest.name, request_id=request_id),
             actor=actor,
             stop=self.stop,
         )
@@ -149,7 +142,7 @@ class PlanImports:
         lines: PlanLines,
         upload: Upload,
         *,
-        request: PlanRequest,
+        keeping: Keeping,
         actor: str,
         stop: threading.Event,
     ) -> PlanRow:
@@ -163,7 +156,7 @@ class PlanImports:
         found = self._store.find_plan(manifest.plan_id, now_ms=self._clock.now_ms())
         if found is not None:
             self._same(found, upload.path("ordered"), upload)
-            return self._planning.kept(found, request)
+            return self._planning.kept(found, keeping)
         blocks = tuple(self._parquet.blocks(upload.path("ordered"), stage=0))
         with self._files.cursor() as cursor:
             groups, group_count = groups_of(cursor, upload.path("ordered").resolve())
@@ -187,7 +180,7 @@ class PlanImports:
             source_version=named.version if named is not None else 0,
             details=details,
         )
-        return self._planning.kept(row, request)
+        return self._planning.kept(row, keeping)
 
     def _read(self, manifest: Manifest, rows: Path, upload: Upload, stop: threading.Event) -> TableVersion:
         said = manifest.source

@@ -42,20 +42,26 @@ from planner.staging import Staging, Upload
 from planner.store import PlanRow, SourceRow, StageRow, Store
 from planner.worker_classes import ANY_CLASS, WorkerClasses
 
-__all__ = ["PlanRequest", "Planning", "SettledStage", "load"]
+__all__ = ["Keeping", "PlanRequest", "Planning", "SettledStage", "load"]
 
 log = get_logger("planner")
 
 
-@dataclass(frozen=True)
-class PlanRequest:
+@dataclass(frozen=True, kw_only=True)
+class Keeping:
+    """How a plan is kept: names are no part of it. profile: by which it was asked for."""
+
+    name: str
+    request_id: str
+    draft: bool = False
+    profile: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanRequest(Keeping):
     source_id: str
     stages: Sequence[StageRequest]
     granularity: str
-    name: str
-    draft: bool
-    request_id: str
-    profile: str = ""
 
 
 class Planning:
@@ -128,17 +134,17 @@ class Planning:
         (settled,) = _settled([stage], self._processors, self._classes)
         return settled
 
-    def kept(self, row: PlanRow, request: PlanRequest) -> PlanRow:
+    def kept(self, row: PlanRow, keeping: Keeping) -> PlanRow:
         """The plan as it is kept, or as a draft."""
         now_ms = self._clock.now_ms()
-        details = {**row.details, "profile": request.profile} if request.profile else row.details
+        details = {**row.details, "profile": keeping.profile} if keeping.profile else row.details
         wanted = replace(
-            row, name=request.name, details=details, expire_ms=now_ms + self._draft_ms if request.draft else None
+            row, name=keeping.name, details=details, expire_ms=now_ms + self._draft_ms if keeping.draft else None
         )
-        kept = self._store.keep_plan(wanted, request_id=request.request_id, now_ms=now_ms)
+        kept = self._store.keep_plan(wanted, request_id=keeping.request_id, now_ms=now_ms)
         # Names are no part of the plan: who asked by one is answered by it.
-        named = {**kept.details, "profile": request.profile} if request.profile else kept.details
-        return replace(kept, name=request.name or kept.name, details=named)
+        named = {**kept.details, "profile": keeping.profile} if keeping.profile else kept.details
+        return replace(kept, name=keeping.name or kept.name, details=named)
 
     def _written(self, identity: str, source: SourceRow, granularity: str, stages: Sequence[SettledStage]) -> PlanRow:
         later: list[LaterItem] = []
