@@ -9,7 +9,7 @@ import typer
 
 from penstock.cli import show
 from penstock.cli.options import DataOption, JsonOption, PlanArgument, carry_out, connected, plan_of
-from penstock.cli.plan_text import plan_line, print_plan
+from penstock.cli.plan_text import show_made
 from penstock.cli.selecting import (
     ConcurrencyOption,
     MaxRunSecondsOption,
@@ -67,12 +67,7 @@ def import_(
 
         async with connected(data) as client:
             view = plan_view(await client.plans.load(file, name=name))
-        if as_json:
-            show.print_json(view)
-            return
-        print_plan(view)
-        show.say()
-        show.say(plan_line(view))
+        show_made(view, as_json=as_json)
 
     carry_out(work())
 
@@ -110,12 +105,7 @@ def copy(
         async with connected(data) as client:
             found = await plan_of(client, plan)
             view = plan_view(await client.plans.copy(found.plan_id, name=name, changes=changes))
-        if as_json:
-            show.print_json(view)
-            return
-        print_plan(view)
-        show.say()
         same = " (the same: nothing is set otherwise)" if view["plan_id"] == found.plan_id else ""
-        show.say(f"{plan_line(view)}{same}")
+        show_made(view, as_json=as_json, note=same)
 
     carry_out(work())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,7 +19,7 @@ from penstock.cli.options import (
     plan_of,
     run_of,
 )
-from penstock.cli.plan_text import plan_line, print_plan
+from penstock.cli.plan_text import print_plan, show_made
 from penstock.cli.profiles import ProfileOption
 from penstock.cli.sampling import SampleOption, run_sample, say_nothing_left
 from penstock.cli.selecting import (
@@ -128,21 +129,19 @@ def create(
         from penstock.client.plan_views import plan_view
         from penstock.runtime.errors import InvalidInput
 
-        given = {
-            "--filter": filter,
-            "--ids": ids,
-            "--all": all_,
-            "--missing": missing,
-            "--reprocess": reprocess,
-            "--failed-of": failed_of,
-            "--changed-since": changed_since,
-            "--sql": sql,
-        }
-        ways = [option for option, value in given.items() if value]
-        if len(ways) > 1:
-            raise InvalidInput(f"rows are selected in one way: one of {' and '.join(ways)}", code="bad_selection")
-        if ids == exclude_ids == "-":
-            raise InvalidInput("standard input is read once: --ids or --exclude-ids", code="bad_usage")
+        _check_ways(
+            {
+                "--filter": filter,
+                "--ids": ids,
+                "--all": all_,
+                "--missing": missing,
+                "--reprocess": reprocess,
+                "--failed-of": failed_of,
+                "--changed-since": changed_since,
+                "--sql": sql,
+            },
+            exclude_ids=exclude_ids,
+        )
         selection = Selection(
             filter=filter or None,
             keys=keys_of(ids) if ids else None,
@@ -203,16 +202,21 @@ def create(
                         raise
                     say_nothing_left(error.message, as_json=as_json)
                     return 0
-        view = plan_view(plan)
-        if as_json:
-            show.print_json(view)
-            return 0
-        print_plan(view)
-        show.say()
-        show.say(plan_line(view))
+        show_made(plan_view(plan), as_json=as_json)
         return 0
 
     carry_out(work())
+
+
+def _check_ways(given: Mapping[str, str | bool], *, exclude_ids: str) -> None:
+    """Raises InvalidInput for rows that are selected in two ways, and for standard input that is read twice."""
+    from penstock.runtime.errors import InvalidInput
+
+    ways = [option for option, value in given.items() if value]
+    if len(ways) > 1:
+        raise InvalidInput(f"rows are selected in one way: one of {' and '.join(ways)}", code="bad_selection")
+    if given["--ids"] == exclude_ids == "-":
+        raise InvalidInput("standard input is read once: --ids or --exclude-ids", code="bad_usage")
 
 
 async def _referred(client: AsyncClient, selection: Selection, run: str, plan: str) -> Selection:

@@ -14,17 +14,27 @@ from penstock.words import counted
 if TYPE_CHECKING:
     from penstock.client.plan_views import LeftOutView, PlanComparisonView, PlanView
 
-__all__ = ["plan_line", "print_comparison", "print_plan", "print_selected"]
+__all__ = ["print_comparison", "print_plan", "print_selected", "show_made", "source_text"]
 
 KEYS_SHOWN = 5
 COMPARED_KEYS_SHOWN = 10
 
 
-def plan_line(view: PlanView) -> str:
+def _line(view: PlanView) -> str:
     """Id, items, groups: the last line of what made it."""
     count = len(view["groups"]) + view["more_groups"]
     groups = f" in {counted(count, 'group')}" if count else ""
     return f"{view['plan_id']}: {counted(view['item_count'], 'item')}{groups}"
+
+
+def show_made(view: PlanView, *, as_json: bool, note: str = "") -> None:
+    """A plan that a command made. note: what stands behind its last line."""
+    if as_json:
+        show.print_json(view)
+        return
+    print_plan(view)
+    show.say()
+    show.say(_line(view) + note)
 
 
 def print_plan(view: PlanView) -> None:
