@@ -101,7 +101,7 @@ def _rest(rest: Rest) -> planner_pb2.EstimateRest:
         basis=str(rest.basis),
         processor=key.processor,
         version=key.version,
-        profile=key.profile,
+        parameters=key.parameters,
         items=rest.items,
         runs=rest.runs,
         words=rest_words(rest),

@@ -14,7 +14,7 @@ from penstock.runtime.blobs import BlobStore
 from penstock.v1 import scheduler_pb2
 from planner.domain.history import HistoryKey
 from planner.domain.limits_named import GivenLimit, limits_of
-from planner.domain.parameter_names import profile_of
+from planner.domain.parameter_names import shown_parameters
 from planner.domain.stages import StageSettings
 from planner.domain.tries import DEFAULT_BACKOFF, Backoff
 from planner.domain.work import Limit, StageWork
@@ -67,7 +67,7 @@ class Works:
         """With these settings, of every stage."""
         return [
             StageWork(
-                key=HistoryKey(one.processor, one.processor_version, profile_of(one.parameters)),
+                key=HistoryKey(one.processor, one.processor_version, shown_parameters(one.parameters)),
                 items=self._groups[number].items,
                 concurrency=one.concurrency,
                 max_tries=one.max_tries,

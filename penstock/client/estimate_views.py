@@ -35,7 +35,7 @@ class RestView(TypedDict):
     basis: str
     processor: str | None
     version: str | None
-    profile: str | None
+    parameters: str | None
     items: int
     runs: int
     words: str
@@ -217,7 +217,7 @@ def _rest(rest: planner_pb2.EstimateRest) -> RestView:
         "basis": rest.basis,
         "processor": rest.processor or None,
         "version": rest.version or None,
-        "profile": rest.profile or None,
+        "parameters": rest.parameters or None,
         "items": rest.items,
         "runs": rest.runs,
         "words": rest.words,

@@ -815,7 +815,7 @@ class EstimateRest(_message.Message):
     BASIS_FIELD_NUMBER: _builtins.int
     PROCESSOR_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
-    PROFILE_FIELD_NUMBER: _builtins.int
+    PARAMETERS_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     RUNS_FIELD_NUMBER: _builtins.int
     WORDS_FIELD_NUMBER: _builtins.int
@@ -824,8 +824,8 @@ class EstimateRest(_message.Message):
     processor: _builtins.str
     """whose history, where it rests on one"""
     version: _builtins.str
-    profile: _builtins.str
-    """its parameters, as short as they can be told"""
+    parameters: _builtins.str
+    """as short as they can be told"""
     items: _builtins.int
     runs: _builtins.int
     words: _builtins.str
@@ -835,14 +835,14 @@ class EstimateRest(_message.Message):
         basis: _builtins.str = ...,
         processor: _builtins.str = ...,
         version: _builtins.str = ...,
-        profile: _builtins.str = ...,
+        parameters: _builtins.str = ...,
         items: _builtins.int = ...,
         runs: _builtins.int = ...,
         words: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "items", b"items", "processor", b"processor", "profile", b"profile", "runs", b"runs", "version", b"version", "words", b"words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis", b"basis", "items", b"items", "parameters", b"parameters", "processor", b"processor", "runs", b"runs", "version", b"version", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

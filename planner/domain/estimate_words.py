@@ -77,8 +77,8 @@ def _total(told: Range | None, words: Callable[[Range], str], stages: Sequence[R
 
 
 def _named(key: HistoryKey) -> str:
-    profile = f", profile {key.profile}" if key.profile else ""
-    return f"{key.processor} {key.version}{profile}"
+    parameters = f" with {key.parameters}" if key.parameters else ""
+    return f"{key.processor} {key.version}{parameters}"
 
 
 def _digits(value: float) -> int:

@@ -25,7 +25,7 @@ from planner.domain.work import StageWork
 __all__ = ["NEAR_SPREAD", "Estimate", "GroupEstimate", "Range", "StageEstimate", "estimate", "estimate_profiles"]
 
 NEAR_SPREAD = 0.3
-"""Prior of how far another version or profile differs: two of three by less than a third."""
+"""Prior of how far another version, or other parameters, differ: two of three by less than a third."""
 
 
 @dataclass(frozen=True)

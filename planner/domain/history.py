@@ -1,4 +1,4 @@
-"""What the items of one processor, version and profile did: a record that grows by batches and stays small.
+"""What the items of a processor did in one version under the same parameters: a record that grows and stays small.
 
 It keeps what a range of the next run needs and no more: of each group how many items there were and the moments of
 their seconds and costs (of the amounts and of their logarithms); a sketch of both over all groups, for the shape; of
@@ -37,11 +37,11 @@ _FORMAT = 1
 
 @dataclass(frozen=True, order=True)
 class HistoryKey:
-    """Whose record it is. `profile`: what stands for the parameters, "" for none."""
+    """Whose record it is. parameters: what stands for them, "" for none."""
 
     processor: str
     version: str
-    profile: str = ""
+    parameters: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,13 +12,13 @@ from typing import Any
 
 import orjson
 
-__all__ = ["MOST_CHARACTERS", "profile_of"]
+__all__ = ["MOST_CHARACTERS", "shown_parameters"]
 
 MOST_CHARACTERS = 60
 _DIGEST = 8
 
 
-def profile_of(parameters: Mapping[str, Any]) -> str:
+def shown_parameters(parameters: Mapping[str, Any]) -> str:
     """`granularity=sentence, model=small`; "" where there are none."""
     if not parameters:
         return ""

@@ -1,4 +1,4 @@
-"""What an estimate rests on: which history stands for a processor's version and profile. Pure, never a guess: where
+"""What an estimate rests on: which history stands for a processor's version and parameters. Pure, never a guess: where
 nothing was measured the answer is that, not a number."""
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["NOTHING", "Basis", "Rest", "history_for"]
 
 
 class Basis(StrEnum):
-    """MEASURED: this version and profile; NEAREST: another one, which is named; PRICES: the operator's price table;
+    """MEASURED: this version and these parameters; NEAREST: others, which are named; PRICES: the price table;
     FREE: its processor costs nothing; NONE: no history."""
 
     MEASURED = "measured"
@@ -49,10 +49,10 @@ def history_for(key: HistoryKey, known: Mapping[HistoryKey, History]) -> tuple[R
 
 
 def _nearest(key: HistoryKey, known: Mapping[HistoryKey, History]) -> HistoryKey | None:
-    """Of the same processor: the same profile before others, since parameters change more than versions do; of these
+    """Of the same processor: the same parameters before others, since these change more than versions do; of these
     the same version, else the latest before it, else the earliest after it; and then the one with the most items."""
     same = [one for one in known if one.processor == key.processor and known[one].items]
-    pool = [one for one in same if one.profile == key.profile] or same
+    pool = [one for one in same if one.parameters == key.parameters] or same
     if not pool:
         return None
 
@@ -61,4 +61,4 @@ def _nearest(key: HistoryKey, known: Mapping[HistoryKey, History]) -> HistoryKey
 
     before = [one for one in pool if place(one) <= place(key)]
     version = max(before, key=place).version if before else min(pool, key=place).version
-    return max((one for one in pool if one.version == version), key=lambda one: (known[one].items, one.profile))
+    return max((one for one in pool if one.version == version), key=lambda one: (known[one].items, one.parameters))

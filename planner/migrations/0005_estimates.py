@@ -17,7 +17,7 @@ def upgrade() -> None:
         "histories",
         sa.Column("processor", sa.Text, primary_key=True),
         sa.Column("version", sa.Text, primary_key=True),
-        sa.Column("profile", sa.Text, primary_key=True),
+        sa.Column("parameters", sa.Text, primary_key=True),
         sa.Column("item_count", sa.BigInteger, nullable=False),
         sa.Column("history", sa.Text, nullable=False),
     )

@@ -17,7 +17,7 @@ from penstock.runtime.errors import InvalidInput, NotFound, Unavailable
 from penstock.runtime.logs import get_logger
 from penstock.runtime.parquet_files import ParquetFiles
 from penstock.v1 import scheduler_pb2
-from planner.domain.parameter_names import profile_of
+from planner.domain.parameter_names import shown_parameters
 from planner.domain.stages import StageSettings
 from planner.results.ends import Ended, Ends
 from planner.results.outcomes import Outcomes
@@ -212,7 +212,7 @@ class Results:
             run_ms=run.start_time.ToMilliseconds(),
             max_tries=settings.max_tries,
         )
-        key = HistoryKey(settings.processor, settings.processor_version, profile_of(settings.parameters))
+        key = HistoryKey(settings.processor, settings.processor_version, shown_parameters(settings.parameters))
         return Move(run.number, stage.number, after, last, key, history)
 
     async def _read(self, outcomes: Outcomes, origin: Origin, after: int, lines: Path) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from penstock.runtime.parquet_files import ParquetFiles
 from penstock.runtime.sql import Database
 from penstock.v1 import planner_pb2, scheduler_pb2
 from planner.domain.active import Active, active
-from planner.domain.parameter_names import profile_of
+from planner.domain.parameter_names import shown_parameters
 from planner.estimate_rows import EndedRun, EstimateRows
 from planner.results.history_rows import add_history
 from planner.results.outcomes import Outcomes
@@ -132,7 +132,7 @@ class Ends:
                 steady=worked.unbroken and not plan.laned,
             )
             if history is not None:
-                key = HistoryKey(settings.processor, settings.processor_version, profile_of(settings.parameters))
+                key = HistoryKey(settings.processor, settings.processor_version, shown_parameters(settings.parameters))
                 found.append((key, history))
         return found
 

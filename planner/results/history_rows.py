@@ -25,7 +25,7 @@ histories = sa.Table(
     metadata,
     sa.Column("processor", sa.Text, primary_key=True),
     sa.Column("version", sa.Text, primary_key=True),
-    sa.Column("profile", sa.Text, primary_key=True),  # its parameters (planner.domain.parameter_names)
+    sa.Column("parameters", sa.Text, primary_key=True),  # as planner.domain.parameter_names tells them
     sa.Column("item_count", sa.BigInteger, nullable=False),
     sa.Column("history", sa.Text, nullable=False),  # JSON of a History
 )
@@ -42,7 +42,7 @@ def add_history(connection: sa.Connection, key: HistoryKey, more: History) -> No
     if kept is not None:
         connection.execute(sa.update(histories).where(*_same(key)).values(**values))
     else:
-        of = {"processor": key.processor, "version": key.version, "profile": key.profile}
+        of = {"processor": key.processor, "version": key.version, "parameters": key.parameters}
         connection.execute(sa.insert(histories).values(**of, **values))
 
 
@@ -56,7 +56,7 @@ class HistoryRows:
         """Of how many items there are records of these processors."""
         from planner.domain.history import HistoryKey
 
-        columns = (histories.c.processor, histories.c.version, histories.c.profile, histories.c.item_count)
+        columns = (histories.c.processor, histories.c.version, histories.c.parameters, histories.c.item_count)
         query = sa.select(*columns).where(histories.c.processor.in_(processors))
         with self._database.read() as connection:
             return {HistoryKey(*row[:3]): row[3] for row in connection.execute(query)}
@@ -78,5 +78,5 @@ def _same(key: HistoryKey) -> tuple[sa.ColumnElement[bool], ...]:
     return (
         histories.c.processor == key.processor,
         histories.c.version == key.version,
-        histories.c.profile == key.profile,
+        histories.c.parameters == key.parameters,
     )

@@ -278,7 +278,7 @@ def test_what_was_measured_is_told_before_the_start_and_compared_after_it(pensto
     assert "; cost: $0" in total
     (head,) = [number for number, line in enumerate(lines) if line.startswith("STAGE") and "RUNTIME" in line]
     assert "0 noop" in lines[head + 1]
-    assert "of noop 1, profile sleep_seconds=0.0" in lines[head + 1]
+    assert "of noop 1 with sleep_seconds=0.0" in lines[head + 1]
     groups = [line.split()[0] for line in lines[head + 4 : head + 7]]
     assert groups == list(BRANDS)
     assert [line.split()[0] for line in lines if line.startswith(("fast ", "standard ", "thorough "))]

@@ -14,7 +14,7 @@ from penstock.v1 import planner_pb2, rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import sources_pb2 as sp
 from planner.domain.history import History, HistoryKey
-from planner.domain.parameter_names import profile_of
+from planner.domain.parameter_names import shown_parameters
 from planner.results import copying
 from planner.results.rows import ResultRows
 from tests.integration.planner.test_results import Copy, ended
@@ -99,7 +99,7 @@ async def test_a_preview_tells_what_runs_recorded_and_the_run_is_compared_with_i
     (stage,) = told.stages
     rest = stage.runtime_rest
     assert (rest.basis, rest.processor, rest.version, rest.items, rest.runs) == ("measured", "noop", "1", 11, 1)
-    assert rest.profile == "sleep_seconds=0.0"
+    assert rest.parameters == "sleep_seconds=0.0"
     assert 0 < told.runtime_seconds.low <= told.runtime_seconds.middle <= told.runtime_seconds.high
     assert told.cost_micros.low <= 11 * 2_000 <= told.cost_micros.high
     assert [(group.group, group.items) for group in stage.groups] == [("Acer", 2), ("Logitech", 4), ("Razer", 5)]
@@ -253,7 +253,7 @@ async def test_other_parameters_are_another_history_that_is_near(plans: Plans, w
     slower = planner_pb2.StageSpec(processor="noop", parameters=b'{"sleep_seconds": 2}')
     plan = await plans.plan(stages=[slower])
     rest = plan.estimate.stages[0].runtime_rest
-    assert (rest.basis, rest.profile) == ("nearest", "sleep_seconds=0.0")
+    assert (rest.basis, rest.parameters) == ("nearest", "sleep_seconds=0.0")
     assert "the nearest that was measured" in rest.words
 
 
@@ -341,9 +341,9 @@ async def test_the_settings_of_each_profile_have_their_own_estimate(plans: Plans
 
 
 def test_parameters_are_told_short_and_apart() -> None:
-    assert profile_of({}) == ""
-    assert profile_of({"b": 1, "a": "x"}) == profile_of({"a": "x", "b": 1}) == "a=x, b=1"
-    long = [profile_of({"prompt": "p" * 500 + tail}) for tail in "ab"]
+    assert shown_parameters({}) == ""
+    assert shown_parameters({"b": 1, "a": "x"}) == shown_parameters({"a": "x", "b": 1}) == "a=x, b=1"
+    long = [shown_parameters({"prompt": "p" * 500 + tail}) for tail in "ab"]
     assert long[0] != long[1]
     assert all(len(one) < 80 for one in long)
-    assert profile_of({"a": "1"}) != profile_of({"a": 1})
+    assert shown_parameters({"a": "1"}) != shown_parameters({"a": 1})

@@ -218,8 +218,8 @@ def test_people_read_ranges_in_one_unit_and_what_they_rest_on() -> None:
     assert cost_words(Range(1_234_000, 2e6, 3_400_000), rest).startswith("$1.20 to $3.40, ")
     assert cost_words(Range(1.8e6, 1.8e6, 1.8e6), Rest(Basis.PRICES)) == "$1.80, by the price table, each item once"
     assert cost_words(Range(0, 0, 0), Rest(Basis.FREE)) == "costs nothing"
-    near = Rest(Basis.NEAREST, HistoryKey("word-count", "1", "fast"), 1, 1)
-    assert rest_words(near) == "from 1 item of word-count 1, profile fast, the nearest that was measured"
+    near = Rest(Basis.NEAREST, HistoryKey("word-count", "1", "mode=fast"), 1, 1)
+    assert rest_words(near) == "from 1 item of word-count 1 with mode=fast, the nearest that was measured"
 
 
 def test_back_offs_add_up_as_the_scheduler_waits() -> None:
