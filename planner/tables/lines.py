@@ -1,15 +1,18 @@
 """What Python sees of a file through DuckDB: of a zstd file its beginning and its lines, of JSON lines their names.
 
-Bytes go through DuckDB as Latin-1, so nothing is lost but the kind of line end: a CR LF within a quoted cell becomes
-an LF here, in the slow pass alone. Other files are read as they are.
+Text goes through DuckDB as UTF-8, so nothing is lost but the kind of line end: a CR LF within a quoted cell becomes an
+LF here, in the slow pass alone. What is no UTF-8 goes through as Latin-1, so that the slow pass finds its place; but
+DuckDB's Latin-1 has no bytes 0x80-0x9F, so with one of these the file is refused here. Other files are read as is.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import duckdb
 
+from penstock.runtime.errors import InvalidInput, PenstockError
 from penstock.runtime.parquet_files import literal
 from planner.domain.rows import MAX_LINE_BYTES
 from planner.domain.table_columns import MAX_COLUMNS
@@ -20,10 +23,11 @@ __all__ = ["Lines"]
 
 HEAD_BYTES = 64 << 10
 _LINES = (
-    "read_csv({}, compression = 'zstd', encoding = 'latin-1', auto_detect = false, header = false, quote = '', "
+    "read_csv({}, compression = 'zstd', encoding = '{}', auto_detect = false, header = false, quote = '', "
     f"escape = '', delim = '\x1f', columns = {{{{line: 'VARCHAR'}}}}, strict_mode = false, "
     f"max_line_size = {2 * MAX_LINE_BYTES}, buffer_size = {8 * MAX_LINE_BYTES})"
 )
+_NO_UTF8 = re.compile(r"Error on Line: (\d+).*not utf-8 encoded", re.DOTALL)
 _FIRST = 100
 _BATCH = 2_048
 
@@ -51,7 +55,7 @@ class Lines:
 
     def any_line(self, plain: Plain, condition: str) -> bool:
         """Whether some `line` meets the condition."""
-        query = f"SELECT 1 FROM {_LINES.format(literal(plain.path.resolve()))} WHERE {condition} LIMIT 1"
+        query = f"SELECT 1 FROM {_lines(plain)} WHERE {condition} LIMIT 1"
         return self._cursor.execute(query).fetchone() is not None
 
     def names(self, objects: str, first: int) -> list[str]:
@@ -70,11 +74,32 @@ class Lines:
         if place.exists():
             return place
         try:
-            with place.open("wb") as out:
-                found = self._cursor.execute(f"SELECT line FROM {_LINES.format(literal(plain.path.resolve()))}{limit}")
-                while rows := found.fetchmany(_BATCH):
-                    out.write(b"".join((row[0] or "").encode("latin-1") + b"\n" for row in rows))
+            self._write(place, plain, "utf-8", limit)
         except duckdb.Error as error:
-            place.unlink(missing_ok=True)
-            raise of_duckdb(error, plain.name) from error
+            if not self._is_latin(place, plain, limit):
+                place.unlink(missing_ok=True)
+                raise _refusal(error, plain.name) from error
         return place
+
+    def _is_latin(self, place: Path, plain: Plain, limit: str) -> bool:
+        try:
+            self._write(place, plain, "latin-1", limit)
+        except duckdb.Error:
+            return False
+        return True
+
+    def _write(self, place: Path, plain: Plain, encoding: str, limit: str) -> None:
+        with place.open("wb") as out:
+            found = self._cursor.execute(f"SELECT line FROM {_lines(plain, encoding)}{limit}")
+            while rows := found.fetchmany(_BATCH):
+                out.write(b"".join((row[0] or "").encode(encoding) + b"\n" for row in rows))
+
+
+def _lines(plain: Plain, encoding: str = "utf-8") -> str:
+    return _LINES.format(literal(plain.path.resolve()), encoding)
+
+
+def _refusal(error: duckdb.Error, name: str) -> PenstockError:
+    if (found := _NO_UTF8.search(str(error))) is None:
+        return of_duckdb(error, name)
+    return InvalidInput(f"{name} is refused: line {int(found[1]):,}: not UTF-8; save it as UTF-8", code="bad_rows")

@@ -16,7 +16,7 @@ from penstock.runtime.parquet_files import literal
 from planner.tables.reading import read_table
 from planner.tables.wanted import TableBounds, TableFile, TableVersion, Wanted
 
-__all__ = ["Read", "as_csv", "as_jsonl", "as_parquet", "as_zstd", "packed_rows", "read", "snapshot_rows"]
+__all__ = ["Read", "as_csv", "as_jsonl", "as_parquet", "as_raw_zstd", "as_zstd", "packed_rows", "read", "snapshot_rows"]
 
 BOUNDS = TableBounds(threads=1)
 
@@ -101,6 +101,12 @@ def as_parquet(folder: Path, select: str, values: Mapping[str, Any] | None = Non
     connection.execute(f"COPY made TO {literal(place)} (FORMAT parquet)")
     connection.close()
     return place.read_bytes()
+
+
+def as_raw_zstd(data: bytes) -> bytes:
+    """`data`, of any bytes and at most 128 KiB, as one zstd frame of one block that is not packed."""
+    assert len(data) <= 128 << 10
+    return b"\x28\xb5\x2f\xfd\xa0" + len(data).to_bytes(4, "little") + (1 | len(data) << 3).to_bytes(3, "little") + data
 
 
 def as_zstd(folder: Path, text: bytes) -> bytes:

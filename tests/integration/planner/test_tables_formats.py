@@ -126,6 +126,21 @@ def test_the_same_rows_are_the_same_version(form: str, plain: Read, tmp_path: Pa
     assert other.version.row_count == 3
 
 
+@pytest.mark.parametrize("end", ["jsonl", "csv", "csv with a quoted line end"])
+def test_texts_of_every_script_come_through_zstd(end: str, tmp_path: Path) -> None:
+    """Ä ends with a byte that is no character of Latin-1, and so do a dash and all of Chinese."""
+    notes = ["Ärger – nein", "日本 “語”", "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "😀", "plain"]
+    if end == "csv with a quoted line end":
+        notes[0] += "\nand Öl"
+    rows = [{"id": f"k{n}", "note": note} for n, note in enumerate(notes)]
+    text = as_csv(rows)
+    if end == "jsonl":
+        text = b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows)
+    found = read(tmp_path, as_zstd(tmp_path, text), name=f"t.{end.split()[0]}.zst")
+    assert found.column("note") == notes
+    assert found.version.version_id == read(tmp_path, as_jsonl(rows), name="t.jsonl").version.version_id
+
+
 def test_the_id_says_rows_order_schema_and_parts(plain: Read, tmp_path: Path) -> None:
     ids = {
         plain.version.version_id,

@@ -13,7 +13,7 @@ import pytest
 
 from penstock.runtime.errors import PenstockError
 from planner.tables.wanted import TableBounds
-from tests.integration.planner.table_files import as_csv, as_jsonl, as_parquet, as_zstd, read
+from tests.integration.planner.table_files import as_csv, as_jsonl, as_parquet, as_raw_zstd, as_zstd, read
 
 
 def refusal(folder: Path, files: Any, code: str, **wanted: Any) -> str:
@@ -248,6 +248,26 @@ def test_packed_files_that_are_cut_off_or_damaged_are_refused(tmp_path: Path) ->
     refusal(tmp_path, parquet[: len(parquet) // 2], "table_unreadable", name="t.parquet")
     hollow = parquet[:1_000] + bytes(20_000) + parquet[21_000:]
     refusal(tmp_path, hollow, "table_unreadable", name="t.parquet")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (b"x,caf\xe9\n", "column 6: byte 0xE9 is not UTF-8; if the file is Windows-1252"),
+        (b"x,\x84\n", "not UTF-8; save it"),
+    ],
+)
+def test_what_is_no_utf8_within_zstd_is_told_with_its_line(wrong: bytes, told: str, tmp_path: Path) -> None:
+    text = b"id,brand\n" + b"".join(b"k%d,plain\n" % n for n in range(300))
+    for name, data, line in (("t.csv", text[:9] + wrong + text[9:], 2), ("u.csv", text + wrong, 302)):
+        message = refusal(tmp_path, as_raw_zstd(data), "bad_rows", name=f"{name}.zst")
+        assert message.startswith(f"{name}.zst is refused: line {line}")
+        assert told in message
+
+
+def test_utf16_within_zstd_is_called_so(tmp_path: Path) -> None:
+    wide = as_raw_zstd("id,n\n1,2\n".encode("utf-16"))
+    assert "UTF-16 within zstd" in refusal(tmp_path, wide, "bad_encoding", name="t.csv.zst")
 
 
 def test_a_bomb_is_stopped_while_it_grows(tmp_path: Path) -> None:
