@@ -77,6 +77,7 @@ class Works:
                 grouped=self._groups[number].grouped,
                 paid=one.paid,
                 price_micros=self._prices.get(one.processor),
+                heals="heal" in one.rules,
             )
             for number, one in enumerate(stages)
         ]

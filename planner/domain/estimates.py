@@ -111,7 +111,7 @@ def _stage(random: np.random.Generator, work: StageWork, known: Mapping[HistoryK
     if seconds is not None:
         told = runtimes(work, history, seconds, runtime_random, widened=widened)
         runtime, runtime_groups, bound = told.total, told.groups, told.bound
-        failed = tries_under(history.ends, work.max_tries).failed
+        failed = tries_under(history.ends, work.max_tries, heals=work.heals).failed
     of_time, of_cost = _ranges(runtime_groups, len(names)), _ranges(cost_groups, len(names))
     groups = [
         GroupEstimate(name, count, time, money)
@@ -135,7 +135,7 @@ def _costs(
     costs = _fit(history, costs=True)
     if costs is not None:
         rows = np.array([costs.rows.get(name, costs.unknown) for name in work.items], np.int64)
-        tries = tries_under(history.ends, work.max_tries)
+        tries = tries_under(history.ends, work.max_tries, heals=work.heals)
         draws = costs.draws(random, DRAWS, widened=widened, more_varied=tries.more_varied)
         drawn: Sums = sums(costs, draws, rows, items, random)
         scale = tries.scale

@@ -72,7 +72,7 @@ class _Stage:
         self._rows: Rows = np.array([fit.rows.get(name, fit.unknown) for name in work.items], np.int64)
         self._items = np.array(list(work.items.values()), np.float64)
         self._count = work.count
-        self._tries: Tries = tries_under(history.ends, work.max_tries)
+        self._tries: Tries = tries_under(history.ends, work.max_tries, heals=work.heals)
         self._draws: Draws = fit.draws(random, DRAWS, widened=widened, more_varied=self._tries.more_varied)
         self._sums: Sums = sums(fit, self._draws, self._rows, self._items, random)
         doubt = self._tries.variance * (1 / history.items + 1 / self._count)
@@ -205,18 +205,19 @@ class _Stage:
 
     def _waiting(self, amounts: Floats, chances: Floats) -> Shape:
         """The same where who is executed more often takes longer, and waits between the tries."""
-        again = self._tries.chances[: _MOST_RETRIES + 1]
-        waits = self._work.backoff.waits(again.size - 1) / float(np.median(self._scale))
-        longer = np.arange(1, again.size + 1) / self._tries.mean
-        some = again > 0
+        all_chances = self._tries.chances
+        kept = np.flatnonzero(all_chances)[: _MOST_RETRIES + 1]
+        again, executed = all_chances[kept], kept + 1
+        waits = self._work.backoff.waits(all_chances.size - 1)[kept] / float(np.median(self._scale))
+        longer = executed / self._tries.mean
         # Part of how far items differ is that some are executed more often; and many executions differ less than one.
-        narrow = self._narrow * np.sqrt(SHARED + (1 - SHARED) / np.arange(1, again.size + 1))
+        narrow = self._narrow * np.sqrt(SHARED + (1 - SHARED) / executed)
         logs = np.log(amounts)
         middle = float((logs * chances).sum() / chances.sum())
         narrowed = np.exp(middle + (logs - middle) * narrow[:, None])
         narrowed *= (float((amounts * chances).sum()) / (narrowed @ chances))[:, None]
-        taken = (narrowed * longer[:, None] + waits[:, None])[some]
-        return Shape.of(taken.ravel(), (chances * again[some, None]).ravel())
+        taken = narrowed * longer[:, None] + waits[:, None]
+        return Shape.of(taken.ravel(), (chances * again[:, None]).ravel())
 
     def groups(self) -> tuple[Floats, Floats, Floats]:
         """Of each group p10, p50 and p90 of its seconds; after `elapsed`."""

@@ -67,8 +67,9 @@ class Tries:
         return float((self.chances * np.arange(1, self.chances.size + 1) ** 2).sum()) - self.mean**2
 
 
-def tries_under(ends: Mapping[tuple[int, End], int], max_tries: int) -> Tries:
-    """Executions of an item, from how items ended, under a bound."""
+def tries_under(ends: Mapping[tuple[int, End], int], max_tries: int, *, heals: bool = False) -> Tries:
+    """Executions of an item, from how items ended, under a bound. heals: an item that fails at the bound is given to a
+    healer, so one that completed past it (it was healed then, too) does so again."""
     items = sum(ends.values())
     if not items:
         return Tries(np.ones(1), 1.0, 0.0)
@@ -83,7 +84,7 @@ def tries_under(ends: Mapping[tuple[int, End], int], max_tries: int) -> Tries:
         logs += share * np.log(executed) ** np.array([1, 2])
         if executed > max_tries or (executed == max_tries and end is not End.COMPLETED):
             chances[max_tries - 1] += share
-            failed += share
+            failed += share * (not heals or end is not End.COMPLETED)
         elif end is not End.GAVE_UP:
             chances[executed - 1] += share
             failed += share * (end is End.FAILED)

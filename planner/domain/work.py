@@ -58,7 +58,7 @@ class StageWork:
 
     key: whose history counts; items: by group, in the plan's order; grouped: groups stand one after another; slots: of
     the workers that may take them, None: enough; paid: its processor may cost money; price_micros: of an item, by the
-    operator's price table.
+    operator's price table; heals: what fails at the bound of its tries is given to a healer.
     """
 
     key: HistoryKey
@@ -71,6 +71,7 @@ class StageWork:
     grouped: bool = True
     paid: bool = True
     price_micros: int | None = None
+    heals: bool = False
 
     @property
     def count(self) -> int:

@@ -123,6 +123,37 @@ def test_fewer_tries_cost_less_and_fail_more() -> None:
     assert often.stages[0].failed_share == pytest.approx(0.01, abs=0.01)
 
 
+def healed(items: int = 20, max_tries: int = 5) -> Mapping[HistoryKey, History]:
+    """Every item failed at all its tries, and was healed."""
+    return {
+        WORDS: History.of(
+            Outcomes(
+                run="run",
+                run_ms=0,
+                max_tries=max_tries,
+                groups=["a"] * items,
+                seconds=np.linspace(1.0, 3.0, items),
+                cost_micros=np.zeros(items),
+                tries=np.full(items, max_tries),
+                failed=np.zeros(items, np.bool_),
+            )
+        )
+    }
+
+
+def test_what_was_healed_fails_only_where_nobody_heals() -> None:
+    without, heals = (estimate("p", [work(heals=one)], healed()).stages[0] for one in (False, True))
+    assert without.failed_share == pytest.approx(1.0)
+    assert heals.failed_share == pytest.approx(0.0)
+
+
+@pytest.mark.parametrize("max_tries", [1, 2, 5, 10, 100])
+def test_a_limit_and_items_that_all_took_many_tries_are_estimated(max_tries: int) -> None:
+    limits = [Limit(key="domain:x", items=7, concurrency=1)]
+    told = estimate("p", [work({"b": 10}, limits=limits, max_tries=max_tries)], healed())
+    assert middle(told.runtime) > 0
+
+
 def test_flow_is_the_schedulers() -> None:
     for per_minute, burst, dimension in ((60.0, 0.0, REQUESTS), (600.0, 400.0, REQUESTS), (9_000.0, 0.0, "tokens")):
         limit = Limit(key="a:b", items=1, per_minute=per_minute, burst=burst, dimension=dimension)
@@ -154,11 +185,15 @@ def test_a_million_items_in_a_thousand_groups_are_estimated_in_a_tenth_of_a_seco
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.lists(st.tuples(st.sampled_from("ab"), st.floats(0, 1e5), st.integers(0, 10**9), st.integers(0, 3)), max_size=8),
+    st.lists(
+        st.tuples(st.sampled_from("ab"), st.floats(0, 1e5), st.integers(0, 10**9), st.integers(0, 12)), max_size=8
+    ),
     st.dictionaries(st.sampled_from("abc"), st.integers(0, 500), min_size=1),
     st.integers(1, 5_000),
     st.integers(0, 400),
     st.sampled_from([None, 1, 7]),
+    st.booleans(),
+    st.sampled_from([1, 2, 5, 10, 100]),
     st.booleans(),
 )
 def test_any_history_and_plan_have_finite_ranges_in_order_or_none(
@@ -168,6 +203,8 @@ def test_any_history_and_plan_have_finite_ranges_in_order_or_none(
     limited: int,
     at_once: int | None,
     grouped: bool,
+    max_tries: int,
+    heals: bool,
 ) -> None:
     history = History.of(
         Outcomes(
@@ -178,13 +215,14 @@ def test_any_history_and_plan_have_finite_ranges_in_order_or_none(
             seconds=np.array([row[1] for row in rows], np.float64),
             cost_micros=np.array([row[2] for row in rows], np.float64),
             tries=np.array([row[3] for row in rows], np.int64),
-            failed=np.array([row[3] == 3 for row in rows], np.bool_),
+            failed=np.array([row[3] % 4 == 3 for row in rows], np.bool_),
         )
     )
     limits = [
         Limit(key="a:b", items=min(limited, sum(items.values())), per_minute=limited / 7, concurrency=at_once),
     ]
-    told = estimate("p", [work(items, concurrency=concurrency, limits=limits, grouped=grouped)], {WORDS: history})
+    asked = work(items, concurrency=concurrency, limits=limits, grouped=grouped, max_tries=max_tries, heals=heals)
+    told = estimate("p", [asked], {WORDS: history})
     stage = told.stages[0]
     ranges = [told.runtime, told.cost, *(group.runtime for group in stage.groups), *(one.cost for one in stage.groups)]
     for one in ranges:
