@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from base64 import b64decode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from penstock.runtime.errors import PenstockError
 from penstock.v1 import rules_pb2
 from penstock.words import FAILURE_KINDS
 
-__all__ = ["Filled", "Load", "as_message", "filled_in", "gate_problems"]
+__all__ = ["Filled", "Load", "as_message", "as_told", "filled_in", "gate_problems"]
 
 Load = Callable[[str], type[Processor[Any]]]
 """An installed processor by its name. Raises PenstockError."""
@@ -48,6 +49,16 @@ _Chosen = tuple[type[Processor[Any]], Parameters]
 
 def as_message(rules: Mapping[str, Any]) -> rules_pb2.StageRules:
     return ParseDict(dict(rules), rules_pb2.StageRules())
+
+
+def as_told(rules: Mapping[str, Any]) -> dict[str, Any]:
+    """The same for people: parameters as the objects that they are. The mapping of a message has them in base64."""
+    return {
+        name: {**rule, "parameters": orjson.loads(b64decode(rule["parameters"]))}
+        if isinstance(rule, Mapping) and "parameters" in rule
+        else rule
+        for name, rule in rules.items()
+    }
 
 
 def filled_in(

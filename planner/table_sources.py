@@ -203,7 +203,7 @@ def _notices(version: TableVersion) -> list[dict[str, object]]:
         rows = "row was" if version.skipped.count == 1 else "rows were"
         found.append({"code": "rows_skipped", "message": f"{version.skipped.count:,} {rows} left out: {first}"})
     if version.guessed:
-        columns = {"key": ", ".join(version.schema.key), "group": version.schema.group}
+        columns = {"key": ", ".join(version.schema.key), "group": version.schema.group or "none"}
         parts = " and ".join(f"{part} is {columns[part]}" for part in version.guessed)
         found.append({"code": "guessed", "message": f"{parts}: guessed from the names of columns"})
     return found

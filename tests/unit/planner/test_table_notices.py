@@ -23,3 +23,11 @@ def test_guesses_are_told_with_their_columns(guessed: tuple[str, ...], told: lis
     schema = Schema(columns=(), key=("id",), group="brand", sort=())
     version = TableVersion("v", schema, row_count=1, snapshot=Path("s"), statistics=(), guessed=guessed)
     assert [notice["message"] for notice in _notices(version)] == told
+
+
+def test_a_table_without_a_group_is_told_to_have_none() -> None:
+    schema = Schema(columns=(), key=("id",), group="", sort=())
+    version = TableVersion("v", schema, row_count=1, snapshot=Path("s"), statistics=(), guessed=("key", "group"))
+    assert [one["message"] for one in _notices(version)] == [
+        "key is id and group is none: guessed from the names of columns"
+    ]
