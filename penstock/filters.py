@@ -258,7 +258,8 @@ class _Parser:
             return Compare(name, "in", self._list(name, field))
         sign = self._take()
         if sign.kind not in _OPERATORS:
-            raise self._error(sign, f"after {name} one of {' '.join(_OPERATORS)} in, is was expected")
+            eg = f", e.g. {name} = true" if field.kind is Kind.BOOLEAN else ""
+            raise self._error(sign, f"after {name} one of {' '.join(_OPERATORS)} in, is was expected{eg}")
         if sign.kind == ":" and field.kind is not Kind.TEXT:
             raise self._error(sign, f": looks for a part of a text, and {name} is a {field.kind}; take =")
         if sign.kind in ("<", "<=", ">", ">=") and (field.kind is Kind.BOOLEAN or field.values):

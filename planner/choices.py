@@ -29,7 +29,7 @@ from planner.results.asked import Asked, Done, Found
 from planner.results.copying import Results, parameters_hash
 from planner.sandbox.sandbox import Sandbox
 from planner.sandbox.tables import Table, key_columns
-from planner.selecting import Ready, Wanted, problems_of
+from planner.selecting import CUSTOM_SQL, Ready, Wanted, problems_of
 from planner.staging import Upload
 from planner.store import Store
 
@@ -203,7 +203,7 @@ class Choices:
             return str(digest)
 
         read.identity["sql"] = await asyncio.to_thread(file_of_keys)
-        return Ready(keys, "custom SQL")
+        return Ready(keys, CUSTOM_SQL)
 
     async def _done(self, chooser: Chooser, upload: Upload, read: _Read) -> Found:
         results = await self._asked(read)

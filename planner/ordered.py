@@ -23,7 +23,7 @@ from penstock.words import counted
 from planner.domain.selection import LeftOut
 from planner.gathering import gather
 from planner.parquet import BLOCK_ROWS, LaterItem
-from planner.selecting import Choosing, Wanted, problems_of
+from planner.selecting import CUSTOM_SQL, Choosing, Wanted, problems_of
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -218,6 +218,8 @@ def _empty(
         gone = "; ".join(f"{one.count:,} {one.reason}" for one in left_out)
         included = sum(one.count for one in left_out)
         why = f"of {counted(row[0], 'row')} it includes {included:,} ({rule}), and all of that is left out: {gone}"
+    elif rule == CUSTOM_SQL:
+        why = "the SELECT returned no key"
     else:
         why = f"of {counted(row[0], 'row')} it includes none ({rule})"
     if unknown_groups:

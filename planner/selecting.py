@@ -28,7 +28,7 @@ from planner.natural_sql import folded_sql, natural_sql
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["Choosing", "Keys", "Ready", "Wanted", "problems_of", "sort_sql"]
+__all__ = ["CUSTOM_SQL", "Choosing", "Keys", "Ready", "Wanted", "problems_of", "sort_sql"]
 
 Keys = Sequence[str] | Path
 """Keys in order; or a Parquet file of the blob folder with a column `key`, in the order of its rows."""
@@ -36,6 +36,10 @@ Keys = Sequence[str] | Path
 _TOLD = 10
 _PART = 50_000
 _EXCLUDED_IDS, _EXCLUDED_FILTER = "excluded by id", "excluded by filter"
+
+
+CUSTOM_SQL = "custom SQL"
+"""The rule of rows whose keys a SELECT returned."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +170,7 @@ class Choosing:
             self._connection.execute(
                 "CREATE TEMP TABLE ids AS SELECT key, min(place) AS place FROM listed GROUP BY key; DROP TABLE listed"
             )
-            self._know("ids", "ids")
+            self._know("ids", "the SELECT's keys" if ready is not None and ready.rule == CUSTOM_SQL else "ids")
             self._joins.append("JOIN ids ON ids.key = items.key")
         elif selection.filter is not None:
             self._where.append(self._parsed(selection.filter))

@@ -54,7 +54,8 @@ def list_(
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The items of a run and what became of them. With --json one object a line.
+    """The items of a run and what became of them. With --json one object a line, without its payload: `items show` has
+    that.
 
     A --filter looks at items that were leased, or moved by somebody, at least once; --state at all.
 

@@ -10,7 +10,6 @@ import typer
 from penstock.cli import show
 from penstock.cli.options import (
     DataOption,
-    FilterOption,
     JsonOption,
     SourceArgument,
     YesOption,
@@ -21,6 +20,7 @@ from penstock.cli.options import (
 )
 from penstock.cli.plan_text import print_plan, show_made
 from penstock.cli.profiles import ProfileOption
+from penstock.cli.rows import RowsFilterOption
 from penstock.cli.sampling import SampleOption, run_sample, say_nothing_left
 from penstock.cli.selecting import (
     ConcurrencyOption,
@@ -51,7 +51,7 @@ def create(
     processor: Annotated[
         str, typer.Option("--processor", help="Who does the work: see `penstock processors list`.")
     ] = "",
-    filter: FilterOption = "",  # noqa: A002
+    filter: RowsFilterOption = "",  # noqa: A002
     ids: Annotated[str, typer.Option("--ids", metavar="FILE|-", help="These keys, one a line; - reads them.")] = "",
     all_: Annotated[bool, typer.Option("--all", help="All rows (the default).")] = False,
     missing: Annotated[
@@ -190,7 +190,7 @@ def create(
             plan = await made(only_look=draft or sample > 0)
             if sample:
                 if not as_json:
-                    print_plan(plan_view(plan))
+                    print_plan(plan_view(plan), own_order=(await client.sources.get(plan.source_id)).sort)
                     show.say()
                 sampled = await run_sample(client, plan, sample, yes=yes, as_json=as_json)
                 if sampled.exit_code:
@@ -202,7 +202,8 @@ def create(
                         raise
                     say_nothing_left(error.message, as_json=as_json)
                     return 0
-        show_made(plan_view(plan), as_json=as_json)
+            own = (await client.sources.get(plan.source_id)).sort
+        show_made(plan_view(plan), as_json=as_json, own_order=own)
         return 0
 
     carry_out(work())

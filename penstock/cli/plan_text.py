@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 from penstock.cli import show
 from penstock.cli.estimate_text import print_estimate
+from penstock.cli.rule_text import rule_lines
 from penstock.cli.selecting import ordering_text, selection_text
 from penstock.cli.source_text import print_groups, print_notices
 from penstock.words import counted
 
 if TYPE_CHECKING:
     from penstock.client.plan_views import LeftOutView, PlanComparisonView, PlanView
+    from penstock.client.source_views import NoticeView
 
-__all__ = ["print_comparison", "print_plan", "print_selected", "show_made", "source_text"]
+__all__ = ["print_comparison", "print_plan", "print_selected", "show_made", "source_text", "warning_text"]
 
 KEYS_SHOWN = 5
 COMPARED_KEYS_SHOWN = 10
+TO_CONFIRM = ": confirm to start it"
 
 
 def _line(view: PlanView) -> str:
@@ -27,17 +31,18 @@ def _line(view: PlanView) -> str:
     return f"{view['plan_id']}: {counted(view['item_count'], 'item')}{groups}"
 
 
-def show_made(view: PlanView, *, as_json: bool, note: str = "") -> None:
-    """A plan that a command made. note: what stands behind its last line."""
+def show_made(view: PlanView, *, as_json: bool, note: str = "", own_order: Sequence[str] = ()) -> None:
+    """A plan that a command made. note: what stands behind its last line; own_order: as of `print_plan`."""
     if as_json:
         show.print_json(view)
         return
-    print_plan(view)
+    print_plan(view, own_order=own_order)
     show.say()
     show.say(_line(view) + note)
 
 
-def print_plan(view: PlanView) -> None:
+def print_plan(view: PlanView, *, own_order: Sequence[str] = ()) -> None:
+    """own_order: the sort columns of its source, which stand in for those that nobody named."""
     named = f" {show.text(view['name'])}" if view["name"] else ""
     draft = " (a draft: kept for a day unless it is started or made without --draft)" if view["draft"] else ""
     show.say(f"Plan{named}: {counted(view['item_count'], 'item')}{draft}")
@@ -45,7 +50,7 @@ def print_plan(view: PlanView) -> None:
         ("id", view["plan_id"]),
         ("source", source_text(view)),
         ("selected", selection_text(view["selection"])),
-        ("order", ordering_text(view["ordering"])),
+        ("order", ordering_text(view["ordering"], own=own_order)),
         ("profile", view["profile"]),
         ("granularity", view["granularity"]),
         ("made by", view["actor"]),
@@ -71,6 +76,7 @@ def print_plan(view: PlanView) -> None:
             for stage in view["stages"]
         ],
     )
+    _print_rules(view)
     if view["groups"] and (len(view["groups"]) > 1 or view["groups"][0]["group"]):
         show.say()
         print_groups(view["groups"], view["more_groups"])
@@ -81,16 +87,18 @@ def print_plan(view: PlanView) -> None:
     _print_warnings(view)
 
 
-def print_selected(view: PlanView, processor: str) -> None:
-    """The summary before a question: what was selected, for whom, what is left out."""
+def print_selected(view: PlanView, processor: str, *, own_order: Sequence[str] = (), confirmed: bool = False) -> None:
+    """The summary before a question: what was selected, for whom, what is left out. confirmed: it was answered
+    before."""
     show.say(f"{counted(view['item_count'], 'item')} for {processor} {view['stages'][0]['processor_version']}")
     for label, value in (
         ("source", source_text(view)),
         ("selected", selection_text(view["selection"])),
-        ("order", ordering_text(view["ordering"])),
+        ("order", ordering_text(view["ordering"], own=own_order)),
         ("plan", view["plan_id"]),
     ):
         show.say(f"  {label:<8} {show.text(value)}")
+    _print_rules(view)
     if len(view["groups"]) > 1:
         show.say()
         print_groups(view["groups"], view["more_groups"], most=10)
@@ -98,7 +106,7 @@ def print_selected(view: PlanView, processor: str) -> None:
         show.say()
         _print_left_out(view["left_out"])
     print_estimate(view, groups=10)
-    _print_warnings(view)
+    _print_warnings(view, confirmed=confirmed)
 
 
 def source_text(view: PlanView) -> str:
@@ -114,10 +122,24 @@ def _print_left_out(left_out: list[LeftOutView]) -> None:
     )
 
 
-def _print_warnings(view: PlanView) -> None:
+def _print_warnings(view: PlanView, *, confirmed: bool = False) -> None:
     if view["warnings"]:
         show.say()
-        print_notices(view["warnings"], "warning")
+        told = [{**one, "message": warning_text(one["message"], confirmed=confirmed)} for one in view["warnings"]]
+        print_notices(cast("list[NoticeView]", told), "warning")
+
+
+def warning_text(message: str, *, confirmed: bool) -> str:
+    """Who has confirmed already is not asked to."""
+    return message.removesuffix(TO_CONFIRM) if confirmed else message
+
+
+def _print_rules(view: PlanView) -> None:
+    found = [(stage["stage"], line) for stage in view["stages"] for line in rule_lines(stage["rules"])]
+    if found:
+        show.say()
+    for stage, line in found:
+        show.say(show.text(f"rule of stage {stage}: {line}"))
 
 
 def print_comparison(view: PlanComparisonView, *, one: str, other: str) -> None:

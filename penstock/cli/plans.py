@@ -21,7 +21,7 @@ from penstock.cli.options import (
 )
 from penstock.cli.plan_files import copy, export, import_
 from penstock.cli.plan_making import create
-from penstock.cli.plan_text import print_comparison, print_plan, source_text
+from penstock.cli.plan_text import print_comparison, print_plan, source_text, warning_text
 from penstock.cli.profiles import profiles
 from penstock.cli.rows import (
     ColumnsOption,
@@ -65,10 +65,11 @@ def show_(plan: PlanArgument, data: DataOption = None, as_json: JsonOption = Fal
             found = await plan_of(client, plan)
             # What a list tells of a plan is all that there is; by its id it is read once more, as it is now.
             view = plan_view(await client.plans.get(found.plan_id))
+            own = (await client.sources.get(view["source_id"])).sort
         if as_json:
             show.print_json(view)
         else:
-            print_plan(view)
+            print_plan(view, own_order=own)
 
     carry_out(work())
 
@@ -248,7 +249,7 @@ def start(
             told = estimate_view(found.estimate) if found.HasField("estimate") else None
             budget_says = budget_warning(told, cap)
             warnings = [warning.message for warning in found.warnings] + ([budget_says] if budget_says else [])
-            _warn(warnings, moved=found.source_moved)
+            _warn([warning_text(one, confirmed=yes) for one in warnings], moved=found.source_moved)
             if found.needs_confirm and not confirmed(f"Start {counted(found.item_count, 'item')}?", yes=yes):
                 show.say("nothing was started")
                 return 1

@@ -7,6 +7,7 @@ nothing selected there is nothing to do, which is no failure. What was started s
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -296,7 +297,7 @@ def _process(asked: _Asked, *, as_selected: bool = False) -> None:
                     if error.code != "selection_empty":
                         raise
                     return error.message
-                _show_selected(asked, plan_view(plan), cap)
+                _show_selected(asked, plan_view(plan), cap, source.sort)
                 return plan
 
             plan = await previewed()
@@ -335,10 +336,10 @@ def _process(asked: _Asked, *, as_selected: bool = False) -> None:
     carry_out(work())
 
 
-def _show_selected(asked: _Asked, view: PlanView, cap: int | None) -> None:
-    """cap: what the run may cost, in micro-dollars."""
+def _show_selected(asked: _Asked, view: PlanView, cap: int | None, own_order: Sequence[str]) -> None:
+    """cap: what the run may cost, in micro-dollars; own_order: the source's."""
     if not asked.as_json:
-        print_selected(view, asked.stage.processor)
+        print_selected(view, asked.stage.processor, own_order=own_order, confirmed=asked.yes)
         if budget_says := budget_warning(view["estimate"], cap):
             show.say(f"warning: {budget_says}")
         show.say()

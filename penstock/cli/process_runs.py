@@ -20,6 +20,8 @@ __all__ = ["cancel", "details", "history"]
 
 SELECTED_BY = ("missing", "reprocess", "sql")
 """The selections that `penstock process` makes."""
+WIDEST_SELECTED = 100
+"""A line of the table; `details` and --json tell long SQL whole."""
 _PAGE = 100
 _MOST_LOOKED_AT = 2_000
 
@@ -56,7 +58,7 @@ def history(
                     counts_of(run).failed,
                     plan.source_name or plan.source_id,
                     time_text(run.create_time),
-                    selection_text(plan_view(plan)["selection"]),
+                    show.shortened(selection_text(plan_view(plan)["selection"]), WIDEST_SELECTED),
                 )
                 for run, plan in found
             ],

@@ -37,7 +37,10 @@ OrderByOption = Annotated[
 ]
 SkipOption = Annotated[int, typer.Option("--skip", min=0, help="Rows to pass over.")]
 ShownOption = Annotated[int, typer.Option("--limit", min=1, max=1000, help="Rows to show.")]
-ColumnsOption = Annotated[str, typer.Option("--columns", metavar="COL[,COL]", help="Columns to show.")]
+ColumnsOption = Annotated[
+    str,
+    typer.Option("--columns", metavar="COL[,COL]", help="Columns to show; with --result-of also result.value.NAME."),
+]
 GroupsOption = Annotated[bool, typer.Option("--groups", help="Also count all that match per group.")]
 ResultOfOption = Annotated[
     str,
@@ -73,7 +76,8 @@ def question(
 
 def print_page(page: RowPageView, source: SourceView, *, columns: str, skip: int, groups: bool, plan: bool) -> None:
     """plan: rows of a plan's order, each with why it is there. Raises InvalidInput for a column that is none."""
-    chosen = _known(columns_of(columns), [column["name"] for column in source["columns"]])
+    told = page["results"]["columns"] if page["results"] is not None else []
+    chosen = _known(columns_of(columns), [column["name"] for column in (*source["columns"], *told)])
     print_rows(page, source, chosen=chosen, skip=skip, plan=plan)
     for line in result_lines(page):
         show.say(line)

@@ -13,6 +13,8 @@ import typer
 from penstock.words import counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from penstock.client.plan_views import OrderingView, SelectionView
     from penstock.client.plans import StageOptions
 
@@ -141,8 +143,8 @@ def selection_text(view: SelectionView | None) -> str:
     return ", ".join(parts)
 
 
-def ordering_text(view: OrderingView | None) -> str:
-    """In words, on one line."""
+def ordering_text(view: OrderingView | None, *, own: Sequence[str] = ()) -> str:
+    """In words, on one line. own: the columns of the source's own order."""
     if view is None:
         return "as the source has it"
     parts = [f"first {', '.join(view['pinned'])}"] if view["pinned"] else []
@@ -150,5 +152,7 @@ def ordering_text(view: OrderingView | None) -> str:
     if view["as_selected"]:
         parts.append("as selected")
     else:
-        parts.append(f"by {', '.join(view['sort'])}" if view["sort"] else "by the source's own order")
+        columns = f" ({', '.join(own)})" if own else ""
+        usual = f"by the source's own order{columns}"
+        parts.append(f"by {', '.join(view['sort'])}" if view["sort"] else usual)
     return "; ".join(parts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from penstock.cli import show
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         NoticeView,
         RowPageView,
         RowResultView,
+        RowView,
         SourceDescriptionView,
         SourceView,
     )
@@ -34,6 +35,7 @@ __all__ = [
 
 COLUMNS_SHOWN = 8
 RESULT_COLUMNS = ("state", "confidence", "cost", "seconds", "run", "ended")
+OF_RESULT, OF_VALUE = "result.", "value."
 GROUPS_SHOWN = 20
 FREQUENT_SHOWN = 3
 
@@ -128,7 +130,8 @@ def print_rows(page: RowPageView, source: SourceView, *, chosen: Sequence[str], 
     kinds = {column["name"]: column["kind"] for column in source["columns"]}
     shown_already = {source["group"], *(source["key"] if len(source["key"]) == 1 else ())}
     others = [name for name in kinds if name not in shown_already]
-    told = RESULT_COLUMNS if page["results"] is not None else ()
+    named = any(name.startswith(OF_RESULT) for name in chosen)
+    told = RESULT_COLUMNS if page["results"] is not None and not named else ()
     usual = () if plan else others[: COLUMNS_SHOWN - len(told)]
     names = list(chosen or usual)
     last = ("why",) if plan else ()
@@ -139,7 +142,7 @@ def print_rows(page: RowPageView, source: SourceView, *, chosen: Sequence[str], 
                 row["position"],
                 row["key"],
                 row["group"],
-                *(_cell(row["values"].get(name), kinds.get(name, "text")) for name in names),
+                *(_named(row, name, kinds, results=page["results"] is not None) for name in names),
                 *(_result_cells(row["result"]) if told else ()),
                 *([row["why"]] if plan else ()),
             )
@@ -151,6 +154,18 @@ def print_rows(page: RowPageView, source: SourceView, *, chosen: Sequence[str], 
     show.say(f"{shown}{counted(page['total'], 'item' if plan else 'row')}")
     if not chosen and not plan and (left := others[len(usual) :]):
         show.say(f"{len(left)} more columns by --columns: {', '.join(left[:10])}{', …' if len(left) > 10 else ''}")
+
+
+def _named(row: RowView, name: str, kinds: Mapping[str, str], *, results: bool) -> object:
+    """The cell of a column that was named. Where results are asked for, `result.…` is of these."""
+    if not (results and name.startswith(OF_RESULT)):
+        return _cell(row["values"].get(name), kinds.get(name, "text"))
+    result: Mapping[str, object] = {**row["result"]} if row["result"] is not None else {}
+    field = name.removeprefix(OF_RESULT)
+    if field.startswith(OF_VALUE):
+        value = result.get("value")
+        return _cell(value.get(field.removeprefix(OF_VALUE)) if isinstance(value, dict) else None, "json")
+    return _cell(result.get("run_number" if field == "run" else field), "text")
 
 
 def _result_cells(result: RowResultView | None) -> Sequence[object]:

@@ -208,7 +208,7 @@ def _check(kind: str, paths: list[str], given: dict[str, Any], *, server_path: b
         if value and option not in _OF_KIND.get(kind, ())
     ]
     if kind == "table" and bool(given["--table"]) == bool(given["--query"]):
-        wrong.append("of a database one of --table and --query is taken")
+        wrong.append("of a database one of --table and --query is taken: --table NAME, or --query 'SELECT …'")
     if database and (paths or server_path):
         wrong.append("--database stands in the place of a PATH")
     if database and kind != "table":

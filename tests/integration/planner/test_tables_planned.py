@@ -204,12 +204,13 @@ async def test_custom_sql_joins_items_and_results(plans: Plans) -> None:
     by_sort = await plans.plan(sp.Selection(sql=sql))
     assert sorted(await plans.keys(by_sort)) == sorted(await plans.keys(plan))
     assert await plans.keys(by_sort) != await plans.keys(plan), "its ORDER BY counts only where it is asked for"
-    for wrong, code in (
-        ("SELECT 'rat' AS key", "unknown_ids"),
-        ("SELECT 1; SELECT 2", "sql_refused"),
-        ("SELECT product_id FROM read_csv('/etc/passwd')", "sql_refused"),
+    for wrong, code, words in (
+        ("SELECT 'rat' AS key", "unknown_ids", "the SELECT's keys: the source has no 'rat'"),
+        ("SELECT product_id FROM mice WHERE false", "selection_empty", "the SELECT returned no key"),
+        ("SELECT 1; SELECT 2", "sql_refused", ""),
+        ("SELECT product_id FROM read_csv('/etc/passwd')", "sql_refused", ""),
     ):
-        with pytest.raises(PenstockError) as told:
+        with pytest.raises(PenstockError, match=words or None) as told:
             await plans.plan(sp.Selection(sql=wrong))
         assert told.value.code == code, told.value.message
 

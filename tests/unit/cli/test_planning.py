@@ -11,13 +11,19 @@ import typer
 
 from penstock.cli import plans, sources
 from penstock.cli.options import confirmed
+from penstock.cli.plan_text import warning_text
+from penstock.cli.rows import print_page
+from penstock.cli.rule_text import rule_lines
 from penstock.cli.selecting import columns_of, keys_of, ordering_text, selection_text, sql_of, stage_of
 from penstock.cli.source_text import size_text
 from penstock.cli.sources import _check, _guessed
 from penstock.client import Ordering, Selection
 from penstock.client.plan_views import plan_view
+from penstock.client.rules import Rules
+from penstock.client.source_views import row_page_view, source_view
+from penstock.client.views import rules_view
 from penstock.runtime.errors import InvalidInput
-from penstock.v1 import planner_pb2
+from penstock.v1 import planner_pb2, sources_pb2
 
 NOTHING: dict[str, Any] = dict.fromkeys(
     ("--key", "--group", "--sort", "--format", "--skip-bad", "--table", "--query", "--each-task", "--batch-size"), ""
@@ -100,6 +106,67 @@ def test_a_selection_and_an_order_are_told_in_words() -> None:
     assert selection_text(view["selection"]) == "judge below 0.7, state open, without 1 key, the first 5"
     assert ordering_text(view["ordering"]) == "first Razer; then Acer; by price desc"
     assert selection_text(None) == "all, as the source has it"
+    usual = plan_view(planner_pb2.Plan(ordering=Ordering(pinned=["Razer"]).message()))["ordering"]
+    assert ordering_text(usual, own=["brand", "model"]) == "first Razer; by the source's own order (brand, model)"
+
+
+def test_the_rules_of_a_stage_are_told_in_words() -> None:
+    rules = Rules.model_validate(
+        {
+            "retry": [{"kinds": ["provider"], "max_tries": 3, "first_seconds": 2.0}, {"max_tries": 1}],
+            "heal": {"attempts": 2, "processor": "mend", "parameters": {"gently": True}, "budget_micros": 500_000},
+            "confirm": {"processor": "check"},
+            "gate": {"name": "ship", "timeout_seconds": 60.0, "default_answer": "approve"},
+            "run_when": "all",
+            "tolerance": {"failures": 3},
+            "budget_micros": 1_250_000,
+        }
+    )
+    assert rule_lines(rules_view(rules.message())) == [
+        "retry: provider, at most 3 tries, first after 2 s",
+        "retry: every failure, never",
+        'heal: at most 2 attempts, by mend, with {"gently": true}, for at most $0.50 in all',
+        "confirm: by check",
+        "gate: ship, waits for an answer, after 60 s approve",
+        "run_when: all",
+        'tolerance: {"failures": 3}',
+        "budget: $1.25",
+    ]
+    assert rule_lines({}) == []
+
+
+def test_who_has_said_yes_is_not_told_to_confirm() -> None:
+    warning = "201 items are more than 200: confirm to start it"
+    assert warning_text(warning, confirmed=False) == warning
+    assert warning_text(warning, confirmed=True) == "201 items are more than 200"
+
+
+def test_columns_of_results_are_shown_where_they_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    result = sources_pb2.RowResult(state="completed", confidence=0.5, run_number=8, value=b'{"len": 7}')
+    rows = [
+        sources_pb2.TableRow(key="a", values=b'{"brand": "Razer"}', result=result),
+        sources_pb2.TableRow(key="b", values=b'{"brand": "Acer"}'),
+    ]
+    known = [
+        sources_pb2.SourceColumn(name=f"result.{name}", kind=sources_pb2.COLUMN_KIND_TEXT)
+        for name in ("run", "value.len")
+    ]
+    page = row_page_view(sources_pb2.RowPage(rows=rows, total=2, results=sources_pb2.RowResults(columns=known)))
+    source = source_view(
+        planner_pb2.Source(
+            columns=[sources_pb2.SourceColumn(name="brand", kind=sources_pb2.COLUMN_KIND_TEXT)],
+            kind=planner_pb2.SOURCE_KIND_CATALOG,
+        )
+    )
+    print_page(page, source, columns="brand,result.run,result.value.len", skip=0, groups=False, plan=False)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[:3]]
+    assert lines == [
+        ["ROW", "KEY", "GROUP", "BRAND", "RESULT.RUN", "RESULT.VALUE.LEN"],
+        ["0", "a", "—", "Razer", "8", "7"],
+        ["0", "b", "—", "Acer", "—", "—"],
+    ]
+    with pytest.raises(InvalidInput, match=r"result\.value\.width"):
+        print_page(page, source, columns="result.value.width", skip=0, groups=False, plan=False)
 
 
 def test_who_is_asked_says_yes_or_nothing_happens(

@@ -95,6 +95,7 @@ def test_a_filter_takes_what_it_says(text: str, expected: list[int]) -> None:
         ("brand is 5", 10, "`is not null`"),
         ("brand == a", 8, "a value of brand"),
         ("= 5", 1, "a comparison was expected"),
+        ("sold", 5, "was expected, e.g. sold = true"),
         ("brand = a AND", 14, "a comparison was expected"),
         ("! brand = a", 1, "no filter has this sign"),
         ("made > yesterday", 8, "2026-01-31"),
