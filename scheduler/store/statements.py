@@ -8,8 +8,8 @@ somebody listens to is served in its way, so that listeners see every statement.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import orjson
@@ -105,7 +105,7 @@ def _exchange(connection: sa.Connection, asked: Sequence[Asked], *, ends: bool =
             # The driver's own BEGIN waits for its answer. Ours is sent with the rest; `Database` resets this.
             driver.autocommit = True
         # A pipeline waits for all answers at its end. For one statement alone it only costs.
-        with driver.pipeline() if begins or ends or len(asked) > 1 else nullcontext():
+        with _pipeline(driver) if begins or ends or len(asked) > 1 else nullcontext():
             if begins:
                 level = driver.isolation_level  # None: the server's own
                 how = f" ISOLATION LEVEL {level.name}".replace("_", " ") if level else ""
@@ -121,6 +121,20 @@ def _exchange(connection: sa.Connection, asked: Sequence[Asked], *, ends: bool =
     finally:
         for cursor in (own, *cursors):
             cursor.close()
+
+
+@contextmanager
+def _pipeline(driver: Any) -> Iterator[None]:
+    """The driver's pipeline, ended by a Sync alone.
+
+    The driver's own end is a Sync and a Flush. With the Sync PostgreSQL begins to count towards
+    `idle_in_transaction_session_timeout`, and with the Flush it stops: locks of a scheduler that is frozen, or cut off,
+    would be held for as long as it is.
+    """
+    with driver.pipeline() as pipeline:
+        fetch = pipeline._fetch_gen
+        pipeline._fetch_gen = lambda *, flush: fetch(flush=False)
+        yield
 
 
 def _listened(connection: sa.Connection) -> bool:
@@ -141,7 +155,7 @@ def _told(connection: sa.Connection, text: str, error: Exception) -> Exception:
     driver = dialect.loaded_dbapi
     if not isinstance(error, driver.Error):
         return error
-    broken = dialect.is_disconnect(error, None, None)
+    broken = not connection.invalidated and dialect.is_disconnect(error, connection.connection.dbapi_connection, None)
     if broken:
         connection.invalidate(error)
     return sa.exc.DBAPIError.instance(text, None, error, driver.Error, connection_invalidated=broken, dialect=dialect)

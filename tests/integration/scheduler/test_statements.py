@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from penstock.runtime import sql
 from penstock.runtime.errors import Unavailable
 from penstock.runtime.sql import Database, migrate
 from scheduler.commit import ambiguous
@@ -77,6 +79,52 @@ def test_a_connection_that_breaks_is_said_plainly_and_not_used_again(postgres_ur
         read_on_a_connection_that_the_server_ends()
     with database.write() as connection:
         assert ALL.rows(connection, {"version": "1"}) == []
+    database.close()
+    other.close()
+
+
+def test_a_connection_that_breaks_is_given_up_where_it_is_seen(postgres_url: str) -> None:
+    database, other = Database(postgres_url, "scheduler"), Database(postgres_url, "scheduler")
+    migrate(database)
+    for ask in (lambda one: ALL.rows(one, {"version": "1"}), lambda one: together(one, _costs("a"))):
+        with database.engine.connect() as connection:
+            pid = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar()
+            with other.write() as killer:
+                killer.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
+            with pytest.raises(sa.exc.DBAPIError) as told:
+                ask(connection)
+            assert told.value.connection_invalidated
+            assert connection.invalidated
+    database.close()
+    other.close()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_transaction_of_one_who_says_nothing_more_is_ended_by_the_server(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    other = Database(postgres_url, "scheduler")
+    migrate(other)
+    monkeypatch.setattr(sql, "STATEMENT_SECONDS", 0.2)
+    database = Database(postgres_url, "scheduler")
+    there = sa.text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
+
+    def fall_silent_with_locks() -> None:
+        with database.write() as connection:
+            together(connection, _costs(*"ab"[:count]))
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            deadline = time.monotonic() + 20
+            while True:
+                with other.read() as looking:
+                    if not looking.execute(there, {"pid": driver.info.backend_pid}).scalar():
+                        return
+                assert time.monotonic() < deadline, "it holds its locks for as long as it says nothing"
+
+    with pytest.raises(Unavailable) as told:
+        fall_silent_with_locks()
+    assert ambiguous(told.value)
+    assert _named(other) == []
     database.close()
     other.close()
 
