@@ -96,7 +96,8 @@ class Estimating:
         if isinstance(error, PenstockError):
             return (f"what settled last was not read: {error.message}",)
         if error is not None:
-            raise error
+            log.error("what settled last was not read", exc_info=error)
+            return ("what settled last was not read: an error of Penstock's own, which the planner's log has",)
         return ()
 
     async def _asked(self, plan: PlanRow) -> _Seen:

@@ -2,6 +2,9 @@
 
 A record grows in the transaction that moves the cursors of what it counts, so nothing counts twice. Records are JSON
 and are read and added to only when there is something to add, or to tell: numpy comes with them.
+
+A record that can't be read (one of another format, after another version of Penstock was here) is as none, and what is
+added to it takes its place: a history is worth less than the outcomes that come with it, which it would keep out.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING
 import orjson
 import sqlalchemy as sa
 
+from penstock.runtime.logs import get_logger
 from penstock.runtime.sql import Database
 from planner.store import metadata
 
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     from planner.domain.history import History, HistoryKey
 
 __all__ = ["HistoryRows", "add_history"]
+
+log = get_logger("results")
 
 histories = sa.Table(
     "histories",
@@ -33,11 +39,10 @@ histories = sa.Table(
 
 def add_history(connection: sa.Connection, key: HistoryKey, more: History) -> None:
     """Within the caller's transaction."""
-    from planner.domain.history import History
-
     query = sa.select(histories.c.history).where(*_same(key)).with_for_update()
     kept = connection.execute(query).scalar()
-    both = History.of_json(orjson.loads(kept)) + more if kept is not None else more
+    before = _history(kept, key) if kept is not None else None
+    both = before + more if before is not None else more
     values = {"item_count": both.items, "history": orjson.dumps(both.as_json()).decode()}
     if kept is not None:
         connection.execute(sa.update(histories).where(*_same(key)).values(**values))
@@ -63,15 +68,24 @@ class HistoryRows:
 
     def read(self, keys: Sequence[HistoryKey]) -> dict[HistoryKey, History]:
         """The records of these keys; those that are not there are left out."""
-        from planner.domain.history import History
-
         found = {}
         with self._database.read() as connection:
             for key in keys:
                 kept = connection.execute(sa.select(histories.c.history).where(*_same(key))).scalar()
-                if kept is not None:
-                    found[key] = History.of_json(orjson.loads(kept))
+                if kept is not None and (history := _history(kept, key)) is not None:
+                    found[key] = history
         return found
+
+
+def _history(kept: str, key: HistoryKey) -> History | None:
+    """The record; None for one that can't be read."""
+    from planner.domain.history import History
+
+    try:
+        return History.of_json(orjson.loads(kept))
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        log.warning("a history can't be read, and is begun anew", processor=key.processor, why=str(error))
+        return None
 
 
 def _same(key: HistoryKey) -> tuple[sa.ColumnElement[bool], ...]:

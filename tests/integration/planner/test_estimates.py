@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from penstock.runtime.channel import calling
 from penstock.runtime.errors import Conflict, Unavailable
@@ -347,3 +348,21 @@ def test_parameters_are_told_short_and_apart() -> None:
     assert long[0] != long[1]
     assert all(len(one) < 80 for one in long)
     assert shown_parameters({"a": "1"}) != shown_parameters({"a": 1})
+
+
+@pytest.mark.parametrize("kept", ['{"format": 99}', '{"format": 1}', "[]", "{"])
+async def test_a_history_that_cant_be_read_keeps_no_plan_and_no_outcome_out(
+    plans: Plans, world: World, copy: Copy, kept: str
+) -> None:
+    first = await plans.plan()
+    await recorded(world, first)
+    await copy.results.catch_up()
+    with copy.database.write() as connection:
+        assert connection.execute(sa.text("UPDATE histories SET history = :kept"), {"kept": kept}).rowcount == 1
+    plan = await plans.plan(AGAIN, validate_only=True)
+    assert not plan.estimate.HasField("runtime_seconds"), "what can't be read is no history"
+    assert "no history" in plan.estimate.words
+    await recorded(world, plan)
+    assert len(await copy.latest()) == 11
+    assert known(copy).items == 11, "it is begun anew"
+    assert (await plans.plan(AGAIN, validate_only=True)).estimate.HasField("runtime_seconds")
