@@ -27,6 +27,8 @@ __all__ = ["PlanLines"]
 _PIECE = 1 << 20
 _FREE = 16 << 20
 """So much may be unpacked before the ratio counts: small files of like rows pack very well."""
+_LEAST_PLACES = 1_000
+"""In a line that is not the last one of items: lines cost, and a few packed bytes could be millions of them."""
 
 
 class PlanLines:
@@ -123,6 +125,8 @@ class PlanLines:
         self._items += len(places)
         if self._items > manifest.item_count:
             raise bad_file(f"it has more items than the {manifest.item_count:,} that it says")
+        if len(places) < _LEAST_PLACES and self._items < manifest.item_count:
+            raise bad_file(f"after {self._items:,} items a line of places ends too early")
         if min(places) < 0 or max(places) >= manifest.source.item_count:
             raise bad_file(f"an item has no row: the source has {manifest.source.item_count:,}")
         self._write(0, b"\n".join(b"%d" % place for place in places) + b"\n")

@@ -14,16 +14,20 @@ __all__ = [
     "HASH",
     "MAX_COLUMNS",
     "MAX_COLUMN_CHARACTERS",
+    "MAX_PART_COLUMNS",
     "Parts",
     "column_problems",
     "guess_group",
     "guess_key",
     "guess_sort",
     "known_keys",
+    "part_problems",
 ]
 
 MAX_COLUMNS = 1_000
 MAX_COLUMN_CHARACTERS = 200
+MAX_PART_COLUMNS = 100
+"""Of a key, and of an order: each costs work for every row."""
 HASH = "hash"
 """As key: a hash of the row."""
 
@@ -80,6 +84,17 @@ def column_problems(names: Sequence[str]) -> list[str]:
             problems.append(f"columns {first} and {place} {how}")
         else:
             places[name.casefold()] = place
+    return problems
+
+
+def part_problems(parts: Mapping[str, Sequence[str]]) -> list[str]:
+    """What is wrong with the columns that were named for each part, all of it; whether they are there is not asked."""
+    problems = []
+    for part, names in parts.items():
+        if len(names) > MAX_PART_COLUMNS:
+            problems.append(f"the {part} has {len(names):,} columns, at most {MAX_PART_COLUMNS} are taken")
+        elif twice := sorted({name for name in names if names.count(name) > 1}):
+            problems.append(f"the {part} names {', '.join(map(repr, twice))} more than once")
     return problems
 
 

@@ -19,7 +19,15 @@ from penstock.runtime.errors import InvalidInput
 from penstock.runtime.parquet_files import literal
 from planner.domain.rows import MAX_PAYLOAD_BYTES, MOST_OFFENDERS
 from planner.domain.schema import Column, ColumnKind, Schema
-from planner.domain.table_columns import HASH, Parts, column_problems, guess_group, guess_key, guess_sort
+from planner.domain.table_columns import (
+    HASH,
+    Parts,
+    column_problems,
+    guess_group,
+    guess_key,
+    guess_sort,
+    part_problems,
+)
 from planner.domain.table_kinds import candidates
 from planner.tables.csv_part import csv_part
 from planner.tables.databases import database_part
@@ -293,6 +301,8 @@ def _parts(names: Sequence[str], wanted: Wanted) -> tuple[Parts, tuple[str, ...]
     group = guess_group(names) if wanted.group is None else wanted.group
     if wanted.group is None:
         guessed.append("group")
+    if problems := part_problems({"key": key, "order": wanted.sort}):
+        raise InvalidInput("; ".join(problems), code="bad_columns")
     named = (*key, *([group] if group else []), *wanted.sort)
     unknown = [name for name in dict.fromkeys(named) if name not in names]
     if unknown:

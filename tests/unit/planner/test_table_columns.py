@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from planner.domain.table_columns import column_problems, guess_group, guess_key, guess_sort
+from planner.domain.table_columns import column_problems, guess_group, guess_key, guess_sort, part_problems
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,11 @@ def test_all_problems_of_names_are_told_at_once() -> None:
         "the name of column 6, 'b\\n', has control characters",
     ]
     assert not column_problems(["a", "b c", "é", "`", '"'])
+
+
+def test_a_part_names_a_column_once_and_not_too_many() -> None:
+    assert part_problems({"key": ["a", "b", "a"], "order": ["x"] * 101}) == [
+        "the key names 'a' more than once",
+        "the order has 101 columns, at most 100 are taken",
+    ]
+    assert not part_problems({"key": ["a", "b"], "order": ["a", "c"]})
