@@ -12,6 +12,7 @@ Unavailable while results can't be read.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,7 +164,7 @@ class Choices:
                     code="selection_empty",
                 )
             return self._kept(found, f"failed in {asked.failed_of_run}", which, read)
-        processor, threshold = _processor(asked.reprocess.processor), asked.reprocess.threshold
+        processor, threshold = _processor(asked.reprocess.processor), _threshold(asked.reprocess.threshold)
         found, without = await asyncio.to_thread(
             results.below, snapshot, place, source=name, processor=processor, threshold=threshold
         )
@@ -282,3 +283,9 @@ def _processor(name: str) -> str:
     if not name:
         raise InvalidInput("the selection names no processor", code="bad_selection")
     return name
+
+
+def _threshold(number: float) -> float:
+    if not math.isfinite(number):
+        raise InvalidInput(f"a threshold is a number, and this is {number}", code="bad_selection")
+    return number

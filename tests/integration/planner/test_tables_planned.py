@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Set
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,14 @@ async def test_selections_by_results(plans: Plans) -> None:
     await plans.run(failed_ones)
     assert (await plans.plan(sp.Selection(missing="noop"))).item_count == 6
     assert (await plans.plan(sp.Selection(missing="noop"))).plan_id != missing.plan_id
+
+
+@pytest.mark.parametrize("threshold", [math.nan, math.inf, -math.inf])
+async def test_a_threshold_that_is_no_number_is_refused(plans: Plans, threshold: float) -> None:
+    await plans.run(await plans.plan())
+    with pytest.raises(InvalidInput, match=f"this is {threshold}") as caught:
+        await plans.plan(sp.Selection(reprocess=sp.Selection.Reprocess(processor="noop", threshold=threshold)))
+    assert caught.value.code == "bad_selection"
 
 
 async def test_what_changed_since_a_plan(plans: Plans) -> None:
