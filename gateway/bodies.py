@@ -5,6 +5,7 @@ commands.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Annotated
 
@@ -59,8 +60,8 @@ def _known_parameters(request: Request) -> None:
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        times = Counter(name for name, _ in pairs)
+        twice = next(name for name, _ in pairs if times[name] > 1)
         raise HTTPException(400, f"the name {twice[:80]!r} stands twice in an object of the body")
     return found
 
