@@ -76,7 +76,7 @@ def list_(
             show.print_json(views)
             return
         show.print_table(
-            ("key", "by pattern", "state", "in use", "at once", "a minute", "until", "reason"),
+            ("key", "pattern", "state", "in use", "at once", "a minute", "until", "reason"),
             [
                 (
                     view["key"],

@@ -200,7 +200,7 @@ async def test_a_limit_changes_only_where_it_was_named(services: Services, penst
     assert "domain:example.org: closed: they asked" in closed.out
     assert services.state.named("CloseLimit")[-1].HasField("until_time")
     listed = (await penstock("limits", "list")).out.splitlines()
-    assert listed[0].split()[:2] == ["KEY", "STATE"]
+    assert listed[0].split()[:3] == ["KEY", "PATTERN", "STATE"]
     assert [line.split()[0] for line in listed[1:]] == ["domain:example.org", "provider:anthropic"]
     assert len((await penstock("limits", "list", "--closed", "--json")).json()) == 1
     assert "open" in (await penstock("limits", "open", "domain:example.org")).out

@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 from penstock.runtime.errors import Conflict
 from penstock.v1 import common_pb2
 from penstock.v1 import scheduler_pb2 as pb
+from scheduler import giving_way
 from tests.integration.scheduler.reference import ENDED, Item, Reference, Refused
 from tests.integration.scheduler.stateful_world import TERM_SECONDS, Place, StatefulWorld
 from tests.servers.postgres import PostgresServer
@@ -329,6 +330,12 @@ def redis_of_its_own() -> Iterator[RedisServer]:
     server = RedisServer()
     yield server
     server.stop()
+
+
+@pytest.fixture(autouse=True)
+def calls_that_are_answered_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time stands while a call is under way."""
+    monkeypatch.setattr(giving_way, "WAY_SECONDS", 0.0)
 
 
 def _play(url: str, server: RedisServer, folder: Path) -> None:
