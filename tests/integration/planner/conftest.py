@@ -17,6 +17,8 @@ from penstock.runtime.program import Service
 from penstock.runtime.settings import PlannerSection, Settings, UploadLimits
 from penstock.v1 import planner_pb2, planner_pb2_grpc
 from planner.__main__ import build
+from tests.integration.planner.planned import Plans, rows
+from tests.integration.scheduler.world import World
 
 CHUNK = 1 << 20
 
@@ -140,3 +142,20 @@ async def planner(
         await channel.close()
         await server.stop(None)
         await service.close()
+
+
+@pytest.fixture
+async def world(tmp_path: Path, redis_url: str) -> AsyncIterator[World]:
+    """Planner and scheduler that know each other."""
+    one = await World.start(tmp_path, redis_url, f"sqlite:///{tmp_path}/scheduler.db", knows_scheduler=True)
+    try:
+        yield one
+    finally:
+        await one.stop()
+
+
+@pytest.fixture
+async def plans(world: World) -> Plans:
+    found = Plans(world)
+    await found.catalog(rows())
+    return found

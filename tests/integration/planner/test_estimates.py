@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -18,8 +17,8 @@ from planner.domain.history import History, HistoryKey
 from planner.domain.parameter_names import shown_parameters
 from planner.results import copying
 from planner.results.rows import ResultRows
+from tests.integration.planner.planned import Plans, rows
 from tests.integration.planner.test_results import Copy, ended
-from tests.integration.planner.test_tables_planned import Plans, rows
 from tests.integration.scheduler.world import World, completed, failed
 
 AGAIN = sp.Selection(again=True)
@@ -27,26 +26,10 @@ NOOP = HistoryKey("noop", "1", "sleep_seconds=0.0")
 
 
 @pytest.fixture
-async def world(tmp_path: Path, redis_url: str) -> AsyncIterator[World]:
-    one = await World.start(tmp_path, redis_url, f"sqlite:///{tmp_path}/scheduler.db", knows_scheduler=True)
-    try:
-        yield one
-    finally:
-        await one.stop()
-
-
-@pytest.fixture
 async def copy(world: World) -> AsyncIterator[Copy]:
     one = Copy(world)
     yield one
     await one.close()
-
-
-@pytest.fixture
-async def plans(world: World) -> Plans:
-    found = Plans(world)
-    await found.catalog(rows())
-    return found
 
 
 async def recorded(world: World, plan: planner_pb2.Plan, *, cost: int = 0, wrong: int = 0) -> str:

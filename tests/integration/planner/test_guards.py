@@ -13,9 +13,7 @@ from penstock.v1 import planner_pb2, rules_pb2
 from penstock.v1 import sources_pb2 as sp
 from planner.worker_classes import WorkerClasses
 from tests.integration.planner.conftest import Planner
-from tests.integration.planner.test_tables_planned import Plans, plans, world
-
-__all__ = ["plans", "world"]
+from tests.integration.planner.planned import Plans
 
 ITEMS = b'{"key": "a"}\n'
 Stage = planner_pb2.StageSpec

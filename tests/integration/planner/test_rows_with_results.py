@@ -4,8 +4,7 @@ because the scheduler is."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -16,24 +15,8 @@ from penstock.runtime.errors import InvalidInput
 from penstock.v1 import planner_pb2
 from penstock.v1 import sources_pb2 as sp
 from planner.results import recent
-from tests.integration.planner.test_tables_planned import Plans, rows
+from tests.integration.planner.planned import Plans
 from tests.integration.scheduler.world import World
-
-
-@pytest.fixture
-async def world(tmp_path: Path, redis_url: str) -> AsyncIterator[World]:
-    one = await World.start(tmp_path, redis_url, f"sqlite:///{tmp_path}/scheduler.db", knows_scheduler=True)
-    try:
-        yield one
-    finally:
-        await one.stop()
-
-
-@pytest.fixture
-async def plans(world: World) -> Plans:
-    found = Plans(world)
-    await found.catalog(rows())
-    return found
 
 
 async def asked(plans: Plans, plan: planner_pb2.Plan | None = None, **query: Any) -> sp.RowPage:

@@ -19,7 +19,7 @@ from penstock.v1 import planner_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import sources_pb2 as sp
 from planner.domain.natural import natural_key
-from tests.integration.planner.test_tables_planned import Plans
+from tests.integration.planner.planned import Plans
 from tests.integration.scheduler.world import World, completed
 
 ONE_AT_A_TIME = [planner_pb2.StageSpec(processor="noop", concurrency=1)]

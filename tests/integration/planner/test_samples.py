@@ -13,9 +13,7 @@ from penstock.v1 import planner_pb2
 from penstock.v1 import sources_pb2 as sp
 from planner.domain.sampling import sample_seqs
 from tests.integration.planner.conftest import Planner, _parts
-from tests.integration.planner.test_tables_planned import Plans, plans, rows, world
-
-__all__ = ["plans", "rows", "world"]
+from tests.integration.planner.planned import Plans
 
 PAID = planner_pb2.StageSpec(processor="noop", parameters=b'{"paid": true}')
 
