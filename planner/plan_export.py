@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Generator, Iterator, Mapping
+from typing import Literal
 
 import orjson
 
@@ -24,7 +25,7 @@ from planner.translate import schema_of
 
 __all__ = ["KINDS", "PlanExport"]
 
-KINDS: Mapping[int, str] = {CATALOG: "catalog", TABLE: "table"}
+KINDS: Mapping[int, Literal["catalog", "table"]] = {CATALOG: "catalog", TABLE: "table"}
 PART_BYTES = 256 << 10
 
 
@@ -103,7 +104,7 @@ def _manifest(plan: PlanRow, source: SourceRow, *, carried: bool) -> Manifest:
         item_count=plan.stages[0].item_count,
         source=SourceManifest(
             source_id=source.source_id,
-            kind=KINDS[source.kind],  # type: ignore[arg-type]
+            kind=KINDS[source.kind],
             name=plan.source_name,
             version=plan.source_version,
             item_count=source.item_count,

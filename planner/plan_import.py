@@ -32,7 +32,6 @@ from planner.plan_lines import PlanLines
 from planner.plan_manifest import Manifest, bad_file
 from planner.planning import Keeping, Planning, SettledStage
 from planner.rules import as_message
-from planner.sources import CATALOG
 from planner.staging import Upload
 from planner.store import PlanRow, SourceRow, StageRow, Store
 from planner.table_planning import kept_items
@@ -41,6 +40,7 @@ from planner.tables.wanted import TableFile, TableVersion, Wanted
 
 __all__ = ["PlanImport", "PlanImports"]
 
+_OF_WORD = {word: kind for kind, word in KINDS.items()}
 _PLACES = (
     "read_csv($rows, columns = {place: 'BIGINT'}, auto_detect = false, header = false, quote = '', escape = '', "
     "delim = '\x1f', strict_mode = false)"
@@ -161,7 +161,7 @@ class PlanImports:
         with self._files.cursor() as cursor:
             groups, group_count = groups_of(cursor, upload.path("ordered").resolve())
         items, table = kept_items(upload, "ordered", stage, self._parquet)
-        source = here or self.tables.kept(version, upload, kind=_kind(manifest), request_id="")
+        source = here or self.tables.kept(version, upload, kind=_OF_WORD[manifest.source.kind], request_id="")
         named = self._named(manifest, source, actor)
         details = _details(manifest, actor, named=named is not None, groups=groups, group_count=group_count)
         row = PlanRow(
@@ -273,10 +273,6 @@ def _messages(manifest: Manifest) -> None:
             json_format.ParseDict(told, message)
         except json_format.ParseError as error:
             raise bad_file(str(error)) from None
-
-
-def _kind(manifest: Manifest) -> int:
-    return next((kind for kind, word in KINDS.items() if word == manifest.source.kind), CATALOG)
 
 
 def _details(

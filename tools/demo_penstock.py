@@ -16,7 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -176,7 +176,7 @@ def running(data: Path, log: Path) -> Iterator[Penstock]:
         penstock.stop()
 
 
-def play(main: Any) -> NoReturn:
+def play(main: Callable[[], int]) -> NoReturn:
     """Runs a demo's main function as the program: an exit code, and one line for Ctrl-C and SIGTERM."""
     end_on_sigterm()
     try:
