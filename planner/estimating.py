@@ -107,11 +107,11 @@ class Estimating:
         if self._limits is None:
             return _Seen(notes=("limits and prices are not known: this planner knows no scheduler",))
         try:
-            limits = await self._limits.limits() if plan.laned else []
+            limits, whole = await self._limits.limits() if plan.laned else ([], True)
             prices = await self._limits.prices() if paid else {}
         except PenstockError as error:
             return _Seen(notes=(f"without limits and prices: {error.message}",))
-        return _Seen(limits, prices)
+        return _Seen(limits, prices, () if whole else (f"with no limits past {limits[-1].key}",))
 
     def _made(
         self,

@@ -22,7 +22,8 @@ class LimitsSeen:
         self._channel = open_channel(address, token)
         self._stub = scheduler_pb2_grpc.LimitServiceStub(self._channel)
 
-    async def limits(self) -> Sequence[scheduler_pb2.Limit]:
+    async def limits(self) -> tuple[Sequence[scheduler_pb2.Limit], bool]:
+        """The first PAGE * MOST_PAGES in order of key, and whether these are all."""
         found: list[scheduler_pb2.Limit] = []
         request = scheduler_pb2.ListLimitsRequest(page_size=PAGE)
         for _ in range(MOST_PAGES):
@@ -31,8 +32,8 @@ class LimitsSeen:
             found += answer.limits
             request.page_token = answer.next_page_token
             if not request.page_token:
-                break
-        return found
+                return found, True
+        return found, False
 
     async def prices(self) -> dict[str, int]:
         """What an item of a processor costs in micro-dollars, as an operator set it."""

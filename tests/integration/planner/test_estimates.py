@@ -13,6 +13,7 @@ from penstock.runtime.errors import Conflict, Unavailable
 from penstock.v1 import planner_pb2, rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import sources_pb2 as sp
+from planner import limits_seen
 from planner.domain.history import History, HistoryKey
 from planner.domain.parameter_names import shown_parameters
 from planner.results import copying
@@ -299,6 +300,20 @@ async def test_limits_that_will_apply_bound_the_runtime(plans: Plans, world: Wor
     assert free.estimate.runtime_seconds.high < 60
     assert held.estimate.runtime_seconds.low > 240
     assert "limit domain:example.org" in held.estimate.stages[0].bound
+
+
+async def test_an_estimate_with_some_of_the_limits_says_so(
+    plans: Plans, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await plans.catalog(rows().replace(b'"limits":[]', b'"limits":["domain:example.org"]'), name="lined")
+    with calling():
+        for key in ("domain:a", "domain:b"):
+            await world.limits.SetLimit(pb.SetLimitRequest(limit=pb.Limit(key=key, concurrency=1), actor="ann"))
+    monkeypatch.setattr(limits_seen, "PAGE", 1)
+    monkeypatch.setattr(limits_seen, "MOST_PAGES", 1)
+    assert list((await plans.plan(source_id="lined")).estimate.notes) == ["with no limits past domain:a"]
+    monkeypatch.setattr(limits_seen, "MOST_PAGES", 2)
+    assert not (await plans.plan(source_id="lined")).estimate.notes
 
 
 async def test_a_price_that_an_operator_set_is_a_cost_where_nothing_was_measured(plans: Plans, world: World) -> None:
