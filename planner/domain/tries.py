@@ -64,7 +64,8 @@ class Tries:
 
     @property
     def variance(self) -> float:
-        return float((self.chances * np.arange(1, self.chances.size + 1) ** 2).sum()) - self.mean**2
+        # Chances add up to 1 but for their rounding: below 0 there would be no root of it, and so no estimate.
+        return max(float((self.chances * np.arange(1, self.chances.size + 1) ** 2).sum()) - self.mean**2, 0.0)
 
 
 def tries_under(ends: Mapping[tuple[int, End], int], max_tries: int, *, heals: bool = False) -> Tries:

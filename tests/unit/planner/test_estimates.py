@@ -262,3 +262,39 @@ def test_people_read_ranges_in_one_unit_and_what_they_rest_on() -> None:
 
 def test_back_offs_add_up_as_the_scheduler_waits() -> None:
     assert Backoff(1.0, 3.0).waits(3).tolist() == [0.0, 0.75, 2.25, 4.5]
+
+
+def ended_after(tries: Sequence[int], *, failed: bool, max_tries: int) -> Mapping[HistoryKey, History]:
+    """Two groups of items that ended after so many failed attempts."""
+    count = len(tries)
+    return {
+        WORDS: History.of(
+            Outcomes(
+                run="r",
+                run_ms=0,
+                max_tries=max_tries,
+                groups=["a", "b"] * (count // 2),
+                seconds=np.linspace(1.0, 2.0, count),
+                cost_micros=np.full(count, 5.0),
+                tries=np.array(tries, np.int64),
+                failed=np.full(count, failed),
+            )
+        )
+    }
+
+
+@pytest.mark.parametrize("count", [1, 40, 10_000_000])
+def test_where_every_item_failed_late_there_is_an_estimate(count: int) -> None:
+    history = ended_after([8] * 20, failed=True, max_tries=8)
+    for max_tries in (8, 100):
+        told = estimate("plan-1", [work({"a": count, "b": count}, max_tries=max_tries)], history)
+        assert middle(told.runtime) > 0
+        assert all(middle(group.runtime) > 0 for group in told.stages[0].groups)
+
+
+@pytest.mark.parametrize("kinds", range(3, 40))
+def test_shares_that_add_up_to_more_than_one_by_their_rounding_are_no_matter(kinds: int) -> None:
+    tries = [number % kinds for number in range(2 * kinds + 4)]
+    for max_tries in (1, 2):
+        told = estimate("plan-1", [work(max_tries=max_tries)], ended_after(tries, failed=False, max_tries=100))
+        assert middle(told.runtime) > 0
