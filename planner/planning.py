@@ -19,7 +19,7 @@ from penstock.processor import Processor, validate_parameters
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput, PenstockError
 from penstock.runtime.logs import get_logger
-from penstock.v1 import rules_pb2
+from penstock.v1 import planner_pb2, rules_pb2
 from penstock.words import DEFAULT_GRANULARITY, GRANULARITIES
 from planner.domain.profiles import Profile, profiled
 from planner.domain.stages import (
@@ -45,6 +45,9 @@ from planner.worker_classes import ANY_CLASS, WorkerClasses
 __all__ = ["Keeping", "PlanRequest", "Planning", "SettledStage", "load"]
 
 log = get_logger("planner")
+
+
+TASKS = planner_pb2.SOURCE_KIND_TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,7 +232,8 @@ def _requested(
             raise InvalidInput(
                 f"a plan of items has exactly one stage, {len(request.stages)} were given", code="bad_stages"
             )
-        return [profiled(stage, profile) for stage in request.stages] if profile else request.stages
+        stages = [_one_by_one(stage) for stage in request.stages] if source.kind == TASKS else request.stages
+        return [profiled(stage, profile) for stage in stages] if profile else stages
     usual = document_stages(granularity)
     asked = request.stages or [StageRequest(stage.processor, {}) for stage in usual]
     given = [stage.processor for stage in asked]
@@ -256,6 +260,11 @@ def _requested(
         )
         for stage, default in zip(asked, usual, strict=True)
     ]
+
+
+def _one_by_one(stage: StageRequest) -> StageRequest:
+    """Tasks stand in an order in which each may need those before it: one at a time, unless somebody says otherwise."""
+    return replace(stage, concurrency=stage.concurrency or 1)
 
 
 def _settled(

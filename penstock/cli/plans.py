@@ -33,6 +33,7 @@ from penstock.cli.rows import (
     ShownOption,
     SkipOption,
     print_page,
+    print_whole,
     question,
 )
 from penstock.cli.selecting import BudgetOption
@@ -90,6 +91,8 @@ def order(
 ) -> None:
     """The order in which a plan's items will start: place, key, group, and why each is there.
 
+    Of documents, items and task files, which are taken whole, it takes --skip and --limit.
+
     Examples:
 
       penstock plans order "two brands" --skip 100 --limit 50
@@ -107,6 +110,9 @@ def order(
 
         async with connected(data) as client:
             found = await plan_of(client, plan)
+            if not found.HasField("ordering"):
+                await print_whole(client, found, asked, columns=columns, as_json=as_json)
+                return
             page = row_page_view(await client.plans.rows(found.plan_id, **asked))
             if as_json:
                 show.print_json(page)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,9 +10,12 @@ import typer
 from penstock.cli import show
 from penstock.cli.selecting import columns_of
 from penstock.cli.source_text import print_groups, print_rows, result_lines
+from penstock.words import counted
 
 if TYPE_CHECKING:
+    from penstock.client import AsyncClient
     from penstock.client.source_views import RowPageView, SourceView
+    from penstock.v1 import planner_pb2
 
 __all__ = [
     "ColumnsOption",
@@ -24,6 +27,7 @@ __all__ = [
     "ShownOption",
     "SkipOption",
     "print_page",
+    "print_whole",
     "question",
 ]
 
@@ -84,6 +88,30 @@ def print_page(page: RowPageView, source: SourceView, *, columns: str, skip: int
     if groups:
         show.say()
         print_groups(page["groups"], page["more_groups"], most=1000)
+
+
+async def print_whole(
+    client: AsyncClient, plan: planner_pb2.Plan, asked: Mapping[str, Any], *, columns: str, as_json: bool
+) -> None:
+    """The order of a plan that took its source whole, a page of it; `asked`: of `question`. Raises InvalidInput for
+    options that want columns."""
+    from penstock.client.plan_views import plan_item_view
+    from penstock.runtime.errors import InvalidInput
+
+    skip, limit = asked["skip"], asked["page_size"]
+    if columns or any(value for name, value in asked.items() if name not in ("skip", "page_size")):
+        raise InvalidInput(
+            "this plan takes its source whole, whose items have no columns: its order takes --skip and --limit",
+            code="source_without_columns",
+        )
+    page = await client.plans.items_page(plan.plan_id, after_seq=skip - 1, limit=limit)
+    if as_json:
+        show.print_json({"items": [plan_item_view(item) for item in page.items], "total": plan.item_count})
+        return
+    show.print_table(("place", "key", "group"), [(item.seq, item.key, item.group) for item in page.items])
+    show.say()
+    shown = f"{skip + 1:,}-{skip + len(page.items):,} of " if page.items else "none of "
+    show.say(f"{shown}{counted(plan.item_count, 'item')}")
 
 
 def _known(chosen: Sequence[str], names: Sequence[str]) -> Sequence[str]:

@@ -180,6 +180,25 @@ def test_a_large_plan_asks_before_it_starts(penstock: Typed, stack: Stack, mice:
     assert json.loads(agreed.out)["counts"]["total"] == 210
 
 
+def test_the_order_of_a_task_file_is_shown_before_it_runs(penstock: Typed, tmp_path: Path) -> None:
+    tasks = tmp_path / "tasks.md"
+    tasks.write_text("## Build\n- [ ] T002 second [depends: T001]\n- [ ] T001 first\n- [ ] T003 third\n")
+    assert penstock("sources", "add", "cli-tasks", tasks, "--each-task").code == 0
+    assert penstock("plans", "create", "cli-tasks", "--processor", "noop", "--name", "cli-todo").code == 0
+    lines = penstock("plans", "order", "cli-todo", "--skip", "1", "--limit", "1").out.splitlines()
+    assert [line.split() for line in lines] == [
+        ["PLACE", "KEY", "GROUP"],
+        ["1", "T002", "Build"],
+        [],
+        ["2-2", "of", "3", "items"],
+    ]
+    told = json.loads(penstock("plans", "order", "cli-todo", "--json").out)
+    assert ([item["key"] for item in told["items"]], told["total"]) == (["T001", "T002", "T003"], 3)
+    refused = penstock("plans", "order", "cli-todo", "--filter", "key = T001")
+    assert refused.code == 2
+    assert "takes --skip and --limit" in refused.err
+
+
 def test_two_ways_to_select_are_refused(penstock: Typed, mice: str) -> None:
     refused = penstock("plans", "create", mice, "--processor", "noop", "--all", "--missing", "noop")
     assert refused.code == 2

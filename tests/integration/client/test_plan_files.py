@@ -326,6 +326,7 @@ async def test_a_copy_has_the_same_items_under_other_settings(here: Place, plan:
         plan.plan_id, name="gently", changes=StageOptions(processor="", concurrency=1, parameters={"sleep_seconds": 5})
     )
     assert copy.plan_id != plan.plan_id
+    assert copy.HasField("estimate")
     assert await here.keys(copy.plan_id) == await here.keys(plan.plan_id)
     compared = await here.client.plans.compare(plan.plan_id, copy.plan_id)
     assert list(compared.settings) == [

@@ -240,4 +240,13 @@ async def test_a_task_file_is_a_source_in_its_own_order(plans: Plans) -> None:
         source = await plans.stub.CreateSource(sent())
         assert (source.name, source.item_count) == ("todo", 2)
         plan = await plans.stub.CreatePlan(planner_pb2.CreatePlanRequest(source_id="todo", stages=NOOP))
+        fast = await plans.stub.CreatePlan(
+            planner_pb2.CreatePlanRequest(source_id="todo", stages=NOOP, profile="fast", validate_only=True)
+        )
+        wide = await plans.stub.CreatePlan(
+            planner_pb2.CreatePlanRequest(
+                source_id="todo", stages=[planner_pb2.StageSpec(processor="noop", concurrency=3)]
+            )
+        )
     assert await plans.keys(plan) == ["T001", "T002"]
+    assert [one.stages[0].concurrency for one in (plan, fast, wide)] == [1, 1, 3], "T002 needs T001, so one at a time"
