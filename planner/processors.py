@@ -59,6 +59,10 @@ def _declared(one: Declared) -> planner_pb2.Processor:
         message = _message(one.processor, kind=COMMAND)
         message.limits.extend(form.limits)
         message.argv.extend(form.argv)
+        message.heal_argv.extend(form.heal.argv if form.heal is not None else ())
+        message.confirm_argv.extend(form.confirm.argv if form.confirm is not None else ())
+        for code, rule in sorted(form.exit.items(), key=lambda one: int(one[0])):
+            message.exits.add(code=int(code), kind=rule.kind, permanent=rule.permanent)
         message.payload_schema = orjson.dumps(form.payload) if form.payload else b""
         message.result_schema = orjson.dumps(form.result) if form.result else b""
         message.wall_seconds = form.wall_seconds

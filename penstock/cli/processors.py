@@ -67,7 +67,7 @@ def show_processor(
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """One processor: its parameters, limits and bounds, and for a declared one its file and what is wrong with it.
+    """One processor: its parameters and limits; of a declared one what heals, exit codes, its file and what is wrong.
 
     Example: penstock processors show noop
     """
@@ -93,6 +93,13 @@ def _say(view: ProcessorView) -> None:
         rows += [("file", view["file"]), ("sha256", view["file_hash"])]
     if view["argv"]:
         rows += [("argv", " ".join(view["argv"])), ("wall_seconds", f"{view['wall_seconds']:g}")]
+    rows += [
+        (mode, " ".join(argv))
+        for mode, argv in (("heal", view["heal_argv"]), ("confirm", view["confirm_argv"]))
+        if argv
+    ]
+    for one in view["exits"]:
+        rows.append((f"exit {one['code']}", one["kind"] + (", never tried again" if one["permanent"] else "")))
     rows += [("paid", "yes" if view["paid"] else "no"), ("repeatable", "yes" if view["repeatable"] else "no")]
     rows += [("limits", ", ".join(view["limits"])), ("needs", ", ".join(view["environment_needs"]))]
     if view["disabled"]:

@@ -157,6 +157,14 @@ class ProfileView(TypedDict):
     parameters: dict[str, dict[str, Any]]
 
 
+class ProcessorExitView(TypedDict):
+    """What an exit code of a declared program means."""
+
+    code: int
+    kind: str
+    permanent: bool
+
+
 class ProcessorView(TypedDict):
     """`kind` is code (an installed class) or command (declared in a file, which alone has what stands after it)."""
 
@@ -177,6 +185,9 @@ class ProcessorView(TypedDict):
     wall_seconds: float | None
     problems: list[ProblemView]
     disabled: bool
+    heal_argv: list[str]
+    confirm_argv: list[str]
+    exits: list[ProcessorExitView]
 
 
 def plan_view(plan: planner_pb2.Plan) -> PlanView:
@@ -302,6 +313,9 @@ def processor_view(processor: planner_pb2.Processor) -> ProcessorView:
         "wall_seconds": processor.wall_seconds or None,
         "problems": [{"line": problem.line, "text": problem.text} for problem in processor.problems],
         "disabled": processor.disabled,
+        "heal_argv": list(processor.heal_argv),
+        "confirm_argv": list(processor.confirm_argv),
+        "exits": [{"code": one.code, "kind": one.kind, "permanent": one.permanent} for one in processor.exits],
     }
 
 

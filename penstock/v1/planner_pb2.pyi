@@ -1921,6 +1921,9 @@ class Processor(_message.Message):
     RESULT_SCHEMA_FIELD_NUMBER: _builtins.int
     WALL_SECONDS_FIELD_NUMBER: _builtins.int
     DISABLED_FIELD_NUMBER: _builtins.int
+    HEAL_ARGV_FIELD_NUMBER: _builtins.int
+    CONFIRM_ARGV_FIELD_NUMBER: _builtins.int
+    EXITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     description: _builtins.str
@@ -1958,6 +1961,18 @@ class Processor(_message.Message):
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """of a declaration: templates"""
 
+    @_builtins.property
+    def heal_argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """of a declaration: what heals; empty: the work's"""
+
+    @_builtins.property
+    def confirm_argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """the same of the second witness"""
+
+    @_builtins.property
+    def exits(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessorExit]:
+        """of a declaration: what its exit codes mean, but 0"""
+
     def __init__(
         self,
         *,
@@ -1978,14 +1993,43 @@ class Processor(_message.Message):
         result_schema: _builtins.bytes = ...,
         wall_seconds: _builtins.float = ...,
         disabled: _builtins.bool = ...,
+        heal_argv: _abc.Iterable[_builtins.str] | None = ...,
+        confirm_argv: _abc.Iterable[_builtins.str] | None = ...,
+        exits: _abc.Iterable[Global___ProcessorExit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "description", b"description", "disabled", b"disabled", "environment_needs", b"environment_needs", "file", b"file", "file_hash", b"file_hash", "kind", b"kind", "limits", b"limits", "name", b"name", "paid", b"paid", "parameters_schema", b"parameters_schema", "payload_schema", b"payload_schema", "problems", b"problems", "repeatable", b"repeatable", "result_schema", b"result_schema", "version", b"version", "wall_seconds", b"wall_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["argv", b"argv", "confirm_argv", b"confirm_argv", "description", b"description", "disabled", b"disabled", "environment_needs", b"environment_needs", "exits", b"exits", "file", b"file", "file_hash", b"file_hash", "heal_argv", b"heal_argv", "kind", b"kind", "limits", b"limits", "name", b"name", "paid", b"paid", "parameters_schema", b"parameters_schema", "payload_schema", b"payload_schema", "problems", b"problems", "repeatable", b"repeatable", "result_schema", b"result_schema", "version", b"version", "wall_seconds", b"wall_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Processor: _TypeAlias = Processor  # noqa: Y015
+
+@_typing.final
+class ProcessorExit(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    PERMANENT_FIELD_NUMBER: _builtins.int
+    code: _builtins.int
+    kind: _builtins.str
+    """completed, deferred, throttled, or a kind of failure"""
+    permanent: _builtins.bool
+    def __init__(
+        self,
+        *,
+        code: _builtins.int = ...,
+        kind: _builtins.str = ...,
+        permanent: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "kind", b"kind", "permanent", b"permanent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProcessorExit: _TypeAlias = ProcessorExit  # noqa: Y015
 
 @_typing.final
 class ProcessorProblem(_message.Message):

@@ -142,7 +142,15 @@ def test_a_processor_is_declared_found_and_run_without_a_restart(stack: Stack, f
     assert listed["noop"]["kind"] == "code"
     assert listed["broken"]["problems"][0]["line"] == 5
     assert "can't be used: line 5" in carried_out("processors", "list", data=stack.data).out
-    assert carried_out("processors", "show", "reading-ease", data=stack.data).code == 0
+    shown = carried_out("processors", "show", "reading-ease", data=stack.data)
+    assert (shown.code, [line.split(maxsplit=2) for line in shown.out.splitlines() if "exit" in line]) == (
+        0,
+        [
+            ["exit", str(one["code"]), one["kind"] + (", never tried again" if one["permanent"] else "")]
+            for one in ours["exits"]
+        ],
+    )
+    assert [one["code"] for one in ours["exits"]] == [3]
     broken = carried_out("processors", "show", "broken", data=stack.data)
     assert (broken.code, "line 5" in broken.out) == (2, True)
     refused = carried_out(*run[:5], "broken", data=stack.data)
