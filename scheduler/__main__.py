@@ -184,7 +184,7 @@ def _register(
     )
     scheduler_pb2_grpc.add_SchedulerServiceServicer_to_server(runs, server)
     scheduler_pb2_grpc.add_LeaseServiceServicer_to_server(LeaseService(engine), server)
-    scheduler_pb2_grpc.add_LimitServiceServicer_to_server(LimitService(limits, engine, database, ready.in_use), server)
+    scheduler_pb2_grpc.add_LimitServiceServicer_to_server(LimitService(limits, engine, database, ready), server)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from scheduler.domain.valve import ValveState
 from scheduler.engine import Engine
 from scheduler.giving_way import give_way
 from scheduler.limits import Limits, etag_of
+from scheduler.ready import Ready
 from scheduler.run_calls import Context, actor_of, page_size, reason_of
 from scheduler.store import price_table
 from scheduler.store.effects import Effects
@@ -43,22 +44,20 @@ TOKEN_CHARACTERS = 300
 
 
 class LimitService(scheduler_pb2_grpc.LimitServiceServicer):
-    """`in_use` tells how many leases hold each key that any holds."""
+    """`ready` tells how many leases hold a key."""
 
-    def __init__(
-        self, limits: Limits, engine: Engine, database: Database, in_use: Callable[[], Awaitable[Mapping[str, int]]]
-    ) -> None:
+    def __init__(self, limits: Limits, engine: Engine, database: Database, ready: Ready) -> None:
         self._limits = limits
         self._engine = engine
         self._database = database
-        self._in_use = in_use
+        self._ready = ready
 
     async def ListLimits(self, request: pb.ListLimitsRequest, context: Context) -> pb.ListLimitsResponse:
         most = page_size(request.page_size, 100, 1_000)
         after = plain_text(request.page_token, "page_token")
         prefix = plain_text(request.prefix, "prefix")
         states = _states(request.states)
-        held = await self._leases()
+        held = await _told(self._ready.in_use())
 
         def read() -> tuple[list[LimitRow], str]:
             with self._database.read() as connection:
@@ -189,15 +188,16 @@ class LimitService(scheduler_pb2_grpc.LimitServiceServicer):
         return answer
 
     async def _with_held(self, limit: pb.Limit) -> pb.Limit:
-        limit.held = (await self._leases()).get(limit.key, 0)
+        limit.held = (await _told(self._ready.held([limit.key]))).get(limit.key, 0)
         return limit
 
-    async def _leases(self) -> Mapping[str, int]:
-        """None are told while Redis is away: a limit can be seen and changed all the same."""
-        try:
-            return await self._in_use()
-        except Unavailable:
-            return {}
+
+async def _told(leases: Awaitable[Mapping[str, int]]) -> Mapping[str, int]:
+    """None are told while Redis is away: a limit can be seen and changed all the same."""
+    try:
+        return await leases
+    except Unavailable:
+        return {}
 
 
 def limit_message(row: LimitRow, held: int) -> pb.Limit:
