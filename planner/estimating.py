@@ -78,11 +78,11 @@ class Estimating:
             await asyncio.to_thread(self._rows.tell, plan.plan_id, told, now_ms=self._clock.now_ms())
         except PenstockError as error:
             log.warning("a plan could not be estimated", plan=plan.plan_id, why=error.message)
-            return planner_pb2.Plan()
+            return _none(error.message)
         except Exception:
             # A plan without an estimate can be run; an estimate must not be what keeps it from that.
             log.exception("a plan could not be estimated", plan=plan.plan_id)
-            return planner_pb2.Plan()
+            return _none("the planner's log says why")
         return told
 
     async def caught_up(self) -> tuple[str, ...]:
@@ -138,6 +138,11 @@ class Estimating:
         sizes = self._histories.sizes(sorted({key.processor for key in keys}))
         known = self._histories.read(estimate_making.nearest(keys, sizes))
         return estimate_making.made(plan.plan_id, works, known, profiles=of_profiles, notes=(*notes, *seen.notes))
+
+
+def _none(why: str) -> planner_pb2.Plan:
+    """Nothing is known, and that is said: a plan without a word looks like one that costs nothing."""
+    return planner_pb2.Plan(estimate=planner_pb2.Estimate(words="not known", notes=[f"it could not be made: {why}"]))
 
 
 def _looked_at(task: asyncio.Task[object]) -> None:

@@ -13,7 +13,7 @@ from penstock.runtime.errors import Conflict, Unavailable
 from penstock.v1 import planner_pb2, rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import sources_pb2 as sp
-from planner import limits_seen
+from planner import estimate_making, limits_seen
 from planner.domain.history import History, HistoryKey
 from planner.domain.parameter_names import shown_parameters
 from planner.results import copying
@@ -326,6 +326,19 @@ async def test_a_price_that_an_operator_set_is_a_cost_where_nothing_was_measured
     assert told.stages[0].cost_rest.basis == "price table"
     assert (told.cost_micros.low, told.cost_micros.high) == (55_000, 55_000)
     assert not told.HasField("runtime_seconds")
+
+
+async def test_an_estimate_that_fails_is_told_and_the_plan_is_made(
+    plans: Plans, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a defect")
+
+    monkeypatch.setattr(estimate_making, "made", wrong)
+    plan = await plans.plan()
+    assert plan.item_count
+    assert plan.estimate.words == "not known"
+    assert list(plan.estimate.notes) == ["it could not be made: the planner's log says why"]
 
 
 async def test_the_settings_of_each_profile_have_their_own_estimate(plans: Plans, world: World) -> None:
