@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["FILE", "TABLE_BYTES", "GridTables", "Relation"]
 
 TABLE_BYTES = 400 << 20
-MEMORY = "480MB"
+MEMORY = "460MB"
 THREADS = 2
 _TEXT_BYTES, _OTHER_BYTES = 16, 8
 _TEXTS = (ColumnKind.TEXT, ColumnKind.JSON)
