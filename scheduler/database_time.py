@@ -24,20 +24,12 @@ EVERY_SECONDS = 10.0
 # What time it is.
 _NOW = sa.text("SELECT extract(epoch FROM clock_timestamp()) * 1000")
 
+_OF_CALLS = "SELECT max(seen_ms) AS known FROM sessions UNION ALL SELECT max(create_ms) FROM requests"
+_OF_STARTS = "SELECT max(until_ms) FROM leaders WHERE name = 'scheduler'"
 # The latest time at which a scheduler heard of a worker or an operator; no time that lies ahead.
-_HEARD = sa.text("""
-SELECT max(known) FROM (
-  SELECT max(seen_ms) AS known FROM sessions UNION ALL SELECT max(create_ms) FROM requests
-) AS found
-""")
-
+_HEARD = sa.text(f"SELECT max(known) FROM ({_OF_CALLS}) AS found")
 # The latest time that the rows tell of: of a start, a call, an order.
-_LATEST = sa.text("""
-SELECT max(known) FROM (
-  SELECT max(until_ms) AS known FROM leaders WHERE name = 'scheduler'
-  UNION ALL SELECT max(seen_ms) FROM sessions UNION ALL SELECT max(create_ms) FROM requests
-) AS found
-""")
+_LATEST = sa.text(f"SELECT max(known) FROM ({_OF_CALLS} UNION ALL {_OF_STARTS}) AS found")
 
 
 async def started(database: Database) -> Clock:

@@ -103,9 +103,7 @@ _PATTERN_DUE = (
 _COUNTS = sa.select(limits.c.state, sa.func.count()).where(sa.text("cautious")).group_by(limits.c.state)
 
 
-def page_of(
-    connection: sa.Connection, *, after: str, prefix: str, most: int, in_use: Iterable[str] = ()
-) -> list[LimitRow]:
+def page_of(connection: sa.Connection, *, after: str, prefix: str, most: int, in_use: Iterable[str]) -> list[LimitRow]:
     """Rows in order of key; also of keys that are in use, whether or not they have one."""
     used = listed(connection, sorted(in_use), "text")
     values = {"after": after, "prefix": prefix, "most": most, "in_use": used}
