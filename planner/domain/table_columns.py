@@ -20,7 +20,6 @@ __all__ = [
     "guess_group",
     "guess_key",
     "guess_sort",
-    "known_keys",
     "part_problems",
 ]
 
@@ -96,11 +95,6 @@ def part_problems(parts: Mapping[str, Sequence[str]]) -> list[str]:
         elif twice := sorted({name for name in names if names.count(name) > 1}):
             problems.append(f"the {part} names {', '.join(map(repr, twice))} more than once")
     return problems
-
-
-def known_keys() -> tuple[str, ...]:
-    """The names that are taken for a key, the first one that a table has."""
-    return _KEYS
 
 
 def guess_key(names: Sequence[str]) -> tuple[str, ...]:
