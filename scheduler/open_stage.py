@@ -46,8 +46,8 @@ class OpenStage:
         return [name[5:] for name in self.cursors if name.startswith("lane:")]
 
     def take(self, fed: Fed) -> None:
-        """Notes what Redis says, whoever brought it about."""
-        self.cursors.update(fed.cursors)
+        """Notes what Redis says, whoever brought it about. What it knows of no more was of one that was lost."""
+        self.cursors = dict(fed.cursors) or self.cursors
         self.ready = fed.left
         self.waiting = dict(fed.waiting)
 

@@ -16,7 +16,8 @@ from penstock.runtime.errors import PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
 from scheduler.domain.prices import mean_uses
 from scheduler.open_stage import OpenStage
-from scheduler.ready import Lost, Proposals, Proposed, Ready, StageAsk, StageKey
+from scheduler.proposals import Proposals, Proposed, StageAsk
+from scheduler.ready import Lost, Ready, StageKey
 from scheduler.store.items import Proposal
 from scheduler.store.leases import Offer
 from scheduler.windows import Windows

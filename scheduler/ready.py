@@ -13,7 +13,7 @@ now is passed in.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
@@ -24,6 +24,7 @@ from penstock.runtime.errors import InvalidInput, Unavailable
 from scheduler.domain.limits import LimitState
 from scheduler.members import by_lane, fields, limit_text, members, places, ranked, slot
 from scheduler.parked import Parked, read_parked
+from scheduler.proposals import Proposals, Proposed, StageAsk
 from scheduler.redis_errors import translated
 from scheduler.store.effects import Effects, Place, Slot, StageKey
 
@@ -33,10 +34,7 @@ __all__ = [
     "ROWS",
     "Fed",
     "Lost",
-    "Proposals",
-    "Proposed",
     "Ready",
-    "StageAsk",
     "StageKey",
     "lane_field",
 ]
@@ -49,42 +47,6 @@ MAIN, ROWS = "main", "rows"
 rows that are queued again."""
 END = 10_000_000_000_000
 """The cursor of a field that has nothing left; a number that Lua writes as it is."""
-
-
-@dataclass(frozen=True)
-class StageAsk:
-    """A stage that may be proposed from. most: leases it may hold; uses: what its items use, by dimension of rates."""
-
-    key: StageKey
-    epoch: int
-    most: int
-    owner: str = ""
-    weight: float = 1.0
-    priority: int = 0
-    uses: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Proposed:
-    """What was moved to a stage's lease set, in order of rank; how many are ready still; the lanes whose number of
-    parked items changed; and JSON of what each item took of its rates ("": nothing)."""
-
-    places: list[Place]
-    left: int
-    waiting: Mapping[str, int]
-    uses: str = ""
-
-
-@dataclass(frozen=True)
-class Proposals:
-    """By stage. closed: stages that are not open in Redis under this epoch. next_ms: when something that limits hold
-    back is worth a look. again: there is more to look at now; generation: of the Redis that was asked."""
-
-    stages: dict[StageKey, Proposed]
-    closed: list[StageKey]
-    next_ms: int | None
-    again: bool
-    generation: str
 
 
 @dataclass(frozen=True)
@@ -254,11 +216,26 @@ class Ready:
         return await self._feed(stage, epoch, places, now_ms, ask)
 
     async def feed(
-        self, stage: StageKey, epoch: int, places: Iterable[Place], *, field: str, after: int, to: int, now_ms: int
+        self,
+        stage: StageKey,
+        epoch: int,
+        places: Iterable[Place],
+        *,
+        field: str,
+        after: int,
+        to: int,
+        without: Sequence[str] = (),
+        now_ms: int,
     ) -> Fed:
-        """Adds what was read of the plan after a seq, unless that was read already. Raises Lost."""
-        ask: dict[str, object] = {"what": "feed", "field": field, "from": after, "to": to}
+        """Adds what was read of the plan after a seq, unless that was read already, or left out lanes (`without`) that
+        are not read apart: both may be of a Redis that was lost since. Raises Lost."""
+        apart = [lane_field(lane) for lane in without]
+        ask: dict[str, object] = {"what": "feed", "field": field, "from": after, "to": to, "without": apart}
         return await self._feed(stage, epoch, places, now_ms, ask)
+
+    async def split(self, stage: StageKey, epoch: int, field: str, *, now_ms: int) -> Fed:
+        """Reads a lane apart from where the plan is read in Redis now, wherever the caller saw it. Raises Lost."""
+        return await self._feed(stage, epoch, (), now_ms, {"what": "split", "field": field})
 
     async def add(self, stage: StageKey, epoch: int, places: Iterable[Place], *, now_ms: int) -> Fed:
         """Adds what is startable again. Raises Lost."""

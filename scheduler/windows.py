@@ -30,7 +30,8 @@ from scheduler.commit import GroupCommit
 from scheduler.domain.limits import lane_keys
 from scheduler.open_stage import OpenStage
 from scheduler.plans import Plans
-from scheduler.ready import END, MAIN, ROWS, Lost, Proposed, Ready, StageKey, lane_field
+from scheduler.proposals import Proposed
+from scheduler.ready import END, MAIN, ROWS, Lost, Ready, StageKey, lane_field
 from scheduler.store.effects import Effects, Place
 from scheduler.store.low_water import split_lane
 from scheduler.store.reading import Marks, marks, open_stages, queued_rows, with_rows
@@ -313,12 +314,19 @@ class Windows:
                 if stage.ready > 0:
                     return
                 count = min(count, SPARSE_ITEMS)
-            places, to = await self._read(stage, name, count)
+            after, without = stage.cursors[name], stage.lanes() if name == MAIN else ()
+            places, to = await self._read(stage, name, count, without)
             if self.stages.get(stage.key) is not stage:
                 return
-            after = stage.cursors[name]
             fed = await self._ready.feed(
-                stage.key, stage.epoch, places, field=name, after=after, to=to, now_ms=self._now_ms()
+                stage.key,
+                stage.epoch,
+                places,
+                field=name,
+                after=after,
+                to=to,
+                without=without,
+                now_ms=self._now_ms(),
             )
             if fed.epoch != stage.epoch:
                 # Another scheduler has closed it, or opened a later one: whoever follows the run's states refreshes.
@@ -337,8 +345,8 @@ class Windows:
         left = [name for name in (ROWS, MAIN) if stage.cursors.get(name, END) < END]
         return min(left, key=lambda name: stage.cursors[name]) if left else None
 
-    async def _read(self, stage: OpenStage, name: str, count: int) -> tuple[list[Place], int]:
-        """The next page of a field: what of it can start, and how far it went."""
+    async def _read(self, stage: OpenStage, name: str, count: int, without: Sequence[str]) -> tuple[list[Place], int]:
+        """The next page of a field, but for some lanes: what of it can start, and how far it went."""
         after = stage.cursors[name]
         if name == ROWS:
             found = await asyncio.to_thread(self._queued, stage.key, after, count)
@@ -352,7 +360,7 @@ class Windows:
             after,
             max(count, MERGE_ITEMS) if merging and count > SPARSE_ITEMS else count,
             only_lanes=only,
-            without_lanes=stage.lanes() if name == MAIN else (),
+            without_lanes=without,
         )
         items = list(window.items)
         low = [item.seq for item in items if item.seq < stage.high]
@@ -373,8 +381,8 @@ class Windows:
 
     async def split(self, stage: OpenStage, lane: str) -> None:
         """Reads a lane apart from now on; what is to be read again of it is kept in SQL first."""
-        name, at = lane_field(lane), stage.cursors[MAIN]
-        if name in stage.cursors or at >= END or len(stage.cursors) > MAX_LANES:
+        name = lane_field(lane)
+        if name in stage.cursors or stage.cursors[MAIN] >= END or len(stage.cursors) > MAX_LANES:
             return
         low = stage.row.cursor
 
@@ -382,7 +390,7 @@ class Windows:
             split_lane(connection, stage.key, lane, low)
 
         await self.commits.run(work)
-        fed = await self._ready.feed(stage.key, stage.epoch, [], field=name, after=at, to=at, now_ms=self._now_ms())
+        fed = await self._ready.split(stage.key, stage.epoch, name, now_ms=self._now_ms())
         if fed.epoch == stage.epoch:
             stage.take(fed)
             stage.lane_marks.setdefault(lane, low)

@@ -3,7 +3,9 @@
 -- ARGV  JSON: generation, seen (ops), stage, epoch, what, and
 --   open   owner, cursors {field: how far}, members {lane: seqs}, moved {lane: {seq, rank, ...}}: begins anew with these,
 --          unless this epoch is open already: another scheduler has done it
---   feed   field, from, to, members, moved: adds what was read of the plan, if nobody has read it before
+--   feed   field, from, to, without, members, moved: adds what was read of the plan, if nobody has read it before, and
+--          if what was left out (`without`: fields of lanes) is read apart here, too
+--   split  field: a lane is read apart from where the plan's cursor stands now, if it is not yet
 --   add    members, moved: adds what is startable again
 --   drop   closes what was opened under this epoch or an earlier one
 -- Answers false when Redis is not ours, else JSON: ops, done, fed (field -> how far), left (ready), waiting (lane ->
@@ -48,6 +50,13 @@ local function add()
   end
 end
 
+local function read_apart(fields)
+  for _, known in ipairs(#fields > 0 and redis.call('HMGET', fed, unpack(fields)) or {}) do
+    if not known then return false end
+  end
+  return true
+end
+
 local done = false
 if ask.what == 'open' then
   if not epoch or tonumber(epoch) < ask.epoch then
@@ -67,7 +76,9 @@ elseif epoch and tonumber(epoch) == ask.epoch then
   if ask.what == 'add' then
     add()
     done = true
-  elseif (tonumber(redis.call('HGET', fed, ask.field)) or ask.from) == ask.from then
+  elseif ask.what == 'split' then
+    done = redis.call('HSETNX', fed, ask.field, redis.call('HGET', fed, 'main')) == 1
+  elseif tonumber(redis.call('HGET', fed, ask.field)) == ask.from and read_apart(ask.without) then
     redis.call('HSET', fed, ask.field, string.format('%d', ask.to))
     add()
     done = true

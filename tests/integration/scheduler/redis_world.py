@@ -9,7 +9,8 @@ from typing import Any
 import redis
 
 from scheduler.domain.limits import LimitState, RateState, lane_keys
-from scheduler.ready import Proposals, Ready, StageAsk
+from scheduler.proposals import Proposals, StageAsk
+from scheduler.ready import Ready
 from scheduler.store.effects import Effects, Place, Slot, StageKey
 
 __all__ = ["RedisWorld", "limit"]

@@ -16,7 +16,8 @@ from penstock.v1 import common_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler import engine
 from scheduler.first_window import FirstWindows
-from scheduler.ready import Proposals, Ready
+from scheduler.proposals import Proposals
+from scheduler.ready import Ready
 from scheduler.store.effects import Slot, StageKey
 from scheduler.store.rows import Opening
 from scheduler.sweeps import Sweeps

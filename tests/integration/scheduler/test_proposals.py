@@ -15,7 +15,8 @@ from penstock.runtime.errors import Unavailable
 from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler.open_stage import OpenStage
-from scheduler.ready import Ready, StageAsk
+from scheduler.proposals import StageAsk
+from scheduler.ready import Ready
 from scheduler.windows import Windows
 from tests.integration.scheduler.world import HandWorker, World, completed
 

@@ -249,9 +249,25 @@ async def test_a_stage_is_opened_and_fed_once_whoever_does_it(world: RedisWorld)
     assert (fed.done, fed.left) == (True, 5)
     late = await world.ready.feed(A, 0, new, field="main", after=2, to=4, now_ms=world.now)
     assert (late.done, late.cursors) == (False, {"main": 4})
+    apart = await other.split(A, 0, "lane:d:x", now_ms=world.now)
+    assert (apart.done, apart.cursors) == (True, {"main": 4, "lane:d:x": 4})
     lane = await other.feed(A, 0, [(9, "d:x", 9)], field="lane:d:x", after=4, to=9, now_ms=world.now)
     assert (lane.done, lane.cursors) == (True, {"main": 4, "lane:d:x": 9})
+    again = await world.ready.split(A, 0, "lane:d:x", now_ms=world.now)
+    assert (again.done, again.cursors) == (False, {"main": 4, "lane:d:x": 9})
     await other.close()
+
+
+async def test_a_lane_is_read_apart_from_where_redis_stands_whatever_its_reader_saw(world: RedisWorld) -> None:
+    """Made anew while a lane was being split off, Redis begins at the mark again: so does the lane (seed 1257)."""
+    await world.open(A, ["d:x"] * 10)
+    await world.open(A, [], epoch=1)
+    assert (await world.ready.split(A, 1, "lane:d:x", now_ms=world.now)).cursors == {"main": -1, "lane:d:x": -1}
+    read = await world.ready.feed(A, 1, [(9, "d:x", 9)], field="lane:d:x", after=8, to=9, now_ms=world.now)
+    assert not read.done, "what lies before it was read by nobody"
+    left_out = await world.ready.feed(A, 1, [], field="main", after=-1, to=9, without=["d:y"], now_ms=world.now)
+    assert not left_out.done, "a lane was left out that nobody reads apart"
+    assert (await world.ready.feed(A, 1, [], field="main", after=-1, to=9, without=["d:x"], now_ms=world.now)).done
 
 
 async def test_an_older_epoch_neither_feeds_nor_drops_nor_is_proposed(world: RedisWorld) -> None:

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from penstock.v1 import common_pb2, planner_pb2
 from scheduler.open_stage import OpenStage
-from scheduler.ready import END, MAIN, Fed, Proposed, lane_field
+from scheduler.proposals import Proposed
+from scheduler.ready import END, MAIN, Fed, lane_field
 from scheduler.store.effects import Place
 from scheduler.windows import Windows
 
@@ -30,9 +31,7 @@ class OneStage:
         self.looks += 1
         return self._told()
 
-    async def feed(
-        self, stage: object, epoch: int, places: Sequence[Place], *, field: str, after: int, to: int, now_ms: int
-    ) -> Fed:
+    async def feed(self, stage: object, epoch: int, places: Sequence[Place], *, field: str, to: int, **_: Any) -> Fed:
         self.fed += [seq for seq, _, _ in places]
         self.cursors[field] = to
         return self._told()
