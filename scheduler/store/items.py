@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import orjson
 import sqlalchemy as sa
 
-from scheduler.domain.states import ItemState, Mode
+from scheduler.domain.outcomes import ALONE
+from scheduler.domain.states import STARTABLE_ITEMS, ItemState, Mode
 from scheduler.store.effects import Place, Slot
 from scheduler.store.rows import StageRow
 from scheduler.store.schema import attempts
@@ -143,14 +144,15 @@ class Settled(NamedTuple):
     attempt: int
 
 
-# Lease a batch: new rows for what was never leased, the next attempt for what is startable; the rest is refused.
-_GRANT_TAIL = """
+# Lease a batch: new rows for what was never leased, the next attempt for what is startable; the rest is refused, and so
+# is what goes alone, unless it is asked for.
+_GRANT_TAIL = f"""
 ON CONFLICT (run, stage, seq) DO UPDATE SET was = items.state, state = 'running', attempt = items.attempt + 1,
   session = excluded.session, grant_number = excluded.grant_number, start_ms = excluded.start_ms, end_ms = NULL,
   due_ms = NULL, error_kind = NULL, error = NULL, fingerprint = NULL, digest = NULL, uses = excluded.uses,
   reserved_micros = excluded.reserved_micros
-WHERE items.state IN ('queued', 'retry', 'deferred')
-RETURNING seq, attempt, tries, suspect >= 2, mode, heals, reserved_micros, context, saved, was
+WHERE items.state IN ('queued', 'retry', 'deferred') AND (items.suspect < {ALONE} OR :alone = 1)
+RETURNING seq, attempt, tries, suspect >= {ALONE}, mode, heals, reserved_micros, context, saved, was
 """
 _GRANT_HEAD = """
 INSERT INTO items (run, stage, seq, key, grp, state, attempt, tries, suspect, session, grant_number, start_ms, uses,
@@ -183,9 +185,11 @@ def grant(
     grant_number: int,
     uses: str = "",
     last: int | None = None,
+    alone: bool = True,
 ) -> list[Granted]:
     """Leases what is startable, each with its reservation; moves the stage's counters. What is not in the answer
-    was refused. last: no item after this seq has a row (`RunUnit.last_seq`); these are leased without a look."""
+    was refused. last: no item after this seq has a row (`RunUnit.last_seq`); these are leased without a look. alone:
+    the first of what goes alone may be among them; the others are left to other workers."""
     common = {
         "run": stage.run,
         "stage": stage.stage,
@@ -193,6 +197,7 @@ def grant(
         "grant": grant_number,
         "now": unit.now_ms,
         "uses": uses or None,
+        "alone": 0,
     }
     on_sqlite = unit.connection.dialect.name == "sqlite"
     first: Sequence[tuple[Proposal, int]] = ()
@@ -206,6 +211,11 @@ def grant(
         granted = [make(Granted, (one[0], 1, 0, False, _WORK, 0, micros, None, None, None)) for one, micros in first]
     if wanted:
         rows = _GRANT.rows(unit.connection, _grant_values(common, wanted, on_sqlite=on_sqlite))
+        if alone and len(rows) < len(wanted):
+            taken = {row[0] for row in rows}
+            if one := _first_alone(unit, stage, [each for each in wanted if each[0].seq not in taken]):
+                values = _grant_values({**common, "alone": 1}, [one], on_sqlite=on_sqlite)
+                rows = [*rows, *_GRANT.rows(unit.connection, values)]
         again = [make(Granted, row) for row in rows]
         before = [lease.was for lease in again if lease.was is not None]
         stage.retry -= before.count(ItemState.RETRY)
@@ -222,6 +232,15 @@ def grant(
     else:
         granted.sort()
     return granted
+
+
+def _first_alone(
+    unit: RunUnit, stage: StageRow, refused: Sequence[tuple[Proposal, int]]
+) -> tuple[Proposal, int] | None:
+    """The first of these that was refused since it goes alone."""
+    rows = rows_of(unit.connection, stage.run, stage.stage, [proposal.seq for proposal, _ in refused])
+    suspects = {row.seq for row in rows.values() if row.suspect >= ALONE and row.state in STARTABLE_ITEMS}
+    return next((one for one in refused if one[0].seq in suspects), None)
 
 
 def _grant_values(

@@ -193,11 +193,13 @@ def grant_batches(
     units: Units | None = None,
     remembered: Remembered | None = None,
 ) -> list[GrantedBatch]:
-    """Grants what SQL allows of what Redis proposed. What is refused goes back at its rank.
+    """Grants what SQL allows of what Redis proposed. What is refused goes back at its rank. Of what goes alone at most
+    one item is granted to a call: a worker runs them one after another, and others may be free meanwhile.
 
     Proposals of an earlier epoch are void. They go back all the same: a window that was opened anew meanwhile, perhaps
     by another scheduler, has left out what was still proposed."""
     batches = []
+    alone = True
     own = units or Units(connection, now_ms, proposals)
     for number in sorted({run for run, _ in proposals}):
         unit = own.get(number)
@@ -210,11 +212,12 @@ def grant_batches(
                 stage = unit.stages[index]
                 most = stage.concurrency - stage.running
                 if most > 0:
-                    granted = _grant(unit, stage, wanted[:most], session.session, grant_number, offer.uses)
+                    name, uses = session.session, offer.uses
+                    granted = _grant(unit, stage, wanted[:most], name, grant_number, uses, alone=alone)
+                    alone = alone and not any(lease.alone for lease in granted)
                     batches += _by_mode(unit.run, stage, granted)
                     if remembered is not None:
                         lanes = {proposal[0]: proposal[3] for proposal in wanted}
-                        name, uses = session.session, offer.uses
                         remembered.note((run, index), granted, lanes, session=name, now_ms=unit.now_ms, uses=uses)
             else:
                 effects.moved.add(run)  # whoever proposes from it still has not heard
@@ -245,7 +248,14 @@ def _gives_out(unit: RunUnit, stage: StageRow) -> bool:
 
 
 def _grant(
-    unit: RunUnit, stage: StageRow, wanted: Sequence[Proposal], session: str, grant_number: int, uses: str
+    unit: RunUnit,
+    stage: StageRow,
+    wanted: Sequence[Proposal],
+    session: str,
+    grant_number: int,
+    uses: str,
+    *,
+    alone: bool,
 ) -> list[Granted]:
     """Leases the first of these that there is money for, and holds the run where there is too little."""
     reserved: Sequence[int]
@@ -261,9 +271,13 @@ def _grant(
         rows = rows_of(unit.connection, stage.run, stage.stage, known) if known else {}
         reserved, short = money.reserve(unit, stage, wanted, rows)
         if short is not None:
-            # What was skipped or settled, and is offered still, is no reason to wait for money.
+            # What was skipped or settled, and is offered still, is no reason to wait for money; nor is what goes alone,
+            # and is left to others.
             at_hand = rows_of(unit.connection, stage.run, stage.stage, [p.seq for p in wanted if p.seq <= last])
             wanted = [p for p in wanted if p.seq not in at_hand or at_hand[p.seq].state in STARTABLE_ITEMS]
+            suspects = [p for p in wanted if p.seq in at_hand and at_hand[p.seq].suspect >= ALONE]
+            left = set(suspects[1:] if alone else suspects)
+            wanted = [p for p in wanted if p not in left]
             reserved, short = money.reserve(unit, stage, wanted, {} if simple else at_hand)
     granted = []
     if reserved:
@@ -276,6 +290,7 @@ def _grant(
             grant_number=grant_number,
             uses=uses,
             last=last,
+            alone=alone,
         )
         if rules.heal is not None:
             # What was set aside for healing, and not reserved now, is free for other heals.

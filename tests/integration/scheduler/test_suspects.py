@@ -72,6 +72,26 @@ async def test_neighbours_of_one_that_kills_its_worker_alone_are_never_blamed(
     assert await again.report(run_id, [completed(lease) for lease in found]) == []
 
 
+async def test_of_what_goes_alone_each_worker_is_granted_one_and_none_of_them_waits_for_another(slow: World) -> None:
+    """Granted to one worker, long items would run one after another there while other workers have nothing to do."""
+    world = slow
+    run_id = await world.run(6, concurrency=6, max_tries=5)
+    dead = world.worker()
+    lost = await taken(dead, run_id, 4)
+    await dead.renew(run_id, lost)  # begun; and it dies
+    one = world.worker("one")
+    beside = await taken(one, run_id, 2)
+    assert [(lease.seq, lease.alone) for lease in beside] == [(4, False), (5, False)]
+    assert await one.report(run_id, [completed(lease) for lease in beside]) == []
+    workers = [one, *(world.worker(f"free-{n}") for n in range(3))]
+    granted = [await taken(worker, run_id, 1) for worker in workers[:1]]
+    granted += [await worker.leases(6, wait=5) for worker in workers[1:]]
+    assert [(lease.seq, lease.alone) for leases in granted for lease in leases] == [(n, True) for n in range(4)]
+    for worker, leases in zip(workers, granted, strict=True):
+        assert await worker.report(run_id, [completed(lease) for lease in leases]) == []
+    await world.until(run_id, lambda run: run.state == pb.RUN_STATE_COMPLETED)
+
+
 @pytest.fixture
 async def pair(tmp_path: Path, redis_url: str, postgres_url: str) -> AsyncIterator[tuple[World, World]]:
     one = await World.start(tmp_path, redis_url, postgres_url, lease_term_seconds=TERM_SECONDS)
