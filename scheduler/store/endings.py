@@ -117,13 +117,15 @@ class Endings:
             for item in rows.values()
             if item.state == ItemState.RUNNING and (not session or item.session == session)
         ]
+        # Also of those that are spared: what began to run alone after its neighbours' leases were renewed, and killed
+        # their worker, is looked at a moment later than they are.
+        alone = {item.session for item in found if item.suspect == BEGUN_ALONE}
         if spared is not None:
             # Since Redis was asked a lease may have been renewed, or lost and granted to another; the next look tells.
             found = [item for item in found if (item.start_ms or 0) <= spared.started_ms]
             renewed = renewed_since(self.connection, {item.session for item in found}, spared.renewed_ms)
             found = [item for item in found if item.session not in renewed]
         ended = StageEndings(unit, row, self.effects, self.rules)
-        alone = {item.session for item in found if item.suspect == BEGUN_ALONE}
         for item in found:
             lease = (unit.run.run_id, stage, item.seq, item.attempt)
             # What its worker had not begun it has released before: what it hands back without a word is in the midst of

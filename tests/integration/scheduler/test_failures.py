@@ -10,6 +10,7 @@ import orjson
 import pytest
 import sqlalchemy as sa
 
+from scheduler.domain import outcomes
 from scheduler.domain.outcomes import ALONE
 from scheduler.domain.states import RunEvent
 from scheduler.store.endings import Spared
@@ -362,6 +363,54 @@ def test_the_time_of_a_suspect_begins_when_its_worker_begins_it(desk: Desk) -> N
     desk.now_ms += TOO_LONG_MS
     with desk.database.read() as connection:
         assert overdue(connection, desk.now_ms, _since(desk), 10) == {(1, 0): [0]}
+
+
+def _suspects(desk: Desk, *seqs: int) -> None:
+    """Leases of items that were lost with their worker, granted one by one."""
+    desk.lease(*seqs)
+    desk.say_begun(*((seq, 1) for seq in seqs))
+    desk.lose(*seqs)
+    for seq in seqs:
+        desk.lease(seq)
+
+
+def test_one_that_kills_its_worker_in_the_moment_in_which_it_begins_is_blamed_alone(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own attempt is spared by the sweep that ends those of its neighbours: it began after their last renewal."""
+    monkeypatch.setattr(outcomes, "FREE_LOSSES", 0)
+    desk.start({"max_tries": 5})
+    _suspects(desk, 0, 1, 2)
+    desk.now_ms += 1_000
+    with desk.database.write() as connection:
+        begin_alone(connection, [(1, 0, 0, 2)], desk.now_ms)
+    assert desk.lose(0, 1, 2, spared=Spared(desk.now_ms - 1, desk.now_ms)) == 2
+    assert desk.lose(0) == 1
+    assert [desk.row(seq).tries for seq in range(3)] == [2, 1, 1]
+
+
+def test_of_what_goes_alone_the_first_is_granted_and_the_others_stay_ready(desk: Desk) -> None:
+    desk.start({})
+    desk.lease(2, 3, 4)
+    desk.say_begun((2, 1), (3, 1), (4, 1))
+    desk.lose(2, 3, 4)
+    (batch,) = desk.grant([4, 0, 2, 3, 1])  # in order of rank: 4 was moved to the front
+    assert [(lease.seq, lease.alone) for lease in batch.granted] == [(0, False), (1, False), (4, True)]
+    assert desk.effects.ready == {(1, 0): [(2, "", 2), (3, "", 3)]}
+    assert [desk.row(seq).state for seq in (2, 3)] == ["queued", "queued"]
+
+
+def test_what_goes_alone_and_is_left_to_others_is_no_reason_to_wait_for_money(desk: Desk) -> None:
+    desk.set(prices, processor="noop", micros=10, change_ms=0)
+    desk.start({"paid": True, "budget_micros": 50})
+    desk.lease(0, 1)
+    desk.say_begun((0, 1), (1, 1))
+    desk.lose(0, 1)
+    assert desk.stage().unknown_micros == 20
+    assert desk.seqs(desk.grant([0, 1, 2, 3])) == [0, 2, 3]
+    assert not desk.run.waiting
+    assert desk.seqs(desk.grant([1])) == []
+    assert desk.run.waiting.startswith("budget: item 0/1")
 
 
 def _since(desk: Desk) -> Any:
