@@ -36,7 +36,6 @@ from penstock.client.operator_views import (
 )
 from penstock.client.runs import StageChange
 from penstock.client.views import EventView, RunView, event_view, run_view
-from penstock.runtime.paging import page_position
 from penstock.runtime.plain_text import MAX_CHARACTERS
 
 __all__ = ["router"]
@@ -229,11 +228,10 @@ async def list_ledger(
 ) -> LedgerPage:
     """Money, entry by entry, in order; the sum of `micros` is what the run has spent."""
     run = await run_of(run_id, parts)
-    after = page_position(page_token) or 0
-    page = await parts.client.runs.ledger_page(run.run_id, after=after, page_size=page_size)
+    page = await parts.client.runs.ledger_page(run.run_id, page_size=page_size, page_token=page_token)
     return {
         "entries": [ledger_entry_view(entry) for entry in page.entries],
-        "next_page_token": str(page.next_after_number) if page.next_after_number else None,
+        "next_page_token": page.next_page_token or None,
     }
 
 
@@ -281,6 +279,7 @@ async def reject_gate(
 
 
 Types = Annotated[list[str], Query(description="Only these types; repeat it for several.")]
+After = Annotated[int, Query(ge=0, le=2**63 - 1, description="Only events after the one of this number.")]
 Subject = Annotated[str, Query(max_length=MAX_CHARACTERS, description="Exactly this one: stage:0, item:0/17, …")]
 
 
@@ -292,16 +291,16 @@ async def list_events(
     page_token: Token = "",
     type: Types = [],  # noqa: A002, B006
     subject: Subject = "",
+    after: After = 0,
 ) -> EventPage:
-    """What happened, oldest first. The token is the number of the last event that was seen."""
+    """What happened, oldest first; `after`: what happened after the event of this number."""
     run = await run_of(run_id, parts)
-    after = page_position(page_token) or 0
     page = await parts.client.runs.events_page(
-        run.run_id, after=after, page_size=page_size, types=type, subject=subject
+        run.run_id, after=after, page_size=page_size, page_token=page_token, types=type, subject=subject
     )
     return {
         "events": [event_view(event) for event in page.events],
-        "next_page_token": str(page.next_after_number) if page.next_after_number else None,
+        "next_page_token": page.next_page_token or None,
     }
 
 
@@ -327,6 +326,7 @@ async def all_events(
     page_token: Token = "",
     type: Types = [],  # noqa: A002, B006
     subject: Subject = "",
+    after: After = 0,
 ) -> EventPage:
     """As `/api/v1/runs/{run_id}/events`."""
-    return await list_events(run_id, parts, page_size, page_token, type, subject)
+    return await list_events(run_id, parts, page_size, page_token, type, subject, after)

@@ -102,9 +102,10 @@ class SeeingCalls(RunCalls):
         if problem := event_types_problem(types):
             raise InvalidInput(problem, code="bad_type")
         subject = plain_text(request.subject, "subject")
-        found = await asyncio.to_thread(self._events, number, request.after_number, types, limit + 1, subject)
+        after = max(request.after_number, page_position(request.page_token) or 0)
+        found = await asyncio.to_thread(self._events, number, after, types, limit + 1, subject)
         more = len(found) > limit
-        return pb.ListEventsResponse(events=found[:limit], next_after_number=found[limit - 1].number if more else 0)
+        return pb.ListEventsResponse(events=found[:limit], next_page_token=str(found[limit - 1].number) if more else "")
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
         number = await self._find(request.run_id)
@@ -138,10 +139,11 @@ class SeeingCalls(RunCalls):
     async def ListLedger(self, request: pb.ListLedgerRequest, context: Context) -> pb.ListLedgerResponse:
         limit = page_size(request.page_size, 100, LEDGER_PAGE)
         number = await self._find(request.run_id)
+        first = max(request.after_number, page_position(request.page_token) or 0)
 
         def read() -> pb.ListLedgerResponse:
             # A row has the entries of one transaction, thousands where many slots report at once.
-            answer, after, left = pb.ListLedgerResponse(), request.after_number, limit
+            answer, after, left = pb.ListLedgerResponse(), first, limit
             while left and len(answer.entries) < LEDGER_ENTRIES:
                 most = min(left, LEDGER_ROWS)
                 rows = self._rows.ledger(number, after=after, limit=most + 1)
@@ -150,7 +152,7 @@ class SeeingCalls(RunCalls):
                 if len(rows) <= most:
                     return answer
                 after, left = rows[most - 1].number, left - most
-            answer.next_after_number = after
+            answer.next_page_token = str(after)
             return answer
 
         return await asyncio.to_thread(read)

@@ -254,29 +254,44 @@ class Runs:
         return await self._connection.read(lambda: self._connection.scheduler.ExplainRun(request))
 
     async def ledger_page(
-        self, run_id: str, *, after: int = 0, page_size: int = 100
+        self, run_id: str, *, after: int = 0, page_size: int = 100, page_token: str = ""
     ) -> scheduler_pb2.ListLedgerResponse:
-        request = filled(scheduler_pb2.ListLedgerRequest, run_id=run_id, after_number=after, page_size=page_size)
+        request = filled(
+            scheduler_pb2.ListLedgerRequest,
+            run_id=run_id,
+            after_number=after,
+            page_size=page_size,
+            page_token=page_token,
+        )
         return await self._connection.read(lambda: self._connection.scheduler.ListLedger(request))
 
     async def ledger(self, run_id: str, *, after: int = 0) -> AsyncIterator[scheduler_pb2.LedgerEntry]:
         """Every entry of money in order; their micros sum up to what the run has spent."""
+        token = ""
         while True:
-            page = await self.ledger_page(run_id, after=after, page_size=1000)
+            page = await self.ledger_page(run_id, after=after, page_size=1000, page_token=token)
             for entry in page.entries:
                 yield entry
-            after = page.next_after_number
-            if not after:
+            token = page.next_page_token
+            if not token:
                 return
 
     async def events_page(
-        self, run_id: str, *, after: int = 0, page_size: int = 100, types: Sequence[str] = (), subject: str = ""
+        self,
+        run_id: str,
+        *,
+        after: int = 0,
+        page_size: int = 100,
+        page_token: str = "",
+        types: Sequence[str] = (),
+        subject: str = "",
     ) -> scheduler_pb2.ListEventsResponse:
         request = filled(
             scheduler_pb2.ListEventsRequest,
             run_id=run_id,
             after_number=after,
             page_size=page_size,
+            page_token=page_token,
             types=types,
             subject=subject,
         )
@@ -289,12 +304,15 @@ class Runs:
 
         subject: only of `stage:0`, `item:0/17`, …
         """
+        token = ""
         while True:
-            page = await self.events_page(run_id, after=after, page_size=1000, types=types, subject=subject)
+            page = await self.events_page(
+                run_id, after=after, page_size=1000, page_token=token, types=types, subject=subject
+            )
             for event in page.events:
                 yield event
-            after = page.next_after_number
-            if not after:
+            token = page.next_page_token
+            if not token:
                 return
 
     async def follow(self, run_id: str, *, after: int = 0) -> AsyncIterator[scheduler_pb2.Event]:

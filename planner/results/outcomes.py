@@ -48,9 +48,9 @@ class Outcomes:
             with calling():
                 answer = await self._stub.ListEvents(request)
             found += [(event.time.ToMilliseconds(), event.new_state) for event in answer.events]
-            if not answer.next_after_number:
+            if not answer.next_page_token:
                 break
-            request.after_number = answer.next_after_number
+            request.page_token = answer.next_page_token
         return found
 
     async def close(self) -> None:

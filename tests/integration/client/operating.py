@@ -126,10 +126,9 @@ class OperatedScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
     async def ListLedger(self, request: Any, context: Any) -> S.ListLedgerResponse:
         self._state.asked("ListLedger", request)
         left = [entry for entry in self._told.ledger if entry.number > request.after_number]
-        size = request.page_size or 100
-        return S.ListLedgerResponse(
-            entries=left[:size], next_after_number=left[size - 1].number if len(left) > size else 0
-        )
+        at, size = int(request.page_token or 0), request.page_size or 100
+        more = str(at + size) if at + size < len(left) else ""
+        return S.ListLedgerResponse(entries=left[at : at + size], next_page_token=more)
 
     async def GetRetries(self, request: Any, context: Any) -> S.Retries:
         self._state.asked("GetRetries", request)

@@ -336,9 +336,8 @@ class _Scheduler(OperatedScheduler):
         self._state.asked("ListEvents", request)
         self._run(request.run_id)
         left = [event for event in self._state.events if event.number > request.after_number]
-        size = request.page_size or 100
-        more = left[size - 1].number if len(left) > size else 0
-        return scheduler_pb2.ListEventsResponse(events=left[:size], next_after_number=more)
+        events, token = _page(left, request.page_size or 100, request.page_token)
+        return scheduler_pb2.ListEventsResponse(events=events, next_page_token=token)
 
     async def WatchRun(self, request: Any, context: Any) -> AsyncIterator[scheduler_pb2.WatchRunResponse]:
         self._state.asked("WatchRun", request)

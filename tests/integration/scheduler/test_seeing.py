@@ -135,10 +135,61 @@ async def test_events_are_listed_by_subject(world: World) -> None:
     ]
     request = pb.ListEventsRequest(run_id=run_id, subject="stage:0", page_size=1)
     page = await world.runs.ListEvents(request, timeout=10)
-    assert page.next_after_number == page.events[0].number
+    request.page_token = page.next_page_token
+    rest = await world.runs.ListEvents(request, timeout=10)
+    assert ([*page.events, *rest.events], rest.next_page_token) == (list(found), "")
+
+
+async def test_pages_of_events_hold_while_more_happens(world: World) -> None:
+    run_id = await world.run(8)
+    worker = world.worker()
+    leases = await worker.leases(8)
+
+    async def one_fails() -> None:
+        assert await worker.report(run_id, [failed(leases.pop(), permanent=True)]) == []
+
+    for _ in range(3):
+        await one_fails()
+    seen: list[int] = []
+    request = pb.ListEventsRequest(run_id=run_id, after_number=1, page_size=2)
+    while not seen or request.page_token:
+        page = await world.runs.ListEvents(request, timeout=10)
+        seen += [event.number for event in page.events]
+        request.page_token = page.next_page_token
+        if leases:
+            await one_fails()
+    assert len(seen) > 6
+    assert seen == list(range(2, len(seen) + 2)), "none twice, and none left out"
+
+
+async def test_a_page_token_that_is_none_of_ours_is_refused(world: World) -> None:
+    run_id = await world.run(1)
+    with pytest.raises(grpc.aio.AioRpcError, match="none of ours"):
+        await world.runs.ListEvents(pb.ListEventsRequest(run_id=run_id, page_token="7x"), timeout=10)
+    with pytest.raises(grpc.aio.AioRpcError, match="none of ours"):
+        await world.runs.ListLedger(pb.ListLedgerRequest(run_id=run_id, page_token="-1"), timeout=10)
 
 
 async def test_the_ledger_of_a_run_that_cost_nothing_is_empty(world: World) -> None:
     run_id = await world.run(1)
     answer = await world.runs.ListLedger(pb.ListLedgerRequest(run_id=run_id), timeout=10)
-    assert (list(answer.entries), answer.next_after_number) == ([], 0)
+    assert (list(answer.entries), answer.next_page_token) == ([], "")
+
+
+async def test_the_ledger_is_read_page_by_page(world: World) -> None:
+    run_id = await world.run(5, payload=lambda i: {"cost_micros": 10})
+    worker = world.worker()
+    for _ in range(5):
+        (lease,) = await worker.leases(1)
+        one = completed(lease)
+        one.cost_micros = 10
+        assert await worker.report(run_id, [one]) == []
+    request = pb.ListLedgerRequest(run_id=run_id, page_size=2)
+    pages: list[list[int]] = []
+    while not pages or request.page_token:
+        answer = await world.runs.ListLedger(request, timeout=10)
+        pages.append([entry.seq for entry in answer.entries])
+        request.page_token = answer.next_page_token
+    assert pages == [[0, 1], [2, 3], [4]]
+    whole = await world.runs.ListLedger(pb.ListLedgerRequest(run_id=run_id, after_number=3), timeout=10)
+    assert [entry.seq for entry in whole.entries] == [3, 4]
