@@ -23,6 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from penstock.runtime.disk import disk_full
 from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
+from penstock.runtime.exchange import given_back
 
 __all__ = ["Database", "migrate", "translated"]
 
@@ -104,9 +105,7 @@ def _postgres_engine(url: str, service: str) -> sa.Engine:
     @event.listens_for(engine, "checkin")
     def _used(dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
         record.info["used"] = time.monotonic()
-        # Set by who sends a BEGIN of their own: the next transaction is the driver's again.
-        if dbapi_connection is not None and dbapi_connection.autocommit and not dbapi_connection.closed:
-            dbapi_connection.autocommit = False
+        given_back(dbapi_connection)
 
     @event.listens_for(engine, "checkout")
     def _stands(dbapi_connection: DBAPIConnection, record: ConnectionPoolEntry, _: object) -> None:

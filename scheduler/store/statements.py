@@ -8,20 +8,17 @@ somebody listens to is served in its way, so that listeners see every statement.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 
+from penstock.runtime.exchange import Rows, Values, exchanged
+
 __all__ = ["Asked", "Rows", "Statement", "Values", "array", "finish", "listed", "together"]
 
-Values = Mapping[str, Any] | Sequence[Any]
-Rows = Sequence[tuple[Any, ...]]
 _NAME = re.compile(r"(?<![:\w]):([a-z_]+)")
-_IDLE = 0
-"""PostgreSQL's word for a connection on which no transaction has begun."""
 
 
 class Statement:
@@ -29,6 +26,10 @@ class Statement:
 
     def __init__(self, text: str, *, postgresql: str = "") -> None:
         self._texts = {"sqlite": text, "postgresql": _NAME.sub(r"%(\1)s", (postgresql or text).replace("%", "%%"))}
+
+    def text(self, dialect: str) -> str:
+        """As its driver takes it."""
+        return self._texts[dialect]
 
     def rows(self, connection: sa.Connection, values: Values) -> Rows:
         """What it answers."""
@@ -95,46 +96,11 @@ def finish(connection: sa.Connection, writes: Sequence[Asked]) -> None:
 def _exchange(connection: sa.Connection, asked: Sequence[Asked], *, ends: bool = False) -> list[Rows]:
     if not asked:
         return []
-    driver: Any = connection.connection.driver_connection
-    begins = driver.pgconn.transaction_status == _IDLE
-    texts = [(statement._texts["postgresql"], values) for statement, values in asked]
-    cursors = [driver.cursor() for _ in asked]
-    own = driver.cursor()
+    texts = [(statement.text("postgresql"), values) for statement, values in asked]
     try:
-        if begins:
-            # The driver's own BEGIN waits for its answer. Ours is sent with the rest; `Database` resets this.
-            driver.autocommit = True
-        # A pipeline waits for all answers at its end. For one statement alone it only costs.
-        with _pipeline(driver) if begins or ends or len(asked) > 1 else nullcontext():
-            if begins:
-                level = driver.isolation_level  # None: the server's own
-                how = f" ISOLATION LEVEL {level.name}".replace("_", " ") if level else ""
-                own.execute(f"BEGIN{how}", prepare=False)
-            for cursor, (text, values) in zip(cursors, texts, strict=True):
-                cursor.execute(text, values)
-            if ends:
-                own.execute("COMMIT", prepare=False)
-        # Not by its `description`: that is made anew, column by column, each time it is asked for.
-        return [[] if cursor.rownumber is None else cursor.fetchall() for cursor in cursors]
+        return exchanged(connection.connection.driver_connection, texts, ends=ends)
     except Exception as error:
         raise _told(connection, "; ".join(text for text, _ in texts), error) from error
-    finally:
-        for cursor in (own, *cursors):
-            cursor.close()
-
-
-@contextmanager
-def _pipeline(driver: Any) -> Iterator[None]:
-    """The driver's pipeline, ended by a Sync alone.
-
-    The driver's own end is a Sync and a Flush. With the Sync PostgreSQL begins to count towards
-    `idle_in_transaction_session_timeout`, and with the Flush it stops: locks of a scheduler that is frozen, or cut off,
-    would be held for as long as it is.
-    """
-    with driver.pipeline() as pipeline:
-        fetch = pipeline._fetch_gen
-        pipeline._fetch_gen = lambda *, flush: fetch(flush=False)
-        yield
 
 
 def _listened(connection: sa.Connection) -> bool:
