@@ -29,9 +29,11 @@ from scheduler.backends.process import ProcessBackend
 from scheduler.changes import Changes
 from scheduler.cloning import Cloning
 from scheduler.commands import Commands
+from scheduler.commit import GroupCommit
 from scheduler.database_time import follow, started
 from scheduler.engine import Engine
 from scheduler.explaining import Explainer
+from scheduler.following import Following
 from scheduler.holding import hold
 from scheduler.item_rows import ItemRows
 from scheduler.lease_service import LeaseService
@@ -45,7 +47,8 @@ from scheduler.ready import Ready
 from scheduler.recovery import Recovery
 from scheduler.service import SchedulerService
 from scheduler.sweeps import Sweeps
-from scheduler.wakes import Wakes
+from scheduler.wakes import Hearing, Telling
+from scheduler.watching import Moved
 from scheduler.windows import Windows
 
 
@@ -59,21 +62,44 @@ async def build(settings: Settings) -> Service:
         await asyncio.to_thread(hold, database, clock.now_ms())
     ready = Ready(settings.redis_url, settings.redis_prefix)
     plans = Plans(settings.planner_address, settings.token())
+    shared = not database.is_sqlite
+    commits = GroupCommit(database, queue_size=section.commit_queue, monotonic=clock.monotonic)
     windows = Windows(
-        database, plans, ready, items=section.window_items, byte_limit=section.window_bytes, now_ms=clock.now_ms
+        database,
+        plans,
+        ready,
+        commits,
+        shared=shared,
+        items=section.window_items,
+        byte_limit=section.window_bytes,
+        now_ms=clock.now_ms,
     )
     blobs = BlobStore(settings.blob_folder())
-    engine = Engine(section, database, windows, ready, blobs, clock=clock, jitter=random.random)
-    recovery = Recovery(engine, ready, windows, name=name, shared=not database.is_sqlite, new_id=random_id)
+    moved = Moved()
+    telling = Telling(ready, name=name) if shared else None
+    engine = Engine(
+        section,
+        commits,
+        windows,
+        ready,
+        blobs,
+        shared=shared,
+        clock=clock,
+        jitter=random.random,
+        moved=moved.add,
+        committed=telling.committed if telling is not None else None,
+    )
+    following = Following(engine, windows, moved)
+    recovery = Recovery(engine, ready, windows, name=name, shared=shared, new_id=random_id)
     commands = Commands(engine, plans, new_id=random_id)
     actions = Actions(engine, database, plans, new_id=random_id)
-    low_water = LowWater(database, plans, windows, engine.commits, lag=4 * section.window_items)
+    low_water = LowWater(database, plans, windows, commits, lag=4 * section.window_items)
     sweeps = Sweeps(engine, database, low_water, windows, ready, name=name, seconds=section.sweep_seconds)
     limits = Limits(engine, database, windows, ready, seconds=section.sweep_seconds, event_hours=section.event_hours)
     files = ArchiveFiles(blobs)
     archiving = Archiving(
         database,
-        engine.commits,
+        commits,
         files,
         now_ms=engine.now_ms,
         archive_hours=section.archive_hours,
@@ -81,12 +107,12 @@ async def build(settings: Settings) -> Service:
         seconds=10 * section.sweep_seconds,
         leads=lambda: sweeps.led,
     )
-    loops = {
-        "commits": engine.commits.serve,
+    loops: dict[str, Callable[[], Awaitable[None]]] = {
+        "commits": partial(commits.serve, engine.apply),
         "rebuild": recovery.serve,
-        "follow": engine.following.serve,
-        "feed": windows.serve,
-        "fed": engine.following.fed,
+        "follow": following.serve,
+        "feed": partial(windows.serve, engine.feeding_lost),
+        "fed": following.fed,
         "sweeps": sweeps.serve,
         "marks": sweeps.mark,
         "gaps": sweeps.watch_time,
@@ -95,9 +121,9 @@ async def build(settings: Settings) -> Service:
         "archiving": archiving.serve,
         "gauges": Gauges(database, seconds=5 * section.sweep_seconds).serve,
     }
-    if not database.is_sqlite:
-        wakes = Wakes(engine, ready, windows, name=name)
-        loops |= {"tell": wakes.tell, "listen": wakes.listen, "poll": wakes.poll}
+    if telling is not None:
+        hearing = Hearing(engine, ready, windows, name=name)
+        loops |= {"tell": telling.serve, "listen": hearing.serve, "poll": hearing.poll}
     if isinstance(clock, SharedClock):
         loops["clock"] = partial(follow, clock, database)
     backend = None
@@ -129,7 +155,7 @@ async def build(settings: Settings) -> Service:
             await backend.drain()
 
     async def close() -> None:
-        engine.commits.close()
+        commits.close()
         await plans.close()
         await ready.close()
         files.close()
@@ -138,7 +164,7 @@ async def build(settings: Settings) -> Service:
     return Service(
         register=register,
         names=["penstock.v1.SchedulerService", "penstock.v1.LeaseService", "penstock.v1.LimitService"],
-        checks={"sql": engine.commits.check, "redis": check_redis},
+        checks={"sql": commits.check, "redis": check_redis},
         loops=loops,
         drain=drain,
         close=close,
@@ -167,7 +193,7 @@ def _register(
         ready.held,
         ready.parked,
         check_redis,
-        engine.has_room,
+        engine.waiting.has_room,
         now_ms=engine.now_ms,
         term_ms=engine.term_ms,
     )

@@ -48,7 +48,7 @@ from scheduler.store.schema import requests
 from scheduler.store.statements import finish, together
 from scheduler.trouble import Trouble
 
-__all__ = ["GroupCommit", "Runs", "Work", "ambiguous"]
+__all__ = ["Apply", "GroupCommit", "Runs", "Work", "ambiguous"]
 
 T = TypeVar("T")
 
@@ -61,6 +61,8 @@ STALE_LOOKS = 256
 Work = Callable[[sa.Connection, Effects], T]
 Runs = Callable[[sa.Connection], Iterable[int]]
 """The numbers of the runs that a call will lock."""
+Apply = Callable[[list[Effects]], Awaitable[None]]
+"""Carries out what a committed group asks of Redis; it must not raise."""
 
 
 @dataclass
@@ -72,18 +74,10 @@ class _Call(Generic[T]):
 
 
 class GroupCommit:
-    """`apply` carries the effects of a committed group out; it must not raise."""
+    """The queue, and its one writer: `serve`."""
 
-    def __init__(
-        self,
-        database: Database,
-        apply: Callable[[list[Effects]], Awaitable[None]],
-        *,
-        queue_size: int,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, database: Database, *, queue_size: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._database = database
-        self._apply = apply
         self._queue: asyncio.Queue[_Call[Any]] = asyncio.Queue(queue_size)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sql-writer")
         self._trouble = Trouble("nothing is recorded", patience_seconds=0.0, monotonic=monotonic)
@@ -119,7 +113,7 @@ class GroupCommit:
             raise
         self._trouble.check()
 
-    async def serve(self) -> None:
+    async def serve(self, apply: Apply) -> None:
         """The writer's loop; runs until cancelled. Calls that it leaves behind are told so: nobody waits for ever."""
         group: list[_Call[Any]] = []
         self._over = False
@@ -128,7 +122,7 @@ class GroupCommit:
                 group = [await self._queue.get()]
                 while len(group) < MAX_GROUP and not self._queue.empty():
                     group.append(self._queue.get_nowait())
-                await self._record(group)
+                await self._record(group, apply)
         finally:
             self._over = True
             while not self._queue.empty():
@@ -140,11 +134,11 @@ class GroupCommit:
     def close(self) -> None:
         self._thread.shutdown(wait=True)
 
-    async def _record(self, group: list[_Call[Any]]) -> None:
+    async def _record(self, group: list[_Call[Any]], apply: Apply) -> None:
         if len(group) > 1 and not self._database.is_sqlite:
             for call in group:
                 if call.runs is None:
-                    await self._alone(call)
+                    await self._alone(call, apply)
             group = [call for call in group if call.runs is not None]
             if not group:
                 return
@@ -156,22 +150,22 @@ class GroupCommit:
             answers = await loop.run_in_executor(self._thread, self._transaction, group, made)
         except Exception as error:
             if ambiguous(error):
-                await self._doubt(made)
+                await self._doubt(made, apply)
             if shared or ambiguous(error) or isinstance(error, Stale):
                 for call in group:
-                    await self._alone(call)
+                    await self._alone(call, apply)
             else:
                 self._fail(group[0], error)
             return
         self._trouble.restored(surely=not all(call.probe for call in group))
         metrics.COMMIT_SECONDS.observe(time.perf_counter() - started)
         metrics.COMMIT_CALLS.observe(len(group))
-        await self._apply([effects for _, effects in answers])
+        await apply([effects for _, effects in answers])
         for call, (answer, _) in zip(group, answers, strict=True):
             if not call.future.done():
                 call.future.set_result(answer)
 
-    async def _alone(self, call: _Call[Any]) -> None:
+    async def _alone(self, call: _Call[Any], apply: Apply) -> None:
         loop = asyncio.get_running_loop()
         for left in reversed(range(STALE_LOOKS)):
             made: list[Effects] = []
@@ -182,18 +176,18 @@ class GroupCommit:
                 if isinstance(error, Stale) and left:
                     continue  # what was remembered wrongly is remembered no more
                 if ambiguous(error):
-                    await self._doubt(made)
+                    await self._doubt(made, apply)
                 self._fail(call, error)
                 return
         self._trouble.restored(surely=not call.probe)
-        await self._apply([answers[0][1]])
+        await apply([answers[0][1]])
         if not call.future.done():
             call.future.set_result(answers[0][0])
 
-    async def _doubt(self, made: list[Effects]) -> None:
+    async def _doubt(self, made: list[Effects], apply: Apply) -> None:
         """A transaction perhaps came through. Told is what a grant decides about anyway."""
         self.doubted.update(*(effects.limits for effects in made))
-        await self._apply([Effects(ready=one.ready, changed=one.changed, moved=one.moved) for one in made])
+        await apply([Effects(ready=one.ready, changed=one.changed, moved=one.moved) for one in made])
 
     def _fail(self, call: _Call[Any], error: Exception) -> None:
         if isinstance(error, Unavailable):

@@ -24,13 +24,11 @@ from penstock.runtime.clock import Clock
 from penstock.runtime.errors import Conflict, InvalidInput, PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
 from penstock.runtime.settings import SchedulerSection
-from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler.answers import Answers
 from scheduler.commit import GroupCommit
 from scheduler.domain.outcomes import Backoff
 from scheduler.first_window import FirstWindows
-from scheduler.following import Following
 from scheduler.observing import note_grants, note_reports
 from scheduler.proposing import Proposer
 from scheduler.ready import Lost, Ready, StageKey
@@ -47,6 +45,7 @@ from scheduler.store.numbers import numbers_of, runs_of
 from scheduler.store.remembered import Remembered
 from scheduler.translate import refusal_message, session_of
 from scheduler.trouble import Trouble
+from scheduler.waiting import Waiting, kind_of
 from scheduler.watching import Begun, Phases, Watchers
 from scheduler.windows import Windows
 
@@ -72,25 +71,32 @@ class _Answer:
 
 
 class Engine:
-    """Leases of this scheduler. `windows` are its open stages, `commits` its only writer."""
+    """Leases of this scheduler. `windows` are its open stages, `commits` its only writer, which is served with `apply`.
+    shared: there may be other schedulers; moved: is told of runs whose stages may be others now; committed: of every
+    commit, which runs it moved and which it changed."""
 
     def __init__(
         self,
         settings: SchedulerSection,
-        database: Database,
+        commits: GroupCommit,
         windows: Windows,
         ready: Ready,
         blobs: BlobStore,
         *,
+        shared: bool,
         clock: Clock,
         jitter: Callable[[], float],
+        moved: Callable[[int], None],
+        committed: Callable[[set[int], set[int]], None] | None,
     ) -> None:
         self._settings = settings
         self._windows = windows
         self._ready = ready
         self._answers = Answers(windows, blobs, settings.lease_term_seconds)
         self._clock = clock
-        self.commits = GroupCommit(database, self._apply, queue_size=settings.commit_queue, monotonic=clock.monotonic)
+        self.commits = commits
+        self.moved = moved
+        self._committed = committed
         self.caution = Caution()
         self.rules = Rules(Backoff(settings.retry_first_seconds, settings.retry_max_seconds), jitter, self.caution)
         self.watchers = Watchers()
@@ -101,29 +107,23 @@ class Engine:
         self.quiet_until_ms = 0
         self.lost = asyncio.Event()
         self.lost.set()
-        self.committed: Callable[[set[int], set[int]], None] = lambda moved, changed: None
-        self._shared = not database.is_sqlite
+        self._shared = shared
         self.trouble = Trouble(
             "nothing is leased, Redis is of no use", patience_seconds=UNWELL_SECONDS, monotonic=clock.monotonic
         )
         self.unsaid = False
         """Whether Redis did not hear of a commit since it had no memory: its data is whole, and not what SQL says."""
-        self._wake = asyncio.Event()
-        self._turn = asyncio.Lock()
-        self._dry: set[tuple[object, ...]] = set()
-        self.following = Following(self, windows)
-        self._look: asyncio.TimerHandle | None = None
-        self._returning = Returning(self.commits, ready, self._apply, term_seconds=settings.lease_term_seconds)
+        self.waiting = Waiting(clock.now_ms)
+        self._returning = Returning(commits, ready, self.apply, term_seconds=settings.lease_term_seconds)
         self._proposer = Proposer(
             windows,
             ready,
             hand_back=self._returning.undecided,
             lost=self.redis_lost,
-            moved=self.moved,
-            look_at=self.wake_at,
+            moved=moved,
+            look_at=self.waiting.wake_at,
             weights=settings.owner_weights,
         )
-        windows.lost, windows.commits, windows.shared = self.feeding_lost, self.commits, self._shared
         self.first = FirstWindows(windows, ready, now_ms=clock.now_ms)
 
     @property
@@ -150,7 +150,7 @@ class Engine:
         refused: list[Refusal] = []
         first = look = True
         while True:
-            woken = self._wake
+            woken = self.waiting.word
             looked = loop.time()
             left = deadline - looked
             proposals = await self._proposed(request, most, outcomes, look=look) if most and self.granting else {}
@@ -263,31 +263,18 @@ class Engine:
     async def _proposed(
         self, request: pb.AcquireRequest, most: int, outcomes: Sequence[pb.OutcomeBatch], *, look: bool
     ) -> dict[StageKey, leases.Offer]:
-        """What Redis proposes now. Those that were woken together (not `look`) ask one after another, and no more once
-        one of their kind was given less than it asked for: nothing is left until the next wake."""
-        kind = (request.session.worker_class, *sorted(request.session.processors.items()))
-        if look:
-            return await self._asked(request, most, outcomes, kind)
-        async with self._turn:
-            return {} if kind in self._dry else await self._asked(request, most, outcomes, kind)
+        """What Redis proposes now; nothing where those before this call left nothing (`Waiting`)."""
 
-    async def _asked(
-        self,
-        request: pb.AcquireRequest,
-        most: int,
-        outcomes: Sequence[pb.OutcomeBatch],
-        kind: tuple[object, ...],
-    ) -> dict[StageKey, leases.Offer]:
-        since = self._wake
-        credit: dict[tuple[str, int], int] = {}
-        for batch in outcomes:
-            credit[batch.run_id, batch.stage] = credit.get((batch.run_id, batch.stage), 0) + len(batch.outcomes)
-        stages = self._windows.for_worker(request.session.worker_class, dict(request.session.processors))
-        now = self.now_ms()
-        found = await self._proposer.propose(stages, most=most, credit=credit, now_ms=now, expiry_ms=now + self.term_ms)
-        if since is self._wake and sum(len(offer.proposals) for offer in found.values()) < most:
-            self._dry.add(kind)
-        return found
+        async def ask() -> dict[StageKey, leases.Offer]:
+            credit: dict[tuple[str, int], int] = {}
+            for batch in outcomes:
+                credit[batch.run_id, batch.stage] = credit.get((batch.run_id, batch.stage), 0) + len(batch.outcomes)
+            stages = self._windows.for_worker(request.session.worker_class, dict(request.session.processors))
+            now = self.now_ms()
+            until = now + self.term_ms
+            return await self._proposer.propose(stages, most=most, credit=credit, now_ms=now, expiry_ms=until)
+
+        return await self.waiting.asked(kind_of(request.session), most, ask, look=look)
 
     async def _record(
         self,
@@ -345,7 +332,7 @@ class Engine:
             metrics.REPORTS_REFUSED.labels(refusal.reason).inc()
         return refused
 
-    async def _apply(self, effects: list[Effects]) -> None:
+    async def apply(self, effects: list[Effects]) -> None:
         """Carries out what committed transactions mean for Redis, windows and watchers. Never raises."""
         whole, opened = merged(effects), set[int]()
         now = self.now_ms()
@@ -370,35 +357,14 @@ class Engine:
         for number in whole.moved - opened:
             self.moved(number)
         self.watchers.wake(whole.changed)
-        if whole.changed or whole.moved or whole.ready or whole.limits:
-            self.committed(whole.moved, whole.changed)
+        if self._committed is not None and (whole.changed or whole.moved or whole.ready or whole.limits):
+            self._committed(whole.moved, whole.changed)
         if (whole.ready or whole.forget or whole.limits or whole.used or opened) and self._windows.some_left():
             self.wake()
 
     def wake(self) -> None:
         """Lets every waiting acquire look again."""
-        self._wake.set()
-        self._wake = asyncio.Event()
-        self._dry.clear()
-
-    def has_room(self, worker_class: str, processor: str, version: str) -> bool:
-        """Whether a worker that can serve this was given less than it asked for since all were woken: it has a free
-        slot. For any thread."""
-        return any(kind[0] == worker_class and (processor, version) in kind[1:] for kind in tuple(self._dry))
-
-    def wake_at(self, time_ms: int) -> None:
-        """Wakes every waiting acquire when something that limits hold back is worth a look."""
-        loop = asyncio.get_running_loop()
-        at = loop.time() + max(time_ms - self.now_ms(), 0) / 1000
-        if self._look is not None and loop.time() < self._look.when() <= at and not self._look.cancelled():
-            return
-        if self._look is not None:
-            self._look.cancel()
-        self._look = loop.call_at(at, self.wake)
-
-    def moved(self, number: int) -> None:
-        """Lets the stages of a run be opened and closed as SQL says."""
-        self.following.moved(number)
+        self.waiting.wake()
 
     # -- Redis lost
 

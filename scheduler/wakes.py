@@ -16,7 +16,7 @@ from scheduler.engine import Engine
 from scheduler.ready import Lost, Ready
 from scheduler.windows import Windows
 
-__all__ = ["Wakes"]
+__all__ = ["Hearing", "Telling"]
 
 COALESCE_SECONDS = 0.005
 POLL_SECONDS = 1.0
@@ -24,25 +24,23 @@ POLL_SECONDS = 1.0
 log = get_logger("wakes")
 
 
-class Wakes:
-    """`tell`, `listen` and `poll` run until cancelled. `name` is this scheduler's among the others."""
+class Telling:
+    """What commits of this scheduler moved and changed; `serve` runs until cancelled. `name` is this scheduler's among
+    the others."""
 
-    def __init__(self, engine: Engine, ready: Ready, windows: Windows, *, name: str) -> None:
-        self._engine = engine
+    def __init__(self, ready: Ready, *, name: str) -> None:
         self._ready = ready
-        self._windows = windows
         self._name = name
         self._told = asyncio.Event()
         self._moved: set[int] = set()
         self._changed: set[int] = set()
-        engine.committed = self._committed
 
-    def _committed(self, moved: set[int], changed: set[int]) -> None:
+    def committed(self, moved: set[int], changed: set[int]) -> None:
         self._moved |= moved
         self._changed |= changed
         self._told.set()
 
-    async def tell(self) -> None:
+    async def serve(self) -> None:
         while True:
             await self._told.wait()
             await asyncio.sleep(COALESCE_SECONDS)
@@ -54,7 +52,17 @@ class Wakes:
             except Unavailable:
                 await asyncio.sleep(POLL_SECONDS)  # the others ask SQL meanwhile
 
-    async def listen(self) -> None:
+
+class Hearing:
+    """What the others tell; `serve` and `poll` run until cancelled. `name` is this scheduler's among the others."""
+
+    def __init__(self, engine: Engine, ready: Ready, windows: Windows, *, name: str) -> None:
+        self._engine = engine
+        self._ready = ready
+        self._windows = windows
+        self._name = name
+
+    async def serve(self) -> None:
         while True:
             try:
                 async for message in self._ready.messages():

@@ -1,4 +1,5 @@
-"""What lives in memory: who waits for a run's next change, what running items last said, which ones have begun.
+"""What lives in memory: who waits for a run's next change, which runs moved, what running items last said, which ones
+have begun.
 
 A scheduler that dies forgets it all: watchers come back with the number of the last event that they saw, and workers
 say the rest again with their next renewal.
@@ -11,7 +12,7 @@ import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
-__all__ = ["Begun", "Lease", "Phase", "Phases", "Watchers"]
+__all__ = ["Begun", "Lease", "Moved", "Phase", "Phases", "Watchers"]
 
 FORGET_MS = 3_600_000
 FRESH_MS = 60_000
@@ -76,6 +77,18 @@ class Phases:
         """The latest word about (run id, stage, seq)."""
         found = [(at, said[item]) for at, said in self._said.values() if item in said]
         return max(found, key=lambda word: word[0])[1] if found else None
+
+
+class Moved:
+    """Runs that a commit moved, until their stages are opened and closed as SQL says; `some`: there may be one."""
+
+    def __init__(self) -> None:
+        self.numbers: set[int] = set()
+        self.some = asyncio.Event()
+
+    def add(self, number: int) -> None:
+        self.numbers.add(number)
+        self.some.set()
 
 
 class Watchers:

@@ -57,14 +57,17 @@ log = get_logger("windows")
 
 
 class Windows:
-    """All open stages of this scheduler, oldest run first. Only the feeding loop and `open` read plans."""
+    """All open stages of this scheduler, oldest run first. Only the feeding loop and `open` read plans. shared: others
+    may feed the same stages."""
 
     def __init__(
         self,
         database: Database,
         plans: Plans,
         ready: Ready,
+        commits: GroupCommit,
         *,
+        shared: bool,
         items: int,
         byte_limit: int,
         now_ms: Callable[[], int],
@@ -72,6 +75,8 @@ class Windows:
         self._database = database
         self._plans = plans
         self._ready = ready
+        self._commits = commits
+        self._shared = shared
         self._limit = items
         self._byte_limit = byte_limit
         self._now_ms = now_ms
@@ -81,10 +86,6 @@ class Windows:
         self.stages: dict[StageKey, OpenStage] = {}
         self._closing: dict[StageKey, int] = {}
         self.fed = asyncio.Event()
-        self.lost: Callable[[Exception], None] = lambda why: None
-        self.commits: GroupCommit
-        self.shared = False
-        """Whether other schedulers may feed the same stages."""
 
     def for_worker(self, worker_class: str, processors: Mapping[str, str]) -> list[OpenStage]:
         """Stages that this worker can serve: its class, and the processors in the versions that the plan names, those
@@ -202,7 +203,7 @@ class Windows:
         stage.waiting.update(proposed.waiting)
         if self._wants(stage):
             self._hungry.set()
-        elif self.shared and not proposed.left:
+        elif self._shared and not proposed.left:
             # Others may have read on.
             asyncio.get_running_loop().call_later(ASIDE_SECONDS, self._hungry.set)
         if proposed.places and len(stage.items) > max(stage.prune_at, 2 * self._limit):
@@ -257,8 +258,9 @@ class Windows:
 
     # -- feeding
 
-    async def serve(self) -> None:
-        """The feeding loop: keeps every window at least half full; runs until cancelled."""
+    async def serve(self, lost: Callable[[Exception], None]) -> None:
+        """The feeding loop: keeps every window at least half full; runs until cancelled. `lost` is told when Redis is
+        not what we left it."""
         while True:
             await self._hungry.wait()
             self._hungry.clear()
@@ -270,7 +272,7 @@ class Windows:
                     await self._fill(stage)
                     stage.failures = 0
                 except Lost as error:
-                    self.lost(error)
+                    lost(error)
                 except PenstockError as error:
                     log.warning("a window can't be read now", run_id=stage.run_id, error=error.message)
                     pause = doubled(FIRST_PAUSE_SECONDS, stage.failures, MAX_PAUSE_SECONDS)
@@ -294,7 +296,7 @@ class Windows:
         """Asks how far a stage was fed of which nothing is ready, and what waits of it: each scheduler hears only what
         its own calls brought about, of two at once not always the later one last, and none might read on."""
         now = asyncio.get_running_loop().time()
-        if not stage.ready and (self.shared or not stage.at_end()) and now >= stage.look_at:
+        if not stage.ready and (self._shared or not stage.at_end()) and now >= stage.look_at:
             stage.look_at = now + LOOK_SECONDS
             fed = await self._ready.add(stage.key, stage.epoch, (), now_ms=self._now_ms())
             if fed.epoch == stage.epoch:
@@ -389,7 +391,7 @@ class Windows:
         def work(connection: sa.Connection, effects: Effects) -> None:
             split_lane(connection, stage.key, lane, low)
 
-        await self.commits.run(work)
+        await self._commits.run(work)
         fed = await self._ready.split(stage.key, stage.epoch, name, now_ms=self._now_ms())
         if fed.epoch == stage.epoch:
             stage.take(fed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -73,21 +74,15 @@ class Replica:
             self._service = await program.build(settings)
         self.engine, self.windows = self.sweeps._engine, self.sweeps._windows
         self.gate = Gate(self.database.engine)
-        self._gate_effects()
         self._service.register(self.calls)
-        for name, body in self._service.loops.items():
+        loops = {**self._service.loops, "commits": partial(self.engine.commits.serve, self._gated)}
+        for name, body in loops.items():
             if name not in QUIET_LOOPS:
                 self._tasks.append(asyncio.ensure_future(_run(body)))
 
-    def _gate_effects(self) -> None:
-        commits = self.engine.commits
-        apply = commits._apply
-
-        async def gated(effects: list[Effects]) -> None:
-            await self.gate.tell_redis()
-            await apply(effects)
-
-        commits._apply = gated
+    async def _gated(self, effects: list[Effects]) -> None:
+        await self.gate.tell_redis()
+        await self.engine.apply(effects)
 
     async def granting(self) -> None:
         """Until Redis is made, or what the other scheduler has made is known."""

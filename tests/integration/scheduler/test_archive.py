@@ -82,9 +82,9 @@ async def shelf(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     async def apply(effects: list[Effects]) -> None:
         return None
 
-    commits = GroupCommit(database, apply, queue_size=100)
+    commits = GroupCommit(database, queue_size=100)
     files = ArchiveFiles(BlobStore(tmp_path / "blobs"))
-    writer = asyncio.create_task(commits.serve())
+    writer = asyncio.create_task(commits.serve(apply))
     yield Shelf(database, commits, files)
     writer.cancel()
     await asyncio.wait([writer])

@@ -7,13 +7,13 @@ from tests.museum.mutant import Change, Mutant
 MUTANT = Mutant(
     changes=(
         Change(
-            "scheduler/following.py",
-            "        self._moved.add(number)\n        self._move.set()\n",
+            "scheduler/watching.py",
+            "        self.numbers.add(number)\n        self.some.set()\n",
             "        pass\n",
         ),
         Change(
             "scheduler/following.py",
-            "self._moved |= await self._windows.astray() if self._engine.granting else set()",
+            "self._moved.numbers |= await self._windows.astray() if self._engine.granting else set()",
             "pass",
         ),
     ),

@@ -22,14 +22,21 @@ from scheduler.trouble import CALM_SECONDS
 
 
 @dataclass
+class Time:
+    now: float = 0.0
+
+
+@dataclass
 class Rig:
     database: Database
     commits: GroupCommit
-    now: float = 0.0
+    time: Time
     applied: list[list[int]] = field(default_factory=list)
+    told: list[Effects] = field(default_factory=list)
 
     async def apply(self, effects: list[Effects]) -> None:
         self.applied.append([number for effect in effects for number in effect.changed])
+        self.told += effects
 
     def count(self) -> int:
         with self.database.read() as connection:
@@ -41,9 +48,9 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     database = Database(f"sqlite:///{tmp_path}/commit.db", "scheduler")
     with database.write() as connection:
         metadata.create_all(connection)
-    made = Rig(database, None)  # type: ignore[arg-type]  # the two know each other
-    made.commits = GroupCommit(database, made.apply, queue_size=8, monotonic=lambda: made.now)
-    serving = asyncio.create_task(made.commits.serve())
+    time = Time()
+    made = Rig(database, GroupCommit(database, queue_size=8, monotonic=lambda: time.now), time)
+    serving = asyncio.create_task(made.commits.serve(made.apply))
     yield made
     serving.cancel()
     await asyncio.gather(serving, return_exceptions=True)
@@ -124,11 +131,11 @@ async def test_what_is_small_may_come_through_a_full_disk_and_readiness_does_not
             with pytest.raises(Unavailable, match=r"disk .*is full") as told:
                 await rig.commits.check()
             assert told.value.code == "disk_full"
-            rig.now += 1.0
+            rig.time.now += 1.0
     for _ in range(int(CALM_SECONDS) - 1):
         with pytest.raises(Unavailable):
             await rig.commits.check()
-        rig.now += 1.0
+        rig.time.now += 1.0
     await rig.commits.check()
     assert rig.count() == 29, "probes leave nothing"
 
@@ -143,12 +150,6 @@ async def test_a_failure_between_calls_that_are_recorded_is_over_at_once(rig: Ri
 async def test_what_a_commit_made_ready_is_told_though_its_answer_was_lost(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Effects] = []
-
-    async def apply(effects: list[Effects]) -> None:
-        told.extend(effects)
-
-    rig.commits._apply = apply
     commit = rig.database.write
 
     @contextmanager
@@ -171,6 +172,7 @@ async def test_what_a_commit_made_ready_is_told_though_its_answer_was_lost(
         return "done"
 
     assert await rig.commits.run(once) == "known"
+    told = rig.told
     assert [effects.ready for effects in told] == [{(1, 0): [(7, "", 7)]}, {}]
     assert not any(effects.forget for effects in told), "what may still run is not let go"
     first, second = told

@@ -44,12 +44,12 @@ class OneStage:
 async def test_a_scheduler_asks_how_far_others_have_fed_a_stage_of_which_nothing_is_ready() -> None:
     other = OneStage()
     one = cast("Any", other)
-    windows = Windows(cast("Any", None), one, one, items=16, byte_limit=1_000_000, now_ms=lambda: 0)
-    windows.shared = True
+    nobody = cast("Any", None)
+    windows = Windows(nobody, one, one, nobody, shared=True, items=16, byte_limit=1_000_000, now_ms=lambda: 0)
     # It has not heard that the lane is read apart.
     stage = OpenStage((1, 0), "run", "plan", 0, cast("Any", None), cursors={MAIN: END})
     windows.stages[stage.key] = stage
-    serving = asyncio.create_task(windows.serve())
+    serving = asyncio.create_task(windows.serve(lambda why: None))
     for _ in range(3):
         windows.took(stage, Proposed([], 0, {}))
     await asyncio.wait_for(windows.fed.wait(), 5)
