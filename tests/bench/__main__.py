@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import resource
+import time
 
 MEASURES = {
     "startup": "`penstock up` to ready, and down again",
@@ -12,6 +14,10 @@ MEASURES = {
     "collection": "clusters, neighbours and duplicates of many documents",
     "scheduler": "items a second and CPU an item, beside Celery, Dramatiq, Huey, SAQ and Procrastinate",
     "selection": "choosing, ordering and browsing a million rows, beside SQLAlchemy + SQLite and pandas",
+    "first_item": "the first item of a run of a million rows, and the scheduler's size, beside ten thousand",
+    "sandbox": "what the sandbox of `custom` SQL adds to a query, and to a preview",
+    "tasks": "a task file of 5,000 tasks, from its bytes to batches, beside markdown-it",
+    "command": "what a program costs as a processor, beside subprocess.run",
     "estimates": "how often ranges of runtime and cost hold the truth, by families of simulated processors",
     "seeing": "summaries, pages and watchers of a large run",
     "size": "a million items beside ten thousand, closed heads, dispatch, restarts, a lost Redis",
@@ -34,7 +40,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--watching", action="store_true", help="of `seeing`: what watchers cost, alone")
     parser.add_argument("--plans", action="store_true", help="of `selection`: plans alone, no grid")
     parser.add_argument(
-        "--large", type=int, metavar="ROWS", help="of `selection`: a plan of so many rows, of Penstock alone"
+        "--large", type=int, metavar="ROWS", help="of `selection` and `first_item`: so many rows, of Penstock alone"
     )
     for part in PARTS:
         parser.add_argument(f"--{part}", action="store_true", help=f"of `size`: {part} alone")
@@ -48,9 +54,19 @@ def parsed() -> argparse.Namespace:
 def main() -> int:
     chosen = parsed()
     code = 0
+    took = []
     for name in chosen.measures or MEASURES:
+        began, before = time.monotonic(), _cpu_seconds()
         code |= int(importlib.import_module(f"tests.bench.{name}").main(quick=chosen.quick) or 0)
+        took.append(f"  {name:<11} {time.monotonic() - began:7.1f} s, {_cpu_seconds() - before:7.1f} s of CPU")
+    print("\n".join(["", "the measures took", *took]), flush=True)
     return code
+
+
+def _cpu_seconds() -> float:
+    """Of this process, and of all below it that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 if __name__ == "__main__":

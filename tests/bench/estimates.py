@@ -1,4 +1,8 @@
-"""Estimates against simulated runs: of each family how often p10 to p90 held the truth, and how wide it was."""
+"""Estimates against simulated runs: of each family how often p10 to p90 held the truth, and how wide it was.
+
+Bounds: 80 ± 8 % of the runs, of runtime, cost and groups. One family has a higher one: that runs never differ can't be
+seen in a few of them, so its range leaves room for what may be.
+"""
 
 from __future__ import annotations
 
@@ -11,23 +15,30 @@ from planner.domain.judging import Comparison
 from tests.bench import report
 from tests.unit.planner.families import FAMILIES, judged
 
-RUNS = 600
+RUNS, QUICK_RUNS = 600, 50
+LEAST = 72.0
 
 
 def main(*, quick: bool = False) -> int:
     rows: list[report.Row] = []
+    late: list[str] = []
     for family in FAMILIES:
         began = time.process_time()
-        found = judged(family, 100 if quick else RUNS, seed=1)
+        found = judged(family, QUICK_RUNS if quick else RUNS, seed=1)
         seconds = time.process_time() - began
         for what, comparisons in (("runtime", found.runtime), ("cost", found.cost), ("of groups", found.of_groups)):
-            if comparisons:
-                rows.append({"system": family.name, "of": what, **_row(comparisons), "cpu_seconds": round(seconds, 1)})
+            if not comparisons:
+                continue
+            row = _row(comparisons)
+            held, most = row["held_percent"], 100 * family.most
+            if not LEAST <= held <= most:
+                late.append(f"{family.name}, {what}: {held:g} % held; {LEAST:g} to {most:g} are asked")
+            rows.append({"system": family.name, "of": what, **row, "cpu_seconds": round(seconds, 1)})
     report.write("estimates", rows)
-    return 0
+    return report.told(late, quick=quick)
 
 
-def _row(comparisons: Sequence[Comparison]) -> report.Row:
+def _row(comparisons: Sequence[Comparison]) -> dict[str, float]:
     """Shares in percent; wide: p90 beside p10; ratio: what happened beside p50."""
     count = len(comparisons)
     below = sum(one.actual < one.low for one in comparisons)

@@ -9,7 +9,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["Row", "write"]
+__all__ = ["Row", "late", "told", "write"]
 
 OUT = Path(__file__).resolve().parents[2] / "bench-out"
 VERSIONS_OF = (
@@ -67,6 +67,22 @@ def write(name: str, rows: Sequence[Row]) -> Path:
         print("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
     print(f"  written: {path.relative_to(OUT.parent)}", flush=True)
     return path
+
+
+def late(rows: Sequence[Row]) -> list[str]:
+    """A sentence for each row whose `value` passed its `bound`."""
+    return [
+        f"{one['system']}, {one['measure']}: {one['value']} {one['unit']}; the bound is {one['bound']:g}"
+        for one in rows
+        if isinstance(one["bound"], float) and float(one["value"] or 0) > one["bound"]
+    ]
+
+
+def told(passed: Sequence[str], *, quick: bool) -> int:
+    """Prints these sentences; the exit code. At small sizes the start counts, and proves nothing."""
+    for line in passed:
+        print(f"  past its bound: {line}")
+    return 1 if passed and not quick else 0
 
 
 def _text(value: str | int | float | None) -> str:

@@ -313,15 +313,6 @@ def grids(folder: Path, count: int, systems: Sequence[str], *, most: int, small:
             yield row(system, f"grid, {measure}" if once else name, count, float(value), unit, bound)
 
 
-def late(rows: Sequence[report.Row]) -> list[str]:
-    """A sentence for each bound that was passed."""
-    return [
-        f"{one['system']}, {one['measure']}: {one['value']} {one['unit']}; the bound is {one['bound']:g}"
-        for one in rows
-        if isinstance(one["bound"], float) and float(one["value"] or 0) > one["bound"]
-    ]
-
-
 def main(*, quick: bool = False) -> int:
     words = sys.argv[1:]
     rows: list[report.Row] = []
@@ -348,10 +339,7 @@ def main(*, quick: bool = False) -> int:
                 rows.append(one)
                 print("  ", *one.values(), flush=True)
     report.write("selection-large" if large else "selection", rows)
-    passed = late(rows)
-    for line in passed:
-        print(f"  past its bound: {line}")
-    return 1 if passed and not quick else 0
+    return report.told(report.late(rows), quick=quick)
 
 
 if __name__ == "__main__":

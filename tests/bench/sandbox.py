@@ -1,0 +1,129 @@
+"""What the sandbox of `custom` SQL adds to the time of a query.
+
+- *query*: one SELECT over a catalog, in the sandbox's process (started, shut in, answered, ended) and straight in this
+  one, by a DuckDB of one thread that is open already.
+- *plan*: the same through a running Penstock: a preview selected by that SELECT, beside one selected by the filter that
+  takes the same rows. Each asks for another number, so that nobody finds a plan that is there.
+
+Medians, in turns, after a first one of each kind. What is bounded is the difference.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import duckdb
+
+from penstock import Client
+from penstock.client import Selection, StageOptions
+from penstock.runtime.parquet_files import literal
+from planner.sandbox.sandbox import Sandbox
+from planner.sandbox.tables import Table
+from tests.bench import report
+from tests.bench.first_item import write_rows
+from tests.servers.stack import Stack
+from tests.snapshots import CATALOG, write_catalog
+
+ROWS, QUICK_ROWS = 100_000, 10_000
+ROUNDS, QUICK_ROUNDS = 20, 5
+MORE_SECONDS = 0.6
+"""That the sandbox may take beside the query itself."""
+
+
+def sql(number: int) -> str:
+    return f"SELECT product_id FROM items WHERE price < 100 AND stock > {number} AND note LIKE '%gaming%'"
+
+
+def in_turns(works: list[Callable[[int], int]], rounds: int) -> list[float]:
+    """Medians of seconds; all must answer alike."""
+    took: list[list[float]] = [[] for _ in works]
+    for number in range(rounds + 1):
+        answers = set()
+        for at, work in enumerate(works):
+            began = time.perf_counter()
+            answers.add(work(number))
+            if number:
+                took[at].append(time.perf_counter() - began)
+        assert len(answers) == 1, answers
+    return [median(some) for some in took]
+
+
+def queries(folder: Path, count: int, rounds: int) -> list[float]:
+    snapshot, keys = folder / "snapshot", folder / "keys"
+    write_catalog(snapshot, count)
+    items = Table.of(snapshot, CATALOG)
+    sandbox = Sandbox()
+
+    def shut_in(number: int) -> int:
+        selected = asyncio.run(sandbox.select(sql(number), {"items": items}, keys_of=["product_id"], into=keys))
+        keys.unlink()
+        return selected.count
+
+    columns = ", ".join(f'"{column}" AS "{name}"' for name, column in items.shown())
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.execute(f"CREATE VIEW items AS SELECT {columns} FROM read_parquet({literal(snapshot)})")
+        return in_turns([shut_in, lambda number: len(connection.execute(sql(number)).fetchall())], rounds)
+
+
+def previews(folder: Path, count: int, rounds: int) -> list[float]:
+    rows = folder / "rows"
+    rows.mkdir()
+    stack = Stack(folder / "data", environment={"PENSTOCK_PLANNER__SOURCE_FOLDERS": str(rows)})
+    stack.start()
+    try:
+        client = stack.client
+        source_id = client.sources.add("rows", server_path=str(write_rows(rows, count)), kind="catalog").source_id
+
+        def by_sql(number: int) -> int:
+            return _preview(client, source_id, Selection(sql=sql(number)))
+
+        def by_filter(number: int) -> int:
+            chosen = Selection(filter=f"price < 100 AND stock > {number} AND note:gaming")
+            return _preview(client, source_id, chosen)
+
+        return in_turns([by_sql, by_filter], rounds)
+    finally:
+        stack.stop()
+
+
+def _preview(client: Client, source_id: str, selection: Selection) -> int:
+    stage = StageOptions(processor="noop")
+    return client.plans.create(source_id, stages=[stage], selection=selection, validate_only=True).item_count
+
+
+def main(*, quick: bool = False) -> int:
+    count, rounds = (QUICK_ROWS, QUICK_ROUNDS) if quick else (ROWS, ROUNDS)
+    rows: list[report.Row] = []
+    with tempfile.TemporaryDirectory(prefix="pen-bench-") as text:
+        folder = Path(text)
+        for what, without, (inside, beside) in (
+            ("query", "in this process", queries(folder, count, rounds)),
+            ("preview", "by the same filter", previews(folder, count, rounds)),
+        ):
+            for measure, seconds, bound in (
+                (f"{what}, in the sandbox", inside, None),
+                (f"{what}, {without}", beside, None),
+                (f"{what}, what the sandbox adds", inside - beside, MORE_SECONDS),
+            ):
+                rows.append(
+                    {
+                        "system": "penstock",
+                        "measure": measure,
+                        "items": count,
+                        "value": round(seconds, 3),
+                        "unit": "s",
+                        "bound": bound,
+                    }
+                )
+    report.write("sandbox", rows)
+    return report.told(report.late(rows), quick=quick)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(quick="--quick" in sys.argv))
