@@ -25,12 +25,23 @@ if os.environ.get("PEN_CI"):
     hypothesis.settings.load_profile("ci")
 
 
-LONG = ("test_stateful.py", "test_kills.py", "test_rolling.py", "test_sandbox_hostile.py")
-"""Files that take minutes: they begin first, so that no core has one left when the others are done."""
+LONG = (
+    "scheduler/test_stateful.py",
+    "chaos/test_kills.py",
+    "planner/test_sandbox_hostile.py",
+    "up/test_up.py",
+    "chaos/test_rolling.py",
+    "cli/test_declared.py",
+    "scheduler/test_closed_head.py",
+    "simulator/test_simulator.py",
+)
+"""Files that take half a minute and more, the longest first: they begin first, so that no core has one left when the
+others are done."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.name not in LONG)
+    places = {name: at for at, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get("/".join(item.path.parts[-2:]), len(places)))
 
 
 @pytest.fixture(scope="session")

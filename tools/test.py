@@ -1,7 +1,8 @@
 """`make test`: runs pytest, and fails if a process of the tests is left afterwards (and ends it).
 
 Whatever tests start carries a mark in its environment, so that what outlives them is found by it, not by its name.
-The whole suite goes over the cores, a file at a time; what is named (ARGS) runs in one process.
+The whole suite goes over the cores, a file at a time, in the order in which files are collected (`tests/conftest.py`
+puts the long ones first); what is named (ARGS) runs in one process.
 CI's machines are shared and stall for seconds: there (PEN_CI) what failed is named, and must pass when it runs alone.
 """
 
@@ -21,6 +22,8 @@ FAILED = 1
 ONCE_MORE = ("--last-failed", "--last-failed-no-failures", "none")
 MOST_PROCESSES = 4
 """Each has servers of its own."""
+MORE_THAN_CORES = 1
+"""A third of the time tests wait for a lease to end, a program to come back, a disk: another one runs meanwhile."""
 GRACE_SECONDS = 5.0
 
 
@@ -46,7 +49,8 @@ def main() -> int:
     environment = {**os.environ, MARK: mark}
     environment.pop("PYTHONPATH", None)
     pytest = [sys.executable, "-P", "-m", "pytest"]
-    spread = ["--numprocesses", str(min(MOST_PROCESSES, os.cpu_count() or 1)), "--dist", "loadfile"]
+    processes = min(MOST_PROCESSES, (os.cpu_count() or 1) + MORE_THAN_CORES)
+    spread = ["--numprocesses", str(processes), "--dist", "loadfile"]
     code = subprocess.run([*pytest, *(sys.argv[1:] or spread)], env=environment, check=False).returncode
     if code == FAILED and environment.get("PEN_CI"):
         print("test: what failed above, once more and alone", flush=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONG
 from tools import setup, verify
 from tools.descriptions import package_descriptions, plain_text
 
@@ -146,3 +147,7 @@ def test_there_are_enough_of_them_for_the_demo() -> None:
     lock = {line.partition("==")[0].lower() for line in lines if "==" in line}
     described = {name.replace("_", "-") for name in package_descriptions()}
     assert len(own) + len(lock & described) >= 60
+
+
+def test_every_test_file_that_is_to_begin_first_is_there() -> None:
+    assert [name for name in LONG if len(list((ROOT / "tests").glob(f"**/{name}"))) != 1] == []
