@@ -87,7 +87,7 @@ async def planned(data: Path, payload: dict[str, object]) -> str:
     async with connect(data, "planner") as channel:
         stub = planner_pb2_grpc.PlannerServiceStub(channel)
         source = await stub.CreateSource(parts(), timeout=60)
-        spec = planner_pb2.StageSpec(processor="beginning", parameters=b"{}")
+        spec = planner_pb2.StageSpec(processor="beginning-limited", parameters=b"{}")
         request = planner_pb2.CreatePlanRequest(source_id=source.source_id, stages=[spec])
         return (await stub.CreatePlan(request, timeout=60)).plan_id
 
@@ -96,7 +96,10 @@ async def dispatch(folder: Path, database: str, postgres: PostgresServer, *, run
     log = folder / "beginnings"
     log.touch()
     environment = install_processor(
-        folder / "site", Path(__file__).with_name("beginning.py"), name="beginning", target="beginning:Beginning"
+        folder / "site",
+        Path(__file__).with_name("beginning.py"),
+        name="beginning-limited",
+        target="beginning:LimitedBeginning",
     )
     environment["PEN_BEGINNINGS"] = str(log)
     if database == "postgresql":

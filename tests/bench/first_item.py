@@ -15,7 +15,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
@@ -38,7 +38,10 @@ FIRST_SECONDS = 3.0
 TIMES_MEMORY = 1.1
 """No larger: what schedulers that did the same differ by."""
 DOMAIN_CONCURRENCY = 100
-KINDS: Mapping[str, Mapping[str, object]] = {"": {}, ", limits": {"limits_of": "url"}}
+BOUNDS = {1_000_000: (6.0, 2.0), 10_000_000: (60.0, 30.0)}
+"""Seconds to register so many rows, and to plan all of them."""
+PROCESSORS = {"beginning": ("Beginning", ""), "beginning-limited": ("LimitedBeginning", ", limits")}
+"""By name: the class, and how its rows are called."""
 
 
 def write_rows(folder: Path, count: int) -> Path:
@@ -86,10 +89,11 @@ def measured(folder: Path, count: int, *, completed: int) -> Iterator[report.Row
     log, rows = folder / "beginnings", folder / "rows"
     rows.mkdir(parents=True)
     log.touch()
-    environment = install_processor(
-        folder / "site", Path(__file__).with_name("beginning.py"), name="beginning", target="beginning:Beginning"
-    )
-    environment |= {"PEN_BEGINNINGS": str(log), "PENSTOCK_PLANNER__SOURCE_FOLDERS": str(rows)}
+    environment = {"PEN_BEGINNINGS": str(log), "PENSTOCK_PLANNER__SOURCE_FOLDERS": str(rows)}
+    for name, (of, _) in PROCESSORS.items():
+        module = Path(__file__).with_name("beginning.py")
+        environment |= install_processor(folder / "site", module, name=name, target=f"beginning:{of}")
+    register_seconds, plan_seconds = BOUNDS.get(count, (None, None))
     place = write_rows(rows, count)
     stack = Stack(folder / "data", environment=environment)
     stack.start()
@@ -98,12 +102,11 @@ def measured(folder: Path, count: int, *, completed: int) -> Iterator[report.Row
         client.limits.set("domain:*", concurrency=DOMAIN_CONCURRENCY)
         began = time.monotonic()
         source_id = client.sources.add("rows", server_path=str(place), kind="catalog").source_id
-        yield row("register", count, time.monotonic() - began, "s")
-        for kind, parameters in KINDS.items():
+        yield row("register", count, time.monotonic() - began, "s", register_seconds)
+        for name, (_, kind) in PROCESSORS.items():
             began = time.monotonic()
-            stage = StageOptions(processor="beginning", parameters=parameters)
-            plan = client.plans.create(source_id, stages=[stage])
-            yield row(f"plan{kind}", count, time.monotonic() - began, "s")
+            plan = client.plans.create(source_id, stages=[StageOptions(processor=name)])
+            yield row(f"plan{kind}", count, time.monotonic() - began, "s", None if kind else plan_seconds)
             first, *later = [first_seconds(client, plan.plan_id, log, completed=completed) for _ in range(1 + LATER)]
             yield row(f"first item{kind}", count, first, "s", FIRST_SECONDS)
             yield row(f"first item{kind}, later", count, median(later), "s", FIRST_SECONDS)
