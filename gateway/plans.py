@@ -17,16 +17,18 @@ from gateway.forms import Body as UploadBody
 from gateway.selections import OrderingBody, SelectionBody
 from gateway.sources import Filter, Groups, OrderBy, PageSize, ResultOf, Search, Skip
 from gateway.streams import streamed
-from gateway.table_views import PlanDetail, plan_detail, row_page
+from gateway.table_views import row_page
 from gateway.wiring import Wired
 from penstock.client.estimate_views import EstimatePageView, estimate_page_view
 from penstock.client.filling import filled
 from penstock.client.plan_views import (
     PlanComparisonView,
     PlanItemView,
+    PlanView,
     ProfileView,
     plan_comparison_view,
     plan_item_view,
+    plan_view,
     profile_view,
 )
 from penstock.client.resources import StageOptions
@@ -125,7 +127,7 @@ class ProfileList(TypedDict):
 
 
 class PlanPage(TypedDict):
-    plans: list[PlanDetail]
+    plans: list[PlanView]
     next_page_token: str | None
 
 
@@ -135,10 +137,10 @@ class PlanItemPage(TypedDict):
 
 
 @router.post("/plans", tags=["plans"])
-async def create_plan(body: PlanBody, parts: Wired) -> PlanDetail:
+async def create_plan(body: PlanBody, parts: Wired) -> PlanView:
     """Makes the plan of a source. The same inputs are the same plan."""
     plan = await parts.client.plans.make(body.message(), request_id=body.request_id)
-    return plan_detail(plan)
+    return plan_view(plan)
 
 
 @router.get("/plans", tags=["plans"])
@@ -155,7 +157,7 @@ async def list_plans(
     page = await parts.client.plans.list_page(
         search=search, source=source, processor=processor, actor=actor, page_size=page_size, page_token=page_token
     )
-    return {"plans": [plan_detail(plan) for plan in page.plans], "next_page_token": page.next_page_token or None}
+    return {"plans": [plan_view(plan) for plan in page.plans], "next_page_token": page.next_page_token or None}
 
 
 @router.get("/estimates", tags=["plans"])
@@ -185,11 +187,11 @@ async def import_plan(
     request: Request,
     parts: Wired,
     name: Annotated[str, Query(max_length=MAX_CHARACTERS, description="Absent: as it is called in the file.")] = "",
-) -> PlanDetail:
+) -> PlanView:
     """The plan of a file that `export` made, under the same id. Refused whole, or kept; it asks before it starts."""
     body = UploadBody(request.receive)
     try:
-        return plan_detail(await parts.client.plans.load(body.chunks(), name=name))
+        return plan_view(await parts.client.plans.load(body.chunks(), name=name))
     finally:
         await body.drain()
 
@@ -213,14 +215,14 @@ async def export_plan(
 
 
 @router.post("/plans/{plan_id}/copy", tags=["plans"])
-async def copy_plan(plan_id: PlanId, body: CopyBody, parts: Wired) -> PlanDetail:
+async def copy_plan(plan_id: PlanId, body: CopyBody, parts: Wired) -> PlanView:
     """The same items in the same order under other settings; without any it is the plan itself."""
     copy = await parts.client.plans.copy(plan_id, name=body.name, changes=body.changes(), request_id=body.request_id)
-    return plan_detail(copy)
+    return plan_view(copy)
 
 
 @router.get("/plans/{plan_id}", tags=["plans"])
-async def get_plan(plan_id: PlanId, parts: Wired, response: Response) -> PlanDetail:
+async def get_plan(plan_id: PlanId, parts: Wired, response: Response) -> PlanView:
     return _tagged(await parts.client.plans.get(plan_id), response)
 
 
@@ -231,7 +233,7 @@ async def name_plan(
     parts: Wired,
     response: Response,
     if_match: Annotated[str, Header(max_length=60, description="The plan's ETag.")] = "",
-) -> PlanDetail:
+) -> PlanView:
     """Gives it another name; 409 `etag_mismatch` when somebody else did meanwhile. Without an etag the last wins."""
     etag = _etag(body.etag, if_match)
     return _tagged(await parts.client.plans.rename(plan_id, body.name, etag=etag), response)
@@ -264,10 +266,10 @@ async def plan_rows(
 
 
 @router.post("/plans/{plan_id}/sample", tags=["plans"])
-async def sample_plan(plan_id: PlanId, body: SampleBody, parts: Wired) -> PlanDetail:
+async def sample_plan(plan_id: PlanId, body: SampleBody, parts: Wired) -> PlanView:
     """A draft of some of its items, over its groups and its order, to be run first: they tell of the rest."""
     sample = await parts.client.plans.sample(plan_id, body.size, name=body.name, request_id=body.request_id)
-    return plan_detail(sample)
+    return plan_view(sample)
 
 
 @router.get("/profiles", tags=["plans"])
@@ -300,9 +302,9 @@ async def plan_items(
     }
 
 
-def _tagged(plan: planner_pb2.Plan, response: Response) -> PlanDetail:
+def _tagged(plan: planner_pb2.Plan, response: Response) -> PlanView:
     response.headers["ETag"] = f'"{plan.etag}"'
-    return plan_detail(plan)
+    return plan_view(plan)
 
 
 def _etag(told: str, if_match: str) -> str:

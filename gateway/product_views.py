@@ -13,8 +13,8 @@ from typing import Any, NotRequired
 import orjson
 from typing_extensions import TypedDict
 
-from gateway.selections import SelectionView, selection_view
 from penstock.client.estimate_views import RangeView, estimate_view, is_known, profile_views
+from penstock.client.plan_views import SelectionView, selection_view
 from penstock.client.views import item_state, json_value, run_state, time_text
 from penstock.v1 import planner_pb2, scheduler_pb2, sources_pb2
 

@@ -9,21 +9,13 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
-from typing_extensions import TypedDict
 
 from gateway.bodies import Body, Truth
 from penstock.client.filling import filled
 from penstock.runtime.errors import InvalidInput
 from penstock.v1 import sources_pb2
 
-__all__ = [
-    "MAX_FILTER",
-    "Cells",
-    "OrderingBody",
-    "SelectionBody",
-    "SelectionView",
-    "selection_view",
-]
+__all__ = ["MAX_FILTER", "Cells", "OrderingBody", "SelectionBody"]
 
 MAX_FILTER = 10_000
 MAX_SQL = 100_000
@@ -92,41 +84,3 @@ class OrderingBody(Body):
 
     def message(self) -> sources_pb2.Ordering:
         return filled(sources_pb2.Ordering, **self.model_dump())
-
-
-class ReprocessView(TypedDict):
-    processor: str
-    threshold: float
-
-
-class SelectionView(TypedDict, total=False):
-    """What of a selection is set. A plan does not remember more than 1,000 keys: they are its items."""
-
-    all: bool
-    keys: list[str]
-    missing: str
-    reprocess: ReprocessView
-    failed_of_run: str
-    changed_since_plan: str
-    sql: str
-    filter: str
-    exclude_keys: list[str]
-    exclude_filter: str
-    org: str
-    repo: str
-    state: str
-    limit: int
-    again: bool
-
-
-def selection_view(selection: sources_pb2.Selection) -> SelectionView:
-    view: dict[str, object] = {field.name: value for field, value in selection.ListFields()}
-    if "keys" in view:
-        view["keys"] = list(selection.keys.keys)
-    if "reprocess" in view:
-        asked = selection.reprocess
-        view["reprocess"] = {"processor": asked.processor, "threshold": asked.threshold}
-    if "exclude_keys" in view:
-        view["exclude_keys"] = list(selection.exclude_keys)
-    told: SelectionView = view  # type: ignore[assignment]
-    return told

@@ -1,7 +1,6 @@
-"""What HTTP tells of plans, statistics and rows otherwise than `penstock.client.plan_views` and `source_views` do.
+"""What HTTP tells of statistics and rows otherwise than `penstock.client.source_views` does.
 
-A plan's selection is told as a request has it, so that a plan can be asked for again. A row's values are JSON already:
-they go into the answer as they are, never parsed and written again.
+A row's values are JSON already: they go into the answer as they are, never parsed and written again.
 """
 
 from __future__ import annotations
@@ -10,12 +9,10 @@ import orjson
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from gateway.selections import SelectionView, selection_view
-from penstock.client.plan_views import PlanFacts, plan_facts
 from penstock.client.source_views import ColumnStatisticsView, row_page_view, statistics_views
 from penstock.v1 import planner_pb2, sources_pb2
 
-__all__ = ["PlanDetail", "StatisticsView", "plan_detail", "row_page", "statistics_view"]
+__all__ = ["StatisticsView", "row_page", "statistics_view"]
 
 
 class StatisticsView(TypedDict):
@@ -23,12 +20,6 @@ class StatisticsView(TypedDict):
     name: str | None
     item_count: int
     columns: list[ColumnStatisticsView]
-
-
-class PlanDetail(PlanFacts):
-    """selection: null for a source that is taken whole."""
-
-    selection: SelectionView | None
 
 
 def statistics_view(described: planner_pb2.SourceDescription) -> StatisticsView:
@@ -44,8 +35,3 @@ def row_page(page: sources_pb2.RowPage) -> Response:
     """The answer itself, shaped as `RowPageView`."""
     view = row_page_view(page, json_of=orjson.Fragment)
     return Response(orjson.dumps(view), media_type="application/json")
-
-
-def plan_detail(plan: planner_pb2.Plan) -> PlanDetail:
-    selection = selection_view(plan.selection) if plan.HasField("selection") else None
-    return {**plan_facts(plan), "selection": selection}

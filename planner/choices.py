@@ -146,7 +146,7 @@ class Choices:
         results = await self._asked(read)
         if which == "missing":
             found = await asyncio.to_thread(
-                results.missing, snapshot, place, source=name, processor=_processor(asked.missing)
+                results.missing, snapshot, place, source=name, processor=_processor("missing", asked.missing)
             )
             if found.count == chooser.item_count and asked.missing not in chooser.processors:
                 # A name that was mistyped has no results either, and would take everything.
@@ -164,7 +164,8 @@ class Choices:
                     code="selection_empty",
                 )
             return self._kept(found, f"failed in {asked.failed_of_run}", which, read)
-        processor, threshold = _processor(asked.reprocess.processor), _threshold(asked.reprocess.threshold)
+        processor = _processor("reprocess.processor", asked.reprocess.processor)
+        threshold = _threshold(asked.reprocess.threshold)
         found, without = await asyncio.to_thread(
             results.below, snapshot, place, source=name, processor=processor, threshold=threshold
         )
@@ -279,13 +280,13 @@ def sort_columns(texts: Sequence[str]) -> tuple[SortColumn, ...]:
     return tuple(found)
 
 
-def _processor(name: str) -> str:
+def _processor(field: str, name: str) -> str:
     if not name:
-        raise InvalidInput("the selection names no processor", code="bad_selection")
+        raise InvalidInput(f"selection.{field} names no processor", code="bad_selection")
     return name
 
 
 def _threshold(number: float) -> float:
     if not math.isfinite(number):
-        raise InvalidInput(f"a threshold is a number, and this is {number}", code="bad_selection")
+        raise InvalidInput(f"selection.reprocess.threshold is a number, and this is {number}", code="bad_selection")
     return number

@@ -74,7 +74,7 @@ def problems_of(wanted: Wanted) -> list[InvalidInput]:
     listed = wanted.ready is not None or selection.ids is not None
     found = [InvalidInput(text, code="bad_selection") for text in selection.problems(ready=wanted.ready is not None)]
     found += [InvalidInput(text, code="no_such_column") for text in flag_columns(selection.flags, schema)[1]]
-    for name, text in (("filter", selection.filter or ""), ("exclude filter", selection.exclude_filter)):
+    for name, text in (("filter", selection.filter or ""), ("exclude_filter", selection.exclude_filter)):
         try:
             Filter.parse(text, fields_of(schema), name=name)
         except InvalidInput as error:
@@ -170,7 +170,7 @@ class Choosing:
             self._connection.execute(
                 "CREATE TEMP TABLE ids AS SELECT key, min(place) AS place FROM listed GROUP BY key; DROP TABLE listed"
             )
-            self._know("ids", "the SELECT's keys" if ready is not None and ready.rule == CUSTOM_SQL else "ids")
+            self._know("ids", "the SELECT's keys" if ready is not None and ready.rule == CUSTOM_SQL else "keys")
             self._joins.append("JOIN ids ON ids.key = items.key")
         elif selection.filter is not None:
             self._where.append(self._parsed(selection.filter))
@@ -190,7 +190,7 @@ class Choosing:
         for number, (_, keys) in enumerate(lists):
             self._load("without", keys, reason=number)
         if selection.exclude_ids:
-            self._know("without", "exclude ids", where="reason = 0")
+            self._know("without", "exclude_keys", where="reason = 0")
         self._connection.execute(
             "CREATE TEMP TABLE gone AS SELECT key, min(reason) AS reason FROM without GROUP BY key; DROP TABLE without"
         )

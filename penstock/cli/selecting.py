@@ -38,6 +38,14 @@ __all__ = [
     "stage_of",
 ]
 
+_INCLUDED = {
+    "missing": "missing",
+    "failed_of_run": "failed of",
+    "changed_since_plan": "changed since",
+    "sql": "SQL:",
+    "filter": "filter:",
+}
+
 OrgOption = Annotated[str, typer.Option("--org", help="Only rows of this org (also of repos `org/name`).")]
 RepoOption = Annotated[str, typer.Option("--repo", help="Only rows of this repo, as name or org/name.")]
 LimitOption = Annotated[int, typer.Option("--limit", min=0, help="At most so many, the first in order (0: all).")]
@@ -124,23 +132,24 @@ def selection_text(view: SelectionView | None) -> str:
     """In words, on one line."""
     if view is None:
         return "all, as the source has it"
-    value = view["value"]
-    words = {
-        "all": "all",
-        "keys": counted(len(value), "key") if view["include"] == "keys" and value else "keys",
-        "missing": f"missing {value}",
-        "reprocess": f"{value} below {view['threshold'] or 0:g}",
-        "failed_of_run": f"failed of {value}",
-        "changed_since_plan": f"changed since {value}",
-        "sql": f"SQL: {value}",
-        "filter": f"filter: {value}",
-    }[view["include"]]
-    parts = [words, *(f"{name} {view[name]}" for name in ("org", "repo", "state") if view[name])]
-    parts += [f"without {counted(len(view['exclude_keys']), 'key')}"] if view["exclude_keys"] else []
-    parts += [f"without {view['exclude_filter']}"] if view["exclude_filter"] else []
-    parts += [f"the first {view['limit']:,}"] if view["limit"] else []
-    parts += ["also what was done already"] if view["again"] else []
+    parts = [_included(view)]
+    parts += [f"{name} {value}" for name in ("org", "repo", "state") if (value := view.get(name))]
+    parts += [f"without {counted(len(view['exclude_keys']), 'key')}"] if view.get("exclude_keys") else []
+    parts += [f"without {view['exclude_filter']}"] if view.get("exclude_filter") else []
+    parts += [f"the first {view['limit']:,}"] if view.get("limit") else []
+    parts += ["also what was done already"] if view.get("again") else []
     return ", ".join(parts)
+
+
+def _included(view: SelectionView) -> str:
+    if "keys" in view:
+        return counted(len(view["keys"]), "key") if view["keys"] else "keys"
+    if "reprocess" in view:
+        return f"{view['reprocess']['processor']} below {view['reprocess']['threshold']:g}"
+    for name, words in _INCLUDED.items():
+        if value := view.get(name):
+            return f"{words} {value}"
+    return "all"
 
 
 def ordering_text(view: OrderingView | None, *, own: Sequence[str] = ()) -> str:

@@ -15,7 +15,6 @@ __all__ = [
     "LeftOutView",
     "OrderingView",
     "PlanComparisonView",
-    "PlanFacts",
     "PlanItemView",
     "PlanStageView",
     "PlanView",
@@ -25,11 +24,11 @@ __all__ = [
     "SelectionView",
     "ordering_view",
     "plan_comparison_view",
-    "plan_facts",
     "plan_item_view",
     "plan_view",
     "processor_view",
     "profile_view",
+    "selection_view",
 ]
 
 
@@ -48,19 +47,29 @@ class PlanStageView(TypedDict):
     repeatable: bool
 
 
-class SelectionView(TypedDict):
-    """include: the one way in which rows are included (all, keys, missing, reprocess, failed_of_run,
-    changed_since_plan, sql, filter), what says which: its text, True of `all`, and the first keys of `keys`."""
+class ReprocessView(TypedDict):
+    processor: str
+    threshold: float
 
-    include: str
-    value: Any
-    threshold: float | None
+
+class SelectionView(TypedDict, total=False):
+    """What of a selection is set, by the names of its fields: what is told of a plan can be asked for again. At most
+    one of `all` to `filter`. A plan does not remember more than 1,000 keys: they are its items."""
+
+    all: bool
+    keys: list[str]
+    missing: str
+    reprocess: ReprocessView
+    failed_of_run: str
+    changed_since_plan: str
+    sql: str
+    filter: str
     exclude_keys: list[str]
-    exclude_filter: str | None
-    org: str | None
-    repo: str | None
-    state: str | None
-    limit: int | None
+    exclude_filter: str
+    org: str
+    repo: str
+    state: str
+    limit: int
     again: bool
 
 
@@ -80,11 +89,11 @@ class LeftOutView(TypedDict):
     keys: list[str]
 
 
-class PlanFacts(TypedDict):
-    """All of a plan but its selection. ordering: None for sources that are taken whole. groups: of the first stage, in
-    its order. needs_confirm: a start wants `confirm`. source_moved: its source has a later version; the plan still is
-    what it promised. estimate: as of when the plan was made the last time; profiles: the same items under each profile
-    of the server."""
+class PlanView(TypedDict):
+    """selection, ordering: None for sources that are taken whole. groups: of the first stage, in its order.
+    needs_confirm: a start wants `confirm`. source_moved: its source has a later version; the plan still is what it
+    promised. estimate: as of when the plan was made the last time; profiles: the same items under each profile of the
+    server."""
 
     plan_id: str
     source_id: str
@@ -98,6 +107,7 @@ class PlanFacts(TypedDict):
     source_name: str | None
     source_version: int | None
     source_moved: bool
+    selection: SelectionView | None
     ordering: OrderingView | None
     profile: str | None
     actor: str | None
@@ -109,12 +119,6 @@ class PlanFacts(TypedDict):
     etag: str
     estimate: EstimateView | None
     profiles: list[ProfileEstimateView]
-
-
-class PlanView(PlanFacts):
-    """selection: None for sources that are taken whole."""
-
-    selection: SelectionView | None
 
 
 class PlanComparisonView(TypedDict):
@@ -192,14 +196,6 @@ class ProcessorView(TypedDict):
 
 def plan_view(plan: planner_pb2.Plan) -> PlanView:
     return {
-        **plan_facts(plan),
-        "selection": _selection(plan.selection) if plan.HasField("selection") else None,
-    }
-
-
-def plan_facts(plan: planner_pb2.Plan) -> PlanFacts:
-    """For who tells the selection in a form of their own."""
-    return {
         "plan_id": plan.plan_id,
         "source_id": plan.source_id,
         "kind": source_kind(plan.kind),
@@ -228,6 +224,7 @@ def plan_facts(plan: planner_pb2.Plan) -> PlanFacts:
         "source_name": plan.source_name or None,
         "source_version": plan.source_version or None,
         "source_moved": plan.source_moved,
+        "selection": selection_view(plan.selection) if plan.HasField("selection") else None,
         "ordering": ordering_view(plan.ordering) if plan.HasField("ordering") else None,
         "profile": plan.profile or None,
         "actor": plan.actor or None,
@@ -245,26 +242,18 @@ def plan_facts(plan: planner_pb2.Plan) -> PlanFacts:
     }
 
 
-def _selection(selection: sources_pb2.Selection) -> SelectionView:
-    include = selection.WhichOneof("include") or "all"
-    value: Any = True if include == "all" else getattr(selection, include)
-    threshold = None
-    if include == "keys":
-        value = list(selection.keys.keys)
-    elif include == "reprocess":
-        value, threshold = selection.reprocess.processor, selection.reprocess.threshold
-    return {
-        "include": include,
-        "value": value,
-        "threshold": threshold,
-        "exclude_keys": list(selection.exclude_keys),
-        "exclude_filter": selection.exclude_filter or None,
-        "org": selection.org or None,
-        "repo": selection.repo or None,
-        "state": selection.state or None,
-        "limit": selection.limit or None,
-        "again": selection.again,
-    }
+def selection_view(selection: sources_pb2.Selection) -> SelectionView:
+    """As HTTP takes it."""
+    view: dict[str, object] = {field.name: value for field, value in selection.ListFields()}
+    if "keys" in view:
+        view["keys"] = list(selection.keys.keys)
+    if "reprocess" in view:
+        asked = selection.reprocess
+        view["reprocess"] = {"processor": asked.processor, "threshold": asked.threshold}
+    if "exclude_keys" in view:
+        view["exclude_keys"] = list(selection.exclude_keys)
+    told: SelectionView = view  # type: ignore[assignment]
+    return told
 
 
 def ordering_view(ordering: sources_pb2.Ordering) -> OrderingView:

@@ -59,7 +59,7 @@ class Selection:
         named = [
             name
             for name, given in (
-                ("ids", self.ids is not None),
+                ("keys", self.ids is not None),
                 ("filter", self.filter is not None),
                 ("all", self.everything),
             )
@@ -71,10 +71,10 @@ class Selection:
             )
         elif not ready and len(named) != 1:
             given = f"{' and '.join(named)} are given" if named else "none is given"
-            found.append(f"a selection has one of ids, filter and all; {given}")
+            found.append(f"a selection has one of keys, filter and all; {given}")
         if self.filter is not None and not self.filter.strip():
             found.append("the filter is empty; `all` selects everything")
-        for name, ids in (("ids", self.ids or ()), ("exclude ids", self.exclude_ids)):
+        for name, ids in (("keys", self.ids or ()), ("exclude_keys", self.exclude_ids)):
             if len(ids) > MAX_IDS:
                 found.append(f"{name} are {len(ids):,}, at most {MAX_IDS:,} are taken; a filter selects any number")
         if self.limit < 0:

@@ -87,8 +87,8 @@ def test_a_plan_that_can_not_be_is_told(penstock: Typed, tmp_path: Path) -> None
     for options, words in (
         (("--filter", "brand = Dell"), "matches nothing"),
         (("--filter", "brand == Acer"), "brand == Acer\n         ^"),
-        (("--exclude-filter", "bradn = x"), "the exclude filter is wrong at character 1"),
-        (("--ids", keys), "ids: the source has no '8', '9'"),
+        (("--exclude-filter", "bradn = x"), "the exclude_filter is wrong at character 1"),
+        (("--ids", keys), "keys: the source has no '8', '9'"),
         (("--sort", "prise desc"), "no column 'prise'"),
         (("--missing", "noob"), "no processor named 'noob'"),
         (("--sql", "SELECT * FROM read_csv('/etc/passwd')"), "read_csv(…) can't be selected from"),

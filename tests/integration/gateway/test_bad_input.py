@@ -242,7 +242,7 @@ def test_a_selection_that_can_not_be_leaves_no_plan(shop: Stack, buyer: httpx.Cl
         ("selection", {"filter": "bradn = x"}, "bad_filter", "no such field; there are: product_id, brand"),
         ("selection", {"filter": "brand = Dell"}, "selection_empty", "matches nothing"),
         ("selection", {"keys": ["a", "b"]}, "unknown_ids", "'a', 'b'"),
-        ("selection", {"exclude_filter": "brand ="}, "bad_filter", "the exclude filter is wrong at character 8"),
+        ("selection", {"exclude_filter": "brand ="}, "bad_filter", "the exclude_filter is wrong at character 8"),
         ("selection", {"sql": "SELECT nokey FROM items"}, "bad_sql", "line 1, column 8"),
         ("selection", {"sql": "SELECT content FROM read_text('/etc/passwd')"}, "sql_refused", "read_text"),
         ("selection", {"missing": "nobody"}, "processor_not_found", "noop"),

@@ -219,7 +219,7 @@ def test_the_schema_of_sources_and_plans_is_true(buyer: httpx.Client, source: di
     for shape, value in (
         ("SourceView", source),
         ("StatisticsView", buyer.get("/api/v1/sources/planned/statistics").json()),
-        ("PlanDetail", plan),
+        ("PlanView", plan),
         ("RowPageView", rows),
         ("RowView", rows["rows"][0]),
     ):

@@ -231,9 +231,9 @@ def test_unknown_ids_are_listed_and_counted(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput) as told:
         small(tmp_path, selection=Selection(ids=["p1", *(f"no {n}" for n in range(300_000))]))
     assert told.value.code == "unknown_ids"
-    assert "ids: the source has no 'no 0', 'no 1'," in told.value.message
+    assert "keys: the source has no 'no 0', 'no 1'," in told.value.message
     assert "'no 9' and 299,990 more" in told.value.message
-    with pytest.raises(InvalidInput, match="exclude ids: the source has no 'zz'"):
+    with pytest.raises(InvalidInput, match="exclude_keys: the source has no 'zz'"):
         small(tmp_path, selection=Selection(everything=True, exclude_ids=["p1", "zz"]))
 
 

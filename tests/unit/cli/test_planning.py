@@ -106,6 +106,16 @@ def test_a_selection_and_an_order_are_told_in_words() -> None:
     assert selection_text(view["selection"]) == "judge below 0.7, state open, without 1 key, the first 5"
     assert ordering_text(view["ordering"]) == "first Razer; then Acer; by price desc"
     assert selection_text(None) == "all, as the source has it"
+    for selection, words in (
+        (Selection(), "all"),
+        (Selection(keys=["a", "b"]), "2 keys"),
+        (Selection(missing="judge", again=True), "missing judge, also what was done already"),
+        (Selection(failed_of_run="run-1"), "failed of run-1"),
+        (Selection(changed_since_plan="plan-1"), "changed since plan-1"),
+        (Selection(sql="SELECT 1"), "SQL: SELECT 1"),
+        (Selection(filter="a = 1"), "filter: a = 1"),
+    ):
+        assert selection_text(plan_view(planner_pb2.Plan(selection=selection.message()))["selection"]) == words
     usual = plan_view(planner_pb2.Plan(ordering=Ordering(pinned=["Razer"]).message()))["ordering"]
     assert ordering_text(usual, own=["brand", "model"]) == "first Razer; by the source's own order (brand, model)"
 

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gateway.selections import INCLUDES, OrderingBody, SelectionBody, selection_view
-from penstock.client.plan_views import ordering_view
+from gateway.selections import INCLUDES, OrderingBody, SelectionBody
+from penstock.client.plan_views import SelectionView, ordering_view, plan_view, selection_view
 from penstock.runtime.errors import InvalidInput
-from penstock.v1 import sources_pb2
+from penstock.v1 import planner_pb2, sources_pb2
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 TEXTS = st.lists(TEXT, max_size=4)
@@ -53,6 +53,18 @@ def test_every_way_of_choosing_is_known_here() -> None:
     assert {field.name for field in fields} == set(INCLUDES)
     assert {field.name for field in sources_pb2.Selection.DESCRIPTOR.fields} == set(SelectionBody.model_fields)
     assert {field.name for field in sources_pb2.Ordering.DESCRIPTOR.fields} == set(OrderingBody.model_fields)
+
+
+@given(WAYS, NARROWED)
+def test_what_is_told_of_a_plan_can_be_asked_for_again(way: dict[str, object], narrowed: dict[str, object]) -> None:
+    """The command line and the Python client tell a plan by the same function: there is one form."""
+    message = SelectionBody.model_validate(way | narrowed).message()
+    told = plan_view(planner_pb2.Plan(selection=message))["selection"]
+    assert SelectionBody.model_validate(told).message() == message
+
+
+def test_what_is_told_has_the_fields_that_are_taken() -> None:
+    assert set(SelectionView.__annotations__) == set(SelectionBody.model_fields)
 
 
 def test_two_ways_at_once_are_refused() -> None:

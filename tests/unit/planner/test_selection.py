@@ -28,7 +28,7 @@ SCHEMA = Schema(
     ("selection", "ready", "words"),
     [
         (Selection(), False, "none is given"),
-        (Selection(ids=["a"], everything=True), False, "ids and all are given"),
+        (Selection(ids=["a"], everything=True), False, "keys and all are given"),
         (Selection(filter="  "), False, "`all` selects everything"),
         (Selection(filter="brand = a"), True, "comes with the request, and by filter, too"),
         (Selection(everything=True, limit=-1), False, "limit is -1"),
