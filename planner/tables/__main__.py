@@ -60,7 +60,13 @@ def answer(job: Mapping[str, Any]) -> dict[str, Any]:
             found = disk_full("the planner's uploads")
         else:
             raise
-    return {"error": {"kind": type(found).__name__, "code": found.code, "message": found.message}}
+    told = {
+        "kind": type(found).__name__,
+        "code": found.code,
+        "message": found.message,
+        "metadata": dict(found.metadata),
+    }
+    return {"error": told}
 
 
 def _read(job: Mapping[str, Any], bounds: Any) -> dict[str, Any]:

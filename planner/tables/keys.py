@@ -6,18 +6,21 @@ The common case costs one count of hashes. Only where something is wrong are the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 
+from penstock.runtime.errors import InvalidInput
 from penstock.runtime.parquet_files import literal
 from planner.domain.rows import MAX_KEY_CHARACTERS, MOST_OFFENDERS
 from planner.domain.table_columns import HASH
-from planner.tables.refusals import Problems, count_of, refused, short
+from planner.tables.refusals import Problems, count_of, refused, short, together
 
 __all__ = ["check_keys", "key_hint"]
 
 _CONTROL = "'[\\x00-\\x1f\\x7f]'"
+_MISSING = "trim(key) = ''"
 
 
 def check_keys(
@@ -28,35 +31,32 @@ def check_keys(
     places: Callable[[Iterable[int]], Mapping[int, str]],
     cursor: duckdb.DuckDBPyConnection,
 ) -> None:
-    """Raises InvalidInput with the first offenders, where they stand, and how many more there are."""
+    """Raises InvalidInput with all that is wrong: of each kind the first offenders, where they stand, and how many more
+    there are."""
     relation = f"read_parquet({literal(snapshot.resolve())}, file_row_number = true)"
     # Equal keys have equal hashes: as many hashes as rows, and no two keys are equal.
     wrong, groups, rows, hashes = cursor.execute(
         f"SELECT count(*) FILTER ({_wrong('key')}), count(*) FILTER ({_wrong_group()}), count(*), "
         f"count(DISTINCT hash(key)) FROM {relation}"
     ).fetchone() or (0, 0, 0, 0)
-    what = f"the key {'hash' if not key else ' / '.join(key)}{' (guessed from the name)' if guessed else ''}"
+    if not wrong and not groups and hashes == rows:
+        return
+    offenders = _Offenders(relation, places, cursor)
+    told = []
     if wrong:
-        found = cursor.execute(
-            f"SELECT file_row_number, key FROM {relation} WHERE {_wrong('key')} ORDER BY 1 LIMIT {MOST_OFFENDERS}"
-        ).fetchall()
-        at = places(row for row, _ in found)
-        problems = Problems([f"{at[row]} {_problem(value)}" for row, value in found], wrong)
-        raise refused(
-            f"{what} is refused: {count_of(wrong, 'row has', 'rows have')} no good one",
-            problems,
-            code="bad_key",
-            hint=_hint(guessed),
-        )
-    if groups:
-        found = cursor.execute(
-            f'SELECT file_row_number, "group" FROM {relation} WHERE {_wrong_group()} ORDER BY 1 LIMIT {MOST_OFFENDERS}'
-        ).fetchall()
-        at = places(row for row, _ in found)
-        problems = Problems([f"{at[row]} {_problem(value, 'group')}" for row, value in found], groups)
-        raise refused("the group is refused", problems, code="bad_group")
+        told += offenders.without_key()
+        told += offenders.odd_keys()
     if hashes < rows:
-        _check_repeated(relation, what, key, guessed, places, cursor)
+        told += offenders.repeated(hashed=not key)
+    refusals = []
+    if told:
+        what = f"the key {'hash' if not key else ' / '.join(key)}{' (guessed from the name)' if guessed else ''}"
+        hint = f" (another key can be named, or `{HASH}`)" if guessed and key else ""
+        refusals.append(InvalidInput(f"{what} is refused: {'; besides, '.join(told)}{hint}", code="bad_key"))
+    if groups:
+        refusals.append(refused("the group is refused", offenders.groups(groups), code="bad_group"))
+    if refusals:
+        raise together(refusals)
 
 
 def key_hint(names: Sequence[str]) -> str:
@@ -65,35 +65,63 @@ def key_hint(names: Sequence[str]) -> str:
     return f"name the key column (or several), or `{HASH}` to make a key of the whole row; the columns are {shown}"
 
 
-def _check_repeated(
-    relation: str,
-    what: str,
-    key: Sequence[str],
-    guessed: bool,
-    places: Callable[[Iterable[int]], Mapping[int, str]],
-    cursor: duckdb.DuckDBPyConnection,
-) -> None:
-    twice = (
-        f"SELECT key, min(file_row_number) AS first, count(*) AS rows FROM {relation} "
-        "WHERE hash(key) IN (SELECT hash(key) FROM {0} GROUP BY 1 HAVING count(*) > 1) GROUP BY key HAVING count(*) > 1"
-    ).format(relation)
-    keys, extra = cursor.execute(f"SELECT count(*), sum(rows - 1) FROM ({twice})").fetchone() or (0, 0)
-    if not keys:
-        return
-    found = cursor.execute(
-        f"WITH twice AS ({twice} ORDER BY first LIMIT {MOST_OFFENDERS}) SELECT twice.key, first, min(file_row_number) "
-        f"FROM twice JOIN {relation} AS r ON r.key = twice.key AND file_row_number > first GROUP BY ALL ORDER BY first"
-    ).fetchall()
-    at = places(row for _, first, second in found for row in (first, second))
-    told = [f"{short(value)} stands in {at[first]} and in {at[second]}" for value, first, second in found]
-    rows = "the same row" if not key else "a key"
-    hint = " (rows that are equal have the same hash: remove them, or name a key column)" if not key else _hint(guessed)
-    raise refused(
-        f"{what} is refused: {rows} stands more than once, {count_of(extra, 'row is', 'rows are')} too many",
-        Problems(told, keys),
-        code="bad_key",
-        hint=hint,
-    )
+@dataclass(frozen=True)
+class _Offenders:
+    """The first rows that are wrong, kind by kind; a kind that nothing is of is no sentence."""
+
+    relation: str
+    places: Callable[[Iterable[int]], Mapping[int, str]]
+    cursor: duckdb.DuckDBPyConnection
+
+    def without_key(self) -> list[str]:
+        found, count = self._first("key", _MISSING)
+        at = self.places(row for row, _ in found)
+        problems = Problems([at[row] for row, _ in found], count)
+        return [f"{count_of(count, 'row has', 'rows have')} no key: {problems.told}"] if count else []
+
+    def odd_keys(self) -> list[str]:
+        found, count = self._first("key", f"{_wrong('key')} AND NOT {_MISSING}")
+        at = self.places(row for row, _ in found)
+        problems = Problems([f"{at[row]} {_problem(value, 'key')}" for row, value in found], count)
+        return [f"{count_of(count, 'row has', 'rows have')} no good one: {problems.told}"] if count else []
+
+    def groups(self, count: int) -> Problems:
+        found, _ = self._first('"group"', _wrong_group())
+        at = self.places(row for row, _ in found)
+        return Problems([f"{at[row]} {_problem(value, 'group')}" for row, value in found], count)
+
+    def repeated(self, *, hashed: bool) -> list[str]:
+        """Of keys that are good but for that."""
+        good = f"(SELECT * FROM {self.relation} WHERE NOT {_wrong('key')})"
+        twice = (
+            f"SELECT key, min(file_row_number) AS first, count(*) AS rows FROM {good} WHERE hash(key) IN "
+            f"(SELECT hash(key) FROM {good} GROUP BY 1 HAVING count(*) > 1) GROUP BY key HAVING count(*) > 1"
+        )
+        keys, extra = self.cursor.execute(f"SELECT count(*), sum(rows - 1) FROM ({twice})").fetchone() or (0, 0)
+        if not keys:
+            return []
+        found = self.cursor.execute(
+            f"WITH twice AS ({twice} ORDER BY first LIMIT {MOST_OFFENDERS}) "
+            f"SELECT twice.key, first, min(file_row_number) FROM twice JOIN {self.relation} AS r "
+            "ON r.key = twice.key AND file_row_number > first GROUP BY ALL ORDER BY first"
+        ).fetchall()
+        at = self.places(row for _, first, second in found for row in (first, second))
+        problems = Problems(
+            [f"{short(value)} stands in {at[first]} and in {at[second]}" for value, first, second in found], keys
+        )
+        many = f"stands more than once, {count_of(extra, 'row is', 'rows are')} too many: {problems.told}"
+        if hashed:
+            hint = " (rows that are equal have the same hash: remove them, or name a key column)"
+            return [f"the same row {many}{hint}"]
+        return [f"a key {many}"]
+
+    def _first(self, column: str, condition: str) -> tuple[list[tuple[int, str]], int]:
+        rows = f"FROM {self.relation} WHERE {condition}"
+        (count,) = self.cursor.execute(f"SELECT count(*) {rows}").fetchone() or (0,)
+        if not count:
+            return [], 0
+        first = f"SELECT file_row_number, {column} {rows} ORDER BY 1 LIMIT {MOST_OFFENDERS}"
+        return self.cursor.execute(first).fetchall(), count
 
 
 def _wrong(column: str) -> str:
@@ -104,13 +132,7 @@ def _wrong_group() -> str:
     return f'(length("group") > {MAX_KEY_CHARACTERS} OR regexp_matches("group", {_CONTROL}))'
 
 
-def _problem(value: str, name: str = "key") -> str:
-    if not value.strip():
-        return f"has no {name}"
+def _problem(value: str, name: str) -> str:
     if len(value) > MAX_KEY_CHARACTERS:
         return f"has a {name} of {len(value):,} characters, at most {MAX_KEY_CHARACTERS:,} are taken"
     return f"has control characters in its {name} {short(value)}"
-
-
-def _hint(guessed: bool) -> str:
-    return f" (another key can be named, or `{HASH}`)" if guessed else ""

@@ -98,9 +98,9 @@ class TableReader:
                 )
 
 
-def _told(error: dict[str, str]) -> PenstockError:
+def _told(error: dict[str, Any]) -> PenstockError:
     kind: type[PenstockError] = getattr(errors, error["kind"])
-    return kind(error["message"], code=error["code"])
+    return kind(error["message"], code=error["code"], **error["metadata"])
 
 
 def _failed(code: int, err: bytes) -> Exception:

@@ -15,7 +15,7 @@ from penstock.runtime.errors import InvalidInput, PenstockError, TooLarge, Unava
 from planner.domain.rows import MOST_OFFENDERS
 from planner.tables.wanted import Skipped
 
-__all__ = ["Problems", "count_of", "first_line", "of_duckdb", "refused", "short", "too_large"]
+__all__ = ["Problems", "count_of", "first_line", "of_duckdb", "refused", "short", "together", "too_large"]
 
 _TOLD_CHARACTERS = 60
 _PATH = re.compile(r""" ?(["'])/[^"']*\1""")
@@ -31,6 +31,11 @@ class Problems:
         if len(self.first) < MOST_OFFENDERS:
             self.first.append(problem)
 
+    @property
+    def told(self) -> str:
+        more = self.count - len(self.first)
+        return "; ".join(self.first) + (f"; and {more:,} more" if more else "")
+
     def skipped(self) -> Skipped:
         return Skipped(self.count, tuple(self.first))
 
@@ -39,9 +44,15 @@ def refused(what: str, problems: Problems | Sequence[str], *, code: str, hint: s
     """`what` begins the sentence: `the rows are refused`."""
     if not isinstance(problems, Problems):
         problems = Problems(list(problems)[:MOST_OFFENDERS], len(problems))
-    more = problems.count - len(problems.first)
-    told = "; ".join(problems.first) + (f"; and {more:,} more" if more else "")
-    return InvalidInput(f"{what}: {told}{hint}", code=code)
+    return InvalidInput(f"{what}: {problems.told}{hint}", code=code)
+
+
+def together(refusals: Sequence[InvalidInput]) -> InvalidInput:
+    """Several as one, whose code is the first one's; `codes` has all."""
+    if len(refusals) == 1:
+        return refusals[0]
+    codes = ",".join(dict.fromkeys(one.code for one in refusals))
+    return InvalidInput("; besides, ".join(one.message for one in refusals), code=refusals[0].code, codes=codes)
 
 
 def count_of(count: int, one: str, many: str = "") -> str:

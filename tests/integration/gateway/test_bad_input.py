@@ -71,7 +71,7 @@ REFUSED: dict[str, tuple[str, bytes, Mapping[str, str], int, str, str]] = {
         "there are 5,000 columns, at most 1,000 are taken",
     ),
     "repeated keys": ("t.csv", b"id\n1\n2\n1\n", {}, 400, "bad_key", "'1' stands in line 2 and in line 4"),
-    "empty keys": ("t.csv", b"id,n\n,1\n2,2\n", {}, 400, "bad_key", "line 2 has no key"),
+    "empty keys": ("t.csv", b"id,n\n,1\n2,2\n", {}, 400, "bad_key", "1 row has no key: line 2"),
     "a key that is no column": (
         "t.csv",
         b"sku,n\n1,2\n",

@@ -132,7 +132,7 @@ def test_keys_that_are_missing_or_repeated_are_told_with_lines(tmp_path: Path) -
     rows = [{"id": None if n % 3 == 0 else n, "n": n} for n in range(60)]
     message = refusal(tmp_path, as_csv(rows), "bad_key")
     assert message.startswith(
-        "the key id (guessed from the name) is refused: 20 rows have no good one: line 2 has no key"
+        "the key id (guessed from the name) is refused: 20 rows have no key: line 2; line 5; line 8;"
     )
     assert "and 10 more" in message
     again = as_jsonl([{"id": n % 30, "n": n} for n in range(50)])
@@ -140,9 +140,35 @@ def test_keys_that_are_missing_or_repeated_are_told_with_lines(tmp_path: Path) -
     assert "a key stands more than once, 20 rows are too many: '0' stands in line 3 and in line 33" in message
     assert message.count("stands in") == 10
     assert "and 10 more" in message
-    assert "row 1 has no key" in refusal(
+    assert "1 row has no key: row 1" in refusal(
         tmp_path, as_parquet(tmp_path, "SELECT NULL::INT AS id, 1 AS n"), "bad_key", name="t.parquet"
     )
+
+
+def test_all_kinds_of_bad_keys_are_told_at_once_each_with_its_first_ten(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"id": f"good {n}", "brand": "a"} for n in range(5)]
+    rows += [{"id": None, "brand": "a"} for _ in range(12)]
+    rows += [{"id": f"twice {n % 11}", "brand": "a"} for n in range(22)]
+    rows += [{"id": "a\tb", "brand": "a"}, {"id": "x" * 1_001, "brand": "a\tb"}]
+    with pytest.raises(PenstockError) as caught:
+        read(tmp_path, as_jsonl(rows), name="t.jsonl")
+    assert (caught.value.code, caught.value.metadata["codes"]) == ("bad_key", "bad_key,bad_group")
+    missing, odd, repeated, group = caught.value.message.split("; besides, ")
+    assert missing.startswith("the key id (guessed from the name) is refused: 12 rows have no key: line 6; line 7;")
+    assert missing.endswith("line 15; and 2 more")
+    assert odd == (
+        "2 rows have no good one: line 40 has control characters in its key 'a\\tb'; "
+        "line 41 has a key of 1,001 characters, at most 1,000 are taken"
+    )
+    assert repeated.startswith("a key stands more than once, 11 rows are too many: 'twice 0' stands in line 18 and in")
+    assert repeated.count("stands in") == 10
+    assert "'twice 9' stands in line 27 and in line 38; and 1 more (another key can be named" in repeated
+    assert group == "the group is refused: line 41 has control characters in its group 'a\\tb'"
+
+
+def test_rows_without_a_key_are_not_told_again_as_the_same_key(tmp_path: Path) -> None:
+    message = refusal(tmp_path, b"id,n\n,1\n,2\n3,3\n", "bad_key")
+    assert message.startswith("the key id (guessed from the name) is refused: 2 rows have no key: line 2; line 3 (")
 
 
 def test_places_of_a_csv_count_lines_within_cells_and_rows_passed_over(tmp_path: Path) -> None:
