@@ -9,6 +9,7 @@ from penstock.runtime.blobs import BlobStore
 from penstock.runtime.parquet_files import ParquetFiles, literal
 from penstock.v1 import planner_pb2
 from planner.domain.differences import differences
+from planner.domain.setting_words import selection_words, stage_words
 from planner.domain.stages import StageSettings
 from planner.rules import as_told
 from planner.store import PlanRow
@@ -67,12 +68,13 @@ def _settings(one: PlanRow, other: PlanRow) -> Iterator[str]:
         yield f"stages: {len(other.stages)}, was {len(one.stages)}"
     for number, (before, after) in enumerate(zip(one.stages, other.stages, strict=False)):
         yield from differences(f"stage {number}", _told(before.settings), _told(after.settings))
-    for name in ("selection", "ordering"):
-        yield from differences(name, one.details.get(name, {}), other.details.get(name, {}))
+    selections = (selection_words(plan.details.get("selection", {})) for plan in (one, other))
+    yield from differences("selection", *selections)
+    yield from differences("ordering", one.details.get("ordering", {}), other.details.get("ordering", {}))
 
 
 def _told(settings: StageSettings) -> dict[str, object]:
-    return {**settings.__dict__, "rules": as_told(settings.rules)}
+    return stage_words({**settings.__dict__, "rules": as_told(settings.rules)})
 
 
 def _source(plan: PlanRow) -> str:

@@ -10,10 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import orjson
 
-__all__ = ["differences"]
+__all__ = ["Words", "differences"]
 
 TOLD_CHARACTERS = 100
 MOST_TOLD = 50
+
+
+class Words(str):
+    """A text that is told as it stands, commas and all."""
 
 
 def differences(where: str, before: Mapping[str, object], after: Mapping[str, object]) -> Sequence[str]:
@@ -49,7 +53,9 @@ def _leaves(values: Mapping[str, object], above: str = "") -> Iterator[tuple[str
 
 def _told(value: object) -> str:
     """Plain words as they are, all else as JSON."""
-    if isinstance(value, str) and value and value.isprintable() and not value.startswith(("[", "{", '"', " ")):
+    if isinstance(value, Words):
+        text = str(value)
+    elif isinstance(value, str) and value and value.isprintable() and not value.startswith(("[", "{", '"', " ")):
         text = value if not set(value) & set(",;") else _json(value)
     else:
         text = _json(value)
