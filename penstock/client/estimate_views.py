@@ -84,8 +84,8 @@ class ProfileEstimateView(TypedDict):
 
 
 class JudgedView(TypedDict):
-    """What was told when the run was started, and what happened. off: times beyond the nearer end, 1 within, None where
-    that has no number; ratio: what happened beside p50."""
+    """What was told when the run was started, and what happened. off: times beyond the nearer end, 1 within; ratio:
+    what happened beside p50. None where that has no number: something happened, and nothing was told."""
 
     told: RangeView
     actual: float
@@ -229,20 +229,15 @@ def _judged(judged: planner_pb2.Judged) -> JudgedView:
         "told": range_view(judged.told),
         "actual": judged.actual,
         "within": judged.within,
-        "off": _finite(judged.off),
-        "ratio": _finite(judged.ratio),
+        "off": judged.off if judged.HasField("off") else None,
+        "ratio": judged.ratio if judged.HasField("ratio") else None,
     }
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no infinity."""
-    return value if value != float("inf") else None
 
 
 def _goodness(goodness: planner_pb2.Goodness) -> GoodnessView:
     return {
         "count": goodness.count,
         "within_share": goodness.within_share if goodness.HasField("within_share") else None,
-        "median_ratio": _finite(goodness.median_ratio) if goodness.HasField("median_ratio") else None,
+        "median_ratio": goodness.median_ratio if goodness.HasField("median_ratio") else None,
         "words": goodness.words,
     }

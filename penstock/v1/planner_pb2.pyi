@@ -1053,9 +1053,11 @@ class Judged(_message.Message):
     actual: _builtins.float
     within: _builtins.bool
     off: _builtins.float
-    """times beyond the nearer end: above 1 for more, below 1 for less, 1 within"""
+    """Times beyond the nearer end: above 1 for more, below 1 for less, 1 within. Absent where that has no number:
+    something happened, and nothing was told.
+    """
     ratio: _builtins.float
-    """actual beside the middle"""
+    """actual beside the middle; absent likewise"""
     @_builtins.property
     def told(self) -> Global___Range: ...
     def __init__(
@@ -1064,14 +1066,21 @@ class Judged(_message.Message):
         told: Global___Range | None = ...,
         actual: _builtins.float = ...,
         within: _builtins.bool = ...,
-        off: _builtins.float = ...,
-        ratio: _builtins.float = ...,
+        off: _builtins.float | None = ...,
+        ratio: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["told", b"told"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_off", b"_off", "_ratio", b"_ratio", "off", b"off", "ratio", b"ratio", "told", b"told"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actual", b"actual", "off", b"off", "ratio", b"ratio", "told", b"told", "within", b"within"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_off", b"_off", "_ratio", b"_ratio", "actual", b"actual", "off", b"off", "ratio", b"ratio", "told", b"told", "within", b"within"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__off: _TypeAlias = _typing.Literal["off"]  # noqa: Y015
+    _WhichOneofArgType__off: _TypeAlias = _typing.Literal["_off", b"_off"]  # noqa: Y015
+    _WhichOneofReturnType__ratio: _TypeAlias = _typing.Literal["ratio"]  # noqa: Y015
+    _WhichOneofArgType__ratio: _TypeAlias = _typing.Literal["_ratio", b"_ratio"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__off) -> _WhichOneofReturnType__off | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ratio) -> _WhichOneofReturnType__ratio | None: ...
 
 Global___Judged: _TypeAlias = Judged  # noqa: Y015
 
@@ -1134,6 +1143,7 @@ class Goodness(_message.Message):
     count: _builtins.int
     within_share: _builtins.float
     median_ratio: _builtins.float
+    """absent where half of them or more have none"""
     words: _builtins.str
     def __init__(
         self,

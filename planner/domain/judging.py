@@ -16,21 +16,22 @@ __all__ = ["Comparison", "Goodness", "compare", "goodness"]
 @dataclass(frozen=True)
 class Comparison:
     """A range and what happened, in the same unit. within: it held; off: how many times beyond the nearer end it was,
-    below 1 for less than p10, above 1 for more than p90, 1.0 within; ratio: what happened beside p50."""
+    below 1 for less than p10, above 1 for more than p90, 1.0 within; ratio: what happened beside p50. None where that
+    has no number: something happened, and nothing was told."""
 
     low: float
     middle: float
     high: float
     actual: float
     within: bool
-    off: float
-    ratio: float
+    off: float | None
+    ratio: float | None
 
 
 @dataclass(frozen=True)
 class Goodness:
-    """Of `count` estimates: the share that held, and the median of the ratios (above 1: more happened than was told);
-    None where there are none."""
+    """Of `count` estimates: the share that held, and the median of the ratios (above 1: more happened than was told).
+    None where there are none, and a median where half of the estimates or more told nothing of what happened."""
 
     count: int
     within_share: float | None
@@ -38,22 +39,28 @@ class Goodness:
 
     @property
     def sentence(self) -> str:
-        if self.within_share is None or self.median_ratio is None:
+        if self.within_share is None:
             return "no estimate has been compared with a run yet"
         held = round(self.within_share * self.count)
         told = f"{held} of the last {counted(self.count, 'estimate')} held (8 of 10 should)"
+        if self.median_ratio is None:
+            return f"{told}; most told of nothing where something happened"
         return f"{told}; what happened was {self.median_ratio:.2f} times the middle, by the median"
 
 
 def compare(told: Range, actual: float) -> Comparison:
     """What was told beside what happened (not negative)."""
-    off = 1.0
-    if actual > told.high:
-        off = actual / told.high if told.high else math.inf
-    elif actual < told.low:
-        off = actual / told.low
-    ratio = actual / told.middle if told.middle else (1.0 if not actual else math.inf)
-    return Comparison(told.low, told.middle, told.high, actual, off == 1.0, off, ratio)
+    within = told.low <= actual <= told.high
+    off = 1.0 if within else _times(actual, told.high if actual > told.high else told.low)
+    return Comparison(told.low, told.middle, told.high, actual, within, off, _times(actual, told.middle))
+
+
+def _times(actual: float, told: float) -> float | None:
+    """No infinity: JSON has none. Numbers so far apart that a double can't tell are none as well."""
+    if not told:
+        return None if actual else 1.0
+    times = actual / told
+    return times if math.isfinite(times) else None
 
 
 def goodness(comparisons: Sequence[Comparison]) -> Goodness:
@@ -61,4 +68,5 @@ def goodness(comparisons: Sequence[Comparison]) -> Goodness:
     if not comparisons:
         return Goodness(0, None, None)
     held = sum(one.within for one in comparisons) / len(comparisons)
-    return Goodness(len(comparisons), held, statistics.median(one.ratio for one in comparisons))
+    middle = statistics.median(math.inf if one.ratio is None else one.ratio for one in comparisons)
+    return Goodness(len(comparisons), held, middle if math.isfinite(middle) else None)

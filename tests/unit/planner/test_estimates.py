@@ -246,6 +246,22 @@ def test_comparisons_say_how_far_off_an_estimate_was() -> None:
     assert goodness([]).sentence == "no estimate has been compared with a run yet"
 
 
+def test_what_happened_beside_nothing_has_no_ratio() -> None:
+    """Infinity is not JSON."""
+    nothing = compare(Range(0.0, 0.0, 0.0), 5.0)
+    assert (nothing.within, nothing.off, nothing.ratio) == (False, None, None)
+    unlikely = compare(Range(0.0, 0.0, 10.0), 5.0)
+    assert (unlikely.within, unlikely.off, unlikely.ratio) == (True, 1.0, None)
+    assert compare(Range(5e-324, 5e-324, 5e-324), 1e300).ratio is None
+    usual = compare(Range(10.0, 20.0, 40.0), 30.0)
+    assert goodness([nothing, usual, usual]).median_ratio == 1.5
+    most = goodness([nothing, nothing, usual])
+    assert (most.count, most.median_ratio) == (3, None)
+    assert most.sentence == (
+        "1 of the last 3 estimates held (8 of 10 should); most told of nothing where something happened"
+    )
+
+
 def test_people_read_ranges_in_one_unit_and_what_they_rest_on() -> None:
     rest = Rest(Basis.MEASURED, WORDS, 1_240, 3)
     assert runtime_words(Range(1_200, 1_500, 2_100), rest) == "20 to 35 min, from 1,240 items of word-count 2"
