@@ -8,7 +8,8 @@ A subset of AIP-160, so that what works elsewhere works here and nothing means t
 - `=`, `!=`, `<`, `<=`, `>`, `>=`; `:` looks for a part of a text (upper and lower case of ASCII letters are the same);
   `in (…)`; `is null`, `is not null`; NOT, AND, OR, parentheses. Keywords may be written in lower case.
 - AND and OR side by side need parentheses: AIP-160 binds OR closer, most languages AND, and a reader can't know.
-- Names that are not plain words stand in backticks, texts that are not in double or single quotes.
+- Names that are not plain words stand in backticks, where a backtick is written twice; texts that are not in double
+  or single quotes.
 - Two-valued: a field that is missing or null equals nothing, is less than nothing and holds no part, so a comparison
   with it is false and its NOT (`!=` too) is true.
 
@@ -27,6 +28,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import cached_property
 
+from penstock.filter_names import PLAIN_NAME
 from penstock.filter_nodes import And, Compare, IsNull, Node, Not, Or, Value, decide, leaves, test
 from penstock.filter_places import caret, nearest
 from penstock.runtime.errors import InvalidInput
@@ -41,7 +43,6 @@ _OPERATORS = ("!=", "<=", ">=", "=", "<", ">", ":")
 _TOKEN = re.compile(r"\s*(?:(!=|<=|>=|[=<>:(),])|([\"'`])|([^\s()\"'`,=<>!:]+))")
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _WHOLE = re.compile(r"[+-]?\d+")
-_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _KEYWORDS = frozenset({"and", "or", "not", "in", "is", "null"})
 _LARGEST = 2**63 - 1
 
@@ -157,15 +158,18 @@ class _Parser:
         return tokens
 
     def _quoted(self, start: int) -> tuple[str, int]:
-        """The text up to the next quote of its kind, and where it goes on; a backslash keeps what follows it."""
+        """The text up to the next quote of its kind, and where it goes on; a backslash keeps what follows it, and a
+        backtick that is written twice is one."""
         quote = self._text[start]
         parts: list[str] = []
         place = start + 1
         while place < len(self._text):
             sign = self._text[place]
-            if sign == quote:
+            if sign == "`" == quote and self._text[place + 1 : place + 2] == "`":
+                place += 1
+            elif sign == quote:
                 return "".join(parts), place + 1
-            if sign == "\\" and place + 1 < len(self._text):
+            elif sign == "\\" and place + 1 < len(self._text):
                 place += 1
                 sign = self._text[place]
             parts.append(sign)
@@ -239,7 +243,7 @@ class _Parser:
         self._comparisons += 1
         if self._comparisons > MAX_COMPARISONS:
             raise self._error(token, f"it has more than {MAX_COMPARISONS} comparisons; `in (…)` takes many values")
-        if token.kind == "word" and (token.text.lower() in _KEYWORDS or not _NAME.fullmatch(token.text)):
+        if token.kind == "word" and (token.text.lower() in _KEYWORDS or not PLAIN_NAME.fullmatch(token.text)):
             raise self._error(token, "a field was expected; a name that is no plain word stands in `backticks`")
         if token.kind == "text":
             raise self._error(token, "a field was expected; texts in quotes are values, odd names stand in `backticks`")

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from penstock.filter_names import name_read
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput
@@ -268,7 +269,7 @@ def ordering_of(asked: sources_pb2.Ordering) -> Ordering:
 
 
 def sort_columns(texts: Sequence[str]) -> tuple[SortColumn, ...]:
-    """From `price desc`, `name`, each with its direction."""
+    """From `price desc`, `name`, each with its direction; odd names in backticks, as in filters."""
     found = []
     for text in texts:
         name, _, direction = text.strip().rpartition(" ")
@@ -276,7 +277,7 @@ def sort_columns(texts: Sequence[str]) -> tuple[SortColumn, ...]:
             name, direction = text.strip(), "asc"
         if not name:
             raise InvalidInput("a sort column is empty: write it like `price desc`", code="bad_order")
-        found.append(SortColumn(name.strip(), direction.lower() == "desc"))
+        found.append(SortColumn(name_read(name.strip()), direction.lower() == "desc"))
     return tuple(found)
 
 

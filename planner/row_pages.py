@@ -13,6 +13,7 @@ from pathlib import Path
 import orjson
 
 from penstock.declared.folder import Processors
+from penstock.filter_names import listed
 from penstock.filter_places import nearest
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.clock import to_timestamp
@@ -48,7 +49,7 @@ class RowPages:
             plan=plan,
             filter=asked.filter,
             search=asked.search,
-            sort=sort_columns(asked.order_by.split(",")) if asked.order_by.strip() else (),
+            sort=sort_columns(listed(asked.order_by)) if asked.order_by.strip() else (),
             offset=asked.skip,
             limit=asked.page_size or 100,
             groups=asked.with_groups,

@@ -45,7 +45,7 @@ TYPES = ["VARCHAR", "VARCHAR", "BIGINT", "DOUBLE", "BOOLEAN", "TIMESTAMP_MS"]
 
 
 def quoted(text: str, mark: str) -> str:
-    return mark + text.replace("\\", "\\\\").replace(mark, f"\\{mark}") + mark
+    return mark + text.replace("\\", "\\\\").replace(mark, mark * 2 if mark == "`" else f"\\{mark}") + mark
 
 
 Written = Callable[[Sequence[str]], str]

@@ -62,6 +62,7 @@ def told(n: int) -> dict[str, object]:
         "score": n / 2,
         "gap": None if n % 2 else "x",
         "odd/name~": [n],
+        "a`b, c": -n / 2,
     }
     return outcome(f"p{n}", 3, confidence=n / 60, cost_micros=n, result=orjson.dumps(label).decode())
 
@@ -128,7 +129,7 @@ def values_of(row: Mapping[str, object]) -> dict[str, object]:
     found |= {"result.run": one["number"], "result.seconds": 0.25, "result.end_time": one["end_ms"]}
     if one.get("result"):
         held = orjson.loads(one["result"])
-        found |= {f"result.value.{name}": held[name] for name in ("label", "sure", "score", "gap")}
+        found |= {f"result.value.{name}": held[name] for name in ("label", "sure", "score", "gap", "a`b, c")}
         found["result.value.odd/name~"] = orjson.dumps(held["odd/name~"]).decode()
     return found
 
@@ -150,6 +151,7 @@ FILTERS = [
     "result.value.label:BUG AND NOT result.value.sure = true",
     "result.value.score > 10.5 AND price < 3",
     "`result.value.odd/name~`:1",
+    "`result.value.a``b, c` < -10.5",
     "result.value.label is not null",
     "result.value.gap is null AND result.state = completed",
 ]
@@ -181,6 +183,7 @@ SORTS = [
     "value.label",
     "value.score",
     "value.sure",
+    "value.a`b, c",
     "error",
 ]
 

@@ -63,7 +63,7 @@ def written(meant: Meant) -> str:
         return f"({written(left)} {operator} {written(right)})"
     if operator == "NOT":
         return f"NOT ({written(left)})"
-    name = left if left.isidentifier() else "`" + left.replace("\\", "\\\\").replace("`", "\\`") + "`"
+    name = left if left.isidentifier() else "`" + left.replace("\\", "\\\\").replace("`", "``") + "`"
     if operator == "null":
         return f"{name} is null"
     if operator == "in":
