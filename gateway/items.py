@@ -70,7 +70,8 @@ async def list_items(
         page_token=page_token,
         with_payload=with_payload,
     )
-    return {"items": [item_view(item) for item in page.items], "next_page_token": page.next_page_token or None}
+    items = [item_view(item, with_payload=with_payload) for item in page.items]
+    return {"items": items, "next_page_token": page.next_page_token or None}
 
 
 async def _checked(run_id: str, stage: int, seq: int, parts: Parts) -> scheduler_pb2.Run:

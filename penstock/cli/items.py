@@ -51,11 +51,11 @@ def list_(
     ] = None,
     filter: FilterOption = "",  # noqa: A002
     limit: Annotated[int, typer.Option("--limit", min=1, help="Items to show.")] = 100,
+    payload: Annotated[bool, typer.Option("--payload", help="With --json: each with its payload.")] = False,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The items of a run and what became of them. With --json one object a line, without its payload: `items show` has
-    that.
+    """The items of a run and what became of them. With --json one object a line.
 
     A --filter looks at items that were leased, or moved by somebody, at least once; --state at all.
 
@@ -64,6 +64,8 @@ def list_(
       penstock items list 3 --state failed
 
       penstock items list 3 --filter 'state = failed AND group = "Razer"'
+
+      penstock items list 3 --state failed --json --payload
     """
 
     async def work() -> None:
@@ -74,13 +76,16 @@ def list_(
         shown, more = 0, False
         async with connected(data) as client:
             of = await run_of(client, run)
-            async for item in client.items.each(of.run_id, stage=stage, states=state or [], filter=filter):
+            items = client.items.each(
+                of.run_id, stage=stage, states=state or [], filter=filter, with_payload=payload and as_json
+            )
+            async for item in items:
                 if shown == limit:
                     more = True
                     break
                 shown += 1
                 if as_json:
-                    print(json.dumps(item_view(item), ensure_ascii=False))
+                    print(json.dumps(item_view(item, with_payload=payload), ensure_ascii=False))
                 else:
                     found.append(item)
         counts = of.stages[stage].counts

@@ -74,12 +74,19 @@ class Items:
         states: Sequence[str] = (),
         filter: str = "",  # noqa: A002
         page_size: int = 5000,
+        with_payload: bool = False,
     ) -> AsyncIterator[Sequence[scheduler_pb2.RunItem]]:
         """Every item of a stage in order of seq, page by page."""
         token = ""
         while True:
             page = await self.page(
-                run_id, stage=stage, states=states, filter=filter, page_size=page_size, page_token=token
+                run_id,
+                stage=stage,
+                states=states,
+                filter=filter,
+                page_size=page_size,
+                page_token=token,
+                with_payload=with_payload,
             )
             yield page.items
             token = page.next_page_token
@@ -93,9 +100,11 @@ class Items:
         stage: int = 0,
         states: Sequence[str] = (),
         filter: str = "",  # noqa: A002
+        with_payload: bool = False,
     ) -> AsyncIterator[scheduler_pb2.RunItem]:
         """Every item of a stage in order of seq."""
-        async for page in self.pages(run_id, stage=stage, states=states, filter=filter, page_size=1000):
+        pages = self.pages(run_id, stage=stage, states=states, filter=filter, page_size=1000, with_payload=with_payload)
+        async for page in pages:
             for item in page:
                 yield item
 

@@ -152,8 +152,10 @@ class Items:
         stage: int = 0,
         states: Sequence[str] = (),
         filter: str = "",  # noqa: A002
+        with_payload: bool = False,
     ) -> Iterator[scheduler_pb2.RunItem]:
-        return self._loop.each(self._it.each(run_id, stage=stage, states=states, filter=filter))
+        items = self._it.each(run_id, stage=stage, states=states, filter=filter, with_payload=with_payload)
+        return self._loop.each(items)
 
     def get(self, run_id: str, seq: int, *, stage: int = 0) -> scheduler_pb2.RunItem:
         return self._loop.run(self._it.get(run_id, seq, stage=stage))

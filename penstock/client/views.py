@@ -7,7 +7,7 @@ mean "none" are null.
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any
+from typing import Any, NotRequired
 
 import orjson
 from google.protobuf.descriptor import FieldDescriptor
@@ -106,11 +106,13 @@ class RunView(TypedDict):
 
 
 class ItemView(TypedDict):
+    """payload: absent of lists that were not asked for it."""
+
     seq: int
     stage: int
     key: str
     group: str
-    payload: Any
+    payload: NotRequired[Any]
     state: str
     attempt: int
     tries: int
@@ -264,13 +266,13 @@ def run_view(run: scheduler_pb2.Run) -> RunView:
     }
 
 
-def item_view(item: scheduler_pb2.RunItem) -> ItemView:
-    return {
+def item_view(item: scheduler_pb2.RunItem, *, with_payload: bool = True) -> ItemView:
+    """with_payload: the item was read with it; else there is no such field, which is not the same as null."""
+    view: ItemView = {
         "seq": item.seq,
         "stage": item.stage,
         "key": item.key,
         "group": item.group,
-        "payload": json_value(item.payload),
         "state": item_state(item.state),
         "attempt": item.attempt,
         "tries": item.tries,
@@ -290,6 +292,9 @@ def item_view(item: scheduler_pb2.RunItem) -> ItemView:
         "heals": item.heals,
         "healed": item.healed,
     }
+    if with_payload:
+        view["payload"] = json_value(item.payload)
+    return view
 
 
 def event_view(event: scheduler_pb2.Event) -> EventView:

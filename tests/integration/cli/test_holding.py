@@ -157,6 +157,8 @@ def test_waiting_items_are_skipped_and_moved_to_the_front(penstock: Command, in_
     number = started(
         penstock, written(tmp_path / "front.jsonl", [{"limits": ["cli-test:all"]}] * 8), "--concurrency", "1"
     )
+    assert "payload" not in penstock("items", "list", number, "--json").lines()[0]
+    assert isinstance(penstock("items", "list", number, "--json", "--payload").lines()[0]["payload"], dict)
     few = penstock("items", "list", number, "--limit", "3").out
     assert few.splitlines()[-1] == "… and 5 more: --limit N shows more"
     assert "more" not in penstock("items", "list", number, "--limit", "8").out

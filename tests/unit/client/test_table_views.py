@@ -5,7 +5,8 @@ from __future__ import annotations
 from penstock.client import Ordering, Selection
 from penstock.client.plan_views import plan_comparison_view, plan_view
 from penstock.client.source_views import row_page_view, source_view
-from penstock.v1 import planner_pb2, sources_pb2
+from penstock.client.views import item_view
+from penstock.v1 import planner_pb2, scheduler_pb2, sources_pb2
 
 
 def test_a_first_version_has_no_change_and_a_nameless_one_no_version() -> None:
@@ -58,6 +59,13 @@ def test_a_plan_tells_its_selection_whatever_it_is() -> None:
         assert view["ordering"] is not None
         assert view["ordering"]["pinned"] == ["x"]
     assert plan_view(planner_pb2.Plan())["selection"] is None
+
+
+def test_an_item_that_was_listed_without_its_payload_has_none_rather_than_null() -> None:
+    item = scheduler_pb2.RunItem(key="a", payload=b'{"n": 1}')
+    assert item_view(item)["payload"] == {"n": 1}
+    assert item_view(scheduler_pb2.RunItem(key="a", payload=b"null"))["payload"] is None
+    assert "payload" not in item_view(scheduler_pb2.RunItem(key="a"), with_payload=False)
 
 
 def test_a_view_has_every_field_of_its_message() -> None:
