@@ -21,9 +21,10 @@ from penstock.runtime.settings import TableLimits
 from penstock.v1 import sources_pb2
 from planner.domain.names import mebibytes, text_problem
 from planner.parquet import BLOCK_ROWS
-from planner.sources import CATALOG, Part, keep_file
+from planner.sources import CATALOG, TABLE, Part, keep_file
 from planner.staging import Upload
 from planner.store import SourceRow, Store
+from planner.tables.formats import refuse_database
 from planner.tables.process import TableReader
 from planner.tables.wanted import Database, Difference, TableBounds, TableFile, TableVersion, Wanted
 
@@ -53,10 +54,12 @@ class TableUpload:
         self._files: list[TableFile] = []
         self._open: BinaryIO | None = None
         self._bytes = 0
+        self._begun = False
         self.stop = threading.Event()
 
     def feed(self, parts: Sequence[Part]) -> None:
-        """Raises InvalidInput for a name that no file may have, TooLarge, Unavailable."""
+        """Raises InvalidInput for a name that no file may have and for a file of another kind, as soon as it is known,
+        TooLarge, Unavailable."""
         limits = self._sources.limits
         for part in parts:
             if isinstance(part, str):
@@ -66,11 +69,17 @@ class TableUpload:
                     raise InvalidInput(f"file {number:,}, {part[:120]!r}, {problem.text}", code=problem.code)
                 if len(self._files) >= limits.max_files:
                     raise TooLarge(f"a catalog has at most {limits.max_files:,} files", code="too_many_files")
+                if self._kind == TABLE:
+                    _kind_of(part)
                 name = f"sent{len(self._files)}"
                 self._open = self._upload.open(name)
                 self._files.append(TableFile(part, self._upload.path(name)))
+                self._begun = False
                 continue
             self._bytes += len(part)
+            if self._kind == CATALOG and not self._begun:
+                refuse_database(self._files[-1].name, part)
+                self._begun = True
             if self._bytes > limits.max_bytes:
                 raise TooLarge(
                     f"the upload is larger than {mebibytes(limits.max_bytes)}, the most that a table may be",
@@ -119,6 +128,9 @@ class TableSources:
     def begin(
         self, upload: Upload, *, kind: int, options: sources_pb2.TableOptions, table: str, query: str
     ) -> TableUpload:
+        """Raises InvalidInput for what can be said before anything is sent."""
+        if kind == TABLE:
+            _check_asked(table, query)
         return TableUpload(self, upload, kind=kind, wanted=wanted_of(options), table=table, query=query)
 
     def read(
@@ -187,13 +199,22 @@ def table_bounds(limits: TableLimits) -> TableBounds:
 def database_of(name: str, place: Path, *, table: str, query: str) -> Database:
     """A database file by its name. Raises InvalidInput for one that is none, and unless one of table and query is
     given."""
+    kind = _kind_of(name)
+    _check_asked(table, query)
+    return Database(kind, str(place), table, query)
+
+
+def _kind_of(name: str) -> str:
     kind = DATABASE_SUFFIXES.get(Path(name).suffix.lower())
     if kind is None:
         known = ", ".join(DATABASE_SUFFIXES)
         raise InvalidInput(f"{name!r} is no database file: its name ends in one of {known}", code="bad_kind")
+    return kind
+
+
+def _check_asked(table: str, query: str) -> None:
     if bool(table) == bool(query):
         raise InvalidInput("a database is read as one table or one query: give one of them", code="bad_origin")
-    return Database(kind, str(place), table, query)
 
 
 def _notices(version: TableVersion) -> list[dict[str, object]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from penstock.cli import show
+from penstock.cli.database_files import database_kind, tables_text
 from penstock.cli.options import (
     DataOption,
     JsonOption,
@@ -41,6 +43,7 @@ from penstock.cli.selecting import (
 
 if TYPE_CHECKING:
     from penstock.client import AsyncClient, Selection
+    from penstock.runtime.errors import NotFound
     from penstock.v1 import planner_pb2
 
 __all__ = ["create"]
@@ -127,7 +130,7 @@ def create(
     async def work() -> int:
         from penstock.client import Ordering, Selection
         from penstock.client.plan_views import plan_view
-        from penstock.runtime.errors import InvalidInput
+        from penstock.runtime.errors import InvalidInput, NotFound
 
         _check_ways(
             {
@@ -187,7 +190,10 @@ def create(
                     validate_only=only_look,
                 )
 
-            plan = await made(only_look=draft or sample > 0)
+            try:
+                plan = await made(only_look=draft or sample > 0)
+            except NotFound as error:
+                raise _no_source(error, source) from None
             if sample:
                 if not as_json:
                     print_plan(plan_view(plan), own_order=(await client.sources.get(plan.source_id)).sort)
@@ -207,6 +213,16 @@ def create(
         return 0
 
     carry_out(work())
+
+
+def _no_source(error: NotFound, typed: str) -> NotFound:
+    """The same, with what to do where a file was typed: plans are of sources, and nothing is sent here."""
+    if error.code != "source_not_found" or not Path(typed).exists():
+        return error
+    asked = " --table T" if database_kind(typed) else ""
+    there = f" ({known})" if (known := tables_text(typed)) else ""
+    error.message += f"; it is a file here: register it first, by penstock sources add NAME {typed}{asked}{there}"
+    return error
 
 
 def _check_ways(given: Mapping[str, str | bool], *, exclude_ids: str) -> None:

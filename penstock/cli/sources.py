@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from penstock.cli import show
+from penstock.cli.database_files import database_kind, tables_text
 from penstock.cli.options import (
     DataOption,
     JsonOption,
@@ -186,6 +187,8 @@ def _guessed(paths: list[str], given: dict[str, Any], *, database: str) -> str:
     suffixes = {Path(path).suffix.lower() for path in paths}
     if database or given["--table"] or given["--query"] or (suffixes and suffixes <= set(DATABASE_SUFFIXES)):
         return "table"
+    if len(paths) == 1 and database_kind(paths[0]):
+        return "table"
     if given["--each-task"] or given["--batch-size"] or (suffixes and suffixes <= set(TASK_SUFFIXES)):
         return "tasks"
     return "catalog"
@@ -208,7 +211,10 @@ def _check(kind: str, paths: list[str], given: dict[str, Any], *, server_path: b
         if value and option not in _OF_KIND.get(kind, ())
     ]
     if kind == "table" and bool(given["--table"]) == bool(given["--query"]):
-        wrong.append("of a database one of --table and --query is taken: --table NAME, or --query 'SELECT …'")
+        # A file on the server is none here, whatever stands under its name.
+        there = tables_text(paths[0]) if len(paths) == 1 and not server_path else ""
+        there = f"; {there}" if there else ""
+        wrong.append(f"of a database one of --table and --query is taken: --table NAME, or --query 'SELECT …'{there}")
     if database and (paths or server_path):
         wrong.append("--database stands in the place of a PATH")
     if database and kind != "table":

@@ -12,7 +12,7 @@ from penstock.runtime.errors import InvalidInput
 from planner.tables.unpacking import Plain
 from planner.tables.wanted import KINDS
 
-__all__ = ["format_of"]
+__all__ = ["format_of", "refuse_database"]
 
 _BY_SUFFIX = {
     ".jsonl": "jsonl",
@@ -28,16 +28,21 @@ _BY_SUFFIX = {
 _PARQUET, _SQLITE, _DUCKDB = b"PAR1", b"SQLite format 3\0", b"DUCK"
 
 
+def refuse_database(name: str, head: bytes) -> None:
+    """Raises InvalidInput for a database that comes as a catalog: its first bytes say it, before the rest is here."""
+    if head.startswith(_SQLITE) or head[8:12] == _DUCKDB:
+        raise InvalidInput(
+            f"{name} is a database; name its kind and the table that is wanted, or a query", code="bad_kind"
+        )
+
+
 def format_of(plain: Plain, head: bytes, told: str) -> str:
     """One of KINDS. `head`: its first bytes. Raises InvalidInput."""
     if told and told not in KINDS:
         raise InvalidInput(f"{told!r} is no kind of table; there are {', '.join(KINDS)}", code="bad_kind")
     if not head.strip():
         raise InvalidInput(f"{plain.name} is empty", code="no_rows")
-    if head.startswith(_SQLITE) or head[8:12] == _DUCKDB:
-        raise InvalidInput(
-            f"{plain.name} is a database; name its kind and the table that is wanted, or a query", code="bad_kind"
-        )
+    refuse_database(plain.name, head)
     is_parquet = head.startswith(_PARQUET)
     if is_parquet and plain.zstd:
         raise InvalidInput(f"{plain.name} is Parquet within zstd; send the Parquet file itself", code="bad_kind")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import grpc
 import pytest
 import sqlalchemy as sa
 
+from penstock.runtime.channel import calling
 from penstock.runtime.errors import InvalidInput, Unavailable
 from penstock.v1 import planner_pb2
 from penstock.v1 import sources_pb2 as sp
@@ -89,6 +90,33 @@ async def test_a_stream_that_says_nonsense_leaves_nothing(planner: Planner, data
             await planner.send(parts)
         assert (caught.value.code, words in caught.value.message) == (code, True), f"{what}: {caught.value.message}"
         assert left(planner, database_url) == before, what
+
+
+SQLITE = b"SQLite format 3\0" + bytes(4_080)
+AT_ONCE: dict[str, tuple[Sequence[planner_pb2.CreateSourceRequest], str, str]] = {
+    "a database without a table": ([header(TABLE)], "bad_origin", "one table or one query"),
+    "no database": ([header(TABLE, origin_table="t"), file("a.csv")], "bad_kind", "is no database file"),
+    "a database as a catalog": ([header(), file("a.data"), chunk(SQLITE)], "bad_kind", "a.data is a database"),
+    "DuckDB as a catalog": ([header(), file("a"), chunk(bytes(8) + b"DUCK" + SQLITE)], "bad_kind", "a is a database"),
+}
+
+
+@pytest.mark.parametrize("what", AT_ONCE)
+async def test_what_is_wrong_is_said_before_the_rest_is_sent(planner: Planner, database_url: str, what: str) -> None:
+    """The sender has not said that it is done: it would go on for as long as its file is."""
+    parts, code, words = AT_ONCE[what]
+    before = left(planner, database_url)
+    call = planner.stub.CreateSource()
+    async with asyncio.timeout(60):
+        with suppress(asyncio.InvalidStateError):
+            for part in (*parts, *[chunk(bytes(1 << 20))] * (len(parts) > 1)):
+                await call.write(part)
+        while not call.done():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    with pytest.raises(InvalidInput) as caught, calling():
+        await call
+    assert (caught.value.code, words in caught.value.message) == (code, True), caught.value.message
+    assert left(planner, database_url) == before
 
 
 async def test_a_sender_that_gives_up_leaves_nothing(planner: Planner, database_url: str) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 import typer
 
 from penstock.cli import plans, sources
 from penstock.cli.options import confirmed
+from penstock.cli.plan_making import _no_source
 from penstock.cli.plan_text import warning_text
 from penstock.cli.rows import print_page
 from penstock.cli.rule_text import rule_lines
@@ -22,7 +26,7 @@ from penstock.client.plan_views import plan_view
 from penstock.client.rules import Rules
 from penstock.client.source_views import row_page_view, source_view
 from penstock.client.views import rules_view
-from penstock.runtime.errors import InvalidInput
+from penstock.runtime.errors import InvalidInput, NotFound
 from penstock.v1 import planner_pb2, sources_pb2
 
 NOTHING: dict[str, Any] = dict.fromkeys(
@@ -85,6 +89,46 @@ def test_a_parameter_by_itself_goes_before_the_object_of_all() -> None:
 def test_the_kind_is_guessed_from_the_paths(paths: list[str], given: dict[str, Any], kind: str) -> None:
     assert _guessed(paths, {**NOTHING, **given}, database="") == kind
     assert _guessed([], NOTHING, database="shop") == "table"
+
+
+def test_a_database_is_known_by_its_content_and_its_tables_are_told_before_it_is_sent(tmp_path: Path) -> None:
+    lite, duck = str(tmp_path / "shop.data"), str(tmp_path / "a b?.bin")
+    with closing(sqlite3.connect(lite)) as connection:
+        connection.executescript("CREATE TABLE orders (id); CREATE TABLE clients (id); CREATE VIEW open AS SELECT 1")
+    with duckdb.connect(duck) as database:
+        database.execute("CREATE TABLE orders (id INT); CREATE SCHEMA old; CREATE TABLE old.orders (id INT)")
+    assert _guessed([lite], NOTHING, database="") == _guessed([duck], NOTHING, database="") == "table"
+    for path, tables in ((lite, "clients, open, orders"), (duck, "old.orders, orders")):
+        with pytest.raises(InvalidInput) as told:
+            _check("table", [path], NOTHING, server_path=False, database="")
+        assert told.value.message.endswith(f"--query 'SELECT …'; it has the tables {tables}")
+    # A path on the server says nothing of what stands here under that name.
+    with pytest.raises(InvalidInput) as told:
+        _check("table", [lite], NOTHING, server_path=True, database="")
+    assert "it has" not in told.value.message
+
+
+def test_a_file_in_the_place_of_a_source_is_told_how_to_register_it(tmp_path: Path) -> None:
+    file, lite = tmp_path / "mice.jsonl", tmp_path / "shop.db"
+    file.write_text("{}")
+    with closing(sqlite3.connect(lite)) as connection:
+        connection.execute("CREATE TABLE orders (id)")
+
+    def told(path: str) -> str:
+        return _no_source(NotFound("no source", code="source_not_found"), path).message
+
+    assert told(str(file)).endswith(f"register it first, by penstock sources add NAME {file}")
+    assert told(str(lite)).endswith(f"penstock sources add NAME {lite} --table T (it has the table orders)")
+    assert told("mice") == "no source"
+
+
+def test_of_a_database_that_cannot_be_read_here_nothing_is_said(tmp_path: Path) -> None:
+    broken = tmp_path / "shop.sqlite"
+    broken.write_bytes(b"SQLite format 3\0" + bytes(100))
+    for path in (broken, tmp_path / "none.duckdb"):
+        with pytest.raises(InvalidInput) as told:
+            _check("table", [str(path)], NOTHING, server_path=False, database="")
+        assert told.value.message.endswith("--query 'SELECT …'")
 
 
 def test_all_that_does_not_fit_together_is_told_at_once() -> None:
