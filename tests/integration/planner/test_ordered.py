@@ -10,11 +10,12 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from penstock.filters import Filter
 from penstock.runtime.errors import InvalidInput, Unavailable
+from planner import gathering
 from planner.domain.natural import natural_key
 from planner.domain.ordering import Ordering, SortColumn
 from planner.domain.schema import Column, ColumnKind, Schema
@@ -148,9 +149,11 @@ def sortable(value: object, kind: ColumnKind) -> tuple[object, ...]:
 
 
 def items(place: Path) -> list[tuple[object, ...]]:
-    return duckdb.execute(
-        'SELECT stage, seq, key, "group", payload, size FROM read_parquet($place)', {"place": str(place)}
-    ).fetchall()
+    return asked(place, 'SELECT stage, seq, key, "group", payload, size FROM read_parquet($place)')
+
+
+def asked(place: Path, question: str) -> list[tuple[object, ...]]:
+    return duckdb.execute(question, {"place": str(place)}).fetchall()
 
 
 def within(wanted: Wanted, snapshot: Path) -> Wanted:
@@ -176,6 +179,29 @@ def test_any_selection_and_order_is_the_order_of_the_plans_file(
     assert [row[:3] for row in items(place)] == [(0, seq, key) for seq, key in enumerate(keys)]
     assert {one.reason: one.count for one in written.left_out} == gone
     assert sum(one.count for one in written.groups) == written.count == len(keys)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(request=requests(), block=st.integers(1, 3), share=st.sampled_from([1e-9, 1e-6]), later=st.booleans())
+def test_ties_and_nulls_at_the_borders_of_parts_stand_where_they_stand_in_one_sort(
+    tmp_path: Path, request: tuple[list[Row], Wanted], block: int, share: float, later: bool
+) -> None:
+    """Of parts of one to some rows, so that a border lies between any two that are equal, null or pinned."""
+    rows, wanted = request
+    snapshot, place = tmp_path / "snapshot", tmp_path / "plan"
+    write_snapshot(snapshot, SCHEMA, rows)
+    keys, _ = reference(rows, wanted)
+    assume(len(keys) > block)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gathering, "BLOCK_ROWS", block)
+        patch.setattr(gathering, "_PART_SHARE", share)
+        OrderedPlans(tmp_path, small_bytes=0).write(
+            within(wanted, snapshot), place, [(1, 0, "last", "g", "{}", "")] if later else ()
+        )
+    found = items(place)
+    assert [row[:3] for row in found] == [*((0, seq, key) for seq, key in enumerate(keys)), *[(1, 0, "last")] * later]
+    stored = {row[0]: row[1:] for row in asked(snapshot, 'SELECT key, "group", payload FROM read_parquet($place)')}
+    assert [row[3:5] for row in found[: len(keys)]] == [stored[key] for key in keys], "each with what is its own"
 
 
 def small(tmp_path: Path, **chosen: object) -> tuple[Ordered, list[str]]:
