@@ -1,7 +1,7 @@
 """`planner.domain.natural` as an expression of DuckDB.
 
 Sort keys are stored for every row of a source, so the texts that are most come by short ways: those without a number,
-with one number, and with numbers of a few digits. The last way is right for all of them and several times as slow.
+with one number (a short one at the end before others), and with numbers of a few digits. The last way is right for all of them and several times as slow.
 Letters are folded as ASCII's; `lower` knows more of them, so it is for texts of ASCII alone.
 """
 
@@ -17,6 +17,10 @@ _NUMBER = "length(length({0})::VARCHAR)::VARCHAR || length({0})::VARCHAR || {0}"
 
 _ONE = "regexp_extract({}, '^([^0-9]*)0*([0-9]+)([^0-9]*)$', ['before', 'digits', 'after'])"
 """All empty where there are several numbers."""
+
+_TAIL_DIGITS = 4
+_TAIL = "regexp_full_match({}, '[^0-9]*[1-9][0-9]{{0,3}}')"
+"""One number, at the end, of 1 to 4 digits: `model 27`. Its digits are counted from the end."""
 
 _SHORT = 4
 _STRIPPED = "CASE WHEN ltrim(natural_run, '0') = '' THEN '0' ELSE ltrim(natural_run, '0') END"
@@ -37,13 +41,19 @@ def natural_sql(text: str) -> str:
 def natural_parts(text: str) -> str:
     """What `natural_of_parts` needs of a text: in a select of its own it is computed once, with less ado."""
     lower = _LOWER.format(text)
-    one = f"CASE WHEN regexp_matches({text}, '[0-9]') THEN {_ONE.format(f'({lower})')} END"
-    return f"{{'lower': {lower}, 'one': {one}}}"
+    digits = "".join(
+        f"WHEN NOT ({text})[-{count + 1}] BETWEEN '0' AND '9' THEN {count} " for count in range(1, _TAIL_DIGITS)
+    )
+    tail = f"CASE WHEN {_TAIL.format(text)} THEN CASE {digits}ELSE {_TAIL_DIGITS} END END"
+    some = f"regexp_matches({text}, '[0-9]')"
+    one = f"CASE WHEN {_TAIL.format(text)} THEN NULL WHEN {some} THEN {_ONE.format(f'({lower})')} END"
+    return f"{{'lower': {lower}, 'tail': {tail}, 'one': {one}}}"
 
 
 def natural_of_parts(parts: str) -> str:
     """The natural key, of a column of parts."""
-    lower, one = f"{parts}.lower", f"{parts}.one"
+    lower, tail, one = f"{parts}.lower", f"{parts}.tail", f"{parts}.one"
+    tails = f"concat(left({lower}, -{tail}), '1', {tail}, right({lower}, {tail}))"
     digits = _NUMBER.format(f"{one}.digits")
     # A number of more digits than the short way knows, or one of its marks.
     long = f"regexp_matches({lower}, '[\x01\x02]|[1-9][0-9]{{{_SHORT}}}')"
@@ -52,7 +62,7 @@ def natural_of_parts(parts: str) -> str:
     for count in range(1, _SHORT + 1):
         short = f"regexp_replace({short}, '\x01([0-9]{{{count}}})\x02', '1{count}\\1', 'g')"
     return (
-        f"CASE WHEN {one} IS NULL THEN {lower} "
+        f"CASE WHEN {tail} > 0 THEN {tails} WHEN {one} IS NULL THEN {lower} "
         f"WHEN {one}.digits <> '' THEN {one}.before || {digits} || {one}.after "
         f"WHEN {long} THEN array_to_string({every}, '') ELSE {short} END"
     )

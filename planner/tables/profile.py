@@ -17,15 +17,15 @@ from penstock.runtime.parquet_files import literal
 from planner.domain.schema import ColumnKind
 from planner.domain.table_kinds import BOOLEAN, NAN, NO_JSON_NUMBER, NUMBER, TIME, Counts, candidates, count, kind_of
 
-__all__ = ["GUARD", "Profile", "TypedColumn", "class_sql", "guard_sql", "matches", "profile", "seeming", "utc_sql"]
+__all__ = ["GUARD", "Profile", "TypedColumn", "class_sql", "guard_sql", "matches", "profile", "same_sql", "seeming", "utc_sql"]
 
 GUARD = "another kind than the first rows have"
 
 _SAMPLE_ROWS, _SAMPLE_CELLS = 2_048, 100_000
 _NUMBERS = frozenset({ColumnKind.WHOLE, ColumnKind.NUMBER})
 _NAN = "nan"
-_LAST = "TIMESTAMP '10000-01-01'"
-"""What a zone moves past it is no time of the years that are taken."""
+_FIRST, _LAST = "TIMESTAMP '1000-01-01'", "TIMESTAMP '10000-01-01'"
+"""What a zone moves past the last is no time of the years that are taken."""
 _FIELDS = {
     ColumnKind.BOOLEAN: "booleans",
     ColumnKind.WHOLE: "wholes",
@@ -130,14 +130,34 @@ def guard_sql(column: TypedColumn, value: str) -> str:
             return _test(cell, kind)
 
 
+def same_sql(column: TypedColumn, value: str, text: str) -> str:
+    """Whether a cell is written as we write its value: then `guard_sql` would say yes. For neither texts nor JSON.
+
+    value, text: what the cell is when it is of the column's kind, and the text that we write for it.
+    """
+    cell, counts = f"t{column.place}", column.counts
+    same = f"{text} = {cell}"
+    match column.kind:
+        case ColumnKind.NUMBER:
+            even = counts.least_decimals == counts.most_decimals > 1
+            decimals = f" AND {_decimals(cell)} = {counts.most_decimals}" if even else ""
+            return f"{same} AND isfinite({value}) AND NOT {_has_exponent(cell)}{decimals}"
+        case ColumnKind.TIME:
+            return f"{same} AND {value} >= {_FIRST} AND {value} < {_LAST}"
+        case _:
+            return same
+
+
 def matches(cell: str, pattern: str) -> str:
     """Whether all of a text matches. Never `IN`: DuckDB makes a join of a list, and joins lose the order of rows."""
     return f"regexp_full_match({cell}, {literal(pattern)})"
 
 
 def utc_sql(cell: str) -> str:
-    """The time that a text says, in UTC; the session's zone is UTC."""
-    return f"(TRY_CAST({cell} AS TIMESTAMPTZ) AT TIME ZONE 'UTC')"
+    """The time that a text says, in UTC; the session's zone is UTC. A date, and a text with a Z, need no calendar."""
+    plain = f"strlen({cell}) = 10 OR ends_with({cell}, 'Z') AND NOT ends_with({cell}, ' Z')"
+    zoned = f"TRY_CAST({cell} AS TIMESTAMPTZ) AT TIME ZONE 'UTC'"
+    return f"(CASE WHEN {plain} THEN TRY_CAST({cell} AS TIMESTAMP) ELSE {zoned} END)"
 
 
 def _test(cell: str, kind: ColumnKind) -> str:

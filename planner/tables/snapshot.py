@@ -20,7 +20,7 @@ from planner.domain.schema import ColumnKind
 from planner.domain.table_columns import Parts
 from planner.domain.table_kinds import NAN
 from planner.natural_sql import natural_of_parts, natural_parts
-from planner.tables.profile import GUARD, TypedColumn, guard_sql, matches, utc_sql
+from planner.tables.profile import GUARD, TypedColumn, guard_sql, matches, same_sql, utc_sql
 
 __all__ = ["ROW_GROUP_ROWS", "SnapshotQuery", "text_sql"]
 
@@ -28,6 +28,8 @@ ROW_GROUP_ROWS = 30_720
 _WRITE = f"FORMAT parquet, COMPRESSION lz4_raw, ROW_GROUP_SIZE {ROW_GROUP_ROWS}, ROW_GROUP_SIZE_BYTES '32MB'"
 _HASH_CHARACTERS = 32
 _STOP = f"error({literal(GUARD)})"
+_TEXTS = frozenset({ColumnKind.TEXT, ColumnKind.JSON})
+"""Values of these are texts; those of the others have one made."""
 
 
 @dataclass(frozen=True)
@@ -49,31 +51,35 @@ class SnapshotQuery:
         cursor.execute(f"COPY (SELECT * FROM ({self._sql()}){where}{order}) TO {literal(place.resolve())} ({_WRITE})")
 
     def _sql(self) -> str:
+        """Selects within each other, since what an inner one has named is computed once: texts, values, their texts."""
         every = ", ".join(f"t{column.place}" for column in self.columns)
         some = f" WHERE COALESCE({every}) IS NOT NULL" if self.empty else ""
         if self.empty is None:
             some = f" WHERE CASE WHEN COALESCE({every}) IS NULL THEN {_STOP} ELSE true END"
         cells = ", ".join(f"t{column.place}, {_value_sql(column)} AS v{column.place}" for column in self.columns)
+        said = [column for column in self.columns if column.kind not in _TEXTS]
+        texts = "".join(f", {text_sql(column, f'v{column.place}')} AS x{column.place}" for column in said)
         values = ", ".join(f"{_guarded_sql(column)} AS f{column.place}" for column in self.columns)
+        kept_texts = "".join(f", x{column.place}" for column in said)
         by_name = {column.name: column for column in self.columns}
-        fields = ", ".join(_field_sql(by_name[name]) for name in sorted(by_name))
-        group = f"COALESCE({text_sql(by_name[self.parts.group])}, '')" if self.parts.group else "''"
+        group = f"COALESCE({_said(by_name[self.parts.group])}, '')" if self.parts.group else "''"
         sorts = "".join(f", {natural_of_parts(f'n{place}')} AS s{place}" for place in range(len(self.parts.sort)))
-        texts = "".join(
+        naturals = "".join(
             f", {natural_parts(_sort_text(by_name[name]))} AS n{place}" for place, name in enumerate(self.parts.sort)
         )
         kept = ", ".join(f"f{column.place}" for column in self.columns)
-        keys = " || '/' || ".join(text_sql(by_name[name]) for name in self.parts.key)
+        keys = " || '/' || ".join(_said(by_name[name]) for name in self.parts.key)
         # A key that is missing becomes the empty text: it is found, and refused, in the snapshot.
         key = f"COALESCE({keys}, '')" if keys else f"left(sha256(payload), {_HASH_CHARACTERS})"
-        typed = f"SELECT {values} FROM (SELECT {cells} FROM ({self.raw}){some})"
-        made = f"SELECT *, '{{' || concat_ws(',', {fields}) || '}}' AS payload{texts} FROM ({typed})"
+        typed = f"SELECT *{texts} FROM (SELECT {cells} FROM ({self.raw}){some})"
+        typed = f"SELECT {values}{kept_texts} FROM ({typed})"
+        made = f"SELECT *, {_payload_sql(self.columns, self.parts.key)} AS payload{naturals} FROM ({typed})"
         return f'SELECT {key} AS key, {group} AS "group", payload, {kept}{sorts} FROM ({made})'
 
 
-def text_sql(column: TypedColumn) -> str:
-    """A value of the snapshot as a text: in keys, groups and payloads."""
-    value = f"f{column.place}"
+def text_sql(column: TypedColumn, value: str = "") -> str:
+    """A value of the snapshot as a text: in keys, groups and payloads. value: where it is, if not in the snapshot."""
+    value = value or f"f{column.place}"
     match column.kind:
         case ColumnKind.TEXT | ColumnKind.JSON:
             return value
@@ -90,20 +96,23 @@ def text_sql(column: TypedColumn) -> str:
             return f"strftime({value}, '%Y-%m-%dT%H:%M:%S.%gZ')"
 
 
-def _guarded_sql(column: TypedColumn) -> str:
-    cell, value = f"t{column.place}", f"v{column.place}"
-    kept = value
-    if column.kind is ColumnKind.TIME:
-        kept = value if column.counts.seconds == column.counts.times else f"date_trunc('millisecond', {value})"
-    elif column.kind is ColumnKind.NUMBER:
-        kept = f"{value} + 0.0::DOUBLE"  # one zero of both
-    if not column.guarded or column.kind is ColumnKind.TEXT:
-        return kept
-    return f"CASE WHEN {cell} IS NULL THEN NULL WHEN {guard_sql(column, value)} THEN {kept} ELSE {_STOP} END"
+def _said(column: TypedColumn) -> str:
+    """The text of a value, where it has been made."""
+    return f"{'f' if column.kind in _TEXTS else 'x'}{column.place}"
 
 
 def _sort_text(column: TypedColumn) -> str:
-    return f"COALESCE({text_sql(column)}, '')"
+    return f"COALESCE({_said(column)}, '')"
+
+
+def _guarded_sql(column: TypedColumn) -> str:
+    cell, value = f"t{column.place}", f"v{column.place}"
+    if not column.guarded or column.kind is ColumnKind.TEXT:
+        return value
+    # Most cells are written as we write their value: the long way is for the others.
+    short = "" if column.kind in _TEXTS else f"WHEN {same_sql(column, value, _said(column))} THEN {value} "
+    guard = guard_sql(column, value)
+    return f"CASE WHEN {cell} IS NULL THEN NULL {short}WHEN {guard} THEN {value} ELSE {_STOP} END"
 
 
 def _value_sql(column: TypedColumn) -> str:
@@ -118,21 +127,47 @@ def _value_sql(column: TypedColumn) -> str:
         case ColumnKind.WHOLE:
             return f"TRY_CAST({cell} AS BIGINT)"
         case ColumnKind.NUMBER:
-            return f"TRY_CAST({cell} AS DOUBLE)"
+            return f"TRY_CAST({cell} AS DOUBLE) + 0.0::DOUBLE"  # one zero of both
         case ColumnKind.TIME:
-            return utc_sql(cell)
+            utc = utc_sql(cell)
+            return utc if column.counts.seconds == column.counts.times else f"date_trunc('millisecond', {utc})"
         case ColumnKind.JSON:
             return f"CASE WHEN json_valid({cell}) THEN json({cell})::VARCHAR END"
 
 
-def _field_sql(column: TypedColumn) -> str:
-    """`"name":value`, null where the value is."""
-    name = literal(orjson.dumps(column.name).decode() + ":")
-    text = text_sql(column)
+def _payload_sql(columns: Sequence[TypedColumn], key: Sequence[str]) -> str:
+    """A JSON object of what is not null.
+
+    A column of the key is null in no row that is kept. So commas stand behind the fields before it and before those
+    behind it, and one `concat` makes the whole; without such a column each field is made first, and then they are
+    joined.
+    """
+    by_name = sorted(columns, key=lambda column: column.name)
+    never = next((place for place, column in enumerate(by_name) if column.name in key), None)
+    if never is None:
+        fields = (f"{before} || {text} || {after}" for before, text, after in map(_field, by_name))
+        return f"'{{' || concat_ws(',', {', '.join(fields)}) || '}}'"
+    pieces = ["'{'"]
+    for place, column in enumerate(by_name):
+        before, text, after = _field(column)
+        if place == never:
+            pieces += [before, text, after]
+            continue
+        first, last = ("''", "','") if place < never else ("','", "''")
+        there = f"f{column.place} IS NOT NULL"
+        pieces += [f"CASE WHEN {there} THEN {first} || {before} END", text]
+        if place < never or after != "''":
+            pieces.append(f"CASE WHEN {there} THEN {after} || {last} END")
+    return f"concat({', '.join(pieces)}, '}}')"
+
+
+def _field(column: TypedColumn) -> tuple[str, str, str]:
+    """`"name":`, the value's JSON, and what stands behind it: a time has its quotes around it."""
+    name, text = orjson.dumps(column.name).decode() + ":", _said(column)
     match column.kind:
         case ColumnKind.TEXT:
-            return f"{name} || to_json({text})::VARCHAR"
+            return literal(name), f"to_json({text})::VARCHAR", "''"
         case ColumnKind.TIME:
-            return f"{name} || '\"' || {text} || '\"'"
+            return literal(name + '"'), text, literal('"')
         case _:
-            return f"{name} || {text}"
+            return literal(name), text, "''"
