@@ -1,8 +1,9 @@
 """`planner.domain.natural` as an expression of DuckDB.
 
 Sort keys are stored for every row of a source, so the texts that are most come by short ways: those without a number,
-with one number (a short one at the end before others), and with numbers of a few digits. The last way is right for all of them and several times as slow.
-Letters are folded as ASCII's; `lower` knows more of them, so it is for texts of ASCII alone.
+with one number (before others a short one at the end), and with numbers of a few digits. The last way is right for all
+of them and several times as slow. Letters are folded as ASCII's; `lower` knows more of them, so it is for texts of
+ASCII alone.
 """
 
 from __future__ import annotations

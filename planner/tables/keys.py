@@ -1,6 +1,7 @@
 """Keys of a snapshot: every row has one, of a bounded size and without control characters, and no two have the same.
 
-The common case costs one count of hashes. Only where something is wrong are the offenders looked for.
+The common case costs one count, which needs nothing else of the table. Only where something is wrong are the offenders
+looked for.
 """
 
 from __future__ import annotations
@@ -17,13 +18,34 @@ from planner.domain.rows import MAX_KEY_CHARACTERS, MOST_OFFENDERS
 from planner.domain.table_columns import HASH
 from planner.tables.refusals import Problems, count_of, refused, short, together
 
-__all__ = ["check_keys", "key_hint"]
+__all__ = ["KeyCounts", "check_keys", "count_keys", "key_hint"]
 
 _CONTROL = "'[\\x00-\\x1f\\x7f]'"
 _MISSING = "trim(key) = ''"
 
 
+@dataclass(frozen=True)
+class KeyCounts:
+    """wrong, wrong_groups: rows whose key, or group, can't be one. hashes: how many different ones the keys have."""
+
+    wrong: int
+    wrong_groups: int
+    rows: int
+    hashes: int
+
+
+def count_keys(snapshot: Path, cursor: duckdb.DuckDBPyConnection) -> KeyCounts:
+    """Raises duckdb.Error."""
+    found = cursor.execute(
+        f"SELECT count(*) FILTER ({_wrong('key')}), count(*) FILTER ({_wrong_group()}), count(*), "
+        f"count(DISTINCT hash(key)) FROM {_relation(snapshot)}"
+    ).fetchone()
+    assert found is not None
+    return KeyCounts(*found)
+
+
 def check_keys(
+    counts: KeyCounts,
     snapshot: Path,
     *,
     key: Sequence[str],
@@ -33,28 +55,24 @@ def check_keys(
 ) -> None:
     """Raises InvalidInput with all that is wrong: of each kind the first offenders, where they stand, and how many more
     there are."""
-    relation = f"read_parquet({literal(snapshot.resolve())}, file_row_number = true)"
     # Equal keys have equal hashes: as many hashes as rows, and no two keys are equal.
-    wrong, groups, rows, hashes = cursor.execute(
-        f"SELECT count(*) FILTER ({_wrong('key')}), count(*) FILTER ({_wrong_group()}), count(*), "
-        f"count(DISTINCT hash(key)) FROM {relation}"
-    ).fetchone() or (0, 0, 0, 0)
-    if not wrong and not groups and hashes == rows:
+    repeated = counts.hashes < counts.rows
+    if not counts.wrong and not counts.wrong_groups and not repeated:
         return
-    offenders = _Offenders(relation, places, cursor)
+    offenders = _Offenders(_relation(snapshot), places, cursor)
     told = []
-    if wrong:
+    if counts.wrong:
         told += offenders.without_key()
         told += offenders.odd_keys()
-    if hashes < rows:
+    if repeated:
         told += offenders.repeated(hashed=not key)
     refusals = []
     if told:
         what = f"the key {'hash' if not key else ' / '.join(key)}{' (guessed from the name)' if guessed else ''}"
         hint = f" (another key can be named, or `{HASH}`)" if guessed and key else ""
         refusals.append(InvalidInput(f"{what} is refused: {'; besides, '.join(told)}{hint}", code="bad_key"))
-    if groups:
-        refusals.append(refused("the group is refused", offenders.groups(groups), code="bad_group"))
+    if counts.wrong_groups:
+        refusals.append(refused("the group is refused", offenders.groups(counts.wrong_groups), code="bad_group"))
     if refusals:
         raise together(refusals)
 
@@ -122,6 +140,10 @@ class _Offenders:
             return [], 0
         first = f"SELECT file_row_number, {column} {rows} ORDER BY 1 LIMIT {MOST_OFFENDERS}"
         return self.cursor.execute(first).fetchall(), count
+
+
+def _relation(snapshot: Path) -> str:
+    return f"read_parquet({literal(snapshot.resolve())}, file_row_number = true)"
 
 
 def _wrong(column: str) -> str:

@@ -8,6 +8,8 @@ DuckDB's Latin-1 has no bytes 0x80-0x9F, so with one of these the file is refuse
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import duckdb
@@ -62,10 +64,12 @@ class Lines:
         """The names that the `json` of a relation have: those of the first rows in order, the others sorted."""
         rows = self._cursor.execute(f"SELECT json_keys(json) FROM {objects} LIMIT {first}").fetchall()
         names = dict.fromkeys(name for row in rows for name in row[0] or ())
-        # Lists first: most rows have the same one.
+        # Lists first: most rows have the same one, and one is known.
         every = self._cursor.execute(
-            f"SELECT DISTINCT unnest(names) FROM (SELECT DISTINCT json_keys(json) AS names FROM {objects}) "
-            f"LIMIT {len(names) + MAX_COLUMNS + 1}"
+            "SELECT DISTINCT unnest(names) FROM (SELECT DISTINCT names FROM "
+            f"(SELECT json_keys(json) AS names FROM {objects}) WHERE names <> $known::VARCHAR[]) "
+            f"LIMIT {len(names) + MAX_COLUMNS + 1}",
+            {"known": _most(row[0] or () for row in rows)},
         ).fetchall()
         return [*names, *sorted({row[0] for row in every} - names.keys())]
 
@@ -93,6 +97,11 @@ class Lines:
             found = self._cursor.execute(f"SELECT line FROM {_lines(plain, encoding)}{limit}")
             while rows := found.fetchmany(_BATCH):
                 out.write(b"".join((row[0] or "").encode(encoding) + b"\n" for row in rows))
+
+
+def _most(lists: Iterable[Sequence[str]]) -> list[str]:
+    """The list that is there most often."""
+    return list(max(Counter(map(tuple, lists)).items(), key=lambda item: item[1], default=((), 0))[0])
 
 
 def _lines(plain: Plain, encoding: str = "utf-8") -> str:

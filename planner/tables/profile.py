@@ -17,7 +17,18 @@ from penstock.runtime.parquet_files import literal
 from planner.domain.schema import ColumnKind
 from planner.domain.table_kinds import BOOLEAN, NAN, NO_JSON_NUMBER, NUMBER, TIME, Counts, candidates, count, kind_of
 
-__all__ = ["GUARD", "Profile", "TypedColumn", "class_sql", "guard_sql", "matches", "profile", "same_sql", "seeming", "utc_sql"]
+__all__ = [
+    "GUARD",
+    "Profile",
+    "TypedColumn",
+    "class_sql",
+    "guard_sql",
+    "matches",
+    "profile",
+    "same_sql",
+    "seeming",
+    "utc_sql",
+]
 
 GUARD = "another kind than the first rows have"
 

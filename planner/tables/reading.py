@@ -34,7 +34,7 @@ from planner.tables.databases import database_part
 from planner.tables.formats import format_of
 from planner.tables.identity import Identity, identify
 from planner.tables.json_part import folder_part, lines_part
-from planner.tables.keys import check_keys, key_hint
+from planner.tables.keys import KeyCounts, check_keys, count_keys, key_hint
 from planner.tables.lines import Lines
 from planner.tables.nesting import check_depth
 from planner.tables.parquet_part import parquet_part
@@ -165,7 +165,7 @@ class _Table:
             group=roles.group,
             sort=roles.sort,
         )
-        identity, told = self._read(schema, found, place)
+        identity, told, counts = self._read(schema, found, place)
         if not identity.rows:
             raise _no_rows()
         skipped = Skipped()
@@ -174,10 +174,10 @@ class _Table:
         large = self._large(place) if identity.largest > MAX_PAYLOAD_BYTES // 4 else Skipped()
         if large.count:
             self._query.write(place, self.cursor, most_bytes=MAX_PAYLOAD_BYTES)
-            identity, told = self._read(schema, found, place)
+            identity, told, counts = self._read(schema, found, place)
             skipped += large
         check_depth(found.columns, place, places=self._places, cursor=self.cursor)
-        check_keys(place, key=roles.key, guessed="key" in guessed, places=self._places, cursor=self.cursor)
+        check_keys(counts, place, key=roles.key, guessed="key" in guessed, places=self._places, cursor=self.cursor)
         return TableVersion(
             version_id=identity.version_id,
             schema=schema,
@@ -189,11 +189,14 @@ class _Table:
             guessed=guessed,
         )
 
-    def _read(self, schema: Schema, found: Profile, place: Path) -> tuple[Identity, tuple[ColumnStatistics, ...]]:
-        """Id and statistics of the snapshot: the id keeps one core busy in Python, DuckDB the other."""
+    def _read(
+        self, schema: Schema, found: Profile, place: Path
+    ) -> tuple[Identity, tuple[ColumnStatistics, ...], KeyCounts]:
+        """What all rows of the snapshot tell: the id keeps one core busy in Python, DuckDB the other."""
         with ThreadPoolExecutor(1) as pool, closing(self.cursor.cursor()) as cursor:
             told = pool.submit(statistics, found.columns, place, cursor)
-            return identify(schema, place, self.cursor), told.result()
+            counts = pool.submit(count_keys, place, cursor)
+            return identify(schema, place, self.cursor), told.result(), counts.result()
 
     def _write(self, raw: str, names: Sequence[str], roles: Parts, place: Path) -> Profile:
         """Makes the snapshot, of kinds that hold for all rows."""

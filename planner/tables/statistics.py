@@ -8,6 +8,7 @@ candidates of an approximate count. Long texts have neither least nor frequent v
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -21,7 +22,7 @@ from planner.tables.wanted import ColumnStatistics
 __all__ = ["EXACT_ROWS", "EXACT_VALUES", "statistics"]
 
 EXACT_ROWS = 100_000
-EXACT_VALUES = 10_000
+EXACT_VALUES = 50_000
 FREQUENT = 5
 _SHOWN = 200
 """Characters of a value."""
@@ -30,25 +31,27 @@ _WIDE = 500
 """Of a table with more columns only the counts are taken."""
 
 
+@dataclass(frozen=True)
+class _Counted:
+    """distinct: nearly. longest: bytes of the longest text. least, most: as they are shown."""
+
+    cells: int
+    distinct: int
+    longest: int
+    least: str | None
+    most: str | None
+
+
 def statistics(
     columns: Sequence[TypedColumn], snapshot: Path, cursor: duckdb.DuckDBPyConnection
 ) -> tuple[ColumnStatistics, ...]:
     """One for each column. Raises duckdb.Error."""
     relation = f"read_parquet({literal(snapshot.resolve())})"
-    sums = ["count(*)"]
-    for column in columns:
-        value = f"f{column.place}"
-        length = f"max(strlen({value}))" if _is_text(column) else "0"
-        sums += [f"count({value})", f"approx_count_distinct({value})", length]
-    found = cursor.execute(f"SELECT {', '.join(sums)} FROM {relation}").fetchone()
-    assert found is not None
-    rows, counts = found[0], [found[at : at + 3] for at in range(1, len(found), 3)]
-    short = {
-        column.place for column, (_, _, longest) in zip(columns, counts, strict=True) if (longest or 0) <= _LONG_BYTES
-    }
-    least, most = (_bounds(columns, short, relation, name, cursor) for name in ("min", "max"))
+    rows, counts = _counts(columns, relation, cursor)
+    short = {column.place for column, one in zip(columns, counts, strict=True) if one.longest <= _LONG_BYTES}
     told = []
-    for column, (cells, distinct, _) in zip(columns, counts, strict=True):
+    for column, counted in zip(columns, counts, strict=True):
+        cells, distinct = counted.cells, counted.distinct
         exact, frequent = False, tuple[tuple[str, int], ...]()
         if column.place in short and len(columns) <= _WIDE:
             if rows <= EXACT_ROWS or distinct <= EXACT_VALUES:
@@ -62,8 +65,8 @@ def statistics(
                 nulls=rows - cells,
                 distinct=min(distinct, cells),
                 distinct_exact=exact or cells == 0,
-                least=least.get(column.place),
-                most=most.get(column.place),
+                least=counted.least if column.place in short else None,
+                most=counted.most if column.place in short else None,
                 frequent=frequent,
             )
         )
@@ -74,21 +77,28 @@ def _is_text(column: TypedColumn) -> bool:
     return column.kind in (ColumnKind.TEXT, ColumnKind.JSON)
 
 
-def _shown(column: TypedColumn) -> str:
-    text = text_sql(column)
+def _shown(column: TypedColumn, value: str = "") -> str:
+    text = text_sql(column, value)
     return f"left({text}, {_SHOWN})" if _is_text(column) else text
 
 
-def _bounds(
-    columns: Sequence[TypedColumn], short: set[int], relation: str, function: str, cursor: duckdb.DuckDBPyConnection
-) -> dict[int, str]:
-    wanted = [column for column in columns if column.place in short and column.kind is not ColumnKind.JSON]
-    if not wanted:
-        return {}
-    bounds = ", ".join(f"{function}(f{column.place}) AS f{column.place}" for column in wanted)
-    texts = ", ".join(_shown(column) for column in wanted)
-    found = cursor.execute(f"SELECT {texts} FROM (SELECT {bounds} FROM {relation})").fetchone() or ()
-    return {column.place: value for column, value in zip(wanted, found, strict=True) if value is not None}
+def _counts(
+    columns: Sequence[TypedColumn], relation: str, cursor: duckdb.DuckDBPyConnection
+) -> tuple[int, list[_Counted]]:
+    """Of all columns, in one pass: how many rows, and what is counted of each."""
+    sums, told = ["count(*) AS rows"], ["rows"]
+    for column in columns:
+        at, value = column.place, f"f{column.place}"
+        least, most = ("NULL", "NULL") if column.kind is ColumnKind.JSON else (f"min({value})", f"max({value})")
+        longest = f"max(strlen({value}))" if _is_text(column) else "0"
+        sums += [f"count({value}) AS c{at}", f"approx_count_distinct({value}) AS d{at}", f"{longest} AS l{at}"]
+        sums += [f"{least} AS a{at}", f"{most} AS z{at}"]
+        told += [f"c{at}", f"d{at}", f"COALESCE(l{at}, 0)"]
+        bounded = column.kind is not ColumnKind.JSON
+        told += [_shown(column, name) if bounded else "NULL" for name in (f"a{at}", f"z{at}")]
+    found = cursor.execute(f"SELECT {', '.join(told)} FROM (SELECT {', '.join(sums)} FROM {relation})").fetchone()
+    assert found is not None
+    return found[0], [_Counted(*found[at : at + 5]) for at in range(1, len(found), 5)]
 
 
 def _exact(
