@@ -135,6 +135,7 @@ async def list_runs(
     page_token: Token = "",
     kind: Literal["documents", "items", "catalog", "table", "tasks"] | None = None,
     state: Annotated[list[RunState], Query(description="Repeat it for several.")] = [],  # noqa: B006
+    plan: Annotated[str, Query(max_length=MAX_CHARACTERS, description="Of this plan alone, by its id.")] = "",
 ) -> RunPage:
     """The runs, newest first."""
     page = await parts.client.runs.list_page(
@@ -142,6 +143,7 @@ async def list_runs(
         page_token=page_token,
         states=state,
         kind=kind_of(kind or ""),
+        plan_id=plan,
     )
     return {"runs": [run_view(run) for run in page.runs], "next_page_token": page.next_page_token or None}
 

@@ -22,6 +22,7 @@ from scheduler.domain.verbs import UNKNOWN
 from scheduler.item_rows import ItemRows
 from scheduler.plans import Plans
 from scheduler.store import exclusive, reads
+from scheduler.store.plan_uses import refuse_without_plan
 from scheduler.store.requests import known
 from scheduler.store.rows import RunRow, StageRow
 from scheduler.store.schema import items
@@ -66,11 +67,13 @@ class Cloning:
         self._rows = rows
 
     async def clone(self, command: Command, choice: Choice, *, name: str) -> Answer:
-        """Starts a run of these items. Raises NotFound, Conflict when the run has not ended or nothing is chosen."""
+        """Starts a run of these items. Raises NotFound, Conflict when the run has not ended, nothing is chosen, or
+        its plan was removed."""
         done = await asyncio.to_thread(self._before, command)
         if done is not None:
             return done
         run, stages, keys = await asyncio.to_thread(self._load, command.run_id)
+        refuse_without_plan(run)
         if RunState(run.state) not in ENDED_RUNS:
             raise Conflict(
                 f"run {run.run_id} is {run.state}; a clone is made of what an ended run has left: stop it first",

@@ -29,6 +29,7 @@ from scheduler.store import exclusive
 from scheduler.store.effects import Effects
 from scheduler.store.endings import Endings
 from scheduler.store.locking import lock
+from scheduler.store.plan_uses import use
 from scheduler.store.reads import find_run
 from scheduler.store.reopening import has_left, refuse_archived, reopen
 from scheduler.store.requests import Request, known, remember
@@ -122,7 +123,8 @@ class Commands:
 
     async def start(self, asked: Start) -> Answer:
         """Makes and begins a run of a plan. Raises NotFound for the plan, InvalidInput with everything that is wrong or
-        when there is nothing to do, Conflict for an exclusive key that a live run has."""
+        when there is nothing to do, Conflict for an exclusive key that a live run has, or a plan that was removed
+        meanwhile."""
         if problems := _problems(asked):
             raise InvalidInput("; ".join(problems), code="bad_settings")
         self._engine.first.expect(asked.plan_id)
@@ -144,6 +146,7 @@ class Commands:
             if before is not None:
                 return Answer(find_run(connection, run_id=before.run_id), before.changed)
             now_ms = self._engine.now_ms()
+            use(connection, plan)
             number = insert_run(connection, plan, new, now_ms)
             exclusive.take(connection, number, new.exclusive_keys)
             unit = lock(connection, number, now_ms)

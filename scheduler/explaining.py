@@ -231,6 +231,7 @@ class Explainer:
             reason=move.reason if move else "",
             end_ms=run.end_ms,
             archived=run.archive is not None,
+            plan_removed=run.plan_removed,
             budget_micros=run.budget_micros,
             committed_micros=run.spent_micros + run.reserved_micros,
         )

@@ -3,6 +3,7 @@
 An item that was never leased has no row; its state is what its stage says. A page merges a window of the plan with the
 rows of the same seqs. A page that asks for states reads rows by state, and the plan only from where rows may be
 missing: so it takes no longer in a run of a million. Where what is asked for is rare a page may be short, with a token.
+Of a run whose plan was removed there are rows alone.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class ItemList:
         """Items in order of seq after `after_seq`, or exactly `seqs`; with a filter those that have a row. Raises
         NotFound for an unknown stage, InvalidInput for a filter that is wrong."""
         run, stage = await asyncio.to_thread(self._stage, number, index)
+        with_payload = with_payload and not run.plan_removed
         if filter_.strip():
             if seqs:
                 raise InvalidInput("seqs or a filter, not both", code="bad_items")
@@ -61,13 +63,28 @@ class ItemList:
             if len(seqs) > MAX_SEQS:
                 raise InvalidInput(f"{len(seqs)} seqs; at most {MAX_SEQS} at once", code="too_many_seqs")
             wanted = sorted({seq for seq in seqs if 0 <= seq < stage.total})
+            if run.plan_removed:
+                return pb.ListItemsResponse(items=await asyncio.to_thread(self._named_rows, run, stage, wanted, states))
             plan_items = await self._plans.items(run.plan_id, index, wanted) if wanted else []
             found = await asyncio.to_thread(self._merged, run, stage, plan_items, states, with_payload, wanted)
             if _fitting(found) < len(found):
                 raise TooLarge(f"{len(found)} items of that size do not fit one answer; ask for fewer seqs")
             return pb.ListItemsResponse(items=found)
+        answer: list[pb.RunItem]
+        if run.plan_removed:
+            # All have rows where all were done; of what was never come to nobody knows more than how many there are.
+            answer, looked = await self._from_rows(
+                run,
+                stage,
+                states or list(ItemState),
+                limit=limit,
+                after_seq=after_seq,
+                up_to_seq=stage.total - 1,
+                with_payload=False,
+            )
+            return pb.ListItemsResponse(items=answer, next_page_token=str(looked) if looked < stage.total - 1 else "")
         left = left_by(StageState(stage.state))
-        answer: list[pb.RunItem] = []
+        answer = []
         if states:
             # What has a row is found by state; what has none lies above the mark below which every seq has one.
             mark = stage.total if left not in states else await asyncio.to_thread(self._low_water, run, stage)
@@ -150,6 +167,19 @@ class ItemList:
                 message.payload = item.payload
         fit = _fitting(found)
         return (found, looked) if fit == len(found) else (found[:fit], found[fit - 1].seq)
+
+    def _named_rows(
+        self, run: RunRow, stage: StageRow, seqs: Sequence[int], states: Sequence[ItemState]
+    ) -> list[pb.RunItem]:
+        if not seqs:
+            return []
+        rows = self._rows.between(run, stage.stage, after_seq=seqs[0] - 1, up_to_seq=seqs[-1], seqs=seqs)
+        within = StageState(stage.state)
+        return [
+            item_message(stage.stage, row, within=stage.state)
+            for row in rows
+            if not states or shown(within, ItemState(row.state)) in states
+        ]
 
     def _low_water(self, run: RunRow, stage: StageRow) -> int:
         with self._database.read() as connection:

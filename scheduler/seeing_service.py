@@ -65,12 +65,18 @@ class SeeingCalls(RunCalls):
         if request.skip < 0:
             raise InvalidInput(f"skip {request.skip} is negative", code="bad_skip")
         states = run_states(list(request.states))
-        before = page_position(request.page_token)
+        before, plan_id = page_position(request.page_token), plain_text(request.plan_id, "plan_id")
 
         def read() -> list[pb.Run]:
             with self._database.read() as connection:
                 found = reads.list_runs(
-                    connection, before=before, skip=request.skip, limit=limit + 1, kind=request.kind, states=states
+                    connection,
+                    before=before,
+                    skip=request.skip,
+                    limit=limit + 1,
+                    kind=request.kind,
+                    states=states,
+                    plan_id=plan_id,
                 )
                 keys = reads.exclusive_keys_of(connection, [run.number for run, _ in found])
                 return [

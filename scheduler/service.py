@@ -1,6 +1,7 @@
-"""gRPC of runs, put together: what changes them (`operator_service`), and what shows them (`seeing_service`).
+"""gRPC of runs, put together: what changes them (`operator_service`), what shows them (`seeing_service`), and plans
+that are let go of (`release_service`).
 
-One servicer, since the contract is one service; two files, since who only reads may not write.
+One servicer, since the contract is one service; several files, since who only reads may not write.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from scheduler.explaining import Explainer
 from scheduler.item_rows import ItemRows
 from scheduler.listing import ItemList
 from scheduler.operator_service import OperatorCalls
+from scheduler.release_service import ReleaseCalls
 from scheduler.seeing_service import SeeingCalls
 
 __all__ = ["SchedulerService"]
 
 
-class SchedulerService(OperatorCalls, SeeingCalls):
+class SchedulerService(OperatorCalls, ReleaseCalls, SeeingCalls):
     def __init__(
         self,
         engine: Engine,

@@ -100,6 +100,7 @@ def run_message(run: RunRow, stages: list[StageRow], phases: Phases, *, exclusiv
         exclusive_keys=exclusive_keys,
         archived=run.archive is not None,
         cloned_from=run.cloned_from,
+        plan_removed=bool(run.plan_removed),
     )
     for stage in stages:
         counts = _counts(stage)

@@ -108,7 +108,7 @@ function budgetActions(run) {
 
 function retryActions(run) {
   const stage = run.stages.findIndex(({ counts }) => counts.failed);
-  if (stage < 0 || run.archived || run.state === "stopping") return [];
+  if (stage < 0 || run.archived || run.plan_removed || run.state === "stopping") return [];
   return [button("Retry failed", () => retryFailed(run, stage))];
 }
 

@@ -195,6 +195,7 @@ def _print_head(run: scheduler_pb2.Run, view: RunView, summary: SummaryView | No
         ("created", view["create_time"]),
         ("ended", view["end_time"]),
         ("archived", "its items are read from the archive" if view["archived"] else ""),
+        ("plan removed", "it is only read" if view["plan_removed"] else ""),
         ("money", money_text(view["money"])),
     ]
     if summary is not None and not view["end_time"]:

@@ -135,9 +135,16 @@ class Runs:
         skip: int = 0,
         kind: planner_pb2.SourceKind.ValueType = planner_pb2.SOURCE_KIND_UNSPECIFIED,
         states: Sequence[str] = (),
+        plan_id: str = "",
     ) -> scheduler_pb2.ListRunsResponse:
-        request = scheduler_pb2.ListRunsRequest(
-            page_size=page_size, page_token=page_token, skip=skip, kind=kind, states=chosen_run_states(states)
+        request = filled(
+            scheduler_pb2.ListRunsRequest,
+            page_size=page_size,
+            page_token=page_token,
+            skip=skip,
+            kind=kind,
+            states=chosen_run_states(states),
+            plan_id=plan_id,
         )
         return await self._connection.read(lambda: self._connection.scheduler.ListRuns(request))
 

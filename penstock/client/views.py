@@ -102,6 +102,7 @@ class RunView(TypedDict):
     money: MoneyView
     exclusive_keys: list[str]
     archived: bool
+    plan_removed: bool
     cloned_from: str | None
 
 
@@ -262,6 +263,7 @@ def run_view(run: scheduler_pb2.Run) -> RunView:
         "money": money_view(run.money),
         "exclusive_keys": list(run.exclusive_keys),
         "archived": run.archived,
+        "plan_removed": run.plan_removed,
         "cloned_from": run.cloned_from or None,
     }
 

@@ -384,6 +384,7 @@ class Run(_message.Message):
     EXCLUSIVE_KEYS_FIELD_NUMBER: _builtins.int
     ARCHIVED_FIELD_NUMBER: _builtins.int
     CLONED_FROM_FIELD_NUMBER: _builtins.int
+    PLAN_REMOVED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     number: _builtins.int
     """from the database, from 1; `job_id` of the document contract"""
@@ -408,6 +409,8 @@ class Run(_message.Message):
     """its items are read from the archive; commands get 409"""
     cloned_from: _builtins.str
     """run id"""
+    plan_removed: _builtins.bool
+    """its plan is gone: it is only read, without payloads; commands get 409"""
     @_builtins.property
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Stage]: ...
     @_builtins.property
@@ -450,10 +453,11 @@ class Run(_message.Message):
         exclusive_keys: _abc.Iterable[_builtins.str] | None = ...,
         archived: _builtins.bool = ...,
         cloned_from: _builtins.str = ...,
+        plan_removed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "money", b"money", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "cloned_from", b"cloned_from", "counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "event_number", b"event_number", "exclusive_keys", b"exclusive_keys", "granularity", b"granularity", "kind", b"kind", "money", b"money", "name", b"name", "number", b"number", "owner", b"owner", "plan_id", b"plan_id", "priority", b"priority", "quiesced", b"quiesced", "run_id", b"run_id", "source_id", b"source_id", "stages", b"stages", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["archived", b"archived", "cloned_from", b"cloned_from", "counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "event_number", b"event_number", "exclusive_keys", b"exclusive_keys", "granularity", b"granularity", "kind", b"kind", "money", b"money", "name", b"name", "number", b"number", "owner", b"owner", "plan_id", b"plan_id", "plan_removed", b"plan_removed", "priority", b"priority", "quiesced", b"quiesced", "run_id", b"run_id", "source_id", b"source_id", "stages", b"stages", "start_time", b"start_time", "state", b"state", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -547,6 +551,7 @@ class ListRunsRequest(_message.Message):
     SKIP_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
+    PLAN_ID_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """default 50, at most 1,000"""
     page_token: _builtins.str
@@ -554,6 +559,8 @@ class ListRunsRequest(_message.Message):
     """after the token"""
     kind: _planner_pb2.SourceKind.ValueType
     """unspecified: all"""
+    plan_id: _builtins.str
+    """of this plan alone"""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[Global___RunState.ValueType]: ...
     def __init__(
@@ -564,10 +571,11 @@ class ListRunsRequest(_message.Message):
         skip: _builtins.int = ...,
         kind: _planner_pb2.SourceKind.ValueType = ...,
         states: _abc.Iterable[Global___RunState.ValueType] | None = ...,
+        plan_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "skip", b"skip", "states", b"states"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "plan_id", b"plan_id", "skip", b"skip", "states", b"states"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -595,6 +603,100 @@ class ListRunsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListRunsResponse: _TypeAlias = ListRunsResponse  # noqa: Y015
+
+@_typing.final
+class ReleasePlanRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_ID_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    plan_id: _builtins.str
+    uid: _builtins.str
+    """of the plan that is removed; one that is made again under its id has another"""
+    force: _builtins.bool
+    """ended runs need it no more, whatever they have left"""
+    validate_only: _builtins.bool
+    """asks, and lets go of nothing"""
+    def __init__(
+        self,
+        *,
+        plan_id: _builtins.str = ...,
+        uid: _builtins.str = ...,
+        force: _builtins.bool = ...,
+        validate_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "plan_id", b"plan_id", "uid", b"uid", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleasePlanRequest: _TypeAlias = ReleasePlanRequest  # noqa: Y015
+
+@_typing.final
+class PlanNeed(_message.Message):
+    """A run that needs its plan."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    LEFT_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    number: _builtins.int
+    name: _builtins.str
+    state: Global___RunState.ValueType
+    left: _builtins.int
+    """of an ended run: items that can be run again"""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        number: _builtins.int = ...,
+        name: _builtins.str = ...,
+        state: Global___RunState.ValueType = ...,
+        left: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["left", b"left", "name", b"name", "number", b"number", "run_id", b"run_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanNeed: _TypeAlias = PlanNeed  # noqa: Y015
+
+@_typing.final
+class ReleasePlanResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEEDS_FIELD_NUMBER: _builtins.int
+    MORE_NEEDS_FIELD_NUMBER: _builtins.int
+    RUN_COUNT_FIELD_NUMBER: _builtins.int
+    more_needs: _builtins.int
+    run_count: _builtins.int
+    """of this plan, ever"""
+    @_builtins.property
+    def needs(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlanNeed]:
+        """the newest first, at most 10; any: nothing was let go of"""
+
+    def __init__(
+        self,
+        *,
+        needs: _abc.Iterable[Global___PlanNeed] | None = ...,
+        more_needs: _builtins.int = ...,
+        run_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["more_needs", b"more_needs", "needs", b"needs", "run_count", b"run_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReleasePlanResponse: _TypeAlias = ReleasePlanResponse  # noqa: Y015
 
 @_typing.final
 class RunCommand(_message.Message):

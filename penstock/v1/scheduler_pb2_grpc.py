@@ -90,6 +90,11 @@ class SchedulerServiceStub:
                 request_serializer=penstock_dot_v1_dot_scheduler__pb2.ListSettledRunsRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_scheduler__pb2.ListSettledRunsResponse.FromString,
                 _registered_method=True)
+        self.ReleasePlan = channel.unary_unary(
+                '/penstock.v1.SchedulerService/ReleasePlan',
+                request_serializer=penstock_dot_v1_dot_scheduler__pb2.ReleasePlanRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_scheduler__pb2.ReleasePlanResponse.FromString,
+                _registered_method=True)
         self.GetRunSummary = channel.unary_unary(
                 '/penstock.v1.SchedulerService/GetRunSummary',
                 request_serializer=penstock_dot_v1_dot_scheduler__pb2.GetRunSummaryRequest.SerializeToString,
@@ -228,6 +233,14 @@ class SchedulerServiceServicer:
     def ListSettledRuns(self, request, context):
         """How far runs have settled, in order of their numbers: for whoever keeps a copy of outcomes. Runs that have settled
         nothing are left out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleasePlan(self, request, context):
+        """A plan is about to be removed: answers the runs that need it, or lets go of it for good. Then no run of it is
+        made (FAILED_PRECONDITION `plan_removed`), and its runs, which have ended, are only read. Again is the same.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -372,6 +385,11 @@ def add_SchedulerServiceServicer_to_server(servicer, server):
                     servicer.ListSettledRuns,
                     request_deserializer=penstock_dot_v1_dot_scheduler__pb2.ListSettledRunsRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_scheduler__pb2.ListSettledRunsResponse.SerializeToString,
+            ),
+            'ReleasePlan': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleasePlan,
+                    request_deserializer=penstock_dot_v1_dot_scheduler__pb2.ReleasePlanRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_scheduler__pb2.ReleasePlanResponse.SerializeToString,
             ),
             'GetRunSummary': grpc.unary_unary_rpc_method_handler(
                     servicer.GetRunSummary,
@@ -732,6 +750,33 @@ class SchedulerService:
             '/penstock.v1.SchedulerService/ListSettledRuns',
             penstock_dot_v1_dot_scheduler__pb2.ListSettledRunsRequest.SerializeToString,
             penstock_dot_v1_dot_scheduler__pb2.ListSettledRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleasePlan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.SchedulerService/ReleasePlan',
+            penstock_dot_v1_dot_scheduler__pb2.ReleasePlanRequest.SerializeToString,
+            penstock_dot_v1_dot_scheduler__pb2.ReleasePlanResponse.FromString,
             options,
             channel_credentials,
             insecure,

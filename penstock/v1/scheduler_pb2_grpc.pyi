@@ -57,6 +57,10 @@ class SchedulerServiceStub:
     """How far runs have settled, in order of their numbers: for whoever keeps a copy of outcomes. Runs that have settled
     nothing are left out.
     """
+    ReleasePlan: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ReleasePlanRequest, _scheduler_pb2.ReleasePlanResponse]
+    """A plan is about to be removed: answers the runs that need it, or lets go of it for good. Then no run of it is
+    made (FAILED_PRECONDITION `plan_removed`), and its runs, which have ended, are only read. Again is the same.
+    """
     GetRunSummary: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.GetRunSummaryRequest, _scheduler_pb2.RunSummary]
     """What a person wants to see of a run, in constant time whatever its size."""
     ExplainRun: _grpc.UnaryUnaryMultiCallable[_scheduler_pb2.ExplainRunRequest, _scheduler_pb2.Explanation]
@@ -109,6 +113,10 @@ class SchedulerServiceAsyncStub(SchedulerServiceStub):
     ListSettledRuns: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ListSettledRunsRequest, _scheduler_pb2.ListSettledRunsResponse]  # type: ignore[assignment]
     """How far runs have settled, in order of their numbers: for whoever keeps a copy of outcomes. Runs that have settled
     nothing are left out.
+    """
+    ReleasePlan: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.ReleasePlanRequest, _scheduler_pb2.ReleasePlanResponse]  # type: ignore[assignment]
+    """A plan is about to be removed: answers the runs that need it, or lets go of it for good. Then no run of it is
+    made (FAILED_PRECONDITION `plan_removed`), and its runs, which have ended, are only read. Again is the same.
     """
     GetRunSummary: _aio.UnaryUnaryMultiCallable[_scheduler_pb2.GetRunSummaryRequest, _scheduler_pb2.RunSummary]  # type: ignore[assignment]
     """What a person wants to see of a run, in constant time whatever its size."""
@@ -225,6 +233,16 @@ class SchedulerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_scheduler_pb2.ListSettledRunsResponse, _abc.Awaitable[_scheduler_pb2.ListSettledRunsResponse]]:
         """How far runs have settled, in order of their numbers: for whoever keeps a copy of outcomes. Runs that have settled
         nothing are left out.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleasePlan(
+        self,
+        request: _scheduler_pb2.ReleasePlanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scheduler_pb2.ReleasePlanResponse, _abc.Awaitable[_scheduler_pb2.ReleasePlanResponse]]:
+        """A plan is about to be removed: answers the runs that need it, or lets go of it for good. Then no run of it is
+        made (FAILED_PRECONDITION `plan_removed`), and its runs, which have ended, are only read. Again is the same.
         """
 
     @_abc_1.abstractmethod

@@ -54,6 +54,7 @@ class RunNow:
     reason: str = ""
     end_ms: int | None = None
     archived: bool = False
+    plan_removed: bool = False
     budget_micros: int | None = None
     committed_micros: int = 0
 
@@ -198,6 +199,9 @@ def run_reasons(run: RunNow) -> list[Reason]:
     """Of a run that does not go on; none for one that runs."""
     by = f" by {run.actor}" if run.actor else ""
     why = f": {run.reason}" if run.reason else ""
+    if run.plan_removed:
+        text = f"the run ended ({run.state.replace('_', ' ')}), and its plan was removed"
+        return [Reason(code="plan_removed", text=text, change="make a plan again", since_ms=run.end_ms)]
     if run.archived:
         text = f"the run ended ({run.state.replace('_', ' ')}) and is archived"
         return [Reason(code="run_archived", text=text, change="clone it", since_ms=run.end_ms)]

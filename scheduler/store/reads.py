@@ -152,7 +152,14 @@ def exclusive_keys_of(connection: sa.Connection, numbers: Sequence[int]) -> dict
 
 
 def list_runs(
-    connection: sa.Connection, *, before: int | None, skip: int, limit: int, kind: int, states: Sequence[str]
+    connection: sa.Connection,
+    *,
+    before: int | None,
+    skip: int,
+    limit: int,
+    kind: int,
+    states: Sequence[str],
+    plan_id: str = "",
 ) -> list[tuple[RunRow, list[StageRow]]]:
     """Newest first, with number < `before`."""
     query = sa.select(*RUN_COLUMNS).order_by(runs.c.number.desc()).offset(skip).limit(limit)
@@ -162,6 +169,8 @@ def list_runs(
         query = query.where(runs.c.kind == kind)
     if states:
         query = query.where(runs.c.state.in_(states))
+    if plan_id:
+        query = query.where(runs.c.plan_id == plan_id)
     found = [RunRow(*row) for row in connection.execute(query)]
     by_run: dict[int, list[StageRow]] = {}
     query = (

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from penstock.runtime.errors import Conflict
 from scheduler.domain.states import ENDED_RUNS, ENDED_STAGES, ItemState, RunEvent, RunState, StageEvent, StageState
 from scheduler.store import exclusive
+from scheduler.store.plan_uses import refuse_without_plan
 from scheduler.store.rows import RunRow, StageRow
 from scheduler.store.schema import items
 from scheduler.store.unit import RunUnit
@@ -35,7 +36,8 @@ _SKIPPED = sa.select(sa.func.count()).where(
 
 
 def refuse_archived(run: RunRow) -> None:
-    """Raises Conflict for a run whose items are in the archive alone."""
+    """Raises Conflict for a run whose items are in the archive alone, or whose plan is gone."""
+    refuse_without_plan(run)
     if run.archive is not None:
         raise Conflict(
             f"run {run.run_id} is archived, so nothing of it changes any more; clone it to run its items again",

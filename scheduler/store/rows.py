@@ -58,6 +58,7 @@ class RunRow:
     archive: str | None = None
     archive_ms: int | None = None
     needs_micros: int | None = None
+    plan_removed: bool = False
 
 
 @dataclass

@@ -40,6 +40,7 @@ __all__ = [
     "limit_events",
     "limits",
     "metadata",
+    "plan_uses",
     "prices",
     "requests",
     "runs",
@@ -86,7 +87,10 @@ runs = sa.Table(
     sa.Column("archive_ms", _Big),
     # What the next item needs, while it waits at a budget; none: nobody knows its price.
     sa.Column("needs_micros", _Big),
+    # Its plan is gone: it is only read.
+    sa.Column("plan_removed", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
     sa.Index("runs_state", "state"),
+    sa.Index("runs_plan", "plan_id", "number"),
     sa.Index(
         "runs_unarchived",
         "end_ms",
@@ -355,4 +359,12 @@ lane_cursors = sa.Table(
     sa.Column("stage", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("lane", sa.Text, primary_key=True),
     sa.Column("cursor", _Big, nullable=False),
+)
+
+# Plans that runs were made of: the lock under which one is started or let go of. removed_uid: the making that is gone.
+plan_uses = sa.Table(
+    "plan_uses",
+    metadata,
+    sa.Column("plan_id", sa.Text, primary_key=True),
+    _text("removed_uid"),
 )
