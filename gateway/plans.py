@@ -1,4 +1,4 @@
-"""`/api/v1/plans`: preview, make, list, look through, compare, name. A preview is the plan: the same id, and a draft.
+"""`/api/v1/plans`: preview, make, list, look through, compare, name, remove. A preview is the plan, by the same id.
 
 Starting one is `gateway.runs`. Rows of an order are paged, filtered and counted by the planner, never here.
 """
@@ -26,10 +26,12 @@ from penstock.client.plan_views import (
     PlanItemView,
     PlanView,
     ProfileView,
+    RemovedPlan,
     plan_comparison_view,
     plan_item_view,
     plan_view,
     profile_view,
+    removed_plan_view,
 )
 from penstock.client.resources import StageOptions
 from penstock.client.rules import Rules
@@ -237,6 +239,22 @@ async def name_plan(
     """Gives it another name; 409 `etag_mismatch` when somebody else did meanwhile. Without an etag the last wins."""
     etag = _etag(body.etag, if_match)
     return _tagged(await parts.client.plans.rename(plan_id, body.name, etag=etag), response)
+
+
+@router.delete("/plans/{plan_id}", tags=["plans"])
+async def delete_plan(
+    plan_id: PlanId,
+    parts: Wired,
+    force: Annotated[bool, Query(description="Also where ended runs have items left.")] = False,
+    validate_only: Annotated[bool, Query(description="Refuse what would be refused, and remove nothing.")] = False,
+    etag: Annotated[str, Query(max_length=40, description="Of the plan as it was looked at, or If-Match.")] = "",
+    if_match: Annotated[str, Header(max_length=60, description="The plan's ETag.")] = "",
+) -> RemovedPlan:
+    """A plan or a draft; 409 `plan_needed` names the runs that need it. Its runs are only read from then on."""
+    gone = await parts.client.plans.delete(
+        plan_id, etag=_etag(etag, if_match), force=force, validate_only=validate_only
+    )
+    return removed_plan_view(gone)
 
 
 @router.get("/plans/{plan_id}/rows", tags=["plans"], response_model=RowPageView)

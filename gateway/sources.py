@@ -90,8 +90,11 @@ class VersionPage(TypedDict):
 
 
 class Removed(TypedDict):
+    """draft_count: of plans that nobody had kept, which went with it."""
+
     name: str
     version_count: int
+    draft_count: int
 
 
 SOURCE_BODY = multipart_body(
@@ -147,8 +150,9 @@ async def get_source(source: Source, parts: Wired) -> SourceView:
 
 @router.delete("/sources/{source}", tags=["sources"])
 async def delete_source(source: Source, parts: Wired) -> Removed:
-    """By its name, with all versions; 409 names the plans that need it."""
-    return {"name": source, "version_count": await parts.client.sources.delete(source)}
+    """By its name, with all versions and drafts; 409 names the plans that need it."""
+    gone = await parts.client.sources.remove(source)
+    return {"name": source, "version_count": gone.version_count, "draft_count": gone.draft_count}
 
 
 @router.post("/sources/{source}/refresh", tags=["sources"])

@@ -20,6 +20,7 @@ from penstock.v1 import planner_pb2_grpc
 from planner.choices import Choices
 from planner.comparing import Comparing
 from planner.deriving import Deriving
+from planner.dropped_files import DroppedFiles
 from planner.estimate_rows import EstimateRows
 from planner.estimating import Estimating
 from planner.grid import Grid
@@ -33,10 +34,13 @@ from planner.parquet import Parquet
 from planner.plan_copies import PlanCopies
 from planner.plan_export import PlanExport
 from planner.plan_import import PlanImports
+from planner.plan_uses import PlanUses
 from planner.planner_calls import PlannerParts
 from planner.planning import Planning
 from planner.profiles import Profiles
 from planner.reading import PlanReader
+from planner.removal_rows import RemovalRows
+from planner.removing import Removing
 from planner.results.copying import Results
 from planner.results.ends import Ends
 from planner.results.history_rows import HistoryRows
@@ -86,12 +90,14 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     classes = WorkerClasses.of(settings, os.environ)
     profiles = Profiles(section.profiles)
     profiles.check(processors)
-    names = NamedSources(database)
+    dropped = DroppedFiles(database, blobs, clock)
+    names = NamedSources(database, dropped)
     spill = blobs.folder / ".planner" / "results-spill"
     files = ParquetFiles(blobs.folder, memory=RESULTS_MEMORY, spill=spill, what="the blob store")
     address = settings.scheduler_address
     outcomes = Outcomes(address, settings.token()) if address else None
     limits = LimitsSeen(address, settings.token()) if address else None
+    uses = PlanUses(address, settings.token()) if address else None
     estimates = EstimateRows(database)
     results = Results(
         outcomes=outcomes,
@@ -105,6 +111,8 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
         clock=clock,
     )
     recent = Recent(results, clock)
+    removals = RemovalRows(database, dropped)
+    removing = Removing(rows=removals, uses=uses, results=results, store=store, clock=clock)
     planning = Planning(
         store=store,
         parquet=parquet,
@@ -169,6 +177,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
             clock=clock,
         ),
         copies=PlanCopies(planning=planning, parquet=parquet, staging=staging, store=store, clock=clock),
+        removing=removing,
         reader=reader,
         names=names,
         pages=RowPages(grid=Grid(tables), recent=recent, processors=processors, blobs=blobs),
@@ -181,12 +190,17 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
 
     async def sweep() -> None:
         while True:
-            drafts = await asyncio.to_thread(store.sweep, now_ms=clock.now_ms())
+            drafts = await asyncio.to_thread(removals.sweep_drafts, now_ms=clock.now_ms())
+            await asyncio.to_thread(store.sweep, now_ms=clock.now_ms())
             await asyncio.to_thread(estimates.sweep)
+            gone = await removing.sweep()
+            if drafts or gone:
+                reader.forget()
             if drafts:
                 metrics.SWEEP_ITEMS.labels("drafts").inc(drafts)
-                reader.forget()
                 log.info("drafts past their end were removed", drafts=drafts)
+            if files := await asyncio.to_thread(dropped.sweep):
+                log.info("files of plans that are gone were removed", files=files)
             left = await asyncio.to_thread(blobs.clean)
             if left:
                 log.info("what killed writers left was removed", files=left)
@@ -200,7 +214,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
 
     async def close() -> None:
         await recent.close()
-        for seen in (outcomes, limits):
+        for seen in (outcomes, limits, uses):
             if seen is not None:
                 await seen.close()
         for part in (ordered, tables, files, parquet):

@@ -17,11 +17,13 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from penstock.runtime.errors import AlreadyExists, Conflict, NotFound
 from penstock.runtime.sql import Database
+from penstock.words import counted
+from planner.dropped_files import DroppedFiles
 from planner.store import metadata, plans
 
 __all__ = ["NamedSources", "Version"]
 
-NEEDED_TOLD = 5
+NEEDED_TOLD = 10
 
 source_names = sa.Table(
     "source_names",
@@ -79,8 +81,9 @@ _LATEST = source_versions.c.version == source_names.c.version
 class NamedSources:
     """Each method is one transaction."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, files: DroppedFiles) -> None:
         self._database = database
+        self._files = files
         self._insert: Any = sqlite.insert if database.is_sqlite else postgresql.insert
 
     def latest(self, name: str) -> Version | None:
@@ -187,34 +190,50 @@ class NamedSources:
                 raise self.unknown(name, connection)
             return found
 
-    def remove(self, name: str) -> int:
-        """Removes a name with its versions; answers how many. Raises NotFound, Conflict while a plan needs one."""
+    def remove(self, name: str) -> tuple[int, int]:
+        """Removes a name with its versions and their drafts; answers how many of each. Nobody has kept a draft, and who
+        starts one keeps it first. Raises NotFound, Conflict while a plan needs a version."""
         with self._database.write() as connection:
             found = connection.execute(
                 sa.select(source_names.c.version).where(source_names.c.name == name).with_for_update()
             ).scalar()
             if found is None:
                 raise self.unknown(name, connection)
-            needed = connection.execute(
-                sa.select(plans.c.plan_id)
-                .where(plans.c.source_name == name, plans.c.expire_ms.is_(None))
-                .order_by(plans.c.create_ms.desc())
-                .limit(NEEDED_TOLD)
-            ).scalars()
-            if some := list(needed):
-                raise Conflict(
-                    f"source {name!r} is needed by plans: {', '.join(some)}{'' if len(some) < NEEDED_TOLD else ', …'}",
-                    code="source_needed",
-                )
+            _refuse_needed(connection, name)
+            drafts = connection.execute(
+                sa.delete(plans)
+                .where(plans.c.source_name == name, plans.c.expire_ms.is_not(None))
+                .returning(plans.c.items_sha256, plans.c.lanes_sha256)
+            ).all()
+            self._files.drop(connection, (sha256 for row in drafts for sha256 in row))
             connection.execute(sa.delete(source_versions).where(source_versions.c.name == name))
             connection.execute(sa.delete(source_names).where(source_names.c.name == name))
-        return int(found)
+        return int(found), len(drafts)
 
     def unknown(self, name: str, connection: sa.Connection) -> NotFound:
         """The error for a name that is none, with some that are."""
         known = connection.execute(sa.select(source_names.c.name).order_by(source_names.c.name).limit(20)).scalars()
         listed = ", ".join(known) or "none"
         return NotFound(f"no source {name!r}; there are: {listed}", code="source_not_found")
+
+
+def _refuse_needed(connection: sa.Connection, name: str) -> None:
+    """Raises Conflict with the kept plans of a source, the newest first, and the command that removes one."""
+    needing = sa.and_(plans.c.source_name == name, plans.c.expire_ms.is_(None))
+    newest = sa.select(plans.c.plan_id, plans.c.name).where(needing).order_by(plans.c.create_ms.desc())
+    some = connection.execute(newest.limit(NEEDED_TOLD)).all()
+    if not some:
+        return
+    count = connection.execute(sa.select(sa.func.count()).select_from(plans).where(needing)).scalar_one()
+    told = [f"{row.name!r} ({row.plan_id})" if row.name else row.plan_id for row in some]
+    if count > len(some):
+        told.append(f"{count - len(some):,} more")
+    raise Conflict(
+        f"source {name!r} is needed by {counted(count, 'plan')}: {', '.join(told)}; remove them first: "
+        f"penstock plans remove {some[0].plan_id}",
+        code="source_needed",
+        plans=",".join(row.plan_id for row in some),
+    )
 
 
 def _version(connection: sa.Connection, name: str) -> Version | None:

@@ -20,7 +20,7 @@ from planner.planner_calls import Context, PlannerCalls, page_size
 from planner.planning import PlanRequest
 from planner.profiles import profile_message
 from planner.sources import CATALOG, TABLE
-from planner.store import PlanRow, SourceRow
+from planner.store import PlanRow, SourceRow, refuse_removing
 from planner.table_planning import TablePlan
 from planner.translate import plan_message, stage_request
 from planner.uploads import in_thread, next_part
@@ -80,6 +80,7 @@ class PlanCalls(PlannerCalls):
         def keep() -> PlanRow:
             now_ms = self._parts.clock.now_ms()
             row = self._parts.store.plan(plan_id, now_ms=now_ms)
+            refuse_removing(row)
             self._parts.guards.refuse(row)
             shown = self._shown(row, told=self._parts.estimates.told([plan_id]).get(plan_id))
             if shown.needs_confirm and not request.confirm:

@@ -22,6 +22,7 @@ from planner.plan_export import PlanExport
 from planner.plan_import import PlanImports
 from planner.planning import Planning
 from planner.reading import PlanReader
+from planner.removing import Removing
 from planner.row_pages import RowPages
 from planner.samples import Sampling
 from planner.sources import Sources
@@ -58,6 +59,7 @@ class PlannerParts:
     export: PlanExport
     imports: PlanImports
     copies: PlanCopies
+    removing: Removing
     processors: Processors
     staging: Staging
     store: Store

@@ -186,9 +186,12 @@ class SourceCalls(PlannerCalls):
         self, request: planner_pb2.DeleteSourceRequest, context: Context
     ) -> planner_pb2.DeleteSourceResponse:
         name = plain_text(request.name, "name")
-        count = await asyncio.to_thread(self._parts.names.remove, name)
-        log.info("a source was removed", name=name, versions=count, actor=plain_text(request.actor, "actor"))
-        return planner_pb2.DeleteSourceResponse(version_count=count)
+        count, drafts = await asyncio.to_thread(self._parts.names.remove, name)
+        actor = plain_text(request.actor, "actor")
+        log.info("a source was removed", name=name, versions=count, drafts=drafts, actor=actor)
+        if drafts:
+            self._parts.reader.forget()
+        return planner_pb2.DeleteSourceResponse(version_count=count, draft_count=drafts)
 
 
 def _name(name: str) -> str:

@@ -1,11 +1,13 @@
 """The planner's SQL: sources, plans, and the requests that made them.
 
-Rows are small; what is large lies in blobs that they name. Rows never change, but for a draft that becomes a plan.
+Rows are small; what is large lies in blobs that they name. Rows never change, but for a draft that becomes a plan
+and a plan that goes (`removal_rows`).
 Every statement is named by the method it stands in; all of a method is one transaction.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,7 +21,16 @@ from penstock.runtime.paging import whole_number
 from penstock.runtime.sql import Database
 from planner.domain.stages import StageSettings
 
-__all__ = ["REQUEST_HOURS", "PlanRow", "SourceRow", "StageRow", "Store", "metadata"]
+__all__ = [
+    "REQUEST_HOURS",
+    "PlanRow",
+    "SourceRow",
+    "StageRow",
+    "Store",
+    "metadata",
+    "refuse_etag",
+    "refuse_removing",
+]
 
 REQUEST_HOURS = 24
 
@@ -60,7 +71,12 @@ plans = sa.Table(
     sa.Column("source_version", sa.BigInteger, nullable=False, server_default="0"),
     sa.Column("details", sa.Text, nullable=False, server_default="{}"),  # JSON of PlanDetails
     sa.Column("change", sa.BigInteger, nullable=False, server_default="0"),  # of its name: one more each time
+    sa.Column("uid", sa.Text, nullable=False, server_default=""),  # of this making: made again, it has another
+    sa.Column("remove_ms", sa.BigInteger, nullable=True),  # its removal was begun; NULL: it was not
     sa.Index("plans_expire", "expire_ms"),
+    sa.Index("plans_items_sha256", "items_sha256"),
+    sa.Index("plans_lanes_sha256", "lanes_sha256"),
+    sa.Index("plans_source_name", "source_name"),
     sa.Index("plans_created", "create_ms", "plan_id"),
     sa.Index("plans_source", "source_id"),
 )
@@ -118,6 +134,8 @@ class PlanRow:
     source_version: int = 0
     details: Mapping[str, Any] = field(default_factory=dict)
     change: int = 0
+    uid: str = ""
+    remove_ms: int | None = None
 
     @property
     def laned(self) -> bool:
@@ -170,9 +188,12 @@ class Store:
             return _found(connection.execute(_select_plan(plan_id, now_ms)).mappings().first(), plan_id)
 
     def keep_plan(self, row: PlanRow, *, request_id: str, now_ms: int, method: str = "CreatePlan") -> PlanRow:
-        """Keeps the plan, or the draft. A draft of it becomes kept, or lasts anew; a kept one stays so."""
+        """Keeps the plan, or the draft. A draft of it becomes kept, or lasts anew; a kept one stays so. Raises Conflict
+        for one that is being removed."""
         values = {
             **row.__dict__,
+            "uid": secrets.token_hex(8),
+            "remove_ms": None,
             "stages": orjson.dumps([_stage_values(s) for s in row.stages]).decode(),
             "details": orjson.dumps(row.details).decode(),
         }
@@ -191,7 +212,8 @@ class Store:
                 )
             )
             kept = _plan(connection.execute(_select_plan(row.plan_id, now_ms)).mappings().first())
-        assert kept is not None, row.plan_id
+            assert kept is not None, row.plan_id
+            refuse_removing(kept)
         return kept
 
     def keep_draft(self, plan_id: str, *, now_ms: int) -> PlanRow:
@@ -236,20 +258,15 @@ class Store:
                 wanted = wanted.where(plans.c.change == change)
             moved = connection.execute(wanted.values(name=name, change=plans.c.change + 1)).rowcount
             row = _found(connection.execute(_select_plan(plan_id, now_ms)).mappings().first(), plan_id)
-            if not moved:
-                raise Conflict(
-                    f"plan {plan_id} is called {row.name!r} meanwhile (etag {row.change}): look at it, then save again",
-                    code="etag_mismatch",
-                )
+            if change is not None and not moved:
+                refuse_etag(plan_id, row.name, row.change, change)
         return row
 
     def sweep(self, *, now_ms: int) -> int:
-        """Removes drafts past their end and requests older than REQUEST_HOURS; returns how many drafts."""
+        """Removes requests older than REQUEST_HOURS; returns how many."""
         with self._database.write() as connection:
-            drafts = connection.execute(sa.delete(plans).where(plans.c.expire_ms <= now_ms)).rowcount
             oldest = now_ms - REQUEST_HOURS * 3_600_000
-            connection.execute(sa.delete(requests).where(requests.c.create_ms < oldest))
-        return drafts
+            return connection.execute(sa.delete(requests).where(requests.c.create_ms < oldest)).rowcount
 
     def _remember(self, connection: sa.Connection, method: str, request_id: str, answer_id: str, now_ms: int) -> None:
         if not request_id:
@@ -268,6 +285,21 @@ class Store:
                 f"request_id {request_id!r} made {kept} already and now asks for something else: use a new one",
                 code="request_id_reused",
             )
+
+
+def refuse_etag(plan_id: str, name: str, now: int, change: int) -> None:
+    """Raises Conflict when a plan's name was changed since `change`."""
+    if now != change:
+        raise Conflict(
+            f"plan {plan_id} is called {name!r} meanwhile (etag {now}): look at it, then save again",
+            code="etag_mismatch",
+        )
+
+
+def refuse_removing(row: PlanRow) -> None:
+    """Raises Conflict for a plan whose removal was begun."""
+    if row.remove_ms is not None:
+        raise Conflict(f"plan {row.plan_id} is being removed: make it again once it is gone", code="plan_removing")
 
 
 def _select_plan(plan_id: str, now_ms: int) -> sa.Select[Any]:

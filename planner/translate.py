@@ -128,6 +128,7 @@ def plan_message(row: PlanRow, *, source_moved: bool = False, told: planner_pb2.
         create_time=to_timestamp(row.create_ms),
         source_name=row.source_name,
         source_version=row.source_version,
+        uid=row.uid,
         etag=str(row.change),
         source_moved=source_moved,
     )

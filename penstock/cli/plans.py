@@ -316,3 +316,44 @@ def rename(
             show.say(f"{view['plan_id']} is called {show.text(view['name'])}")
 
     carry_out(work())
+
+
+@app.command()
+def remove(
+    plan: PlanArgument,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also where ended runs have items left: they can't be run or cloned then.")
+    ] = False,
+    yes: YesOption = False,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove a plan, or a preview, after a question; its source can be removed once no plan is of it.
+
+    Refused while a run needs it: one that has not ended, or (without --force) one that has items left. What runs of it
+    recorded stays; they are only read from then on, without payloads.
+
+    Exit code: 1 when you say no, or a run needs it.
+
+    Example: penstock plans remove "two brands" --yes
+    """
+
+    async def work() -> int:
+        from penstock.client.plan_views import removed_plan_view
+
+        async with connected(data) as client:
+            found = await plan_of(client, plan)
+            seen = await client.plans.delete(found.plan_id, etag=found.etag, force=force, validate_only=True)
+            runs = f"; its {counted(seen.run_count, 'run')} can only be read then" if seen.run_count else ""
+            called = show.text(found.name) or found.plan_id
+            if not confirmed(f"Remove plan {called} of {counted(found.item_count, 'item')}{runs}?", yes=yes):
+                show.say("nothing was removed")
+                return 1
+            view = removed_plan_view(await client.plans.delete(found.plan_id, etag=found.etag, force=force))
+        if as_json:
+            show.print_json(view)
+        else:
+            show.say(f"plan {called} is removed ({view['plan_id']})")
+        return 0
+
+    carry_out(work())

@@ -95,6 +95,8 @@ async def _plan_selected(client: AsyncClient, run: scheduler_pb2.Run) -> planner
 
     if run.kind not in (SOURCE_KINDS["catalog"], SOURCE_KINDS["table"]):
         return None
+    if run.plan_removed:
+        return None
     plan = await client.plans.get(run.plan_id)
     return plan if plan.selection.WhichOneof("include") in SELECTED_BY else None
 
@@ -108,9 +110,15 @@ def details(run: RunArgument, data: DataOption = None, as_json: JsonOption = Fal
     async def work() -> None:
         from penstock.client.operator_views import summary_view
         from penstock.client.plan_views import plan_view
+        from penstock.runtime.errors import NotFound
 
         async with connected(data) as client:
             found = await run_of(client, run)
+            if found.plan_removed:
+                raise NotFound(
+                    f"the plan of run {run} was removed; what became of it: penstock runs show {run}",
+                    code="plan_removed",
+                )
             plan = plan_view(await client.plans.get(found.plan_id))
             summary = await client.runs.summary(found.run_id)
         view = summary_view(summary)

@@ -38,6 +38,7 @@ from penstock.cli.source_text import (
     size_text,
     source_line,
 )
+from penstock.words import counted
 
 if TYPE_CHECKING:
     from penstock.client import AsyncClient
@@ -355,7 +356,9 @@ def rows(
 
 @app.command()
 def remove(name: NameArgument, yes: YesOption = False, data: DataOption = None, as_json: JsonOption = False) -> None:
-    """Remove a source with all its versions, after a question. Refused while a plan needs it.
+    """Remove a source with all its versions, after a question. Refused while a plan needs it; previews go with it.
+
+    The refusal names the plans: penstock plans remove PLAN
 
     Example: penstock sources remove mice --yes
     """
@@ -363,14 +366,15 @@ def remove(name: NameArgument, yes: YesOption = False, data: DataOption = None, 
     async def work() -> int:
         async with connected(data) as client:
             found = await client.sources.get(name)
-            if not confirmed(f"Remove source {name} with {found.latest_version} version(s)?", yes=yes):
+            if not confirmed(f"Remove source {name} with {counted(found.latest_version, 'version')}?", yes=yes):
                 show.say("nothing was removed")
                 return 1
-            count = await client.sources.delete(name)
+            gone = await client.sources.remove(name)
         if as_json:
-            show.print_json({"name": name, "version_count": count})
+            show.print_json({"name": name, "version_count": gone.version_count, "draft_count": gone.draft_count})
         else:
-            show.say(f"source {name} is removed, with {count} version(s)")
+            drafts = f" and {counted(gone.draft_count, 'preview')}" if gone.draft_count else ""
+            show.say(f"source {name} is removed, with {counted(gone.version_count, 'version')}{drafts}")
         return 0
 
     carry_out(work())

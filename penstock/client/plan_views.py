@@ -121,6 +121,15 @@ class PlanView(TypedDict):
     profiles: list[ProfileEstimateView]
 
 
+class RemovedPlan(TypedDict):
+    """run_count: runs of it, which are only read from now on."""
+
+    plan_id: str
+    name: str
+    draft: bool
+    run_count: int
+
+
 class PlanComparisonView(TypedDict):
     """What the other plan has that the one has not. added, removed, moved, changed: the first keys of each; settings:
     a sentence a difference."""
@@ -192,6 +201,11 @@ class ProcessorView(TypedDict):
     heal_argv: list[str]
     confirm_argv: list[str]
     exits: list[ProcessorExitView]
+
+
+def removed_plan_view(gone: planner_pb2.DeletePlanResponse) -> RemovedPlan:
+    plan = gone.plan
+    return {"plan_id": plan.plan_id, "name": plan.name, "draft": plan.draft, "run_count": gone.run_count}
 
 
 def plan_view(plan: planner_pb2.Plan) -> PlanView:

@@ -166,6 +166,27 @@ class Plans:
 
         return await self._connection.once(lambda: self._connection.planner.UpdatePlan(request))
 
+    async def delete(
+        self, plan_id: str, *, etag: str = "", force: bool = False, validate_only: bool = False
+    ) -> planner_pb2.DeletePlanResponse:
+        """Removes a plan or a draft; the plan as it was, and how many runs it had, which are only read from now on.
+
+        etag: of the plan as it was seen; force: also where ended runs have items left; validate_only: refuses what it
+        would refuse, and removes nothing.
+
+        Raises Conflict (`plan_needed`) that names the runs that need it. Sent once: a second try could not tell its own
+        success from a plan that never was.
+        """
+        request = filled(
+            planner_pb2.DeletePlanRequest,
+            plan_id=plan_id,
+            etag=etag,
+            force=force,
+            validate_only=validate_only,
+            actor=self._connection.actor,
+        )
+        return await self._connection.once(lambda: self._connection.planner.DeletePlan(request, timeout=PLAN_SECONDS))
+
     async def rows(
         self,
         plan_id: str,

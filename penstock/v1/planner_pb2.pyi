@@ -496,15 +496,19 @@ class DeleteSourceResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_COUNT_FIELD_NUMBER: _builtins.int
+    DRAFT_COUNT_FIELD_NUMBER: _builtins.int
     version_count: _builtins.int
+    draft_count: _builtins.int
+    """drafts of it, which go with it"""
     def __init__(
         self,
         *,
         version_count: _builtins.int = ...,
+        draft_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["version_count", b"version_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draft_count", b"draft_count", "version_count", b"version_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -700,6 +704,7 @@ class Plan(_message.Message):
     SOURCE_MOVED_FIELD_NUMBER: _builtins.int
     ESTIMATE_FIELD_NUMBER: _builtins.int
     PROFILES_FIELD_NUMBER: _builtins.int
+    UID_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
     source_id: _builtins.str
     kind: Global___SourceKind.ValueType
@@ -719,6 +724,8 @@ class Plan(_message.Message):
     etag: _builtins.str
     source_moved: _builtins.bool
     """its source has a later version; the plan still is what it promised"""
+    uid: _builtins.str
+    """of this making: a plan that is removed and made again has its id, and another uid"""
     @_builtins.property
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlanStage]: ...
     @_builtins.property
@@ -770,10 +777,11 @@ class Plan(_message.Message):
         source_moved: _builtins.bool = ...,
         estimate: Global___Estimate | None = ...,
         profiles: _abc.Iterable[Global___ProfileEstimate] | None = ...,
+        uid: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "estimate", b"estimate", "ordering", b"ordering", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "draft", b"draft", "estimate", b"estimate", "etag", b"etag", "granularity", b"granularity", "groups", b"groups", "item_count", b"item_count", "kind", b"kind", "left_out", b"left_out", "more_groups", b"more_groups", "name", b"name", "needs_confirm", b"needs_confirm", "ordering", b"ordering", "plan_id", b"plan_id", "profile", b"profile", "profiles", b"profiles", "selection", b"selection", "source_id", b"source_id", "source_moved", b"source_moved", "source_name", b"source_name", "source_version", b"source_version", "stages", b"stages", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "create_time", b"create_time", "draft", b"draft", "estimate", b"estimate", "etag", b"etag", "granularity", b"granularity", "groups", b"groups", "item_count", b"item_count", "kind", b"kind", "left_out", b"left_out", "more_groups", b"more_groups", "name", b"name", "needs_confirm", b"needs_confirm", "ordering", b"ordering", "plan_id", b"plan_id", "profile", b"profile", "profiles", b"profiles", "selection", b"selection", "source_id", b"source_id", "source_moved", b"source_moved", "source_name", b"source_name", "source_version", b"source_version", "stages", b"stages", "uid", b"uid", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1294,6 +1302,66 @@ class UpdatePlanRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UpdatePlanRequest: _TypeAlias = UpdatePlanRequest  # noqa: Y015
+
+@_typing.final
+class DeletePlanRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_ID_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    plan_id: _builtins.str
+    etag: _builtins.str
+    """FAILED_PRECONDITION when its name was changed meanwhile"""
+    force: _builtins.bool
+    """also where ended runs have items left: they can't be resumed, retried or cloned then"""
+    validate_only: _builtins.bool
+    """refuses what it would refuse, and removes nothing"""
+    actor: _builtins.str
+    def __init__(
+        self,
+        *,
+        plan_id: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        force: _builtins.bool = ...,
+        validate_only: _builtins.bool = ...,
+        actor: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "etag", b"etag", "force", b"force", "plan_id", b"plan_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeletePlanRequest: _TypeAlias = DeletePlanRequest  # noqa: Y015
+
+@_typing.final
+class DeletePlanResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_FIELD_NUMBER: _builtins.int
+    RUN_COUNT_FIELD_NUMBER: _builtins.int
+    run_count: _builtins.int
+    """runs of it, which are only read any more"""
+    @_builtins.property
+    def plan(self) -> Global___Plan:
+        """as it was"""
+
+    def __init__(
+        self,
+        *,
+        plan: Global___Plan | None = ...,
+        run_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "run_count", b"run_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeletePlanResponse: _TypeAlias = DeletePlanResponse  # noqa: Y015
 
 @_typing.final
 class ReadPlanRowsRequest(_message.Message):

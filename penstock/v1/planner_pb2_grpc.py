@@ -101,6 +101,11 @@ class PlannerServiceStub:
                 request_serializer=penstock_dot_v1_dot_planner__pb2.UpdatePlanRequest.SerializeToString,
                 response_deserializer=penstock_dot_v1_dot_planner__pb2.Plan.FromString,
                 _registered_method=True)
+        self.DeletePlan = channel.unary_unary(
+                '/penstock.v1.PlannerService/DeletePlan',
+                request_serializer=penstock_dot_v1_dot_planner__pb2.DeletePlanRequest.SerializeToString,
+                response_deserializer=penstock_dot_v1_dot_planner__pb2.DeletePlanResponse.FromString,
+                _registered_method=True)
         self.ReadPlanRows = channel.unary_unary(
                 '/penstock.v1.PlannerService/ReadPlanRows',
                 request_serializer=penstock_dot_v1_dot_planner__pb2.ReadPlanRowsRequest.SerializeToString,
@@ -238,7 +243,7 @@ class PlannerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSource(self, request, context):
-        """FAILED_PRECONDITION, with the plans that need it, while there are any.
+        """FAILED_PRECONDITION `source_needed`, with the plans that need it, while there are any. Drafts need nothing: they go with it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -267,6 +272,15 @@ class PlannerServiceServicer:
 
     def UpdatePlan(self, request, context):
         """Another name for a plan. ABORTED when its etag has changed meanwhile: two people saved it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeletePlan(self, request, context):
+        """Removes a plan, or a draft; its file goes with it where no other plan has the same. FAILED_PRECONDITION `plan_needed`
+        while a run needs it: one that has not ended, or, without `force`, one that has items left to be run again.
+        UNAVAILABLE `plan_removing` while the scheduler can't be asked: the removal goes on once it can.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -443,6 +457,11 @@ def add_PlannerServiceServicer_to_server(servicer, server):
                     servicer.UpdatePlan,
                     request_deserializer=penstock_dot_v1_dot_planner__pb2.UpdatePlanRequest.FromString,
                     response_serializer=penstock_dot_v1_dot_planner__pb2.Plan.SerializeToString,
+            ),
+            'DeletePlan': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeletePlan,
+                    request_deserializer=penstock_dot_v1_dot_planner__pb2.DeletePlanRequest.FromString,
+                    response_serializer=penstock_dot_v1_dot_planner__pb2.DeletePlanResponse.SerializeToString,
             ),
             'ReadPlanRows': grpc.unary_unary_rpc_method_handler(
                     servicer.ReadPlanRows,
@@ -867,6 +886,33 @@ class PlannerService:
             '/penstock.v1.PlannerService/UpdatePlan',
             penstock_dot_v1_dot_planner__pb2.UpdatePlanRequest.SerializeToString,
             penstock_dot_v1_dot_planner__pb2.Plan.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeletePlan(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/penstock.v1.PlannerService/DeletePlan',
+            penstock_dot_v1_dot_planner__pb2.DeletePlanRequest.SerializeToString,
+            penstock_dot_v1_dot_planner__pb2.DeletePlanResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,7 +56,7 @@ class PlannerServiceStub:
     ReadSourceRows: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ReadSourceRowsRequest, _sources_pb2.RowPage]
     """Rows of a catalog or table, for a grid."""
     DeleteSource: _grpc.UnaryUnaryMultiCallable[_planner_pb2.DeleteSourceRequest, _planner_pb2.DeleteSourceResponse]
-    """FAILED_PRECONDITION, with the plans that need it, while there are any."""
+    """FAILED_PRECONDITION `source_needed`, with the plans that need it, while there are any. Drafts need nothing: they go with it."""
     CreatePlan: _grpc.UnaryUnaryMultiCallable[_planner_pb2.CreatePlanRequest, _planner_pb2.Plan]
     """Makes the immutable plan of a source. validate_only answers the plan (a draft of 24 h) and its id all the
     same: a preview is the plan. Same inputs, same plan id.
@@ -66,6 +66,11 @@ class PlannerServiceStub:
     """Kept plans, the latest first."""
     UpdatePlan: _grpc.UnaryUnaryMultiCallable[_planner_pb2.UpdatePlanRequest, _planner_pb2.Plan]
     """Another name for a plan. ABORTED when its etag has changed meanwhile: two people saved it."""
+    DeletePlan: _grpc.UnaryUnaryMultiCallable[_planner_pb2.DeletePlanRequest, _planner_pb2.DeletePlanResponse]
+    """Removes a plan, or a draft; its file goes with it where no other plan has the same. FAILED_PRECONDITION `plan_needed`
+    while a run needs it: one that has not ended, or, without `force`, one that has items left to be run again.
+    UNAVAILABLE `plan_removing` while the scheduler can't be asked: the removal goes on once it can.
+    """
     ReadPlanRows: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ReadPlanRowsRequest, _sources_pb2.RowPage]
     """Rows of a plan's order, for a grid, each with why it is there."""
     ListEstimates: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ListEstimatesRequest, _planner_pb2.ListEstimatesResponse]
@@ -133,7 +138,7 @@ class PlannerServiceAsyncStub(PlannerServiceStub):
     ReadSourceRows: _aio.UnaryUnaryMultiCallable[_planner_pb2.ReadSourceRowsRequest, _sources_pb2.RowPage]  # type: ignore[assignment]
     """Rows of a catalog or table, for a grid."""
     DeleteSource: _aio.UnaryUnaryMultiCallable[_planner_pb2.DeleteSourceRequest, _planner_pb2.DeleteSourceResponse]  # type: ignore[assignment]
-    """FAILED_PRECONDITION, with the plans that need it, while there are any."""
+    """FAILED_PRECONDITION `source_needed`, with the plans that need it, while there are any. Drafts need nothing: they go with it."""
     CreatePlan: _aio.UnaryUnaryMultiCallable[_planner_pb2.CreatePlanRequest, _planner_pb2.Plan]  # type: ignore[assignment]
     """Makes the immutable plan of a source. validate_only answers the plan (a draft of 24 h) and its id all the
     same: a preview is the plan. Same inputs, same plan id.
@@ -143,6 +148,11 @@ class PlannerServiceAsyncStub(PlannerServiceStub):
     """Kept plans, the latest first."""
     UpdatePlan: _aio.UnaryUnaryMultiCallable[_planner_pb2.UpdatePlanRequest, _planner_pb2.Plan]  # type: ignore[assignment]
     """Another name for a plan. ABORTED when its etag has changed meanwhile: two people saved it."""
+    DeletePlan: _aio.UnaryUnaryMultiCallable[_planner_pb2.DeletePlanRequest, _planner_pb2.DeletePlanResponse]  # type: ignore[assignment]
+    """Removes a plan, or a draft; its file goes with it where no other plan has the same. FAILED_PRECONDITION `plan_needed`
+    while a run needs it: one that has not ended, or, without `force`, one that has items left to be run again.
+    UNAVAILABLE `plan_removing` while the scheduler can't be asked: the removal goes on once it can.
+    """
     ReadPlanRows: _aio.UnaryUnaryMultiCallable[_planner_pb2.ReadPlanRowsRequest, _sources_pb2.RowPage]  # type: ignore[assignment]
     """Rows of a plan's order, for a grid, each with why it is there."""
     ListEstimates: _aio.UnaryUnaryMultiCallable[_planner_pb2.ListEstimatesRequest, _planner_pb2.ListEstimatesResponse]  # type: ignore[assignment]
@@ -261,7 +271,7 @@ class PlannerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _planner_pb2.DeleteSourceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_planner_pb2.DeleteSourceResponse, _abc.Awaitable[_planner_pb2.DeleteSourceResponse]]:
-        """FAILED_PRECONDITION, with the plans that need it, while there are any."""
+        """FAILED_PRECONDITION `source_needed`, with the plans that need it, while there are any. Drafts need nothing: they go with it."""
 
     @_abc_1.abstractmethod
     def CreatePlan(
@@ -295,6 +305,17 @@ class PlannerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_planner_pb2.Plan, _abc.Awaitable[_planner_pb2.Plan]]:
         """Another name for a plan. ABORTED when its etag has changed meanwhile: two people saved it."""
+
+    @_abc_1.abstractmethod
+    def DeletePlan(
+        self,
+        request: _planner_pb2.DeletePlanRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_planner_pb2.DeletePlanResponse, _abc.Awaitable[_planner_pb2.DeletePlanResponse]]:
+        """Removes a plan, or a draft; its file goes with it where no other plan has the same. FAILED_PRECONDITION `plan_needed`
+        while a run needs it: one that has not ended, or, without `force`, one that has items left to be run again.
+        UNAVAILABLE `plan_removing` while the scheduler can't be asked: the removal goes on once it can.
+        """
 
     @_abc_1.abstractmethod
     def ReadPlanRows(

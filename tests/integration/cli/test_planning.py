@@ -335,3 +335,44 @@ def test_a_plan_is_exported_imported_and_copied(penstock: Typed, mice: str, tmp_
     assert "stage 0: concurrency 2, was 64" in told
     same = penstock("plans", "copy", "few").out.splitlines()[-1]
     assert same.endswith("(the same: nothing is set otherwise)")
+
+
+def test_a_plan_is_removed_after_a_question_and_its_source_after_it(penstock: Typed, tmp_path: Path) -> None:
+    path = tmp_path / "gone.csv"
+    path.write_text("id,brand\n1,Acer\n2,Razer\n")
+    assert penstock("sources", "add", "cli-gone", path).code == 0
+    assert penstock("plans", "create", "cli-gone", "--processor", "noop", "--name", "cli gone").code == 0
+    needed = penstock("sources", "remove", "cli-gone", "--yes")
+    assert needed.code != 0
+    assert "'cli gone'" in needed.err
+    assert "penstock plans remove plan-" in needed.err
+    kept = penstock("plans", "remove", "cli gone", words="n\n")
+    assert (kept.code, "Remove plan cli gone of 2 items?" in kept.err) == (1, True)
+    assert "nothing was removed" in kept.out
+    nobody = penstock("plans", "remove", "cli gone")
+    assert (nobody.code, "--yes" in nobody.err) == (2, True)
+    gone = penstock("plans", "remove", "cli gone", words="y\n")
+    assert gone.code == 0, gone.err
+    assert "plan cli gone is removed" in gone.out
+    assert penstock("plans", "show", "cli gone").code == 2
+    draft = penstock("plans", "create", "cli-gone", "--processor", "noop", "--draft", "--json").json()
+    removed = penstock("sources", "remove", "cli-gone", "--yes")
+    assert (removed.code, "with 1 version and 1 preview" in removed.out) == (0, True)
+    assert penstock("plans", "remove", draft["plan_id"], "--yes").code == 2
+
+
+def test_a_plan_with_items_left_to_run_is_removed_by_force(penstock: Typed, tmp_path: Path) -> None:
+    path = tmp_path / "left.csv"
+    path.write_text("id,fail\n1,true\n2,false\n")
+    assert penstock("sources", "add", "cli-left", path).code == 0
+    made = penstock("plans", "create", "cli-left", "--processor", "noop", "--name", "cli left", "--json").json()
+    run = penstock("plans", "start", "cli left", "--json").json()
+    penstock("runs", "stop", str(run["number"]), "--force")
+    penstock("runs", "watch", str(run["number"]))
+    forced = penstock("plans", "remove", "cli left", "--force", "--yes", "--json")
+    assert forced.json() == {"plan_id": made["plan_id"], "name": "cli left", "draft": False, "run_count": 1}
+    shown = penstock("runs", "show", str(run["number"]))
+    assert "plan removed" in shown.out
+    told = penstock("process", "details", str(run["number"]))
+    assert (told.code, "was removed" in told.err) == (2, True)
+    assert penstock("process", "history").code == 0

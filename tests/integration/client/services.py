@@ -208,6 +208,10 @@ class _Planner(planner_pb2_grpc.PlannerServiceServicer):
         self._state.asked("DeleteSource", request)
         return planner_pb2.DeleteSourceResponse(version_count=1)
 
+    async def DeletePlan(self, request: Any, context: Any) -> planner_pb2.DeletePlanResponse:
+        self._state.asked("DeletePlan", request)
+        return planner_pb2.DeletePlanResponse(plan=planner_pb2.Plan(plan_id=request.plan_id), run_count=2)
+
     async def ListPlans(self, request: Any, context: Any) -> planner_pb2.ListPlansResponse:
         self._state.asked("ListPlans", request)
         return planner_pb2.ListPlansResponse()
@@ -300,6 +304,10 @@ class _Scheduler(OperatedScheduler):
         newest = self._state.runs[::-1][request.skip :]
         runs, token = _page(newest, request.page_size or 50, request.page_token)
         return scheduler_pb2.ListRunsResponse(runs=runs, next_page_token=token)
+
+    async def ReleasePlan(self, request: Any, context: Any) -> scheduler_pb2.ReleasePlanResponse:
+        self._state.asked("ReleasePlan", request)
+        return scheduler_pb2.ReleasePlanResponse()
 
     async def PauseRun(self, request: Any, context: Any) -> scheduler_pb2.RunCommandResponse:
         self._state.asked("PauseRun", request)

@@ -239,6 +239,11 @@ async def test_the_plain_client_does_the_same(endpoints: Endpoints) -> None:
             assert not client.plans.compare(plan.plan_id, plan.plan_id).settings
             with pytest.raises(Conflict):
                 client.sources.delete("mice")
+            few = Selection(filter="brand = Razer", again=True)
+            draft = client.plans.create("mice", stages=NOOP, selection=few, validate_only=True)
+            assert client.plans.delete(draft.plan_id, etag=draft.etag).plan.draft
+            with pytest.raises(NotFound):
+                client.plans.get(draft.plan_id)
 
     await asyncio.to_thread(plainly)
 
@@ -260,11 +265,25 @@ async def test_what_can_not_be_told_apart_from_its_own_success_is_sent_once(
     for method, call in (
         ("DeleteSource", lambda: client.sources.delete("mice")),
         ("UpdatePlan", lambda: client.plans.rename("plan-1", "x", etag="0")),
+        ("DeletePlan", lambda: client.plans.delete("plan-1", etag="0")),
     ):
         services.state.fail[method] = [away()]
         with pytest.raises(Exception, match="away"):
             await call()
         assert len(services.state.named(method)) == 1
+
+
+async def test_a_removal_carries_all_that_is_asked(services: Services, client: AsyncClient) -> None:
+    gone = await client.plans.delete("plan-1", etag="4", force=True, validate_only=True)
+    (asked,) = services.state.named("DeletePlan")
+    assert (asked.plan_id, asked.etag, asked.force, asked.validate_only, asked.actor) == (
+        "plan-1",
+        "4",
+        True,
+        True,
+        "sdk",
+    )
+    assert gone.run_count == 2
 
 
 async def test_a_start_carries_its_confirmation(services: Services, client: AsyncClient) -> None:

@@ -283,3 +283,49 @@ def test_rows_of_a_plan_take_results_and_refuse_a_processor_that_is_none(buyer: 
     assert [row["result"] for row in page["rows"]] == [None] * page["total"]
     wrong = buyer.get(f"{PLANS}/{plan['plan_id']}/rows", params={"result_of": "nobody"})
     assert problem_of(wrong, 400, "no_such_processor")
+
+
+def test_a_plan_is_removed_unless_somebody_named_it_meanwhile(buyer: httpx.Client) -> None:
+    catalog(buyer, "passing", MICE)
+    plan = buyer.post(PLANS, json={**asked(name="short"), "source_id": "passing"}).json()
+    path = f"{PLANS}/{plan['plan_id']}"
+    problem = problem_of(buyer.delete("/api/v1/sources/passing"), 409, "source_needed")
+    assert f"'short' ({plan['plan_id']})" in problem
+    assert f"penstock plans remove {plan['plan_id']}" in problem
+    etag = buyer.get(path).headers["etag"]
+    assert buyer.patch(path, json={"name": "mine"}).status_code == 200
+    problem_of(buyer.delete(path, headers={"If-Match": etag}), 409, "etag_mismatch")
+    problem_of(buyer.delete(path, params={"etag": "v1"}), 400, "bad_etag")
+    gone = {"plan_id": plan["plan_id"], "name": "mine", "draft": False, "run_count": 0}
+    looked = buyer.delete(path, params={"validate_only": True})
+    assert (looked.status_code, looked.json()) == (200, gone)
+    assert buyer.get(path).status_code == 200
+    removed = buyer.delete(path, headers={"If-Match": buyer.get(path).headers["etag"]})
+    assert (removed.status_code, removed.json()) == (200, gone)
+    problem_of(buyer.delete(path), 404, "plan_not_found")
+    preview = {**asked(validate_only=True), "source_id": "passing"}
+    draft = buyer.post(PLANS, json=preview).json()
+    source = buyer.delete("/api/v1/sources/passing")
+    assert source.json() == {"name": "passing", "version_count": 1, "draft_count": 1}
+    problem_of(buyer.get(f"{PLANS}/{draft['plan_id']}"), 404, "plan_not_found")
+
+
+def test_a_plan_that_runs_stays_and_one_with_items_left_goes_by_force(buyer: httpx.Client) -> None:
+    slow = {"processor": "noop", "parameters": {"sleep_seconds": 60}}
+    plan = made(buyer, selection={"filter": "brand = Acer", "again": True}, stages=[slow])
+    run = buyer.post("/api/v1/runs", json={"plan_id": plan["plan_id"]}).json()
+    path, at = f"{PLANS}/{plan['plan_id']}", f"/api/v1/runs/{run['run_id']}"
+    listed = buyer.get("/api/v1/runs", params={"plan": plan["plan_id"]}).json()["runs"]
+    assert [one["run_id"] for one in listed] == [run["run_id"]]
+    needed = buyer.delete(path, params={"force": True})
+    assert f"run {run['number']}" in problem_of(needed, 409, "plan_needed")
+    assert needed.json()["about"]["runs"] == run["run_id"]
+    assert buyer.post(f"{at}/stop", json={"force": True}).status_code == 200
+    until("the run is stopped", lambda: buyer.get(at).json()["state"] == "stopped")
+    assert "not completed" in problem_of(buyer.delete(path), 409, "plan_needed")
+    removed = buyer.delete(path, params={"force": True})
+    assert (removed.status_code, removed.json()["run_count"]) == (200, 1)
+    assert buyer.get(at).json()["plan_removed"] is True
+    assert buyer.get(f"{at}/items").status_code == 200
+    problem_of(buyer.post(f"{at}/clone", json={}), 409, "plan_removed")
+    problem_of(buyer.post(f"{at}/resume", json={}), 409, "plan_removed")

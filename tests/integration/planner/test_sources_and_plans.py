@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from penstock.runtime.blobs import BlobStore
 from penstock.runtime.channel import calling
 from penstock.runtime.errors import AlreadyExists, InvalidInput, NotFound
 from penstock.runtime.sql import Database, migrate
 from penstock.v1 import planner_pb2
 from planner.domain.stages import StageSettings
+from planner.dropped_files import DroppedFiles
+from planner.removal_rows import RemovalRows
 from planner.store import PlanRow, SourceRow, StageRow, Store
-from tests.integration.planner.conftest import Planner
+from tests.integration.planner.conftest import FakeClock, Planner
 
 
 def lines(count: int, *, size: int = 0) -> bytes:
@@ -239,7 +244,7 @@ async def test_a_source_is_found_by_its_id(planner: Planner) -> None:
         await planner.stub.GetPlan(planner_pb2.GetPlanRequest(plan_id="x"))
 
 
-async def test_the_sweep_removes_drafts_and_requests_past_their_time(database_url: str) -> None:
+async def test_the_sweep_removes_drafts_and_requests_past_their_time(database_url: str, tmp_path: Path) -> None:
     database = Database(database_url, "planner")
     migrate(database)
     store = Store(database)
@@ -247,12 +252,14 @@ async def test_the_sweep_removes_drafts_and_requests_past_their_time(database_ur
     stage = StageRow(StageSettings("noop", "1", {}, 64, 5, 600, "default"), 1, (0,))
     for plan_id, expire_ms in (("kept", None), ("draft", 1_000), ("later", 5_000)):
         row = PlanRow(plan_id, "s", 2, "", "", (stage,), "0" * 64, 0, 0, expire_ms)
-        assert store.keep_plan(row, request_id="", now_ms=0) == row
-    assert store.sweep(now_ms=1_000) == 1
+        kept = store.keep_plan(row, request_id="", now_ms=0)
+        assert kept == replace(row, uid=kept.uid)
+    removals = RemovalRows(database, DroppedFiles(database, BlobStore(tmp_path), FakeClock()))
+    assert removals.sweep_drafts(now_ms=1_000) == 1
     assert [store.find_plan(i, now_ms=1_000) is not None for i in ("kept", "draft", "later")] == [True, False, True]
     with pytest.raises(AlreadyExists):
         store.keep_source(SourceRow("t", 2, 1, 0, 0, "0" * 64, 0, (0,), 0), request_id="r", now_ms=1)
     assert store.find_source("t") is None
-    store.sweep(now_ms=24 * 3_600_000 + 1)
+    assert store.sweep(now_ms=24 * 3_600_000 + 1) == 1
     store.keep_source(SourceRow("t", 2, 1, 0, 0, "0" * 64, 0, (0,), 0), request_id="r", now_ms=1)
     database.close()

@@ -136,6 +136,7 @@ class World:
         database_url: str,
         *,
         knows_scheduler: bool = False,
+        planner_database_url: str = "",
         **scheduler_settings: object,
     ) -> World:
         """knows_scheduler: the planner reads results of it, and sources in FOLDER/served."""
@@ -144,7 +145,10 @@ class World:
             {
                 "blobs": folder / "blobs",
                 "redis_url": redis_url,
-                "planner": {"database_url": f"sqlite:///{folder}/planner.db", "source_folders": [folder / "served"]},
+                "planner": {
+                    "database_url": planner_database_url or f"sqlite:///{folder}/planner.db",
+                    "source_folders": [folder / "served"],
+                },
                 "scheduler_address": f"127.0.0.1:{port}" if port else "",
                 "scheduler": {
                     "database_url": database_url,

@@ -1,0 +1,79 @@
+"""The SQL of plans that are removed: the mark, its end, and drafts that nobody kept.
+
+    kept ──mark──▶ being removed ──remove──▶ gone
+                        └──keep──▶ kept
+
+A marked plan is read as before and started no more. Each method is one transaction; the files of what goes are noted in
+it (`dropped_files`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from penstock.runtime.sql import Database
+from planner.dropped_files import DroppedFiles
+from planner.estimate_rows import plan_estimates, started_estimates
+from planner.store import PlanRow, plans, refuse_etag
+
+__all__ = ["RemovalRows"]
+
+AT_ONCE = 100
+
+
+class RemovalRows:
+    def __init__(self, database: Database, files: DroppedFiles) -> None:
+        self._database = database
+        self._files = files
+
+    def mark(self, row: PlanRow, *, change: int | None, now_ms: int) -> bool:
+        """From now on nobody starts or keeps it; a draft goes at once, which answers False: no run was ever made of
+        one. Raises Conflict when its name was changed since `change`."""
+        it = sa.and_(plans.c.plan_id == row.plan_id, plans.c.uid == row.uid)
+        with self._database.write() as connection:
+            found = connection.execute(
+                sa.select(plans.c.name, plans.c.change, plans.c.expire_ms).where(it).with_for_update()
+            ).first()
+            if found is None:
+                return False
+            if change is not None:
+                refuse_etag(row.plan_id, found.name, found.change, change)
+            if found.expire_ms is not None:
+                self._gone(connection, it)
+                return False
+            connection.execute(sa.update(plans).where(it, plans.c.remove_ms.is_(None)).values(remove_ms=now_ms))
+        return True
+
+    def keep(self, row: PlanRow) -> None:
+        """A run needs it: it is a plan like any other again."""
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(plans).where(plans.c.plan_id == row.plan_id, plans.c.uid == row.uid).values(remove_ms=None)
+            )
+
+    def remove(self, row: PlanRow) -> None:
+        """With what was told of it; what became of its runs' estimates stays."""
+        with self._database.write() as connection:
+            self._gone(connection, sa.and_(plans.c.plan_id == row.plan_id, plans.c.uid == row.uid))
+
+    def marked(self) -> Sequence[tuple[str, str]]:
+        """(id, uid) of plans whose removal was begun, the oldest first."""
+        query = sa.select(plans.c.plan_id, plans.c.uid).where(plans.c.remove_ms.is_not(None))
+        with self._database.read() as connection:
+            return [(row[0], row[1]) for row in connection.execute(query.order_by(plans.c.remove_ms).limit(AT_ONCE))]
+
+    def sweep_drafts(self, *, now_ms: int) -> int:
+        """Removes drafts past their end; answers how many."""
+        with self._database.write() as connection:
+            return self._gone(connection, plans.c.expire_ms <= now_ms)
+
+    def _gone(self, connection: sa.Connection, which: sa.ColumnElement[Any]) -> int:
+        columns = (plans.c.plan_id, plans.c.items_sha256, plans.c.lanes_sha256)
+        found = connection.execute(sa.delete(plans).where(which).returning(*columns)).all()
+        self._files.drop(connection, (sha256 for row in found for sha256 in row[1:]))
+        for told in (plan_estimates, started_estimates):
+            connection.execute(sa.delete(told).where(told.c.plan_id.in_([row.plan_id for row in found])))
+        return len(found)
