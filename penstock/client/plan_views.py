@@ -92,8 +92,8 @@ class LeftOutView(TypedDict):
 class PlanView(TypedDict):
     """selection, ordering: None for sources that are taken whole. groups: of the first stage, in its order.
     needs_confirm: a start wants `confirm`. source_moved: its source has a later version; the plan still is what it
-    promised. estimate: as of when the plan was made the last time; profiles: the same items under each profile of the
-    server."""
+    promised. uid: another one once it was removed and made again. estimate: as of when the plan was made the last time;
+    profiles: the same items under each profile of the server."""
 
     plan_id: str
     source_id: str
@@ -117,6 +117,7 @@ class PlanView(TypedDict):
     warnings: list[NoticeView]
     needs_confirm: bool
     etag: str
+    uid: str
     estimate: EstimateView | None
     profiles: list[ProfileEstimateView]
 
@@ -251,6 +252,7 @@ def plan_view(plan: planner_pb2.Plan) -> PlanView:
         "warnings": notice_views(plan.warnings),
         "needs_confirm": plan.needs_confirm,
         "etag": plan.etag,
+        "uid": plan.uid,
         "estimate": estimate_view(plan.estimate) if plan.HasField("estimate") else None,
         "profiles": profile_views(plan),
     }

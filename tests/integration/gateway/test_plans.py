@@ -35,7 +35,7 @@ def test_a_plan_says_all_that_it_was_made_from(buyer: httpx.Client, source: dict
     body = asked(selection=selection, ordering=ordering, name="said")
     plan = buyer.post(PLANS, json=body, headers={"Penstock-Actor": "ann"}).json()
     assert plan == {
-        **{name: plan[name] for name in ("plan_id", "create_time", "stages", "etag", "estimate", "profiles")},
+        **{name: plan[name] for name in ("plan_id", "create_time", "stages", "etag", "uid", "estimate", "profiles")},
         "source_id": source["source_id"],
         "kind": "catalog",
         "name": "said",

@@ -237,18 +237,17 @@ async def test_what_was_never_come_to_is_not_listed_any_more(plans: Plans) -> No
     assert (await plans.world.get(run.run_id)).counts.stopped == plan.item_count
 
 
-async def test_a_plan_that_is_made_again_has_its_id_and_starts(plans: Plans) -> None:
+async def test_a_plan_that_is_made_again_has_its_id_and_is_another(plans: Plans) -> None:
     plan = await plans.plan(name="first")
     await stopped(plans, plan)
     await remove(plans, plan, force=True)
     again = await plans.plan(name="second")
-    assert again.plan_id == plan.plan_id
+    assert (again.plan_id, again.name) == (plan.plan_id, "second")
     assert again.uid != plan.uid
-    assert again.name == "second"
-    run = await start(plans, again)
+    run_id = await plans.run(again)
     assert [one.plan_removed for one in await runs_of(plans, plan)] == [False, True]
-    with pytest.raises(Conflict, match=f"run {run.number} "):
-        await remove(plans, again)
+    assert (await plans.world.get(run_id)).state == pb.RUN_STATE_COMPLETED
+    assert (await remove(plans, again)).run_count == 2, "what the first one left needs no plan any more"
 
 
 async def test_a_look_and_an_old_etag_remove_nothing(plans: Plans) -> None:
@@ -430,6 +429,24 @@ async def test_a_removal_that_was_begun_ends_with_the_plan_kept_where_a_run_need
             except Conflict as still:
                 refused.append(still.code)
     assert set(refused) <= {"plan_removing"}
+
+
+async def test_what_was_forced_before_the_planner_died_stays_so(plans: Plans, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = await plans.plan()
+    run = await stopped(plans, plan)
+
+    def dies(self: object, *args: Any, **more: Any) -> Any:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RemovalRows, "remove", dies)
+        with pytest.raises(PenstockError):
+            await remove(plans, plan, force=True)
+    with pytest.raises(Conflict) as gone, calling():
+        await plans.world.runs.ResumeRun(pb.RunCommand(run_id=run.run_id, actor="ann"))
+    assert gone.value.code == "plan_removed"
+    await restarted(plans.world)
+    await until_gone(plans, plan)
 
 
 async def test_while_the_scheduler_is_away_a_plan_is_marked_and_goes_later(plans: Plans) -> None:
