@@ -16,7 +16,7 @@ from planner.domain.natural import natural_key
 from planner.domain.schema import Column, ColumnKind, Schema
 from planner.natural_sql import natural_sql
 
-__all__ = ["CATALOG", "GROUPS", "Rows", "write_catalog", "write_snapshot"]
+__all__ = ["CATALOG", "GROUPS", "Rows", "write_catalog", "write_rows", "write_snapshot"]
 
 Rows = Sequence[Mapping[str, object]]
 """Values by column; a time is milliseconds since the epoch, JSON is its text, what is missing is null."""
@@ -58,11 +58,11 @@ CATALOG = Schema(
 )
 
 
-def write_catalog(place: Path, count: int, *, memory: str = "1GB") -> None:
-    """`count` products in no order, of GROUPS brands of very different size."""
+def _made_up() -> Mapping[str, str]:
+    """What a product numbered i has in each column of the catalog."""
     r = "(hash(i * 7919 + {}) >> 2)::BIGINT"
     words = "['silent', 'gaming', 'office', 'compact', 'white', 'carbon', 'limited edition', 'refurbished']"
-    columns = {
+    return {
         "product_id": "'P' || i * 7 % 99999989 || '-' || i",
         "brand": f"'Brand ' || (1 + ({r.format(1)} % 1000) * ({r.format(2)} % 1000) // (1000000 // {GROUPS}))",
         "model": f"['Viper', 'Basilisk', 'Orbit', 'Naga'][1 + {r.format(3)} % 4] || ' V' || ({r.format(4)} % 120)",
@@ -76,6 +76,18 @@ def write_catalog(place: Path, count: int, *, memory: str = "1GB") -> None:
         "url": f"'https://shop-' || ({r.format(14)} % 50) || '.example/p/' || i",
         "note": f"{words}[1 + {r.format(15)} % 8] || ' ' || {words}[1 + {r.format(16)} % 8] || ' no. ' || i % 1000",
     }
+
+
+def write_rows(place: Path, count: int) -> None:
+    """The products of `write_catalog` as their owner has them: a Parquet file with these columns and no others."""
+    made = ", ".join(f"{made} AS {name}" for name, made in _made_up().items())
+    with duckdb.connect(config={"threads": 2, "memory_limit": "1GB"}) as connection:
+        connection.execute(f"COPY (SELECT {made} FROM range({count}) AS t(i)) TO {literal(place)} (FORMAT parquet)")
+
+
+def write_catalog(place: Path, count: int, *, memory: str = "1GB") -> None:
+    """`count` products in no order, of GROUPS brands of very different size."""
+    columns = _made_up()
     made = ", ".join(f"{made} AS f{at}" for at, made in enumerate(columns.values()))
     texts = [f"coalesce(f{at}, '')" for at in (1, 2, 3)]
     sort = ", ".join(f"{natural_sql(text)} AS s{number}" for number, text in enumerate(texts))

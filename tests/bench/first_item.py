@@ -19,17 +19,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-import duckdb
-
 from penstock import Client
 from penstock.client.resources import StageOptions
-from penstock.runtime.parquet_files import literal
 from tests.bench import report
 from tests.bench.beginnings import beginnings
 from tests.bench.usage import peak_mb
 from tests.servers.site import install_processor
 from tests.servers.stack import Stack, until
-from tests.snapshots import CATALOG, write_catalog
+from tests.snapshots import write_rows
 
 SMALL, LARGE, QUICK_LARGE = 10_000, 1_000_000, 50_000
 COMPLETED, QUICK_COMPLETED = 10_000, 2_000
@@ -42,19 +39,6 @@ BOUNDS = {1_000_000: (6.0, 2.0), 10_000_000: (60.0, 30.0)}
 """Seconds to register so many rows, and to plan all of them."""
 PROCESSORS = {"beginning": ("Beginning", ""), "beginning-limited": ("LimitedBeginning", ", limits")}
 """By name: the class, and how its rows are called."""
-
-
-def write_rows(folder: Path, count: int) -> Path:
-    """A catalog as users have it, with so many rows."""
-    made, place = folder / "made", folder / "rows.parquet"
-    write_catalog(made, count)
-    columns = ", ".join(f"f{at} AS {column.name}" for at, column in enumerate(CATALOG.columns))
-    with duckdb.connect(config={"threads": 2, "memory_limit": "1GB"}) as connection:
-        connection.execute(
-            f"COPY (SELECT {columns} FROM read_parquet({literal(made)})) TO {literal(place)} (FORMAT parquet)"
-        )
-    made.unlink()
-    return place
 
 
 def row(measure: str, items: int, value: float, unit: str, bound: float | None = None) -> report.Row:
@@ -94,7 +78,8 @@ def measured(folder: Path, count: int, *, completed: int) -> Iterator[report.Row
         module = Path(__file__).with_name("beginning.py")
         environment |= install_processor(folder / "site", module, name=name, target=f"beginning:{of}")
     register_seconds, plan_seconds = BOUNDS.get(count, (None, None))
-    place = write_rows(rows, count)
+    place = rows / "rows.parquet"
+    write_rows(place, count)
     stack = Stack(folder / "data", environment=environment)
     stack.start()
     try:

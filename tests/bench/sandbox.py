@@ -26,9 +26,8 @@ from penstock.runtime.parquet_files import literal
 from planner.sandbox.sandbox import Sandbox
 from planner.sandbox.tables import Table
 from tests.bench import report
-from tests.bench.first_item import write_rows
 from tests.servers.stack import Stack
-from tests.snapshots import CATALOG, write_catalog
+from tests.snapshots import CATALOG, write_catalog, write_rows
 
 ROWS, QUICK_ROWS = 100_000, 10_000
 ROUNDS, QUICK_ROUNDS = 20, 5
@@ -74,11 +73,12 @@ def queries(folder: Path, count: int, rounds: int) -> list[float]:
 def previews(folder: Path, count: int, rounds: int) -> list[float]:
     rows = folder / "rows"
     rows.mkdir()
+    write_rows(rows / "rows.parquet", count)
     stack = Stack(folder / "data", environment={"PENSTOCK_PLANNER__SOURCE_FOLDERS": str(rows)})
     stack.start()
     try:
         client = stack.client
-        source_id = client.sources.add("rows", server_path=str(write_rows(rows, count)), kind="catalog").source_id
+        source_id = client.sources.add("rows", server_path=str(rows / "rows.parquet"), kind="catalog").source_id
 
         def by_sql(number: int) -> int:
             return _preview(client, source_id, Selection(sql=sql(number)))
