@@ -46,7 +46,7 @@ __all__ = ["PlanId", "router"]
 
 router = resource_router()
 
-PlanId = Annotated[str, Path(max_length=MAX_CHARACTERS)]
+PlanId = Annotated[str, Path(max_length=MAX_CHARACTERS, description="The plan's id, or the name of a kept one.")]
 
 
 class StageBody(Body):
@@ -210,9 +210,10 @@ async def export_plan(
     without_source: Annotated[bool, Query(description="Where it is imported, its source must be there.")] = False,
 ) -> StreamingResponse:
     """A plan of a catalog or table as one file, with its source, for `import`."""
-    headers = {"Content-Disposition": f'attachment; filename="{plan_id}.jsonl.gz"'}
+    plan = await parts.client.plans.get(plan_id)
+    headers = {"Content-Disposition": f'attachment; filename="{plan.plan_id}.jsonl.gz"'}
     return await streamed(
-        parts.client.plans.export(plan_id, without_source=without_source), "application/gzip", headers
+        parts.client.plans.export(plan.plan_id, without_source=without_source), "application/gzip", headers
     )
 
 
@@ -224,8 +225,16 @@ async def copy_plan(plan_id: PlanId, body: CopyBody, parts: Wired) -> PlanView:
 
 
 @router.get("/plans/{plan_id}", tags=["plans"])
-async def get_plan(plan_id: PlanId, parts: Wired, response: Response) -> PlanView:
-    return _tagged(await parts.client.plans.get(plan_id), response)
+async def get_plan(
+    plan_id: PlanId,
+    parts: Wired,
+    response: Response,
+    budget_micros: Annotated[
+        int | None, Query(ge=0, le=2**63 - 1, description="Of a run of it: `warnings` say whether that will do.")
+    ] = None,
+) -> PlanView:
+    """A plan as it is now, with what speaks against starting it."""
+    return _tagged(await parts.client.plans.get(plan_id, budget_micros=budget_micros), response)
 
 
 @router.patch("/plans/{plan_id}", tags=["plans"])

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from penstock.runtime.clock import to_timestamp
 from penstock.v1 import planner_pb2, sources_pb2
-from penstock.words import dollars
 from planner.estimate_rows import EndedRun, EstimateRows
+from planner.guards import budget_warning
 from planner.rules import as_message
 from planner.store import PlanRow
 
@@ -27,13 +27,9 @@ def budget_notices(row: PlanRow, told: planner_pb2.Estimate) -> Iterable[sources
         message = as_message(rules)
         if not message.HasField("budget_micros"):
             continue
-        budget, cost = message.budget_micros, stage.cost_micros
-        said = f"stage {stage.stage} has a budget of {dollars(budget)} and will cost "
-        said += f"{dollars(round(cost.low))} to {dollars(round(cost.high))}"
-        if cost.low > budget:
-            yield sources_pb2.Notice(code="budget_too_small", message=f"{said}: it can't finish")
-        elif cost.high > budget:
-            yield sources_pb2.Notice(code="budget_may_not_do", message=f"{said}: it may not finish")
+        short = budget_warning(f"stage {stage.stage} has", stage.cost_micros, message.budget_micros)
+        if short is not None:
+            yield sources_pb2.Notice(code=short[0], message=short[1])
 
 
 def estimates_page(

@@ -1,6 +1,7 @@
 """What speaks against a plan as things are now: asked when it is shown, and once more when it is started.
 
-A plan stays as it was made, and what it needs does not: processors are deleted, disabled or changed, workers get keys.
+A plan stays as it was made, and what it needs does not: processors are deleted, disabled or changed, workers get keys,
+and each run of it may have another budget.
 So none of this is kept with it. What can't run at all is refused at the start, whatever is confirmed; what a person may
 know better (a worker that is started later with its key, or one with the old version) is a warning that asks first.
 Names of the environment are compared; values are never read.
@@ -15,11 +16,33 @@ from typing import Any
 from penstock.declared.folder import Processors
 from penstock.processor import Processor
 from penstock.runtime.errors import Conflict, PenstockError
+from penstock.v1 import planner_pb2
+from penstock.words import dollars
 from planner.planning import load
 from planner.store import PlanRow
 from planner.worker_classes import WorkerClasses
 
-__all__ = ["Guards"]
+__all__ = ["BUDGET_MAY_NOT_DO", "BUDGET_TOO_SMALL", "Guards", "budget_warning", "run_budget_warning"]
+
+
+BUDGET_TOO_SMALL, BUDGET_MAY_NOT_DO = "budget_too_small", "budget_may_not_do"
+
+
+def budget_warning(what: str, cost: planner_pb2.Range, budget_micros: int) -> tuple[str, str] | None:
+    """What a budget means for what it is to pay: (code, sentence); None where nine of ten times it suffices.
+
+    what: `stage 0 has` a budget.
+    """
+    said = f"{what} a budget of {dollars(budget_micros)} and will cost "
+    said += f"{dollars(round(cost.low))} to {dollars(round(cost.high))}"
+    if cost.low > budget_micros:
+        return BUDGET_TOO_SMALL, f"{said}: it can't finish"
+    return (BUDGET_MAY_NOT_DO, f"{said}: it may not finish") if cost.high > budget_micros else None
+
+
+def run_budget_warning(told: planner_pb2.Estimate, budget_micros: int) -> tuple[str, str] | None:
+    """The same of the budget that a run of the plan is to have; None also where nobody knows what it will cost."""
+    return budget_warning("the run has", told.cost_micros, budget_micros) if told.HasField("cost_micros") else None
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,10 @@ class PlanCalls(PlannerCalls):
             profile=plain_text(request.profile, "profile"),
         )
         if source.kind in (CATALOG, TABLE):
+            if request.selection.changed_since_plan:
+                # By its id: two plans that are told of one by different names are the same.
+                since = request.selection.changed_since_plan
+                request.selection.changed_since_plan = await self._plan_id(since, "selection.changed_since_plan")
             asked = TablePlan(
                 selection=request.selection,
                 ordering=request.ordering,
@@ -65,24 +69,27 @@ class PlanCalls(PlannerCalls):
         return await self._made(row, lambda: self._under_profiles(source, wanted))
 
     async def GetPlan(self, request: planner_pb2.GetPlanRequest, context: Context) -> planner_pb2.Plan:
-        plan_id = plain_text(request.plan_id, "plan_id")
+        plan_id = await self._plan_id(request.plan_id)
+        budget = request.budget_micros if request.HasField("budget_micros") else None
 
         def read() -> planner_pb2.Plan:
             row = self._parts.store.plan(plan_id, now_ms=self._parts.clock.now_ms())
             told = self._parts.estimates.told([plan_id], groups=True).get(plan_id)
-            return self._shown(row, source_moved=self._moved(row), told=told)
+            return self._shown(row, source_moved=self._moved(row), told=told, budget_micros=budget)
 
         return await asyncio.to_thread(read)
 
     async def KeepPlan(self, request: planner_pb2.KeepPlanRequest, context: Context) -> planner_pb2.Plan:
-        plan_id = plain_text(request.plan_id, "plan_id")
+        plan_id = await self._plan_id(request.plan_id)
+        budget = request.budget_micros if request.HasField("budget_micros") else None
 
         def keep() -> PlanRow:
             now_ms = self._parts.clock.now_ms()
             row = self._parts.store.plan(plan_id, now_ms=now_ms)
             refuse_removing(row)
             self._parts.guards.refuse(row)
-            shown = self._shown(row, told=self._parts.estimates.told([plan_id]).get(plan_id))
+            told = self._parts.estimates.told([plan_id]).get(plan_id)
+            shown = self._shown(row, told=told, budget_micros=budget)
             if shown.needs_confirm and not request.confirm:
                 warned = "; ".join(warning.message for warning in shown.warnings)
                 raise Conflict(f"plan {plan_id} asks first: {warned}", code="confirm_required")
@@ -112,7 +119,7 @@ class PlanCalls(PlannerCalls):
         return await asyncio.to_thread(read)
 
     async def UpdatePlan(self, request: planner_pb2.UpdatePlanRequest, context: Context) -> planner_pb2.Plan:
-        plan_id, name = plain_text(request.plan_id, "plan_id"), plain_text(request.name, "name")
+        plan_id, name = await self._plan_id(request.plan_id), plain_text(request.name, "name")
         change = whole_number(request.etag) if request.etag else None
         if request.etag and change is None:
             raise InvalidInput(f"etag {request.etag[:80]!r} is none of ours: give it as it was", code="bad_etag")
@@ -125,7 +132,7 @@ class PlanCalls(PlannerCalls):
     async def ReadPlanItems(
         self, request: planner_pb2.ReadPlanItemsRequest, context: Context
     ) -> planner_pb2.ReadPlanItemsResponse:
-        plan_id = plain_text(request.plan_id, "plan_id")
+        plan_id = await self._plan_id(request.plan_id)
         if request.seqs:
             window = await self._parts.reader.exactly(plan_id, stage=request.stage, seqs=request.seqs)
         else:
@@ -144,7 +151,7 @@ class PlanCalls(PlannerCalls):
         return answer
 
     async def ReadPlanRows(self, request: planner_pb2.ReadPlanRowsRequest, context: Context) -> sources_pb2.RowPage:
-        plan_id = plain_text(request.plan_id, "plan_id")
+        plan_id = await self._plan_id(request.plan_id)
 
         def find() -> tuple[PlanRow, SourceRow]:
             row = self._parts.store.plan(plan_id, now_ms=self._parts.clock.now_ms())
@@ -161,7 +168,7 @@ class PlanCalls(PlannerCalls):
     async def ListPlanLanes(
         self, request: planner_pb2.ListPlanLanesRequest, context: Context
     ) -> planner_pb2.ListPlanLanesResponse:
-        plan_id = plain_text(request.plan_id, "plan_id")
+        plan_id = await self._plan_id(request.plan_id)
         limit = page_size(request.page_size, LANES_PAGE, MAX_LANES_PAGE)
         # A token is the first seq of the next page's first lane; no two lanes have the same.
         position = page_position(request.page_token) or 0
@@ -177,7 +184,7 @@ class PlanCalls(PlannerCalls):
         first = await next_part(parts)
         if first is None or first.WhichOneof("part") != "header":
             raise InvalidInput("a derived plan begins with a header message", code="bad_stream")
-        plan_id = plain_text(first.header.plan_id, "plan_id")
+        plan_id = await self._plan_id(first.header.plan_id)
         name, request_id = plain_text(first.header.name, "name"), plain_text(first.header.request_id, "request_id")
         async with self._turns.one():
             with self._parts.staging.upload() as folder:
@@ -197,13 +204,13 @@ class PlanCalls(PlannerCalls):
     ) -> planner_pb2.ListEstimatesResponse:
         limit = page_size(request.page_size, 20, 1_000)
         before = page_position(request.page_token) or 0
-        plan_id = plain_text(request.plan_id, "plan_id")
+        plan_id = await self._plan_id(request.plan_id) if request.plan_id else ""
         notes = await self._parts.estimating.caught_up()
         rows = self._parts.estimates
         return await asyncio.to_thread(estimates_page, rows, before=before, plan_id=plan_id, limit=limit, notes=notes)
 
     async def SamplePlan(self, request: planner_pb2.SamplePlanRequest, context: Context) -> planner_pb2.Plan:
-        plan_id, name = plain_text(request.plan_id, "plan_id"), plain_text(request.name, "name")
+        plan_id, name = await self._plan_id(request.plan_id), plain_text(request.name, "name")
         actor, request_id = plain_text(request.actor, "actor"), plain_text(request.request_id, "request_id")
 
         def sampled() -> PlanRow:
@@ -225,7 +232,8 @@ class PlanCalls(PlannerCalls):
     async def ComparePlans(
         self, request: planner_pb2.ComparePlansRequest, context: Context
     ) -> planner_pb2.PlanComparison:
-        one, other = plain_text(request.plan_id, "plan_id"), plain_text(request.other_plan_id, "other_plan_id")
+        one = await self._plan_id(request.plan_id)
+        other = await self._plan_id(request.other_plan_id, "other_plan_id")
 
         def read() -> planner_pb2.PlanComparison:
             now_ms, plan = self._parts.clock.now_ms(), self._parts.store.plan

@@ -22,7 +22,7 @@ class PlanFileCalls(PlannerCalls):
     """The methods of PlannerService that make plans of plans."""
 
     async def CopyPlan(self, request: planner_pb2.CopyPlanRequest, context: Context) -> planner_pb2.Plan:
-        plan_id = plain_text(request.plan_id, "plan_id")
+        plan_id = await self._plan_id(request.plan_id)
         name, actor = plain_text(request.name, "name"), plain_text(request.actor, "actor")
         request_id = plain_text(request.request_id, "request_id")
         row = await in_thread(
@@ -34,7 +34,7 @@ class PlanFileCalls(PlannerCalls):
     async def ExportPlan(
         self, request: planner_pb2.ExportPlanRequest, context: Context
     ) -> AsyncIterator[planner_pb2.PlanFilePart]:
-        plan_id = plain_text(request.plan_id, "plan_id")
+        plan_id = await self._plan_id(request.plan_id)
 
         def find() -> tuple[PlanRow, SourceRow]:
             row = self._parts.store.plan(plan_id, now_ms=self._parts.clock.now_ms())

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from penstock.declared.folder import Processors
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput
+from penstock.runtime.plain_text import plain_text
 from penstock.v1 import planner_pb2
 from planner.comparing import Comparing
 from planner.deriving import Deriving
 from planner.estimate_rows import EstimateRows
 from planner.estimating import ByProfile, Estimating
-from planner.guards import Guards
+from planner.guards import BUDGET_TOO_SMALL, Guards, run_budget_warning
 from planner.naming import NamedSources, Version
 from planner.origins import Origins
 from planner.plan_copies import PlanCopies
@@ -25,7 +27,7 @@ from planner.reading import PlanReader
 from planner.removing import Removing
 from planner.row_pages import RowPages
 from planner.samples import Sampling
-from planner.sources import Sources
+from planner.sources import DOCUMENTS, ITEMS, Sources
 from planner.staging import Staging
 from planner.store import PlanRow, SourceRow, Store
 from planner.table_planning import TablePlanning
@@ -36,6 +38,7 @@ from planner.uploads import Turns
 __all__ = ["Context", "PlannerCalls", "PlannerParts", "page_size"]
 
 Context = Any
+_PLAN_ID = re.compile(r"plan-[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,16 +84,33 @@ class PlannerCalls:
         version = self._parts.names.known(name)
         return self._parts.store.source(version.source_id), version
 
+    async def _plan_id(self, named: str, field: str = "plan_id") -> str:
+        """The id of the plan that a request names by its id, or by the name of a kept one. Raises NotFound, and
+        InvalidInput for a name that several plans have."""
+        text = plain_text(named, field)
+        if _PLAN_ID.fullmatch(text):
+            return text
+        return await asyncio.to_thread(self._parts.store.plan_named, text)
+
     async def _made(self, row: PlanRow, profiles: ByProfile = dict) -> planner_pb2.Plan:
         """A plan that was just made, estimated and shown."""
         told = await self._parts.estimating.made(row, profiles)
         return await asyncio.to_thread(self._shown, row, told=told)
 
     def _shown(
-        self, row: PlanRow, *, source_moved: bool = False, told: planner_pb2.Plan | None = None
+        self,
+        row: PlanRow,
+        *,
+        source_moved: bool = False,
+        told: planner_pb2.Plan | None = None,
+        budget_micros: int | None = None,
     ) -> planner_pb2.Plan:
-        """The plan, with what speaks against it as things are now."""
+        """The plan, with what speaks against it as things are now. budget_micros: of a run of it."""
         message = plan_message(row, source_moved=source_moved, told=told)
+        if budget_micros is not None and (short := run_budget_warning(message.estimate, budget_micros)) is not None:
+            message.warnings.add(code=short[0], message=short[1])
+            # Who uploads documents or items for a run has confirmed by that.
+            message.needs_confirm |= short[0] == BUDGET_TOO_SMALL and row.kind not in (DOCUMENTS, ITEMS)
         for code, text in self._parts.guards.warnings(row):
             message.warnings.add(code=code, message=text)
             message.needs_confirm = True

@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 REQUEST_HOURS = 24
+_NAMESAKES = 10
 
 metadata = sa.MetaData()
 
@@ -187,6 +188,22 @@ class Store:
         with self._database.read() as connection:
             return _found(connection.execute(_select_plan(plan_id, now_ms)).mappings().first(), plan_id)
 
+    def plan_named(self, name: str) -> str:
+        """The id of the kept plan of this name. Raises NotFound, and InvalidInput for a name that several have."""
+        query = sa.select(plans.c.plan_id).where(plans.c.name == name, plans.c.expire_ms.is_(None))
+        with self._database.read() as connection:
+            found = connection.execute(query.order_by(plans.c.create_ms.desc()).limit(_NAMESAKES + 1)).scalars()
+            ids: list[str] = list(found)
+        if len(ids) > 1:
+            more = ", …" if len(ids) > _NAMESAKES else ""
+            raise InvalidInput(
+                f"several plans are called {name!r}; say which by its id: {', '.join(ids[:_NAMESAKES])}{more}",
+                code="several_plans",
+            )
+        if not name or not ids:
+            raise _none(name)
+        return ids[0]
+
     def keep_plan(self, row: PlanRow, *, request_id: str, now_ms: int, method: str = "CreatePlan") -> PlanRow:
         """Keeps the plan, or the draft. A draft of it becomes kept, or lasts anew; a kept one stays so. Raises Conflict
         for one that is being removed."""
@@ -318,8 +335,12 @@ def _plan(row: sa.RowMapping | None) -> PlanRow | None:
 def _found(row: sa.RowMapping | None, plan_id: str) -> PlanRow:
     plan = _plan(row)
     if plan is None:
-        raise NotFound(f"no plan {plan_id!r} (a preview's is kept for a day)", code="plan_not_found")
+        raise _none(plan_id)
     return plan
+
+
+def _none(named: str) -> NotFound:
+    return NotFound(f"no plan {named[:200]!r} (a preview's is kept for a day)", code="plan_not_found")
 
 
 def _stage_values(stage: StageRow) -> dict[str, object]:

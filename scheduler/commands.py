@@ -128,7 +128,7 @@ class Commands:
         if problems := _problems(asked):
             raise InvalidInput("; ".join(problems), code="bad_settings")
         self._engine.first.expect(asked.plan_id)
-        plan = await self._plans.keep(asked.plan_id, confirm=asked.confirm)
+        plan = await self._plans.keep(asked.plan_id, confirm=asked.confirm, budget_micros=asked.budget_micros)
         if not plan.stages or not plan.item_count:
             raise InvalidInput(f"plan {asked.plan_id} has no items: nothing to run", code="empty_plan")
         new = NewRun(
@@ -151,7 +151,7 @@ class Commands:
             exclusive.take(connection, number, new.exclusive_keys)
             unit = lock(connection, number, now_ms)
             assert unit is not None, number
-            told = {"plan_id": asked.plan_id, "owner": new.owner, "priority": new.priority}
+            told = {"plan_id": plan.plan_id, "owner": new.owner, "priority": new.priority}
             if new.budget_micros is not None:
                 told["budget_micros"] = new.budget_micros
             if new.cloned_from:

@@ -25,11 +25,12 @@ class Plans:
         self._channel = open_channel(address, token)
         self._stub = planner_pb2_grpc.PlannerServiceStub(self._channel)
 
-    async def keep(self, plan_id: str, *, confirm: bool) -> planner_pb2.Plan:
+    async def keep(self, plan_id: str, *, confirm: bool, budget_micros: int | None = None) -> planner_pb2.Plan:
         """The plan's head; a draft is one no longer, so that it outlives its run. Raises Conflict (`confirm_required`)
-        for one that asks before it runs, unless it is confirmed."""
+        for one that asks before it runs, as it does where the run's budget is too small, unless it is confirmed."""
+        request = planner_pb2.KeepPlanRequest(plan_id=plan_id, confirm=confirm, budget_micros=budget_micros)
         with calling():
-            return await self._stub.KeepPlan(planner_pb2.KeepPlanRequest(plan_id=plan_id, confirm=confirm))
+            return await self._stub.KeepPlan(request)
 
     async def window(
         self,

@@ -67,6 +67,11 @@ def _of_duckdb(path: str) -> list[str]:
         "(SELECT schema_name, table_name AS name FROM duckdb_tables() UNION ALL "
         "SELECT schema_name, view_name FROM duckdb_views() WHERE NOT internal) ORDER BY 1"
     )
-    settings = {"autoload_known_extensions": "false", "autoinstall_known_extensions": "false", "threads": "1"}
+    # What a stranger's file names is not fetched from anywhere.
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "autoload_known_extensions": False,
+        "autoinstall_known_extensions": False,
+        "threads": 1,
+    }
     with duckdb.connect(path, read_only=True, config=settings) as connection:
         return [name for (name,) in connection.execute(asked).fetchall()]

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from penstock.cli import show
-from penstock.words import MICROS, dollars
+from penstock.words import MICROS
 
 if TYPE_CHECKING:
     from penstock.client.estimate_views import (
         EstimatePageView,
-        EstimateView,
         JudgedView,
         ProfileEstimateView,
         RangeView,
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     )
     from penstock.client.plan_views import PlanView
 
-__all__ = ["budget_warning", "print_estimate", "print_estimates"]
+__all__ = ["print_estimate", "print_estimates"]
 
 GROUPS_SHOWN = 12
 
@@ -44,17 +43,6 @@ def print_estimate(view: PlanView, *, groups: int = GROUPS_SHOWN) -> None:
     )
     _print_groups(told["stages"][0], groups)
     _print_profiles(view["profiles"])
-
-
-def budget_warning(told: EstimateView | None, budget_micros: int | None) -> str:
-    """What a run's budget means for its estimate; empty where it suffices, or nothing is known."""
-    cost = told["cost_micros"] if told is not None else None
-    if cost is None or budget_micros is None or cost["p90"] <= budget_micros:
-        return ""
-    said = f"a budget of {dollars(budget_micros)} against {_cost(cost)}"
-    if cost["p10"] > budget_micros:
-        return f"{said}: the run can't finish with it (budget_too_small)"
-    return f"{said}: the run may not finish with it (budget_may_not_do)"
 
 
 def print_estimates(view: EstimatePageView) -> None:

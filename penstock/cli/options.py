@@ -16,7 +16,7 @@ import typer
 
 if TYPE_CHECKING:
     from penstock.client import AsyncClient
-    from penstock.v1 import planner_pb2, scheduler_pb2
+    from penstock.v1 import scheduler_pb2
 
 __all__ = [
     "INTERRUPTED",
@@ -34,7 +34,6 @@ __all__ = [
     "carry_out",
     "confirmed",
     "connected",
-    "plan_of",
     "reference",
     "run_of",
     "seconds_of",
@@ -95,20 +94,6 @@ def as_typed(message: str) -> str:
     for run_id, text in _named.items():
         message = message.replace(f"run {run_id}", f"run {text}")
     return message
-
-
-async def plan_of(client: AsyncClient, text: str) -> planner_pb2.Plan:
-    """The plan that was typed: by its id, else the kept one of that name. Raises NotFound, and InvalidInput for a name
-    that several plans have."""
-    from penstock.runtime.errors import InvalidInput
-
-    if text.startswith("plan-"):
-        return await client.plans.get(text)
-    named = [plan for plan in await client.plans.list(search=text, limit=1000) if plan.name == text]
-    if len(named) > 1:
-        ids = ", ".join(plan.plan_id for plan in named[:10])
-        raise InvalidInput(f"{len(named)} plans are called {text!r}; say which by its id: {ids}", code="several_plans")
-    return named[0] if named else await client.plans.get(text)
 
 
 def confirmed(question: str, *, yes: bool) -> bool:

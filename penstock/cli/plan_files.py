@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from penstock.cli import show
-from penstock.cli.options import DataOption, JsonOption, PlanArgument, carry_out, connected, plan_of
+from penstock.cli.options import DataOption, JsonOption, PlanArgument, carry_out, connected
 from penstock.cli.plan_text import show_made
 from penstock.cli.selecting import (
     ConcurrencyOption,
@@ -41,7 +41,7 @@ def export(
 
     async def work() -> None:
         async with connected(data) as client:
-            found = await plan_of(client, plan)
+            found = await client.plans.get(plan)
             size = await client.plans.save(found.plan_id, file, without_source=without_source)
         if as_json:
             show.print_json({"plan_id": found.plan_id, "file": str(file), "size_bytes": size})
@@ -103,7 +103,7 @@ def copy(
             rules=rules,
         )
         async with connected(data) as client:
-            found = await plan_of(client, plan)
+            found = await client.plans.get(plan)
             view = plan_view(await client.plans.copy(found.plan_id, name=name, changes=changes))
         same = " (the same: nothing is set otherwise)" if view["plan_id"] == found.plan_id else ""
         show_made(view, as_json=as_json, note=same)

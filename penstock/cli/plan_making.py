@@ -17,7 +17,6 @@ from penstock.cli.options import (
     YesOption,
     carry_out,
     connected,
-    plan_of,
     run_of,
 )
 from penstock.cli.plan_text import print_plan, show_made
@@ -243,5 +242,5 @@ async def _referred(client: AsyncClient, selection: Selection, run: str, plan: s
     if run:
         return replace(selection, failed_of_run=(await run_of(client, run)).run_id)
     if plan:
-        return replace(selection, changed_since_plan=(await plan_of(client, plan)).plan_id)
+        return replace(selection, changed_since_plan=(await client.plans.get(plan)).plan_id)
     return selection

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from penstock.cli import show
-from penstock.cli.estimate_text import budget_warning, print_estimates
+from penstock.cli.estimate_text import print_estimates
 from penstock.cli.options import (
     DataOption,
     JsonOption,
@@ -17,7 +17,6 @@ from penstock.cli.options import (
     carry_out,
     confirmed,
     connected,
-    plan_of,
 )
 from penstock.cli.plan_files import copy, export, import_
 from penstock.cli.plan_making import create
@@ -63,9 +62,7 @@ def show_(plan: PlanArgument, data: DataOption = None, as_json: JsonOption = Fal
         from penstock.client.plan_views import plan_view
 
         async with connected(data) as client:
-            found = await plan_of(client, plan)
-            # What a list tells of a plan is all that there is; by its id it is read once more, as it is now.
-            view = plan_view(await client.plans.get(found.plan_id))
+            view = plan_view(await client.plans.get(plan))
             own = (await client.sources.get(view["source_id"])).sort
         if as_json:
             show.print_json(view)
@@ -109,7 +106,7 @@ def order(
         from penstock.client.source_views import row_page_view, source_view
 
         async with connected(data) as client:
-            found = await plan_of(client, plan)
+            found = await client.plans.get(plan)
             if not found.HasField("ordering"):
                 await print_whole(client, found, asked, columns=columns, as_json=as_json)
                 return
@@ -139,8 +136,7 @@ def diff(
         from penstock.client.plan_views import plan_comparison_view
 
         async with connected(data) as client:
-            one, two = await plan_of(client, plan), await plan_of(client, other)
-            view = plan_comparison_view(await client.plans.compare(one.plan_id, two.plan_id))
+            view = plan_comparison_view(await client.plans.compare(plan, other))
         if as_json:
             show.print_json(view)
         else:
@@ -210,8 +206,7 @@ def estimates(
         from penstock.client.estimate_views import estimate_page_view
 
         async with connected(data) as client:
-            plan_id = (await plan_of(client, plan)).plan_id if plan else ""
-            view = estimate_page_view(await client.plans.estimates(plan_id=plan_id, page_size=limit))
+            view = estimate_page_view(await client.plans.estimates(plan_id=plan, page_size=limit))
         if as_json:
             show.print_json(view)
         else:
@@ -245,17 +240,14 @@ def start(
     """
 
     async def work() -> int:
-        from penstock.client.estimate_views import estimate_view
         from penstock.client.money import micros
         from penstock.client.views import run_view
 
         cap = micros(budget) if budget else None
         async with connected(data) as client:
-            found = await plan_of(client, plan)
-            told = estimate_view(found.estimate) if found.HasField("estimate") else None
-            budget_says = budget_warning(told, cap)
-            warnings = [warning.message for warning in found.warnings] + ([budget_says] if budget_says else [])
-            _warn([warning_text(one, confirmed=yes) for one in warnings], moved=found.source_moved)
+            found = await client.plans.get(plan, budget_micros=cap)
+            warnings = [warning_text(one.message, confirmed=yes) for one in found.warnings]
+            _warn(warnings, moved=found.source_moved)
             if found.needs_confirm and not confirmed(f"Start {counted(found.item_count, 'item')}?", yes=yes):
                 show.say("nothing was started")
                 return 1
@@ -308,7 +300,7 @@ def rename(
         from penstock.client.plan_views import plan_view
 
         async with connected(data) as client:
-            found = await plan_of(client, plan)
+            found = await client.plans.get(plan)
             view = plan_view(await client.plans.rename(found.plan_id, name, etag=etag or found.etag))
         if as_json:
             show.print_json(view)

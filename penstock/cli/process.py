@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli import show
-from penstock.cli.estimate_text import budget_warning
 from penstock.cli.options import (
     DataOption,
     JsonOption,
@@ -297,7 +296,9 @@ def _process(asked: _Asked, *, as_selected: bool = False) -> None:
                     if error.code != "selection_empty":
                         raise
                     return error.message
-                _show_selected(asked, plan_view(plan), cap, source.sort)
+                if cap is not None:
+                    plan = await client.plans.get(plan.plan_id, budget_micros=cap)
+                _show_selected(asked, plan_view(plan), source.sort)
                 return plan
 
             plan = await previewed()
@@ -336,12 +337,10 @@ def _process(asked: _Asked, *, as_selected: bool = False) -> None:
     carry_out(work())
 
 
-def _show_selected(asked: _Asked, view: PlanView, cap: int | None, own_order: Sequence[str]) -> None:
-    """cap: what the run may cost, in micro-dollars; own_order: the source's."""
+def _show_selected(asked: _Asked, view: PlanView, own_order: Sequence[str]) -> None:
+    """own_order: the source's."""
     if not asked.as_json:
         print_selected(view, asked.stage.processor, own_order=own_order, confirmed=asked.yes)
-        if budget_says := budget_warning(view["estimate"], cap):
-            show.say(f"warning: {budget_says}")
         show.say()
     elif asked.dry_run:
         show.print_json({"plan": view, "started": False})

@@ -122,8 +122,11 @@ class Plans:
 
         return await self._connection.idempotent(call, request_id)
 
-    async def get(self, plan_id: str) -> planner_pb2.Plan:
-        request = filled(planner_pb2.GetPlanRequest, plan_id=plan_id)
+    async def get(self, plan_id: str, *, budget_micros: int | None = None) -> planner_pb2.Plan:
+        """By its id, or by the name of a kept one; so are plans named in all methods here. budget_micros: of a run of
+        it, so that the plan's warnings say whether that will do. Raises NotFound, and InvalidInput (`several_plans`)
+        for a name that several have."""
+        request = filled(planner_pb2.GetPlanRequest, plan_id=plan_id, budget_micros=budget_micros)
         return await self._connection.read(lambda: self._connection.planner.GetPlan(request))
 
     async def list_page(

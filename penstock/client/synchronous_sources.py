@@ -217,8 +217,8 @@ class Plans:
             )
         )
 
-    def get(self, plan_id: str) -> planner_pb2.Plan:
-        return self._loop.run(self._it.get(plan_id))
+    def get(self, plan_id: str, *, budget_micros: int | None = None) -> planner_pb2.Plan:
+        return self._loop.run(self._it.get(plan_id, budget_micros=budget_micros))
 
     def list(
         self, *, search: str = "", source: str = "", processor: str = "", actor: str = "", limit: int = 50

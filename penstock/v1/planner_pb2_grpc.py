@@ -258,7 +258,9 @@ class PlannerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetPlan(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Here and wherever a request names a plan by plan_id: its id, or the name of a kept plan. INVALID_ARGUMENT
+        `several_plans`, with their ids, for a name that several have.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

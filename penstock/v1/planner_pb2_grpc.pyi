@@ -62,6 +62,9 @@ class PlannerServiceStub:
     same: a preview is the plan. Same inputs, same plan id.
     """
     GetPlan: _grpc.UnaryUnaryMultiCallable[_planner_pb2.GetPlanRequest, _planner_pb2.Plan]
+    """Here and wherever a request names a plan by plan_id: its id, or the name of a kept plan. INVALID_ARGUMENT
+    `several_plans`, with their ids, for a name that several have.
+    """
     ListPlans: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ListPlansRequest, _planner_pb2.ListPlansResponse]
     """Kept plans, the latest first."""
     UpdatePlan: _grpc.UnaryUnaryMultiCallable[_planner_pb2.UpdatePlanRequest, _planner_pb2.Plan]
@@ -144,6 +147,9 @@ class PlannerServiceAsyncStub(PlannerServiceStub):
     same: a preview is the plan. Same inputs, same plan id.
     """
     GetPlan: _aio.UnaryUnaryMultiCallable[_planner_pb2.GetPlanRequest, _planner_pb2.Plan]  # type: ignore[assignment]
+    """Here and wherever a request names a plan by plan_id: its id, or the name of a kept plan. INVALID_ARGUMENT
+    `several_plans`, with their ids, for a name that several have.
+    """
     ListPlans: _aio.UnaryUnaryMultiCallable[_planner_pb2.ListPlansRequest, _planner_pb2.ListPlansResponse]  # type: ignore[assignment]
     """Kept plans, the latest first."""
     UpdatePlan: _aio.UnaryUnaryMultiCallable[_planner_pb2.UpdatePlanRequest, _planner_pb2.Plan]  # type: ignore[assignment]
@@ -288,7 +294,10 @@ class PlannerServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _planner_pb2.GetPlanRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_planner_pb2.Plan, _abc.Awaitable[_planner_pb2.Plan]]: ...
+    ) -> _typing.Union[_planner_pb2.Plan, _abc.Awaitable[_planner_pb2.Plan]]:
+        """Here and wherever a request names a plan by plan_id: its id, or the name of a kept plan. INVALID_ARGUMENT
+        `several_plans`, with their ids, for a name that several have.
+        """
 
     @_abc_1.abstractmethod
     def ListPlans(

@@ -6,6 +6,7 @@ seen in a few of them, so its range leaves room for what may be.
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import time
@@ -49,7 +50,7 @@ def _row(comparisons: Sequence[Comparison]) -> dict[str, float]:
         "below_percent": round(100 * below / count, 1),
         "above_percent": round(100 * above / count, 1),
         "wide": round(statistics.median(one.high / max(one.low, 1e-9) for one in comparisons), 2),
-        "ratio": round(statistics.median(one.ratio for one in comparisons), 3),
+        "ratio": round(statistics.median(math.inf if one.ratio is None else one.ratio for one in comparisons), 3),
     }
 
 

@@ -264,6 +264,52 @@ async def test_a_budget_that_is_too_small_is_told(plans: Plans, world: World) ->
     assert codes(await plans.plan(AGAIN, stages=capped(round(cost.high * 2)))) == []
 
 
+async def test_a_run_s_budget_that_is_too_small_is_told_and_asks(plans: Plans, world: World) -> None:
+    await recorded(world, await plans.plan(), cost=1_000_000)
+    plan = await plans.plan(AGAIN)
+    cost = plan.estimate.cost_micros
+    enough = round(cost.high) + 1
+    between = round((cost.low + cost.high) / 2)
+
+    async def shown(budget: int | None) -> tuple[list[str], bool]:
+        with calling():
+            found = await plans.stub.GetPlan(planner_pb2.GetPlanRequest(plan_id=plan.plan_id, budget_micros=budget))
+        return [one.code for one in found.warnings if one.code.startswith("budget")], found.needs_confirm
+
+    assert await shown(None) == await shown(enough) == ([], False)
+    assert await shown(between) == (["budget_may_not_do"], False)
+    assert await shown(0) == await shown(1_000_000) == (["budget_too_small"], True)
+
+    async def started(budget: int, *, confirm: bool = False) -> pb.Run:
+        request = pb.StartRunRequest(plan_id=plan.plan_id, actor="ann", budget_micros=budget, confirm=confirm)
+        with calling():
+            return await world.runs.StartRun(request)
+
+    with pytest.raises(Conflict, match=r"the run has a budget of \$1.00 and will cost .*: it can't finish") as caught:
+        await started(1_000_000)
+    assert caught.value.code == "confirm_required"
+    for run in (await started(1_000_000, confirm=True), await started(between), await started(enough)):
+        assert run.money.budget_micros
+
+
+async def test_who_uploads_items_for_a_run_has_confirmed_its_budget(plans: Plans, world: World) -> None:
+    await ended(world, 40)
+    plan_id = (await world.runs.ListRuns(pb.ListRunsRequest())).runs[0].plan_id
+    with calling():
+        source = (await plans.stub.GetPlan(planner_pb2.GetPlanRequest(plan_id=plan_id))).source_id
+        again = await plans.stub.CreatePlan(
+            planner_pb2.CreatePlanRequest(source_id=source, stages=[planner_pb2.StageSpec(processor="noop")])
+        )
+        await recorded(world, again, cost=1_000_000)
+        asked = planner_pb2.CreatePlanRequest(
+            source_id=source, stages=[planner_pb2.StageSpec(processor="noop", concurrency=3)]
+        )
+        again = await plans.stub.CreatePlan(asked)
+        found = await plans.stub.GetPlan(planner_pb2.GetPlanRequest(plan_id=again.plan_id, budget_micros=1))
+        assert ([one.code for one in found.warnings], found.needs_confirm) == (["budget_too_small"], False)
+        await world.runs.StartRun(pb.StartRunRequest(plan_id=again.plan_id, actor="ann", budget_micros=1))
+
+
 async def test_items_of_every_kind_of_source_are_estimated(plans: Plans, world: World) -> None:
     await ended(world, 40)
     plan_id = (await world.runs.ListRuns(pb.ListRunsRequest())).runs[0].plan_id
