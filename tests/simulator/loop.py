@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import heapq
+import inspect
 import itertools
 import random
 from collections import deque
@@ -189,6 +190,19 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                         self.call_exception_handler({"message": "a callback raised", "exception": error})
         finally:
             asyncio._set_running_loop(running)
+
+    def end(self) -> None:
+        """At the end of a play, once nothing of it will run any more: closes the tasks that never began, most of them
+        since their process died first. Of such a coroutine nothing runs then, no `finally` either, and nobody is told
+        that it was never awaited. Those that had begun stay as they are: their `finally` would run."""
+        for task in self._tasks:
+            made = task.get_coro()
+            if (
+                not task.done()
+                and inspect.iscoroutine(made)
+                and inspect.getcoroutinestate(made) == inspect.CORO_CREATED
+            ):
+                made.close()
 
     def _wait(self, until: float | None, done: Callable[[], bool] | None) -> bool:
         """Moves time to the next timer; false when it comes too late, or there is none."""

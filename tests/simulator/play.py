@@ -48,6 +48,12 @@ class Play:
         self.model.workers = self.workers
 
     def run(self, left_out: Collection[int] = ()) -> Violation | None:
+        try:
+            return self._played(left_out)
+        finally:
+            self.world.loop.end()
+
+    def _played(self, left_out: Collection[int]) -> Violation | None:
         world = self.world
         for _ in range(2 if world.shared else 1):
             world.start_scheduler()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import tempfile
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,7 +49,6 @@ class Stage:
 @contextmanager
 def opened() -> Iterator[Stage]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    warnings.filterwarnings("ignore", message="coroutine .* was never awaited")  # dead processes leave them
     server = RedisServer()
     try:
         with tempfile.TemporaryDirectory() as folder, wired():
