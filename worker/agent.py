@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,16 +24,13 @@ from penstock.runtime.logs import get_logger
 from penstock.runtime.settings import WorkerSection
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
-from worker.held import Held, HeldLease, LeaseKey
-from worker.outcomes import INVALID, Ended, failed, put, size_of, tells_cost
+from worker.held import Held, HeldLease
+from worker.outbox import Outbox
+from worker.outcomes import Ended, failed, put, tells_cost
 from worker.runner import Runner, StageWork
 from worker.top_ups import TopUps
 
 __all__ = ["Agent"]
-
-MAX_REPORT = 2_000
-MAX_REPORT_BYTES = 2 << 20
-"""Well below what a message may have: results of 64 kB add up, and one transaction takes them all."""
 
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 CALL_SECONDS = 30.0
@@ -71,10 +68,7 @@ class Agent:
         self._term = 0.0  # seconds; the scheduler's first answer tells it
         self._term_known = asyncio.Event()
         self._grant_number = 1
-        self._outcomes: list[Ended] = []
-        self._singly = 0  # of these, the first ones are reported one by one
-        self._let_go: set[LeaseKey] = set()  # of these, the ones that are not held any more
-        self._reportable = asyncio.Event()
+        self._outbox = Outbox(self._held)
         self._freed = asyncio.Event()
         self._acquiring = False
         self._reporting = 0
@@ -111,10 +105,10 @@ class Agent:
     async def _leave(self, seconds: float | None) -> None:
         self._draining.set()
         self._freed.set()
-        self._release(lease for lease in list(self._held) if not lease.begun)
+        self._outbox.release(lease for lease in list(self._held) if not lease.begun)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while len(self._held) or self._outcomes or self._reporting:
+                while len(self._held) or self._outbox or self._reporting:
                     self._settled_some.clear()
                     await self._settled_some.wait()
         with contextlib.suppress(PenstockError, TimeoutError):
@@ -129,7 +123,7 @@ class Agent:
         failures, patient_until, now = 0, 0.0, asyncio.get_running_loop().time
         while True:
             # What is done and not reported yet is reported by the very call that asks for more.
-            free = self._settings.slots - len(self._held) + len(self._outcomes) - len(self._let_go)
+            free = self._settings.slots - len(self._held) + self._outbox.of_held
             if self._draining.is_set():
                 await self._draining_forever()
             if free <= 0 or self._alone.locked():
@@ -142,9 +136,9 @@ class Agent:
                     async with asyncio.timeout_at(patient_until):
                         await self._freed.wait()
                 continue
-            outcomes = self._take_outcomes()
-            if self._outcomes:
-                self._reportable.set()
+            outcomes = self._outbox.take()
+            if self._outbox:
+                self._outbox.some.set()
             request = pb.AcquireRequest(
                 session=self._session,
                 grant_number=self._grant_number,
@@ -163,7 +157,7 @@ class Agent:
                 self._over.set()
                 return
             except PenstockError as error:
-                self._outcomes[:0] = outcomes
+                self._outbox.put_back(outcomes)
                 failures = await self._pause(failures, "acquire", error)
                 if isinstance(error, InvalidInput | TooLarge):
                     await self._flush()  # it may be for what is reported: that is judged by itself
@@ -184,7 +178,7 @@ class Agent:
                 self._session.processors.update(self._runner.versions())
 
     async def _draining_forever(self) -> None:
-        self._reportable.set()
+        self._outbox.some.set()
         await self._over.wait()
 
     def _trusted_until(self, since: float) -> float:
@@ -209,15 +203,15 @@ class Agent:
             held = [lease for lease in held if self._held.add(lease)]
             # This acquire was under way when an item began to run alone: whoever is free may have what it brought.
             if self._draining.is_set() or self._alone.locked():
-                self._release(held)
+                self._outbox.release(held)
                 continue
             try:
                 size = self._runner.batch_size(work.processor, work.version)
             except ProcessorError as error:
                 for lease in held:
                     lease.begun = True
-                    self._outcomes.append((lease, failed(lease, Failure(str(error)))))
-                self._reportable.set()
+                    self._outbox.add((lease, failed(lease, Failure(str(error)))))
+                self._outbox.some.set()
                 continue
             together = [lease for lease in held if not lease.lease.alone]
             for start in range(0, len(together), size):
@@ -239,12 +233,11 @@ class Agent:
     async def _run(self, batch: _Batch) -> None:
         for lease, outcome in await self._runner.run(batch.work, batch.leases, self._begun):
             if self._held.holds(lease):
-                self._outcomes.append((lease, outcome))
+                self._outbox.add((lease, outcome))
             elif tells_cost(outcome, budgeted=batch.work.budgeted):
                 # It will be refused, and its money counts all the same.
-                self._let_go.add(lease.key)
-                self._outcomes.append((lease, outcome))
-        self._reportable.set()
+                self._outbox.add_unheld((lease, outcome))
+        self._outbox.some.set()
         self._freed.set()
 
     def _begun(self, leases: Sequence[HeldLease]) -> list[HeldLease]:
@@ -285,41 +278,10 @@ class Agent:
 
     # -- report
 
-    def _take_outcomes(self) -> list[Ended]:
-        count = size = 0
-        most = MAX_REPORT if not self._singly else 1
-        self._singly = max(self._singly - 1, 0)
-        for _, outcome in self._outcomes[:most]:
-            size += size_of(outcome)
-            if count and size > MAX_REPORT_BYTES:
-                break
-            count += 1
-        taken, self._outcomes = self._outcomes[:count], self._outcomes[count:]
-        return taken
-
-    def _unreported(self, outcomes: list[Ended], error: PenstockError) -> None:
-        """They wait for the next report. Of a report that will never be taken each goes by itself, and the one that
-        is refused ends as a failure; if that is refused too, it is forgotten, and its lease expires."""
-        if not isinstance(error, InvalidInput | TooLarge) or not outcomes:
-            self._outcomes[:0] = outcomes
-            return
-        log.error("a report was refused", outcomes=len(outcomes), error=error.message)
-        if len(outcomes) > 1:
-            self._outcomes[:0] = outcomes
-            self._singly = len(outcomes)
-            return
-        ((lease, told),) = outcomes
-        if isinstance(told, pb.Outcome) and told.error_kind == INVALID:
-            self._settled(outcomes, ())
-            return
-        refused = failed(lease, Failure(f"its outcome was refused: {error.message}", kind=INVALID, permanent=True))
-        refused.cost_unknown = True
-        self._outcomes.insert(0, (lease, refused))
-
     async def _report(self) -> None:
         while True:
-            await self._reportable.wait()
-            self._reportable.clear()
+            await self._outbox.some.wait()
+            self._outbox.some.clear()
             # An acquire that is about to be sent takes them along; one that waits for work does not.
             await asyncio.sleep(0)
             if self._acquiring or self._draining.is_set() or self._alone.locked():
@@ -328,7 +290,7 @@ class Agent:
     async def _flush(self) -> None:
         """Reports everything that waits; goes on until the scheduler has answered."""
         failures = 0
-        while outcomes := self._take_outcomes():
+        while outcomes := self._outbox.take():
             self._reporting += len(outcomes)
             request = pb.ReportRequest(session=self._session)
             put(request.outcomes, outcomes)
@@ -342,29 +304,18 @@ class Agent:
                 self._over.set()
                 return
             except PenstockError as error:
-                self._unreported(outcomes, error)
+                self._outbox.unreported(outcomes, error)
                 failures = await self._pause(failures, "report", error)
             finally:
                 self._reporting -= len(outcomes)
+                self._freed.set()
                 self._settled_some.set()
 
     def _settled(self, outcomes: Sequence[Ended], refused: Sequence[pb.OutcomeAnswer]) -> None:
-        for answer in refused:
-            if (answer.run_id, answer.stage, answer.seq, answer.attempt) not in self._let_go:
-                log.warning("a report was refused", run_id=answer.run_id, seq=answer.seq, why=answer.reason)
-        self._held.drop(lease.key for lease, _ in outcomes)
-        self._let_go.difference_update([lease.key for lease, _ in outcomes] if self._let_go else ())
+        self._outbox.settled(outcomes, refused)
         if outcomes:
             self._freed.set()
             self._settled_some.set()
-
-    def _release(self, leases: Iterable[HeldLease]) -> None:
-        for lease in list(leases):
-            self._held.drop([lease.key])
-            self._let_go.add(lease.key)
-            outcome = pb.Outcome(seq=lease.lease.seq, attempt=lease.lease.attempt, kind=pb.OUTCOME_KIND_RELEASED)
-            self._outcomes.append((lease, outcome))
-        self._reportable.set()
 
     # -- renew
 
@@ -390,7 +341,7 @@ class Agent:
             response = await self._stub.Renew(pb.RenewRequest(session=self._session, held=held), timeout=CALL_SECONDS)
         self._term = response.term_seconds
         self._held.renewed(keys, self._trusted_until(sent))
-        reported = {lease.key for lease, _ in self._outcomes}
+        reported = self._outbox.keys()
         for lease_id in response.revoked:
             key = (lease_id.run_id, lease_id.stage, lease_id.seq, lease_id.attempt)
             if key not in reported:
@@ -401,7 +352,7 @@ class Agent:
             if lease is not None and not lease.begun:
                 back.append(lease)
         if back:
-            self._release(back)
+            self._outbox.release(back)
         self._freed.set()
 
     async def _pause(self, failures: int, what: str, error: PenstockError) -> int:

@@ -20,8 +20,8 @@ from tests.integration.scheduler.world import World
 from tests.integration.worker.conftest import MakeAgent
 from tests.integration.worker.trial import TrialProcessor, held_threads
 from worker import outcomes
-from worker.agent import MAX_REPORT_BYTES
 from worker.held import HeldLease
+from worker.outbox import MAX_REPORT_BYTES
 from worker.runner import Runner, StageWork
 
 

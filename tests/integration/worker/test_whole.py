@@ -75,7 +75,7 @@ async def test_what_a_revoked_call_cost_is_told_all_the_same(world: World, make_
     assert (run.money.spent_micros, run.money.unknown_micros) == (90, 90)
     run = await world.until(run_id, lambda run: not run.money.unknown_micros)
     assert (run.state, run.money.spent_micros) == (pb.RUN_STATE_STOPPED, 40)
-    await until("it is forgotten", lambda: not agent._let_go and not agent._outcomes)
+    await until("it is forgotten", lambda: not agent._outbox and not agent._outbox.of_held)
 
 
 async def test_a_deferred_item_comes_back_with_what_it_saved(world: World, make_agent: MakeAgent) -> None:
