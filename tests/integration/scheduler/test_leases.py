@@ -97,11 +97,11 @@ async def test_a_lost_lease_returns_alone_and_the_late_report_is_refused_with_an
     assert run.counts.queued == 3
     lost = await world.events(run_id, "lease.lost")
     assert [event.subject for event in lost] == ["item:0/0", "item:0/1"]
-    again = await other.leases(3)
+    again = await other.leases(3) + await other.leases(1)
     assert [(x.seq, x.attempt, x.tries, x.alone) for x in again] == [
         (0, 2, 1, True),
-        (1, 2, 1, True),
         (2, 1, 0, False),
+        (1, 2, 1, True),
     ]
     late = completed(leases[0])
     assert await worker.report(run_id, [late]) == ["expired"]
@@ -199,7 +199,7 @@ async def test_of_what_is_lost_only_what_had_begun_costs_a_try_and_is_leased_alo
     again = await other.leases(3)
     assert [(x.seq, x.tries, x.alone) for x in again] == [(0, 1, True), (1, 0, False), (2, 0, False)]
     await world.until(run_id, lambda run: run.counts.running == 0, seconds=4 * TERM_SECONDS)
-    third = await world.worker("third").leases(3)
+    third = [lease for _ in range(3) for lease in await world.worker("third").leases(3)]
     assert [(x.seq, x.tries, x.alone) for x in third] == [(0, 1, True), (1, 0, True), (2, 0, True)]
 
 
