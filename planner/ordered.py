@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from penstock.runtime.errors import InvalidInput, Unavailable
+from penstock.runtime.errors import InvalidInput
 from penstock.runtime.parquet_files import ParquetFiles
 from penstock.words import counted
 from planner.domain.selection import LeftOut
@@ -90,8 +90,6 @@ class OrderedPlans:
 
         Raises InvalidInput with all that is wrong, Unavailable.
         """
-        import duckdb
-
         refuse(problems_of(wanted))
         size = _bytes_of(wanted.snapshot)
         small = size <= self._small_bytes
@@ -107,11 +105,6 @@ class OrderedPlans:
             try:
                 with files.cursor() as cursor:
                     return _written(cursor, wanted, place.resolve(), later, at_once=small)
-            except duckdb.OutOfMemoryException as error:
-                place.unlink(missing_ok=True)
-                raise Unavailable(
-                    f"{self._memory or usual} of memory are too little to order these items", code="planner_memory"
-                ) from error
             except BaseException:
                 place.unlink(missing_ok=True)
                 raise

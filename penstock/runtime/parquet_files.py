@@ -1,7 +1,7 @@
 """DuckDB over the Parquet files of one folder: loaded on first use, few threads, bounded memory, no other file.
 
 It compares resolved paths, so those are what it must be given. Cursors are made per call: calls from several threads
-are safe. Raises Unavailable when the disk is full or a file can't be used.
+are safe. Raises Unavailable when the disk is full, memory does not do, or a file can't be used.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ class ParquetFiles:
             self._cursors.add(cursor)
         try:
             yield cursor
+        except duckdb.OutOfMemoryException as error:
+            raise Unavailable(f"{self._memory} of memory are too little for this", code="too_little_memory") from error
         except duckdb.Error as error:
             if not self._every_error and not isinstance(error, duckdb.IOException):
                 raise

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from penstock.runtime.parquet_files import ParquetFiles, literal
 from planner.results.parts import OUTCOME_COLUMNS, latest, outcomes_of_run
+from planner.results.placed import WRITE, place_latest, write_placed
 
 __all__ = ["Asked", "Done", "Found"]
 
@@ -82,16 +83,16 @@ class Asked:
         return self._keys(f"(key, md5(payload)) IN ({done})", snapshot, place)
 
     def table(self, place: Path, *, source: str) -> Sequence[tuple[str, str]]:
-        """Writes the results of a source as a table of its own; answers its columns."""
+        """Writes the results of a source as a table of its own, by key and processor; answers its columns."""
         columns = ["key", "processor", "version", *(name for name in OUTCOME_COLUMNS if name != "key"), "run_id"]
-        listed = ", ".join(f'"{name}"' for name in columns)
-        chosen = f"SELECT {listed} FROM {latest(self._parts)} WHERE source = {literal(source)} ORDER BY key, processor"
-        if not self._parts:
-            kinds = {"key": "VARCHAR", **OUTCOME_COLUMNS}
-            nulls = ", ".join(f'NULL::{kinds.get(name, "VARCHAR")} AS "{name}"' for name in columns)
-            chosen = f"SELECT {nulls} WHERE false"
         with self._files.cursor() as cursor:
-            cursor.execute(f"COPY ({chosen}) TO {literal(place.resolve())} (FORMAT parquet, COMPRESSION snappy)")
+            count = place_latest(cursor, self._parts, source=source) if self._parts else 0
+            if count:
+                write_placed(cursor, self._parts, columns, place, count=count)
+            else:
+                kinds = {"key": "VARCHAR", **OUTCOME_COLUMNS}
+                nulls = ", ".join(f'NULL::{kinds.get(name, "VARCHAR")} AS "{name}"' for name in columns)
+                cursor.execute(f"COPY (SELECT {nulls} WHERE false) TO {literal(place.resolve())} ({WRITE})")
         return [(name, name) for name in columns]
 
     def _keys(self, condition: str, snapshot: Path, place: Path) -> Found:

@@ -32,6 +32,8 @@ __all__ = ["Results"]
 PART_FILES = 200
 PART_ROWS = 200_000
 """Outcomes of one stage that are copied at once, and lost to a planner that dies."""
+PART_BYTES = 24 << 20
+"""And their bytes: DuckDB reads 2,048 of them at a time, which is past its memory where each is of some 10 kB."""
 MERGED = 8
 """So many parts of one level become one of the next."""
 CONFIDENCE_BYTES = 4 << 20
@@ -133,13 +135,15 @@ class Results:
         return [self._blobs.path(part.sha256) for part in self._rows.parts()]
 
     async def sweep(self) -> int:
-        """Removes files that were merged long ago; answers how many."""
-        dropped = await asyncio.to_thread(self._rows.dropped, now_ms=self._clock.now_ms())
-        for part in dropped:
-            await asyncio.to_thread(self._blobs.path(part.sha256).unlink, missing_ok=True)
-        if dropped:
-            await asyncio.to_thread(self._rows.forget, dropped)
-        return len(dropped)
+        """Removes files that were merged, or never came to count, long ago; answers how many."""
+        # Not beside a copy: it may just now make such a file again.
+        async with self._turn:
+            parts, files = await asyncio.to_thread(self._rows.dropped, now_ms=self._clock.now_ms())
+            for sha256 in files:
+                await asyncio.to_thread(self._blobs.path(sha256).unlink, missing_ok=True)
+            if parts:
+                await asyncio.to_thread(self._rows.forget, parts)
+        return len(files)
 
     async def _copy(self, outcomes: Outcomes) -> None:
         known = await asyncio.to_thread(self._rows.final_below)
@@ -184,7 +188,7 @@ class Results:
         origin = stage.origin
         while True:
             lines = gathered.upload.path(f"lines{len(gathered.files)}")
-            count, last = await self._read(outcomes, origin, after, lines)
+            count, last, more = await self._read(outcomes, origin, after, lines)
             if count:
                 place = gathered.upload.path(f"part{len(gathered.files)}")
                 items = self._blobs.path(stage.plan.items_sha256)
@@ -194,7 +198,7 @@ class Results:
                 gathered.count += count
                 gathered.moves[origin.number, origin.stage] = move
             await asyncio.to_thread(lines.unlink, missing_ok=True)
-            if count < PART_ROWS:
+            if not more:
                 return
             await asyncio.to_thread(self._keep, gathered)
             after = last
@@ -215,27 +219,28 @@ class Results:
         key = HistoryKey(settings.processor, settings.processor_version, shown_parameters(settings.parameters))
         return Move(run.number, stage.number, after, last, key, history)
 
-    async def _read(self, outcomes: Outcomes, origin: Origin, after: int, lines: Path) -> tuple[int, int]:
-        """Writes the next outcomes of a stage as lines; answers how many, and the last settle number."""
-        count, last = 0, after
+    async def _read(self, outcomes: Outcomes, origin: Origin, after: int, lines: Path) -> tuple[int, int, bool]:
+        """Writes the next outcomes of a stage as lines; answers how many, the last settle number, and whether there
+        may be more."""
+        count, size, last = 0, 0, after
         try:
             with lines.open("wb") as file:
                 async for items in outcomes.read(origin.run_id, origin.stage, after):
                     some = await asyncio.to_thread(self._lines, items)
                     await asyncio.to_thread(file.write, some)
-                    count, last = count + len(items), items[-1].settle_number
-                    if count >= PART_ROWS:
-                        break
+                    count, size, last = count + len(items), size + len(some), items[-1].settle_number
+                    if count >= PART_ROWS or size >= PART_BYTES:
+                        return count, last, True
         except OSError as error:
             raise blob_trouble(error, self._blobs.folder) from error
-        return count, last
+        return count, last, False
 
     def _keep(self, gathered: _Gathered) -> None:
         if gathered.files:
             gathered.upload.path("joined").unlink(missing_ok=True)
             rows = self._parts.join(gathered.files, gathered.upload.path("joined"))
-            part = keep_file(gathered.upload, "joined")
-            self._rows.keep(list(gathered.moves.values()), sha256=part.sha256, row_count=rows)
+            part = self._announced(gathered.upload, "joined", level=0, row_count=rows)
+            self._rows.keep(part, list(gathered.moves.values()))
         for number, settled in gathered.runs.items():
             self._rows.reached(number, settled)
         for file in gathered.files:
@@ -292,9 +297,18 @@ class Results:
 
     def _merged(self, parts: Sequence[Part], level: int) -> None:
         with self._staging.upload() as upload:
-            rows = self._parts.merge([self._blobs.path(part.sha256) for part in parts], upload.path("part"))
-            merged = keep_file(upload, "part")
-        self._rows.merged(parts, level=level, sha256=merged.sha256, row_count=rows, now_ms=self._clock.now_ms())
+            files = [self._blobs.path(part.sha256) for part in parts]
+            rows = self._parts.merge(files, upload.path("part"), beside=self.held())
+            merged = self._announced(upload, "part", level=level, row_count=rows)
+        self._rows.merged(parts, merged, now_ms=self._clock.now_ms())
+
+    def _announced(self, upload: Upload, name: str, *, level: int, row_count: int) -> int:
+        """A file of the upload as a blob that is to be a part; its number."""
+        with upload.path(name).open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        part = self._rows.announce(level=level, sha256=sha256, row_count=row_count, now_ms=self._clock.now_ms())
+        keep_file(upload, name)
+        return part
 
 
 def parameters_hash(parameters: object) -> str:

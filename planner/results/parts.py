@@ -18,7 +18,17 @@ from penstock.runtime.parquet_files import ParquetFiles, literal
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["OUTCOME_COLUMNS", "Origin", "OutcomeRow", "Parts", "latest", "latest_of", "outcomes_of_run"]
+__all__ = [
+    "LATER",
+    "OUTCOME_COLUMNS",
+    "Origin",
+    "OutcomeRow",
+    "Parts",
+    "latest",
+    "latest_of",
+    "listed",
+    "outcomes_of_run",
+]
 
 _ROW_GROUP = 20_480
 _WRITE = f"FORMAT parquet, COMPRESSION snappy, ROW_GROUP_SIZE {_ROW_GROUP}, ROW_GROUP_SIZE_BYTES '16MB'"
@@ -64,7 +74,9 @@ OutcomeRow = dict[str, object]
 
 _SAME = '"source", "key", processor, version, parameters, payload, state'
 """Of outcomes that agree in these the latest is enough: who asks what was done asks no further back."""
-_LATER = "end_ms DESC NULLS LAST, number DESC, settle_number DESC"
+_ITEM = "run_id, stage, seq"
+"""Of an item that failed in its run, outcomes of other runs are not enough: people ask what failed in that one."""
+LATER = "end_ms DESC NULLS LAST, number DESC, settle_number DESC"
 
 
 class Parts:
@@ -83,7 +95,7 @@ class Parts:
         From the plan's file comes what the scheduler does not keep: a hash of each item's payload.
         """
         columns = ", ".join(f"{literal(name)}: {literal(kind)}" for name, kind in OUTCOME_COLUMNS.items())
-        listed = ", ".join(f'o."{name}"' for name in OUTCOME_COLUMNS)
+        chosen = ", ".join(f'o."{name}"' for name in OUTCOME_COLUMNS)
         told = (
             f"read_json($lines, format = 'newline_delimited', columns = {{{columns}}}, "
             f"maximum_object_size = {MAX_LINE_BYTES})"
@@ -96,7 +108,7 @@ class Parts:
             cursor.execute(
                 f"COPY (SELECT {literal(origin.source)} AS source, {literal(origin.processor)} AS processor, "
                 f"{literal(origin.version)} AS version, {literal(origin.parameters)} AS parameters, "
-                f"{literal(origin.run_id)} AS run_id, {origin.number}::BIGINT AS number, {listed}, "
+                f"{literal(origin.run_id)} AS run_id, {origin.number}::BIGINT AS number, {chosen}, "
                 f"md5(p.payload) AS payload FROM {told} AS o LEFT JOIN (SELECT seq, payload FROM read_parquet($plan) "
                 f"WHERE stage = $stage AND seq >= {int(first)} AND seq <= {int(last)}) AS p USING (seq)) "
                 f"TO {literal(place.resolve())} ({_WRITE})",
@@ -104,13 +116,26 @@ class Parts:
             )
             return _count(cursor, place)
 
-    def merge(self, parts: Sequence[Path], place: Path) -> int:
-        """Makes one part of several; of outcomes that tell the same the latest stays. Answers how many rows it has."""
+    def merge(self, parts: Sequence[Path], place: Path, *, beside: Sequence[Path]) -> int:
+        """Makes one part of several; of outcomes that tell the same the latest stays, and of an item that failed in a
+        run the latest of that run, too. `beside`: all parts there are, since that failure may stand in another one.
+        Answers how many rows it has.
+
+        Which rows stay is decided without their results, and nothing is sorted: results of some kB were past memory.
+        """
+        files = f"read_parquet({listed(parts)}, file_row_number = true)"
+        failed = f"SELECT {_ITEM} FROM {_read(beside)} WHERE state = 'failed'"
+        of_its_run = f"CASE WHEN ({_ITEM}) IN ({failed}) THEN run_id END"
+        stay = (
+            f"SELECT file_index AS file, file_row_number AS row FROM {files} "
+            f"QUALIFY row_number() OVER (PARTITION BY {_SAME}, {of_its_run} ORDER BY {LATER}) = 1"
+        )
         with self._files.cursor() as cursor:
             cursor.execute(
-                f"COPY (SELECT * FROM {_read(parts)} "
-                f"QUALIFY row_number() OVER (PARTITION BY {_SAME} ORDER BY {_LATER}) = 1 "
-                f"ORDER BY source, processor, key) TO {literal(place.resolve())} ({_WRITE})"
+                f"COPY (SELECT outcomes.* EXCLUDE (file_row_number) FROM {files} AS outcomes "
+                f"SEMI JOIN ({stay}) AS stay "
+                "ON stay.file = outcomes.file_index AND stay.row = outcomes.file_row_number) "
+                f"TO {literal(place.resolve())} ({_WRITE})"
             )
             return _count(cursor, place)
 
@@ -125,14 +150,14 @@ def latest(parts: Iterable[Path], besides: str = "") -> str:
     """The results as a subquery of DuckDB: of each (source, key, processor) the latest outcome by its end; of each of
     these with the columns `besides`, where they are given."""
     same = 'source, "key", processor' + (f", {besides}" if besides else "")
-    return f"(SELECT * FROM {_read(parts)} QUALIFY row_number() OVER (PARTITION BY {same} ORDER BY {_LATER}) = 1)"
+    return f"(SELECT * FROM {_read(parts)} QUALIFY row_number() OVER (PARTITION BY {same} ORDER BY {LATER}) = 1)"
 
 
 def latest_of(parts: Iterable[Path], *, source: str, processor: str) -> str:
     """The results of one source and processor: what `latest` has of them, with less ado."""
     return (
         f"(SELECT * FROM {_read(parts)} WHERE source = {literal(source)} AND processor = {literal(processor)} "
-        f'QUALIFY row_number() OVER (PARTITION BY "key" ORDER BY {_LATER}) = 1)'
+        f'QUALIFY row_number() OVER (PARTITION BY "key" ORDER BY {LATER}) = 1)'
     )
 
 
@@ -145,7 +170,12 @@ def outcomes_of_run(parts: Iterable[Path], run_id: str) -> str:
 
 
 def _read(parts: Iterable[Path]) -> str:
-    return f"read_parquet([{', '.join(literal(part.resolve()) for part in parts)}])"
+    return f"read_parquet({listed(parts)})"
+
+
+def listed(parts: Iterable[Path]) -> str:
+    """Files as a list of DuckDB's."""
+    return f"[{', '.join(literal(part.resolve()) for part in parts)}]"
 
 
 def _count(cursor: duckdb.DuckDBPyConnection, place: Path) -> int:

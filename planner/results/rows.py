@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Move", "Part", "ResultRows"]
 
 DROPPED_MS = 3_600_000
-"""A file that was merged into another stays for so long."""
+"""A file that was merged into another, or never came to count, stays for so long."""
 _FINAL = "final_below"
 
 result_runs = sa.Table(
@@ -51,7 +51,7 @@ result_parts = sa.Table(
     sa.Column("level", sa.Integer, nullable=False),
     sa.Column("sha256", sa.Text, nullable=False),
     sa.Column("row_count", sa.BigInteger, nullable=False),
-    sa.Column("drop_ms", sa.BigInteger, nullable=True),  # merged into another then; NULL: it counts
+    sa.Column("drop_ms", sa.BigInteger, nullable=True),  # merged into another then, or announced; NULL: it counts
     sqlite_autoincrement=True,
 )
 
@@ -114,10 +114,19 @@ class ResultRows:
         with self._database.read() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
-    def keep(self, moves: Sequence[Move], *, sha256: str, row_count: int) -> None:
-        """A part, how far it goes, and what it adds to histories: only what no other planner has moved past."""
+    def announce(self, *, level: int, sha256: str, row_count: int, now_ms: int) -> int:
+        """A file that will be there and does not count yet; its number as a part. Until `keep` or `merged` says that
+        it counts it is one to be dropped: so nothing of a planner that dies in between, or can't say it, stays."""
+        values = {"level": level, "sha256": sha256, "row_count": row_count, "drop_ms": now_ms}
         with self._database.write() as connection:
-            connection.execute(sa.insert(result_parts).values(level=0, sha256=sha256, row_count=row_count))
+            made = connection.execute(sa.insert(result_parts).values(values).returning(result_parts.c.part))
+            return int(made.scalar_one())
+
+    def keep(self, part: int, moves: Sequence[Move]) -> None:
+        """An announced part counts. How far it goes, and what it adds to histories: only what no other planner has
+        moved past."""
+        with self._database.write() as connection:
+            _counts(connection, part)
             for move in moves:
                 if self._moved(connection, move):
                     add_history(connection, move.key, move.history)
@@ -148,27 +157,37 @@ class ResultRows:
         with self._database.read() as connection:
             return _parts(connection)
 
-    def merged(self, old: Sequence[Part], *, level: int, sha256: str, row_count: int, now_ms: int) -> None:
-        """One file instead of several."""
+    def merged(self, old: Sequence[Part], part: int, *, now_ms: int) -> None:
+        """An announced part counts instead of several."""
         with self._database.write() as connection:
             connection.execute(
                 sa.update(result_parts)
                 .where(result_parts.c.part.in_([part.part for part in old]))
                 .values(drop_ms=now_ms)
             )
-            connection.execute(sa.insert(result_parts).values(level=level, sha256=sha256, row_count=row_count))
+            _counts(connection, part)
 
-    def dropped(self, *, now_ms: int) -> list[Part]:
-        """Files that were merged long ago; `forget` them once they are removed."""
-        query = sa.select(
-            result_parts.c.part, result_parts.c.level, result_parts.c.sha256, result_parts.c.row_count
-        ).where(result_parts.c.drop_ms < now_ms - DROPPED_MS)
+    def dropped(self, *, now_ms: int) -> tuple[list[Part], set[str]]:
+        """Parts that were merged, or announced, long ago; and the files that no other part has. `forget` the parts
+        once these are removed."""
+        columns = (result_parts.c.part, result_parts.c.level, result_parts.c.sha256, result_parts.c.row_count)
+        old = result_parts.c.drop_ms < now_ms - DROPPED_MS
+        others = sa.or_(result_parts.c.drop_ms.is_(None), sa.not_(old))
         with self._database.read() as connection:
-            return [Part(*row) for row in connection.execute(query)]
+            found = [Part(*row) for row in connection.execute(sa.select(*columns).where(old))]
+            # Who copies the same outcomes again makes the same file, under the same name.
+            needed = (
+                set(connection.execute(sa.select(result_parts.c.sha256).where(others)).scalars()) if found else set()
+            )
+        return found, {part.sha256 for part in found} - needed
 
     def forget(self, parts: Sequence[Part]) -> None:
         with self._database.write() as connection:
             connection.execute(sa.delete(result_parts).where(result_parts.c.part.in_([part.part for part in parts])))
+
+
+def _counts(connection: sa.Connection, part: int) -> None:
+    connection.execute(sa.update(result_parts).where(result_parts.c.part == part).values(drop_ms=None))
 
 
 def _parts(connection: sa.Connection) -> list[Part]:

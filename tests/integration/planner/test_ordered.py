@@ -391,7 +391,7 @@ def test_too_little_memory_is_told_and_leaves_nothing(catalog: Path) -> None:
     for small_bytes in (SMALL_BYTES, 0):
         with pytest.raises(Unavailable, match="3MB of memory are too little") as told:
             OrderedPlans(catalog.parent, memory="3MB", small_bytes=small_bytes).write(wanted, catalog.parent / "none")
-        assert told.value.code == "planner_memory"
+        assert told.value.code == "too_little_memory"
         assert not list(catalog.parent.glob("none*"))
         assert not list((catalog.parent / ".planner").iterdir())
 
