@@ -119,7 +119,8 @@ def install(catalog: Path) -> None:
             shutil.copyfile(path, folder / path.name)
     say(f"\n$ python {place_of(folder)}/train.py {place_of(catalog)} {place_of(folder)}")
     line = [sys.executable, str(folder / "train.py"), str(catalog), str(folder)]
-    if subprocess.run(line, cwd=ROOT, check=False).returncode:
+    # Not in the terminal's group: a Ctrl-C is the demo's alone, which ends it.
+    if subprocess.run(line, cwd=ROOT, check=False, process_group=0).returncode:
         give_up("the labeller could not be trained: see above")
 
 

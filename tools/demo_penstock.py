@@ -7,6 +7,7 @@ SIGTERM too, stops what it has started. What goes wrong ends it with one line th
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -58,7 +59,7 @@ def end_on_sigterm() -> None:
 
 
 def fresh_folder(place: Path) -> None:
-    """Makes a demo's folder anew. Ends the demo where a Penstock still runs on the data in it."""
+    """Makes a demo's folder anew. Ends the demo where a Penstock still runs on the data in it, or it can't be made."""
     lock = place / "data" / "lock"
     if lock.exists():
         with lock.open() as file:
@@ -67,6 +68,8 @@ def fresh_folder(place: Path) -> None:
             except BlockingIOError:
                 give_up(f"{place_of(place)}/data is in use by a `penstock up` or another demo: stop that first")
     shutil.rmtree(place, ignore_errors=True)
+    if place.exists():
+        give_up(f"{place_of(place)} can't be thrown away: it is no folder, or somebody else's. Remove it first")
     place.mkdir(parents=True)
 
 
@@ -177,10 +180,18 @@ def running(data: Path, log: Path) -> Iterator[Penstock]:
 
 
 def play(main: Callable[[], int]) -> NoReturn:
-    """Runs a demo's main function as the program: an exit code, and one line for Ctrl-C and SIGTERM."""
+    """Runs a demo's main function as the program: an exit code, and one line for Ctrl-C, SIGTERM and a folder that
+    can't be written."""
     end_on_sigterm()
     try:
         raise SystemExit(main())
     except KeyboardInterrupt:
         print("\ndemo: stopped", file=sys.stderr)
         raise SystemExit(1) from None
+    except OSError as error:
+        place = Path(os.fsdecode(error.filename or ""))
+        if error.errno == errno.ENOSPC:
+            give_up(f"the disk is full: free some space for {place_of(OUT)}")
+        if not place.is_relative_to(OUT):
+            raise
+        give_up(f"{place_of(place)} can't be written: {error.strerror}")

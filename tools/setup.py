@@ -130,4 +130,8 @@ def main(kind: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1] if len(sys.argv) > 1 else "runtime")
+    try:
+        main(sys.argv[1] if len(sys.argv) > 1 else "runtime")
+    except KeyboardInterrupt:
+        # Its stamp is written last: what was begun is begun again.
+        give_up("stopped")

@@ -5,10 +5,12 @@ The demos as a whole are run by CI.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib.util
 import io
 import json
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -292,3 +294,50 @@ def test_a_folder_in_use_is_not_thrown_away(tmp_path: Path, capsys: pytest.Captu
     assert "in use" in capsys.readouterr().err
     demo_penstock.fresh_folder(tmp_path / "demo")
     assert list((tmp_path / "demo").iterdir()) == []
+
+
+@pytest.mark.parametrize("error", ["a file in its place", "no folder above", "a full disk", "another file"])
+def test_a_folder_that_cant_be_written_ends_a_demo_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    out = tmp_path / "demo-out"
+    monkeypatch.setattr(demo_penstock, "OUT", out)
+    monkeypatch.setattr(demo_penstock, "end_on_sigterm", lambda: None)
+
+    def main() -> int:
+        if error == "a full disk":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        if error == "another file":
+            (tmp_path / "none").read_bytes()
+        demo_penstock.fresh_folder(out / "issues")
+        return 0
+
+    if error == "a file in its place":
+        out.mkdir()
+        (out / "issues").write_text("x")
+    elif error == "no folder above":
+        out.write_text("x")
+    if error == "another file":
+        with pytest.raises(FileNotFoundError):  # a defect of ours is told as one
+            demo_penstock.play(main)
+        return
+    with pytest.raises(SystemExit) as ended:
+        demo_penstock.play(main)
+    assert ended.value.code == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert told.startswith("demo: ")
+
+
+def test_ctrl_c_ends_set_up_in_one_line(tmp_path: Path) -> None:
+    """Sent as soon as it waits for another program, of which there is none else in a set-up that is done."""
+    project = tmp_path / "project"
+    (project / "tools").mkdir(parents=True)
+    setup = project / "tools" / "setup.py"
+    text = (ROOT / "tools" / "setup.py").read_text().replace("def main(", "def unused(")
+    ours = "def main(kind: str) -> None:\n    run('-c', 'import os, signal; os.kill(os.getppid(), signal.SIGINT)')\n"
+    setup.write_text(text.replace('if __name__ == "__main__":', f'{ours}\n\nif __name__ == "__main__":'))
+    (project / ".venv" / "bin").mkdir(parents=True)
+    (project / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    done = subprocess.run([sys.executable, str(setup)], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stderr) == (1, "setup: stopped\n")
