@@ -89,7 +89,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
         log.warning("processors are disabled that are not there", names=unknown)
     classes = WorkerClasses.of(settings, os.environ)
     profiles = Profiles(section.profiles)
-    profiles.check(processors)
+    profiles.check(processors, classes)
     dropped = DroppedFiles(database, blobs, clock)
     names = NamedSources(database, dropped)
     spill = blobs.folder / ".planner" / "results-spill"

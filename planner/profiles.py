@@ -1,7 +1,8 @@
 """The profiles that plans may name: those of the setting `planner.profiles`, and the shipped ones that it leaves alone.
 
-What is wrong with their parameters for a processor that is installed is told when the planner starts, all of it at
-once, and it does not start. Declared processors come and go while it runs: of them the plan that needs it is refused.
+What is wrong with their parameters for a processor that is installed, or with their class of workers, is told when the
+planner starts, all of it at once, and it does not start. Declared processors come and go while it runs: of them the
+plan that needs it is refused.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from penstock.runtime.logs import get_logger
 from penstock.runtime.settings import ProfileSettings
 from penstock.v1 import planner_pb2
 from planner.domain.profiles import SHIPPED, Profile
+from planner.worker_classes import ANY_CLASS, WorkerClasses
 
 __all__ = ["Profiles", "profile_message"]
 
@@ -42,10 +44,13 @@ class Profiles:
             )
         return self._by_name[name]
 
-    def check(self, processors: Processors) -> None:
-        """Raises InvalidInput (`settings`) with all parameters that installed processors would not take."""
+    def check(self, processors: Processors, classes: WorkerClasses = ANY_CLASS) -> None:
+        """Raises InvalidInput (`settings`) with all parameters that installed processors would not take, and classes of
+        workers that no plan may name."""
         problems: list[str] = []
         for profile in self.all:
+            if profile.worker_class and (problem := classes.problem(profile.worker_class)):
+                problems.append(f"planner.profiles.{profile.name}.worker_class: {problem}")
             for name, values in profile.parameters.items():
                 where = f"planner.profiles.{profile.name}.parameters.{name}"
                 if name in processors.installed:

@@ -60,6 +60,15 @@ def _redis_url(value: str) -> str:
     return value
 
 
+def _json(values: dict[str, Any]) -> dict[str, Any]:
+    """Parameters are JSON: what TOML has besides, and NaN, would be null in a plan, or stop it much later."""
+    try:
+        json.dumps(values, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"parameters are JSON, and these are not: {error}") from None
+    return values
+
+
 DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
@@ -109,7 +118,7 @@ class ProfileSettings(Section):
     max_tries: int = Field(0, ge=0, le=100)
     max_run_seconds: int = Field(0, ge=0, le=7 * 86_400)
     worker_class: str = Field("", max_length=63)
-    parameters: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    parameters: dict[str, Annotated[dict[str, Any], AfterValidator(_json)]] = Field(default_factory=dict)
     """By the name of a processor; checked against its own types when the planner starts."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from planner.planning import Planning, PlanRequest
 from planner.profiles import Profiles
 from planner.sources import DOCUMENTS, ITEMS
 from planner.store import SourceRow
+from planner.worker_classes import WorkerClasses
 
 NUMBERS = st.integers(0, 3)
 PARAMETERS = st.dictionaries(st.sampled_from("abc"), NUMBERS)
@@ -117,6 +119,29 @@ def test_parameters_that_installed_processors_would_not_take_are_told_at_the_sta
     assert "(its parameters: sleep_seconds, paid, repeatable)" in lines[1]
     assert "parameters.document.granularity" in lines[2]
     Profiles({"night": ProfileSettings(parameters={"noop": {"sleep_seconds": 1}})}).check(INSTALLED)
+
+
+@pytest.mark.parametrize("text", ["nan", "-inf", "2026-01-01", "[1, {x = nan}]"])
+def test_parameters_that_no_json_can_say_are_refused_at_the_start(tmp_path: Path, text: str) -> None:
+    """Also of processors that are declared, and looked at later."""
+    settings = tmp_path / "penstock.toml"
+    settings.write_text(
+        f"[planner.profiles.night.parameters.elsewhere]\nx = {text}\n[planner.profiles.day]\nconcurrency = nan\n"
+    )
+    with pytest.raises(InvalidInput) as told:
+        load({}, config=settings)
+    assert "planner.profiles.night.parameters.elsewhere: Value error, parameters are JSON" in told.value.message
+    assert "planner.profiles.day.concurrency" in told.value.message
+
+
+def test_a_class_of_workers_that_no_plan_may_name_is_told_at_the_start() -> None:
+    profiles = Profiles({"night": ProfileSettings(worker_class="gpus"), "day": ProfileSettings(worker_class="gpu")})
+    with pytest.raises(InvalidInput) as told:
+        profiles.check(INSTALLED, WorkerClasses({"gpu": frozenset()}, only=True))
+    assert told.value.message.splitlines()[1:] == [
+        "  planner.profiles.night.worker_class: there is no worker class 'gpus'; there are: gpu"
+    ]
+    profiles.check(INSTALLED)
 
 
 @pytest.mark.parametrize("kind", ["items", "documents"])
