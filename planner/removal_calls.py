@@ -19,7 +19,7 @@ class RemovalCalls(PlannerCalls):
     async def DeletePlan(
         self, request: planner_pb2.DeletePlanRequest, context: Context
     ) -> planner_pb2.DeletePlanResponse:
-        plan_id, actor = plain_text(request.plan_id, "plan_id"), plain_text(request.actor, "actor")
+        plan_id, actor = await self._plan_id(request.plan_id), plain_text(request.actor, "actor")
         change = whole_number(request.etag) if request.etag else None
         if request.etag and change is None:
             raise InvalidInput(f"etag {request.etag[:80]!r} is none of ours: give it as it was", code="bad_etag")

@@ -334,7 +334,7 @@ def remove(
         from penstock.client.plan_views import removed_plan_view
 
         async with connected(data) as client:
-            found = await plan_of(client, plan)
+            found = await client.plans.get(plan)
             seen = await client.plans.delete(found.plan_id, etag=found.etag, force=force, validate_only=True)
             runs = f"; its {counted(seen.run_count, 'run')} can only be read then" if seen.run_count else ""
             called = show.text(found.name) or found.plan_id

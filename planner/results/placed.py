@@ -72,4 +72,5 @@ def _share(cursor: DuckDBPyConnection, parts: Sequence[Path], count: int) -> int
     ).fetchone()
     assert found is not None
     row_bytes, memory = found
-    return ceil(count / min(ceil(count * (row_bytes + _ROW_BYTES) / (memory * _SHARE)), _MOST_SHARES))
+    shares = min(ceil(count * (row_bytes + _ROW_BYTES) / (memory * _SHARE)), _MOST_SHARES)
+    return ceil(count / int(shares))

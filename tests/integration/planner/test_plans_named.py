@@ -42,6 +42,8 @@ async def test_every_call_about_a_plan_takes_its_name(plans: Plans) -> None:
         assert (since.plan_id, since.selection.changed_since_plan) == (same.plan_id, named.plan_id)
         renamed = await stub.UpdatePlan(p.UpdatePlanRequest(plan_id="two words", name="three words here"))
         assert renamed.plan_id == named.plan_id
+        removed = await stub.DeletePlan(p.DeletePlanRequest(plan_id="three words here", force=True))
+        assert removed.plan.plan_id == named.plan_id
     assert other.plan_id != named.plan_id
 
 
