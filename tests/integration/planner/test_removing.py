@@ -283,8 +283,8 @@ async def test_a_start_that_asked_before_the_removal_makes_no_run(
     asked, go_on = asyncio.Event(), asyncio.Event()
     keep = SchedulersPlans.keep
 
-    async def slowly(self: SchedulersPlans, plan_id: str, *, confirm: bool) -> planner_pb2.Plan:
-        kept = await keep(self, plan_id, confirm=confirm)
+    async def slowly(self: SchedulersPlans, plan_id: str, *, confirm: bool, **fields: Any) -> planner_pb2.Plan:
+        kept = await keep(self, plan_id, confirm=confirm, **fields)
         asked.set()
         await go_on.wait()
         return kept
@@ -308,8 +308,8 @@ async def test_a_run_that_is_made_between_mark_and_question_keeps_its_plan(
     asked, marked = asyncio.Event(), asyncio.Event()
     keep, release = SchedulersPlans.keep, PlanUses.release
 
-    async def before(self: SchedulersPlans, plan_id: str, *, confirm: bool) -> planner_pb2.Plan:
-        kept = await keep(self, plan_id, confirm=confirm)
+    async def before(self: SchedulersPlans, plan_id: str, *, confirm: bool, **fields: Any) -> planner_pb2.Plan:
+        kept = await keep(self, plan_id, confirm=confirm, **fields)
         asked.set()
         await marked.wait()
         return kept
