@@ -148,7 +148,7 @@ class NamedSources:
                 return latest
             if row.version != before:
                 raise Conflict(
-                    f"source {name!r} has got version {row.version} meanwhile: refresh it again", code="source_moved"
+                    f"source {name!r} has got version {row.version} meanwhile: send it again", code="source_moved"
                 )
             connection.execute(
                 sa.insert(source_versions).values(

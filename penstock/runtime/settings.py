@@ -140,7 +140,9 @@ class PlannerSection(ServerSection):
     confirm_above_items: int = Field(
         200, ge=0, description="A plan of more items, or with a cost, asks before it runs."
     )
-    draft_hours: float = Field(24.0, gt=0, description="Hours that a preview's plan is kept unless it is started.")
+    draft_hours: float = Field(
+        24.0, ge=0.01, le=876_000, description="Hours that a preview's plan is kept unless it is started."
+    )
     profiles: dict[Name, ProfileSettings] = Field(
         default_factory=dict,
         description='Profiles of plans by name, as {"night": {"concurrency": 4, "max_tries": 8, "parameters": '
