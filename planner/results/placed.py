@@ -71,6 +71,5 @@ def _share(cursor: DuckDBPyConnection, parts: Sequence[Path], count: int) -> int
         f"parse_formatted_bytes(current_setting('memory_limit')) FROM parquet_metadata({listed(parts)})"
     ).fetchone()
     assert found is not None
-    row_bytes, memory = found
-    shares = min(ceil(count * (row_bytes + _ROW_BYTES) / (memory * _SHARE)), _MOST_SHARES)
-    return ceil(count / int(shares))
+    row_bytes, memory = float(found[0]), int(found[1])
+    return ceil(count / min(ceil(count * (row_bytes + _ROW_BYTES) / (memory * _SHARE)), _MOST_SHARES))
