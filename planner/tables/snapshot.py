@@ -22,7 +22,7 @@ from planner.domain.table_kinds import NAN
 from planner.natural_sql import natural_of_parts, natural_parts
 from planner.tables.profile import GUARD, TypedColumn, guard_sql, matches, same_sql, utc_sql
 
-__all__ = ["ROW_GROUP_ROWS", "SnapshotQuery", "text_sql"]
+__all__ = ["ROW_GROUP_ROWS", "SnapshotQuery", "text_sql", "value_sql"]
 
 ROW_GROUP_ROWS = 30_720
 _WRITE = f"FORMAT parquet, COMPRESSION lz4_raw, ROW_GROUP_SIZE {ROW_GROUP_ROWS}, ROW_GROUP_SIZE_BYTES '32MB'"
@@ -56,7 +56,7 @@ class SnapshotQuery:
         some = f" WHERE COALESCE({every}) IS NOT NULL" if self.empty else ""
         if self.empty is None:
             some = f" WHERE CASE WHEN COALESCE({every}) IS NULL THEN {_STOP} ELSE true END"
-        cells = ", ".join(f"t{column.place}, {_value_sql(column)} AS v{column.place}" for column in self.columns)
+        cells = ", ".join(f"t{column.place}, {value_sql(column)} AS v{column.place}" for column in self.columns)
         said = [column for column in self.columns if column.kind not in _TEXTS]
         texts = "".join(f", {text_sql(column, f'v{column.place}')} AS x{column.place}" for column in said)
         values = ", ".join(f"{_guarded_sql(column)} AS f{column.place}" for column in self.columns)
@@ -115,7 +115,8 @@ def _guarded_sql(column: TypedColumn) -> str:
     return f"CASE WHEN {cell} IS NULL THEN NULL {short}WHEN {guard} THEN {value} ELSE {_STOP} END"
 
 
-def _value_sql(column: TypedColumn) -> str:
+def value_sql(column: TypedColumn) -> str:
+    """What a cell is when it is of its column's kind."""
     cell = f"t{column.place}"
     if column.nans:
         cell = f"CASE WHEN NOT {matches(cell, NAN)} THEN {cell} END"

@@ -38,3 +38,9 @@ def test_duckdb_says_the_same(texts: list[str]) -> None:
     query = f"SELECT {natural_sql('t')}, {natural_of_parts('p')} FROM ({parts})"
     found = duckdb.execute(query, {"texts": texts}).fetchall()
     assert found == [(natural_key(text), natural_key(text)) for text in texts]
+
+
+def test_duckdb_says_the_same_of_numbers_at_the_end_of_strange_letters() -> None:
+    before = ["", "é ", "e\u0301", "\u0600", "\U0001f468\u200d\U0001f469", "\n", "İ", "\x01\x02"]
+    texts = [f"{one}{number}" for one in before for number in ("7", "10", "123", "2048", "10000", "007", "0")]
+    test_duckdb_says_the_same.hypothesis.inner_test(texts)  # type: ignore[attr-defined]
