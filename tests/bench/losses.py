@@ -33,7 +33,7 @@ __all__ = ["losses"]
 HELD = 200
 RESTART_SECONDS, FLUSH_SECONDS = 2.0, 3.0
 AGAIN_SECONDS = 0.05
-ROUNDS = 3
+ROUNDS, QUICK_ROUNDS = 3, 1
 WORKER_CLASS = "by-hand"
 Found = tuple[str, int, float, str, float | None]
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -141,7 +141,8 @@ async def half_done(stack: Stack, url: str, count: int) -> AsyncIterator[Hand]:
         await runs.StopRun(pb.StopRunRequest(run_id=run.run_id, force=True), timeout=30)
 
 
-async def losses(folder: Path, database: str, postgres: PostgresServer, *, count: int) -> list[Found]:
+async def losses(folder: Path, database: str, postgres: PostgresServer, *, count: int, quick: bool) -> list[Found]:
+    rounds = QUICK_ROUNDS if quick else ROUNDS
     server = RedisServer()
     environment = {"PENSTOCK_REDIS_URL": server.url}
     url = f"sqlite:///{folder / 'data' / 'scheduler.db'}"
@@ -152,7 +153,7 @@ async def losses(folder: Path, database: str, postgres: PostgresServer, *, count
     restarts, flushes, used = list[float](), list[float](), list[float]()
     try:
         async with half_done(stack, url, count) as hand:
-            for _ in range(ROUNDS):
+            for _ in range(rounds):
                 old = stack.kill("scheduler")
                 leasing = asyncio.create_task(hand.lease(1))
                 pid = await asyncio.to_thread(stack.restarted, "scheduler", old)
@@ -160,7 +161,7 @@ async def losses(folder: Path, database: str, postgres: PostgresServer, *, count
                 used.append(cpu_seconds(pid))
                 print("restart", restarts[-1], used[-1], flush=True)
             client = redis.Redis.from_url(server.url)
-            for _ in range(ROUNDS):
+            for _ in range(rounds):
                 client.flushall()
                 began = time.monotonic()
                 flushes.append(await hand.lease(1) - began)

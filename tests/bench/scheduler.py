@@ -35,6 +35,7 @@ ITEMS = 200_000
 QUICK_ITEMS = 20_000
 RIVAL_ITEMS = {"celery_redis": 10_000, "celery_postgresql": 5_000, "procrastinate_postgresql": 10_000}
 RIVAL_DEFAULT = 20_000
+RIVAL_QUICK = 500
 CONCURRENCY = 2_000
 SLOTS = 1_000
 """Of each of the two workers: what does nothing is leased by the thousand, as the others are tuned too."""
@@ -196,7 +197,7 @@ def main(*, quick: bool = False) -> int:
                 rows.append(penstock(Path(folder), count, database, server))
         for name in rivals.NAMES:
             wanted = RIVAL_ITEMS.get(name, RIVAL_DEFAULT)
-            rows.append(rival(name, 2_000 if quick else wanted, postgres))
+            rows.append(rival(name, RIVAL_QUICK if quick else wanted, postgres))
     finally:
         postgres.stop()
     celery = next(row for row in rows if row["system"] == "celery/redis")

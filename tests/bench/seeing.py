@@ -34,12 +34,12 @@ from tests.servers.postgres import PostgresServer
 from tests.servers.stack import Stack
 
 ITEMS = 1_000_000
-QUICK_ITEMS = 100_000
-CALLS = 60
+QUICK_ITEMS = 50_000
+CALLS, QUICK_CALLS = 60, 20
 SUMMARY_MS, PAGE_MS = 5.0, 20.0
 WATCHERS = 200
 WATCHED_ITEMS = 200_000
-QUICK_WATCHED_ITEMS = 20_000
+QUICK_WATCHED_ITEMS = 10_000
 WATCHED_SHARE = 0.10
 
 
@@ -86,7 +86,7 @@ async def until(
     raise AssertionError(f"run {run_id} has ended without it")
 
 
-async def reads(data: Path, plan_id: str, database: Database, count: int) -> list[report.Row]:
+async def reads(data: Path, plan_id: str, database: Database, count: int, turns: int) -> list[report.Row]:
     async with connect(data) as channel:
         stub = scheduler_pb2_grpc.SchedulerServiceStub(channel)
         run = await stub.StartRun(pb.StartRunRequest(plan_id=plan_id), timeout=30)
@@ -122,7 +122,7 @@ async def reads(data: Path, plan_id: str, database: Database, count: int) -> lis
         rows: list[report.Row] = []
         took: dict[str, list[float]] = {name: [] for name in calls}
         # In turns: what the machine and a scheduler that has just started do meanwhile is nobody's alone.
-        for turn in range(CALLS + 1):
+        for turn in range(turns + 1):
             for name, (call, _) in calls.items():
                 began = time.perf_counter()
                 await call()
@@ -221,7 +221,7 @@ def main(*, quick: bool = False) -> int:
                 place.mkdir()
                 with _stack(place, postgres) as (stack, database):
                     plan_id = asyncio.run(planned(stack.data, count))
-                    rows += asyncio.run(reads(stack.data, plan_id, database, count))
+                    rows += asyncio.run(reads(stack.data, plan_id, database, count, QUICK_CALLS if quick else CALLS))
         finally:
             server.stop()
         place = Path(folder) / "watched"

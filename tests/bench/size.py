@@ -34,7 +34,7 @@ from tests.servers.stack import Stack
 SMALL, LARGE = 10_000, 1_000_000
 HEAD, REST = 300_000, 40_000
 TIMES_FLAT, TIMES_CLOSED, MOST_MB = 1.2, 1.5, 300.0
-SMALL_ROUNDS = 4
+SMALL_ROUNDS, QUICK_SMALL_ROUNDS = 4, 1
 CLOSED = "domain:closed.example"
 UPLOAD_BYTES = 1 << 32
 
@@ -73,7 +73,9 @@ def cost(client: Client, plan_id: str, roots: list[int]) -> float:
     return used / run.counts.total * 1e6
 
 
-def flat(folder: Path, database: str, postgres: PostgresServer, *, small: int, large: int) -> list[report.Row]:
+def flat(
+    folder: Path, database: str, postgres: PostgresServer, *, small: int, large: int, rounds: int = SMALL_ROUNDS
+) -> list[report.Row]:
     with stack_of(folder, database, postgres) as (stack, roots):
         client = stack.client
         prepare(client)
@@ -86,11 +88,11 @@ def flat(folder: Path, database: str, postgres: PostgresServer, *, small: int, l
         for _ in range(2):  # the workers are up, and code that is loaded on first use is loaded
             cost(client, plans[small], roots)
         pid = stack.pids()["scheduler"]
-        before = [cost(client, plans[small], roots) for _ in range(SMALL_ROUNDS)]
+        before = [cost(client, plans[small], roots) for _ in range(rounds)]
         of_small = peak_mb(pid)
         of_large = cost(client, plans[large], roots)
         memory = peak_mb(pid)
-        after = [cost(client, plans[small], roots) for _ in range(SMALL_ROUNDS)]
+        after = [cost(client, plans[small], roots) for _ in range(rounds)]
     little = sum(before + after) / len(before + after)
     return [
         row(database, "CPU an item, small", small, little, "µs"),
@@ -134,21 +136,21 @@ def closed_head(folder: Path, database: str, postgres: PostgresServer, *, head: 
 
 
 def measured(database: str, postgres: PostgresServer, chosen: list[str], *, quick: bool) -> list[report.Row]:
-    by = 10 if quick else 1
+    by, rounds = (20, QUICK_SMALL_ROUNDS) if quick else (1, SMALL_ROUNDS)
     rows: list[report.Row] = []
     for name in chosen:
         told = len(rows)
         with tempfile.TemporaryDirectory(prefix="pen-bench-") as text:
             folder = Path(text)
             if name == "flat":
-                rows += flat(folder, database, postgres, small=SMALL, large=LARGE // by)
+                rows += flat(folder, database, postgres, small=SMALL, large=LARGE // by, rounds=rounds)
             elif name == "closed":
                 rows += closed_head(folder, database, postgres, head=HEAD // by, rest=REST // by)
             elif name == "dispatch":
                 found = asyncio.run(dispatch(folder, database, postgres, runs=200 // by))
                 rows += [row(database, *one) for one in found]
             else:
-                found = asyncio.run(losses(folder, database, postgres, count=LARGE // by))
+                found = asyncio.run(losses(folder, database, postgres, count=LARGE // by, quick=quick))
                 rows += [row(database, *one) for one in found]
         for one in rows[told:]:
             print("  ", *one.values(), flush=True)
