@@ -65,8 +65,8 @@ class ParquetFiles:
                 code="blob_store_unavailable",
             ) from error
         finally:
-            cursor.close()
             with self._lock:
+                cursor.close()  # in here: `close` may not interrupt one that is closed
                 self._cursors.discard(cursor)
                 self._lock.notify_all()
 

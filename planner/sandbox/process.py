@@ -70,7 +70,8 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Ended:
-    """count: keys in the file. peak_bytes, seconds: what the child took at most, from birth to its last wait."""
+    """count: keys in the file. peak_bytes, seconds: what the child took at most, from birth to its last wait: no less
+    than its parent had when it was born."""
 
     count: int
     refusal: Refusal | None

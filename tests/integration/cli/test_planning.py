@@ -81,7 +81,7 @@ def test_the_last_line_of_add_says_name_version_and_rows(penstock: Typed, tmp_pa
         "cli-folder version 2: 4 rows",
     ]
     removed = penstock("sources", "remove", "cli-folder", "--yes", "--json")
-    assert removed.json() == {"name": "cli-folder", "version_count": 2}
+    assert removed.json() == {"name": "cli-folder", "version_count": 2, "draft_count": 0}
     assert penstock("sources", "show", "cli-folder").code == 2
 
 

@@ -162,7 +162,7 @@ def test_what_lies_on_the_server_is_added_refreshed_and_removed(shop: Stack, buy
     second = buyer.post(f"{SOURCES}/shelf/refresh", json={}).json()
     assert (second["version"], second["change"]["added"]) == (2, ["c1"])
     answer = buyer.delete(f"{SOURCES}/shelf")
-    assert (answer.status_code, answer.json()) == (200, {"name": "shelf", "version_count": 2})
+    assert (answer.status_code, answer.json()) == (200, {"name": "shelf", "version_count": 2, "draft_count": 0})
     assert "parts" in problem_of(buyer.delete(f"{SOURCES}/shelf"), 404, "source_not_found")
     problem_of(buyer.post(f"{SOURCES}/parts/refresh"), 400, "no_origin")
 

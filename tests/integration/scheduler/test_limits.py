@@ -274,7 +274,7 @@ async def test_what_a_broken_commit_granted_all_the_same_keeps_its_slot(
     await declare(world, A, concurrency=1)
     await world.run(3, payload=of(A))
     worker = world.worker()
-    commits = world.scheduler.service.loops["commits"].__self__  # type: ignore[attr-defined]
+    commits = world.scheduler.service.loops["commits"].func.__self__  # type: ignore[attr-defined]
     transaction, broken = commits._transaction, 0
 
     def breaks(group: list[object], made: list[object]) -> object:

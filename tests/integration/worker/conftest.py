@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from penstock.declared.folder import INSTALLED
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.settings import WorkerSection
 from penstock.v1 import scheduler_pb2 as pb
@@ -21,12 +22,20 @@ MakeAgent = Callable[..., Agent]
 
 
 @pytest.fixture(autouse=True)
-def trial_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def trial_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     folder = tmp_path / "plug-in"
     folder.mkdir()
     install(folder)
     monkeypatch.syspath_prepend(str(folder))
     TrialProcessor.reset()
+    _forget_installed()
+    yield
+    _forget_installed()
+
+
+def _forget_installed() -> None:
+    """What is installed is looked at once in a process; other tests may have looked, or will."""
+    vars(INSTALLED).pop("installed", None)
 
 
 @pytest.fixture
