@@ -11,6 +11,7 @@ from penstock.declared.folder import Processors
 from penstock.runtime import metrics
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.clock import Clock, SystemClock
+from penstock.runtime.errors import PenstockError
 from penstock.runtime.logs import get_logger
 from penstock.runtime.parquet_files import ParquetFiles
 from penstock.runtime.program import Service, main
@@ -188,23 +189,33 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     )
     service = PlannerService(parts)
 
+    async def sweep_plans() -> None:
+        drafts = await asyncio.to_thread(removals.sweep_drafts, now_ms=clock.now_ms())
+        gone = await removing.sweep()
+        if drafts or gone:
+            reader.forget()
+        if drafts:
+            metrics.SWEEP_ITEMS.labels("drafts").inc(drafts)
+            log.info("drafts past their end were removed", drafts=drafts)
+
+    async def sweep_rows() -> None:
+        await asyncio.to_thread(store.sweep, now_ms=clock.now_ms())
+        await asyncio.to_thread(estimates.sweep)
+
+    async def sweep_files() -> None:
+        if files := await asyncio.to_thread(dropped.sweep):
+            log.info("files of plans that are gone were removed", files=files)
+        if left := await asyncio.to_thread(blobs.clean):
+            log.info("what killed writers left was removed", files=left)
+
     async def sweep() -> None:
+        """What one of them meets keeps none of the others waiting."""
         while True:
-            drafts = await asyncio.to_thread(removals.sweep_drafts, now_ms=clock.now_ms())
-            await asyncio.to_thread(store.sweep, now_ms=clock.now_ms())
-            await asyncio.to_thread(estimates.sweep)
-            gone = await removing.sweep()
-            if drafts or gone:
-                reader.forget()
-            if drafts:
-                metrics.SWEEP_ITEMS.labels("drafts").inc(drafts)
-                log.info("drafts past their end were removed", drafts=drafts)
-            if files := await asyncio.to_thread(dropped.sweep):
-                log.info("files of plans that are gone were removed", files=files)
-            left = await asyncio.to_thread(blobs.clean)
-            if left:
-                log.info("what killed writers left was removed", files=left)
-            await results.sweep()
+            for part in (sweep_plans, sweep_rows, sweep_files, results.sweep):
+                try:
+                    await part()
+                except PenstockError as error:
+                    log.warning("a sweep could not be done now", sweep=part.__name__, error=error.message)
             await asyncio.sleep(SWEEP_SECONDS)
 
     async def warm() -> None:

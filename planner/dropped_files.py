@@ -57,10 +57,11 @@ class DroppedFiles:
         due = sa.select(dropped_files).where(dropped_files.c.drop_ms <= self._clock.now_ms() - KEPT_MS)
         with self._database.read() as connection:
             found = connection.execute(due.order_by(dropped_files.c.drop_ms).limit(AT_ONCE)).all()
-        return sum(self._settle(row.sha256, row.written_ns) for row in found)
+        return sum(self._settle(row.sha256, row.drop_ms, row.written_ns) for row in found)
 
-    def _settle(self, sha256: str, written_ns: int) -> bool:
-        """Whether the file was removed. The note goes last, so that this is done again by whoever comes next."""
+    def _settle(self, sha256: str, drop_ms: int, written_ns: int) -> bool:
+        """Whether the file was removed. The note goes last, so that this is done again by whoever comes next; one that
+        was made since, by the last who had the file, stays."""
         with self._database.write() as connection:
             wanted = _wanted(connection, sha256)
             if not wanted and _written_ns(self._blobs.path(sha256)) not in (0, written_ns):
@@ -68,7 +69,8 @@ class DroppedFiles:
                 return False
         gone = False if wanted else self._remove(sha256, written_ns)
         with self._database.write() as connection:
-            connection.execute(sa.delete(dropped_files).where(dropped_files.c.sha256 == sha256))
+            it = sa.and_(dropped_files.c.sha256 == sha256, dropped_files.c.drop_ms == drop_ms)
+            connection.execute(sa.delete(dropped_files).where(it))
         return gone
 
     def _remove(self, sha256: str, written_ns: int) -> bool:

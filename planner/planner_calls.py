@@ -111,6 +111,8 @@ class PlannerCalls:
             message.warnings.add(code=short[0], message=short[1])
             # Who uploads documents or items for a run has confirmed by that.
             message.needs_confirm |= short[0] == BUDGET_TOO_SMALL and row.kind not in (DOCUMENTS, ITEMS)
+        if row.remove_ms is not None:
+            message.warnings.add(code="plan_removing", message="its removal was begun: it is read, not started")
         for code, text in self._parts.guards.warnings(row):
             message.warnings.add(code=code, message=text)
             message.needs_confirm = True

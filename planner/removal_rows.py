@@ -3,7 +3,8 @@
     kept ──mark──▶ being removed ──remove──▶ gone
                         └──keep──▶ kept
 
-A marked plan is read as before and started no more. Each method is one transaction; the files of what goes are noted in
+A marked plan is read as before and started no more. Each method is one transaction (but for drafts, which go some at a
+time); the files of what goes are noted in
 it (`dropped_files`).
 """
 
@@ -66,9 +67,15 @@ class RemovalRows:
             return [(row[0], row[1]) for row in connection.execute(query.order_by(plans.c.remove_ms).limit(AT_ONCE))]
 
     def sweep_drafts(self, *, now_ms: int) -> int:
-        """Removes drafts past their end; answers how many."""
-        with self._database.write() as connection:
-            return self._gone(connection, plans.c.expire_ms <= now_ms)
+        """Removes drafts past their end, some at a time; answers how many."""
+        past = sa.select(plans.c.plan_id).where(plans.c.expire_ms <= now_ms).limit(AT_ONCE)
+        count = 0
+        while True:
+            with self._database.write() as connection:
+                gone = self._gone(connection, sa.and_(plans.c.plan_id.in_(past), plans.c.expire_ms <= now_ms))
+            count += gone
+            if gone < AT_ONCE:
+                return count
 
     def _gone(self, connection: sa.Connection, which: sa.ColumnElement[Any]) -> int:
         columns = (plans.c.plan_id, plans.c.items_sha256, plans.c.lanes_sha256)

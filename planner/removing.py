@@ -59,9 +59,12 @@ class Removing:
                 return row, 0
             try:
                 return row, await self._finish(row, force=force)
-            except Unavailable as error:
+            except Conflict:
+                raise
+            except PenstockError as error:
                 raise Unavailable(
-                    f"plan {row.plan_id} starts no more, and is removed once the scheduler answers: {error.message}",
+                    f"plan {row.plan_id} starts no more, and its removal goes on by itself as soon as that is "
+                    f"possible: {error.message}",
                     code="plan_removing",
                 ) from error
 
@@ -82,6 +85,8 @@ class Removing:
                     log.warning("a plan whose removal was begun is kept", plan=plan_id, why=error.message)
                 except PenstockError as error:
                     log.warning("a plan can't be removed now", plan=plan_id, error=error.message)
+                    if isinstance(error, Unavailable):
+                        break  # the others would wait for the same
         return count
 
     async def _finish(self, row: PlanRow, *, force: bool) -> int:

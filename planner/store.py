@@ -308,7 +308,7 @@ def refuse_etag(plan_id: str, name: str, now: int, change: int) -> None:
     """Raises Conflict when a plan's name was changed since `change`."""
     if now != change:
         raise Conflict(
-            f"plan {plan_id} is called {name!r} meanwhile (etag {now}): look at it, then save again",
+            f"plan {plan_id} is called {name!r} meanwhile (etag {now}): look at it, then try again",
             code="etag_mismatch",
         )
 

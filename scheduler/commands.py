@@ -24,7 +24,7 @@ from scheduler.domain.states import (
 )
 from scheduler.engine import Engine
 from scheduler.giving_way import give_way
-from scheduler.plans import Plans
+from scheduler.plans import PLAN, Plans
 from scheduler.store import exclusive
 from scheduler.store.effects import Effects
 from scheduler.store.endings import Endings
@@ -127,7 +127,8 @@ class Commands:
         meanwhile."""
         if problems := _problems(asked):
             raise InvalidInput("; ".join(problems), code="bad_settings")
-        self._engine.first.expect(asked.plan_id)
+        if asked.plan_id.startswith(PLAN):  # else it is a name, which the planner knows
+            self._engine.first.expect(asked.plan_id)
         plan = await self._plans.keep(asked.plan_id, confirm=asked.confirm, budget_micros=asked.budget_micros)
         if not plan.stages or not plan.item_count:
             raise InvalidInput(f"plan {asked.plan_id} has no items: nothing to run", code="empty_plan")

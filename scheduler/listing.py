@@ -64,9 +64,10 @@ class ItemList:
                 raise InvalidInput(f"{len(seqs)} seqs; at most {MAX_SEQS} at once", code="too_many_seqs")
             wanted = sorted({seq for seq in seqs if 0 <= seq < stage.total})
             if run.plan_removed:
-                return pb.ListItemsResponse(items=await asyncio.to_thread(self._named_rows, run, stage, wanted, states))
-            plan_items = await self._plans.items(run.plan_id, index, wanted) if wanted else []
-            found = await asyncio.to_thread(self._merged, run, stage, plan_items, states, with_payload, wanted)
+                found = await asyncio.to_thread(self._named_rows, run, stage, wanted, states)
+            else:
+                plan_items = await self._plans.items(run.plan_id, index, wanted) if wanted else []
+                found = await asyncio.to_thread(self._merged, run, stage, plan_items, states, with_payload, wanted)
             if _fitting(found) < len(found):
                 raise TooLarge(f"{len(found)} items of that size do not fit one answer; ask for fewer seqs")
             return pb.ListItemsResponse(items=found)

@@ -12,7 +12,10 @@ from penstock.runtime.channel import calling, open_channel
 from penstock.runtime.errors import NotFound
 from penstock.v1 import common_pb2, planner_pb2, planner_pb2_grpc
 
-__all__ = ["Plans"]
+__all__ = ["PLAN", "Plans"]
+
+PLAN = "plan-"
+"""What ids of plans begin with."""
 
 READ_LIMIT = 10_000
 DERIVE_SEQS = 100_000

@@ -22,6 +22,7 @@ from scheduler.engine import Engine
 from scheduler.explaining import Explainer
 from scheduler.item_rows import ItemRows
 from scheduler.listing import ItemList
+from scheduler.plans import PLAN
 from scheduler.run_calls import Context, RunCalls, page_size
 from scheduler.store import reads
 from scheduler.summary import Summary, held_up, run_summary
@@ -66,6 +67,10 @@ class SeeingCalls(RunCalls):
             raise InvalidInput(f"skip {request.skip} is negative", code="bad_skip")
         states = run_states(list(request.states))
         before, plan_id = page_position(request.page_token), plain_text(request.plan_id, "plan_id")
+        if plan_id and not plan_id.startswith(PLAN):
+            raise InvalidInput(
+                f"plan_id is {plan_id[:80]!r}: runs are listed by the id of their plan, {PLAN}…", code="bad_plan_id"
+            )
 
         def read() -> list[pb.Run]:
             with self._database.read() as connection:

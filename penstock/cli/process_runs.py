@@ -75,6 +75,8 @@ async def _history(client: AsyncClient, source: str, limit: int) -> list[tuple[s
     while looked_at < _MOST_LOOKED_AT:
         page = await client.runs.list_page(page_size=_PAGE, page_token=token)
         for run in page.runs:
+            if run.plan_removed:
+                continue
             if run.plan_id not in plans:
                 plans[run.plan_id] = await _plan_selected(client, run)
             plan = plans[run.plan_id]
@@ -94,8 +96,6 @@ async def _plan_selected(client: AsyncClient, run: scheduler_pb2.Run) -> planner
     from penstock.client.sources import SOURCE_KINDS
 
     if run.kind not in (SOURCE_KINDS["catalog"], SOURCE_KINDS["table"]):
-        return None
-    if run.plan_removed:
         return None
     plan = await client.plans.get(run.plan_id)
     return plan if plan.selection.WhichOneof("include") in SELECTED_BY else None

@@ -273,7 +273,8 @@ class PlannerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdatePlan(self, request, context):
-        """Another name for a plan. ABORTED when its etag has changed meanwhile: two people saved it.
+        """Another name for a plan. FAILED_PRECONDITION `etag_mismatch` when it was changed meanwhile: two people
+        saved it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

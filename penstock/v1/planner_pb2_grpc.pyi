@@ -68,7 +68,9 @@ class PlannerServiceStub:
     ListPlans: _grpc.UnaryUnaryMultiCallable[_planner_pb2.ListPlansRequest, _planner_pb2.ListPlansResponse]
     """Kept plans, the latest first."""
     UpdatePlan: _grpc.UnaryUnaryMultiCallable[_planner_pb2.UpdatePlanRequest, _planner_pb2.Plan]
-    """Another name for a plan. ABORTED when its etag has changed meanwhile: two people saved it."""
+    """Another name for a plan. FAILED_PRECONDITION `etag_mismatch` when it was changed meanwhile: two people
+    saved it.
+    """
     DeletePlan: _grpc.UnaryUnaryMultiCallable[_planner_pb2.DeletePlanRequest, _planner_pb2.DeletePlanResponse]
     """Removes a plan, or a draft; its file goes with it where no other plan has the same. FAILED_PRECONDITION `plan_needed`
     while a run needs it: one that has not ended, or, without `force`, one that has items left to be run again.
@@ -153,7 +155,9 @@ class PlannerServiceAsyncStub(PlannerServiceStub):
     ListPlans: _aio.UnaryUnaryMultiCallable[_planner_pb2.ListPlansRequest, _planner_pb2.ListPlansResponse]  # type: ignore[assignment]
     """Kept plans, the latest first."""
     UpdatePlan: _aio.UnaryUnaryMultiCallable[_planner_pb2.UpdatePlanRequest, _planner_pb2.Plan]  # type: ignore[assignment]
-    """Another name for a plan. ABORTED when its etag has changed meanwhile: two people saved it."""
+    """Another name for a plan. FAILED_PRECONDITION `etag_mismatch` when it was changed meanwhile: two people
+    saved it.
+    """
     DeletePlan: _aio.UnaryUnaryMultiCallable[_planner_pb2.DeletePlanRequest, _planner_pb2.DeletePlanResponse]  # type: ignore[assignment]
     """Removes a plan, or a draft; its file goes with it where no other plan has the same. FAILED_PRECONDITION `plan_needed`
     while a run needs it: one that has not ended, or, without `force`, one that has items left to be run again.
@@ -313,7 +317,9 @@ class PlannerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _planner_pb2.UpdatePlanRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_planner_pb2.Plan, _abc.Awaitable[_planner_pb2.Plan]]:
-        """Another name for a plan. ABORTED when its etag has changed meanwhile: two people saved it."""
+        """Another name for a plan. FAILED_PRECONDITION `etag_mismatch` when it was changed meanwhile: two people
+        saved it.
+        """
 
     @_abc_1.abstractmethod
     def DeletePlan(

@@ -560,7 +560,7 @@ class ListRunsRequest(_message.Message):
     kind: _planner_pb2.SourceKind.ValueType
     """unspecified: all"""
     plan_id: _builtins.str
-    """of this plan alone"""
+    """of this plan alone: its id, since the planner alone knows names"""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[Global___RunState.ValueType]: ...
     def __init__(
@@ -651,7 +651,7 @@ class PlanNeed(_message.Message):
     name: _builtins.str
     state: Global___RunState.ValueType
     left: _builtins.int
-    """of an ended run: items that can be run again"""
+    """items that are not completed"""
     def __init__(
         self,
         *,
