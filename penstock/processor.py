@@ -261,6 +261,13 @@ class Processor(Generic[P]):
         return ()
 
     @classmethod
+    def limit_fields(cls, parameters: P) -> Sequence[str] | None:
+        """The fields of the payload, at its top level, that alone decide the limit keys: then the planner asks once
+        for all items that have them alike, with a payload of these fields only. None: it asks for each item.
+        """
+        return None
+
+    @classmethod
     def is_paid(cls, parameters: P) -> bool:
         """Whether items with these parameters cost money."""
         return cls.paid

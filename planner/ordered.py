@@ -3,7 +3,8 @@
 Written by a DuckDB of its own, made for one request and closed after it, so that its memory goes back: two threads and
 bounded memory, whatever the size; what does not fit is spilled beside the blobs. Of small sources one is ordered at a
 time, of large ones one, too: so nobody waits for ten million rows with a hundred.
-The file is what `Parquet.write_plan` makes (stage, seq, key, group, payload, then `size`, the bytes of the payload).
+The file is what `Parquet.write_plan` makes (stage, seq, key, group, payload, then `lane` where any item has limit keys
+and that is known here, then `size`, the bytes of the payload).
 The order is total, so equal requests give the same rows in the same order on every machine. A selection that matches
 nothing is refused (`selection_empty`); too little disk or memory is Unavailable; whatever fails leaves no file.
 """
@@ -22,6 +23,8 @@ from penstock.runtime.parquet_files import ParquetFiles
 from penstock.words import counted
 from planner.domain.selection import LeftOut
 from planner.gathering import gather
+from planner.lane_tables import LaneTables
+from planner.lanes import Lanes
 from planner.parquet import BLOCK_ROWS, LaterItem
 from planner.selecting import CUSTOM_SQL, Choosing, Wanted, problems_of
 
@@ -56,7 +59,7 @@ class GroupCount:
 @dataclass(frozen=True)
 class Ordered:
     """What was written. groups: in the order of their first items, at most MOST_GROUPS of `group_count`; blocks: as
-    `StageRow.blocks`; unknown_groups: pinned or ordered ones that the source has not."""
+    `StageRow.blocks`; unknown_groups: pinned or ordered ones that the source has not; laned: as `Gathered.laned`."""
 
     count: int
     blocks: tuple[int, ...]
@@ -64,6 +67,7 @@ class Ordered:
     group_count: int
     left_out: tuple[LeftOut, ...]
     unknown_groups: tuple[str, ...]
+    laned: bool | None = False
 
 
 def refuse(problems: Sequence[InvalidInput]) -> None:
@@ -85,8 +89,11 @@ class OrderedPlans:
         self._small_bytes = small_bytes
         self._small, self._others = _Turn("small"), _Turn("others")
 
-    def write(self, wanted: Wanted, place: Path, later: Sequence[LaterItem] = ()) -> Ordered:
-        """Makes the file `place`: stage 0 is what is wanted, in order; `later` are the later stages' items.
+    def write(
+        self, wanted: Wanted, place: Path, later: Sequence[LaterItem] = (), *, lanes: Lanes | None = None
+    ) -> Ordered:
+        """Makes the file `place`: stage 0 is what is wanted, in order; `later` are the later stages' items. lanes: who
+        is to be asked for those of stage 0.
 
         Raises InvalidInput with all that is wrong, Unavailable.
         """
@@ -104,7 +111,8 @@ class OrderedPlans:
             turn.files = files
             try:
                 with files.cursor() as cursor:
-                    return _written(cursor, wanted, place.resolve(), later, at_once=small)
+                    tables = LaneTables(lanes, wanted.schema) if lanes is not None else None
+                    return _written(cursor, wanted, place.resolve(), later, at_once=small, lanes=tables)
             except BaseException:
                 place.unlink(missing_ok=True)
                 raise
@@ -137,12 +145,19 @@ def _bytes_of(snapshot: Path) -> int:
 
 
 def _written(
-    cursor: DuckDBPyConnection, wanted: Wanted, place: Path, later: Sequence[LaterItem], *, at_once: bool
+    cursor: DuckDBPyConnection,
+    wanted: Wanted,
+    place: Path,
+    later: Sequence[LaterItem],
+    *,
+    at_once: bool,
+    lanes: LaneTables | None,
 ) -> Ordered:
     choosing = Choosing(cursor, wanted)
     limit = wanted.selection.limit
     left_out = choosing.left_out()
-    count = gather(cursor, choosing, place, limit=limit, later=later, at_once=at_once)
+    gathered = gather(cursor, choosing, place, limit=limit, later=later, at_once=at_once, lanes=lanes)
+    count = gathered.count
     if not count:
         raise _empty(cursor, wanted, left_out, choosing.unknown_groups())
     if limit and count == limit:
@@ -158,6 +173,7 @@ def _written(
         group_count=group_count,
         left_out=tuple(left_out),
         unknown_groups=tuple(choosing.unknown_groups()),
+        laned=gathered.laned,
     )
 
 

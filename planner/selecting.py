@@ -117,6 +117,10 @@ class Choosing:
         self._exclude()
         self._rank()
 
+    def join(self, text: str) -> None:
+        """One more JOIN of the rows that are in the plan, which leaves none of them out."""
+        self._joins.append(text)
+
     @property
     def chosen(self) -> str:
         """FROM … WHERE of the rows that are in the plan, before any limit; the snapshot's columns are `items.…`, with

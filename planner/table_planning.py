@@ -119,8 +119,8 @@ class TablePlanning:
         asked: TablePlan,
         upload: Upload,
     ) -> PlanRow:
-        ordered = self._ordered.write(chosen.wanted, upload.path("ordered"))
-        items, table = kept_items(upload, "ordered", stage, self._parquet)
+        ordered = self._ordered.write(chosen.wanted, upload.path("ordered"), lanes=stage.lanes)
+        items, table = kept_items(upload, "ordered", stage, self._parquet, laned=ordered.laned)
         return PlanRow(
             plan_id=identity,
             source_id=source.source_id,
@@ -180,12 +180,17 @@ class TablePlanning:
         return found
 
 
-def kept_items(upload: Upload, name: str, stage: SettledStage, parquet: Parquet) -> tuple[common_pb2.BlobRef, str]:
-    """The file of the upload with the items of a plan's one stage, kept, and the table of their lanes; "" for none."""
+def kept_items(
+    upload: Upload, name: str, stage: SettledStage, parquet: Parquet, *, laned: bool | None = None
+) -> tuple[common_pb2.BlobRef, str]:
+    """The file of the upload with the items of a plan's one stage, kept, and the table of their lanes; "" for none.
+    laned: whether the file has lanes already, or no item has keys; None: the processor is to be asked row by row."""
     place, lanes = upload.path(name), upload.path("lanes")
-    if stage.lanes is None or not stage.lanes.write(parquet, place, lanes):
+    if laned is None and stage.lanes is not None and stage.lanes.write(parquet, place, lanes):
+        name, laned = "plan", True
+        parquet.write_plan(place, upload.path(name), [], lanes=lanes)
+    if not laned:
         return keep_file(upload, name), ""
-    parquet.write_plan(place, upload.path("plan"), [], lanes=lanes)
-    parquet.write_lanes(upload.path("plan"), upload.path("table"))
+    parquet.write_lanes(upload.path(name), upload.path("table"))
     table = keep_file(upload, "table").sha256
-    return keep_file(upload, "plan"), table
+    return keep_file(upload, name), table

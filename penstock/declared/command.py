@@ -66,6 +66,11 @@ class _LimitedCommand(CommandProcessor):
         keys = [template.filled(values) for template in cls.declaration.limits]
         return [key for key in keys if key is not None]
 
+    @classmethod
+    def limit_fields(cls, parameters: Parameters) -> Sequence[str] | None:
+        slots = [slot for template in cls.declaration.limits for slot in template.slots]
+        return sorted({slot.path[1] for slot in slots if slot.path[0] == "payload"})
+
 
 def processor_of(declaration: Declaration, programs: Programs) -> type[CommandProcessor]:
     """The class that a declaration makes."""

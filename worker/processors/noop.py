@@ -73,6 +73,10 @@ class NoopProcessor(Processor[NoopParameters]):
         return keys if isinstance(keys, list | tuple) else [keys]
 
     @classmethod
+    def limit_fields(cls, parameters: NoopParameters) -> Sequence[str] | None:
+        return ["limits"]
+
+    @classmethod
     def is_paid(cls, parameters: NoopParameters) -> bool:
         return parameters.paid
 

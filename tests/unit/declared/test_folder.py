@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import orjson
 import pytest
 
 from penstock.declared.folder import INSTALLED, Processors
@@ -96,3 +97,18 @@ def test_what_the_class_says_is_what_the_file_says(tmp_path: Path) -> None:
     assert list(one.limit_keys({"site": "a", "y": 1}, none)) == ["domain:a", "x:1"]
     with pytest.raises(ValueError, match=r"payload\.site"):
         one.limit_keys({}, none)
+    assert one.limit_fields(none) == ["site", "y"]
+
+
+def test_limit_keys_hang_on_the_fields_that_their_placeholders_name(tmp_path: Path) -> None:
+    limits = ["domain:{payload.site.host}-{payload.pages.0}", "provider:{parameters.of}", "x:{payload.site.port?}"]
+    (tmp_path / "one.toml").write_text(
+        declared("one", f"limits = {orjson.dumps(limits).decode()}\n") + '[parameters.of]\ntype = "string"\n'
+    )
+    one = Processors(tmp_path).load("one")
+    parameters = one.parameters_type(of="y")  # type: ignore[call-arg]
+    fields = one.limit_fields(parameters)
+    assert fields == ["pages", "site"]
+    payload = {"site": {"host": "a", "port": 1}, "pages": [7], "other": 1}
+    told = one.limit_keys({name: payload[name] for name in fields}, parameters)
+    assert told == one.limit_keys(payload, parameters) == ["domain:a-7", "provider:y", "x:1"]

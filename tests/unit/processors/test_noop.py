@@ -81,3 +81,4 @@ def test_parameters_that_are_not_set_do_not_show() -> None:
     assert NoopProcessor.limit_keys({"limits": KEYS}, paid) == KEYS
     assert NoopProcessor.limit_keys({"limits": "a:b"}, paid) == ["a:b"]
     assert not NoopProcessor.limit_keys({}, paid)
+    assert NoopProcessor.limit_fields(paid) == ["limits"]
