@@ -10,6 +10,7 @@ it (`dropped_files`).
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ class RemovalRows:
         self._database = database
         self._files = files
 
-    def mark(self, row: PlanRow, *, change: int | None, now_ms: int) -> bool:
+    def mark(self, row: PlanRow, *, change: int | None, force: bool, now_ms: int) -> bool:
         """From now on nobody starts or keeps it; a draft goes at once, which answers False: no run was ever made of
         one. Raises Conflict when its name was changed since `change`."""
         it = sa.and_(plans.c.plan_id == row.plan_id, plans.c.uid == row.uid)
@@ -45,14 +46,17 @@ class RemovalRows:
             if found.expire_ms is not None:
                 self._gone(connection, it)
                 return False
-            connection.execute(sa.update(plans).where(it, plans.c.remove_ms.is_(None)).values(remove_ms=now_ms))
+            marked = {"remove_ms": sa.func.coalesce(plans.c.remove_ms, now_ms), "remove_force": force}
+            connection.execute(sa.update(plans).where(it).values(marked))
         return True
 
     def keep(self, row: PlanRow) -> None:
-        """A run needs it: it is a plan like any other again."""
+        """A run needs it: it is a plan like any other again. It counts as made anew, by its uid: the scheduler may let
+        go of the old one yet, on the word of a call that nobody waits for any more."""
+        kept = {"remove_ms": None, "remove_force": False, "uid": secrets.token_hex(8)}
         with self._database.write() as connection:
             connection.execute(
-                sa.update(plans).where(plans.c.plan_id == row.plan_id, plans.c.uid == row.uid).values(remove_ms=None)
+                sa.update(plans).where(plans.c.plan_id == row.plan_id, plans.c.uid == row.uid).values(kept)
             )
 
     def remove(self, row: PlanRow) -> None:

@@ -6,8 +6,8 @@
 The mark comes first: from then on nobody starts the plan here. A start that asked before is refused by the scheduler,
 which makes no run of a plan that it has let go of. Every step can be done again. A planner that dies in between, or
 can't reach the scheduler, leaves the mark: the plan is read as before and not started, and the next sweep (at the
-start, then every five minutes) or the next DeletePlan goes on from there. The sweep does not force: where the scheduler
-has not let go yet and a run has something left, it keeps the plan.
+start, then every five minutes) or the next DeletePlan goes on from there, by force where that was asked for: a call
+that the scheduler still works at may let go by force at any time.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class Removing:
                 return row, 0 if row.draft else await self._asked(row, force=force)
             if not row.draft:
                 self._scheduler()
-            if not await asyncio.to_thread(self._rows.mark, row, change=change, now_ms=self._clock.now_ms()):
+            now_ms = self._clock.now_ms()
+            if not await asyncio.to_thread(self._rows.mark, row, change=change, force=force, now_ms=now_ms):
                 return row, 0
             try:
                 return row, await self._finish(row, force=force)
@@ -77,7 +78,7 @@ class Removing:
                     row = await asyncio.to_thread(self._store.plan, plan_id, now_ms=self._clock.now_ms())
                     if row.uid != uid or row.remove_ms is None:
                         continue
-                    await self._finish(row, force=False)
+                    await self._finish(row, force=row.remove_force)
                     count += 1
                 except NotFound:
                     continue

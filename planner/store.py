@@ -74,6 +74,7 @@ plans = sa.Table(
     sa.Column("change", sa.BigInteger, nullable=False, server_default="0"),  # of its name: one more each time
     sa.Column("uid", sa.Text, nullable=False, server_default=""),  # of this making: made again, it has another
     sa.Column("remove_ms", sa.BigInteger, nullable=True),  # its removal was begun; NULL: it was not
+    sa.Column("remove_force", sa.Boolean, nullable=False, server_default=sa.false()),  # as its remover asked
     sa.Index("plans_expire", "expire_ms"),
     sa.Index("plans_items_sha256", "items_sha256"),
     sa.Index("plans_lanes_sha256", "lanes_sha256"),
@@ -137,6 +138,7 @@ class PlanRow:
     change: int = 0
     uid: str = ""
     remove_ms: int | None = None
+    remove_force: bool = False
 
     @property
     def laned(self) -> bool:
@@ -211,6 +213,7 @@ class Store:
             **row.__dict__,
             "uid": secrets.token_hex(8),
             "remove_ms": None,
+            "remove_force": False,
             "stages": orjson.dumps([_stage_values(s) for s in row.stages]).decode(),
             "details": orjson.dumps(row.details).decode(),
         }

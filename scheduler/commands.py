@@ -129,7 +129,13 @@ class Commands:
             raise InvalidInput("; ".join(problems), code="bad_settings")
         if asked.plan_id.startswith(PLAN):  # else it is a name, which the planner knows
             self._engine.first.expect(asked.plan_id)
-        plan = await self._plans.keep(asked.plan_id, confirm=asked.confirm, budget_micros=asked.budget_micros)
+        try:
+            plan = await self._plans.keep(asked.plan_id, confirm=asked.confirm, budget_micros=asked.budget_micros)
+        except PenstockError:
+            # The plan may have gone since the same request was answered.
+            if (answered := await self._answered(asked.request)) is not None:
+                return answered
+            raise
         if not plan.stages or not plan.item_count:
             raise InvalidInput(f"plan {asked.plan_id} has no items: nothing to run", code="empty_plan")
         new = NewRun(
@@ -172,6 +178,15 @@ class Commands:
         answer = await self._engine.commits.run(work)
         await give_way()
         return answer
+
+    async def _answered(self, request: Request) -> Answer | None:
+        """What the same request was answered before."""
+
+        def work(connection: sa.Connection, effects: Effects) -> Answer | None:
+            before = known(connection, request)
+            return None if before is None else Answer(find_run(connection, run_id=before.run_id), before.changed)
+
+        return await self._engine.commits.run(work) if request.request_id else None
 
     async def pause(self, command: Command) -> Answer:
         return await self._do(command, RunEvent.PAUSE)

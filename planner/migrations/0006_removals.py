@@ -12,6 +12,7 @@ down_revision = "0005"
 def upgrade() -> None:
     op.add_column("plans", sa.Column("uid", sa.Text, nullable=False, server_default=""))
     op.add_column("plans", sa.Column("remove_ms", sa.BigInteger, nullable=True))
+    op.add_column("plans", sa.Column("remove_force", sa.Boolean, nullable=False, server_default=sa.false()))
     op.execute("UPDATE plans SET uid = plan_id")
     for column in ("items_sha256", "lanes_sha256", "source_name"):
         op.create_index(f"plans_{column}", "plans", [column])

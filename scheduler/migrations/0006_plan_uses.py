@@ -13,7 +13,7 @@ def upgrade() -> None:
     op.create_table(
         "plan_uses",
         sa.Column("plan_id", sa.Text, primary_key=True),
-        sa.Column("removed_uid", sa.Text, nullable=False, server_default=""),
+        sa.Column("removed_uids", sa.Text, nullable=False, server_default=""),
     )
     op.add_column("runs", sa.Column("plan_removed", sa.Boolean, nullable=False, server_default=sa.false()))
     op.create_index("runs_plan", "runs", ["plan_id", "number"])

@@ -23,13 +23,19 @@ __all__ = ["MOST_NEEDS", "Need", "Needs", "needs_of", "refuse_without_plan", "re
 
 MOST_NEEDS = 10
 
-# The lock of a plan, and which making of it is gone.
+REMEMBERED_CHARACTERS = 2_000
+"""Of the makings that are gone, the latest ones (some hundred): for starts that asked the planner long ago."""
+
+# The lock of a plan, and which makings of it are gone: in the row that is locked, so that who waited for the lock sees
+# what was written meanwhile.
 _HOLD = Statement(
-    "INSERT INTO plan_uses (plan_id, removed_uid) VALUES (:plan_id, '')"
-    " ON CONFLICT (plan_id) DO UPDATE SET plan_id = excluded.plan_id RETURNING removed_uid"
+    "INSERT INTO plan_uses (plan_id, removed_uids) VALUES (:plan_id, '')"
+    " ON CONFLICT (plan_id) DO UPDATE SET plan_id = excluded.plan_id RETURNING removed_uids"
 )
-# Notes that it is gone.
-_LET_GO = Statement("UPDATE plan_uses SET removed_uid = :uid WHERE plan_id = :plan_id")
+# Notes that one is gone.
+_LET_GO = Statement(
+    "UPDATE plan_uses SET removed_uids = substr(:uid || ' ' || removed_uids, 1, :most) WHERE plan_id = :plan_id"
+)
 # Locks its runs in order of number, as everybody does.
 _LOCK_RUNS = sa.select(runs.c.number).where(runs.c.plan_id == sa.bindparam("p")).order_by(runs.c.number)
 # Its runs are only read from now on.
@@ -61,7 +67,7 @@ class Needs:
 def use(connection: sa.Connection, plan: planner_pb2.Plan) -> None:
     """Called where a run of the plan is made. Raises Conflict when the plan was removed meanwhile."""
     ((removed,),) = _HOLD.rows(connection, {"plan_id": plan.plan_id})
-    if removed and removed == plan.uid:
+    if plan.uid in removed.split():
         raise Conflict(f"plan {plan.plan_id} was removed meanwhile: make it again, then start it", code="plan_removed")
 
 
@@ -71,7 +77,7 @@ def release(connection: sa.Connection, plan_id: str, uid: str, *, force: bool) -
     connection.execute(_LOCK_RUNS.with_for_update(), {"p": plan_id})
     needs = needs_of(connection, plan_id, force=force)
     if not needs.count:
-        _LET_GO.run(connection, {"plan_id": plan_id, "uid": uid})
+        _LET_GO.run(connection, {"plan_id": plan_id, "uid": uid, "most": REMEMBERED_CHARACTERS})
         connection.execute(_ORPHAN, {"p": plan_id})
     return needs
 

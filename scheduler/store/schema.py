@@ -361,10 +361,11 @@ lane_cursors = sa.Table(
     sa.Column("cursor", _Big, nullable=False),
 )
 
-# Plans that runs were made of: the lock under which one is started or let go of. removed_uid: the making that is gone.
+# Plans that runs were made of: the lock under which one is started or let go of. removed_uids: the makings
+# that are gone, the latest first.
 plan_uses = sa.Table(
     "plan_uses",
     metadata,
     sa.Column("plan_id", sa.Text, primary_key=True),
-    _text("removed_uid"),
+    _text("removed_uids"),
 )

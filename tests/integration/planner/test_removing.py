@@ -301,6 +301,46 @@ async def test_a_start_that_asked_before_the_removal_makes_no_run(
 
 
 @BOTH
+async def test_a_start_that_asked_before_two_removals_makes_no_run(
+    plans: Plans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = await plans.plan()
+    asked, go_on = asyncio.Event(), asyncio.Event()
+    keep = SchedulersPlans.keep
+
+    async def slowly(self: SchedulersPlans, plan_id: str, *, confirm: bool, **fields: Any) -> planner_pb2.Plan:
+        kept = await keep(self, plan_id, confirm=confirm, **fields)
+        asked.set()
+        await go_on.wait()
+        return kept
+
+    monkeypatch.setattr(SchedulersPlans, "keep", slowly)
+    starting = asyncio.create_task(start(plans, plan))
+    await asked.wait()
+    await remove(plans, plan)
+    again = await plans.plan()
+    assert (again.plan_id, again.uid != plan.uid) == (plan.plan_id, True)
+    await remove(plans, again)
+    go_on.set()
+    with pytest.raises(Conflict) as gone:
+        await starting
+    assert gone.value.code == "plan_removed"
+    assert not await runs_of(plans, plan)
+
+
+async def test_the_same_start_is_answered_as_before_once_its_plan_is_gone(plans: Plans) -> None:
+    plan = await plans.plan()
+    request = pb.StartRunRequest(plan_id=plan.plan_id, confirm=True, request_id="the-same")
+    with calling():
+        run = await plans.world.runs.StartRun(request)
+        await plans.world.runs.StopRun(pb.StopRunRequest(run_id=run.run_id, actor="ann", force=True))
+    await plans.world.until(run.run_id, lambda one: one.state == pb.RUN_STATE_STOPPED)
+    await remove(plans, plan, force=True)
+    with calling():
+        assert (await plans.world.runs.StartRun(request)).run_id == run.run_id
+
+
+@BOTH
 async def test_a_run_that_is_made_between_mark_and_question_keeps_its_plan(
     plans: Plans, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -416,7 +456,7 @@ async def test_a_removal_that_was_begun_ends_with_the_plan_kept_where_a_run_need
     with monkeypatch.context() as patch:
         patch.setattr(PlanUses, "release", dies)
         with pytest.raises(PenstockError):
-            await remove(plans, plan, force=True)
+            await remove(plans, plan)
         with pytest.raises(Conflict) as being:
             await plans.plan()
         assert being.value.code == "plan_removing"
@@ -447,6 +487,33 @@ async def test_what_was_forced_before_the_planner_died_stays_so(plans: Plans, mo
     assert gone.value.code == "plan_removed"
     await restarted(plans.world)
     await until_gone(plans, plan)
+
+
+async def test_what_was_to_be_forced_is_forced_by_who_goes_on(plans: Plans, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that the scheduler still works at may let go by force at any time: taking the mark back would be wrong."""
+    plan = await plans.plan()
+    await stopped(plans, plan)
+
+    async def dies(self: object, *args: Any, **more: Any) -> Any:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PlanUses, "release", dies)
+        with pytest.raises(PenstockError):
+            await remove(plans, plan, force=True)
+    await restarted(plans.world)
+    await until_gone(plans, plan)
+
+
+async def test_a_plan_that_a_run_needs_counts_as_made_anew(plans: Plans) -> None:
+    plan = await plans.plan()
+    await stopped(plans, plan)
+    with pytest.raises(Conflict):
+        await remove(plans, plan)
+    with calling():
+        kept = await plans.stub.GetPlan(planner_pb2.GetPlanRequest(plan_id=plan.plan_id))
+    assert (kept.uid != plan.uid, kept.etag) == (True, plan.etag)
+    assert (await start(plans, plan)).plan_id == plan.plan_id
 
 
 async def test_while_the_scheduler_is_away_a_plan_is_marked_and_goes_later(plans: Plans) -> None:
