@@ -29,7 +29,9 @@ INCLUDES = ("all", "keys", "missing", "reprocess", "failed_of_run", "changed_sin
 
 class ReprocessBody(Body):
     processor: Processor
-    threshold: float = Field(description="Rows whose latest result of the processor has a lower `confidence`.")
+    threshold: float = Field(
+        strict=True, description="Rows whose latest result of the processor has a lower `confidence`."
+    )
 
 
 class SelectionBody(Body):
@@ -50,7 +52,7 @@ class SelectionBody(Body):
     org: str = Field("", max_length=200)
     repo: str = Field("", max_length=200)
     state: str = Field("", max_length=200)
-    limit: int = Field(0, ge=0, le=2**62, description="The first so many, in order; 0: all.")
+    limit: int = Field(0, ge=0, le=2**62, strict=True, description="The first so many, in order; 0: all.")
     again: Truth = Field(False, description="What the processor has done already is not left out.")
 
     def message(self) -> sources_pb2.Selection:

@@ -112,6 +112,8 @@ def test_the_order_of_ids_can_be_kept(buyer: httpx.Client) -> None:
         ({"selection": {"keys": []}}, 400, "selection_empty", "matches nothing"),
         ({"selection": {"keys": ["nope"]}}, 400, "unknown_ids", "nope"),
         ({"selection": {"limit": -1}}, 400, "invalid_input", "limit"),
+        ({"selection": {"limit": True}}, 400, "invalid_input", "selection.limit"),
+        ({"selection": {"limit": "3"}}, 400, "invalid_input", "selection.limit"),
         ({"selection": {"state": "open"}}, 400, "no_such_column", "state"),
         ({"selection": {"reprocess": {"processor": "noop"}}}, 400, "invalid_input", "threshold"),
         ({"selection": {"changed_since_plan": "none"}}, 404, "plan_not_found", "none"),

@@ -72,6 +72,27 @@ def test_two_ways_at_once_are_refused() -> None:
         SelectionBody.model_validate({"keys": ["a"], "filter": "a = 1"}).message()
 
 
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"limit": True}, ("limit",)),
+        ({"limit": "3"}, ("limit",)),
+        ({"limit": 3.0}, ("limit",)),
+        ({"reprocess": {"processor": "noop", "threshold": "0.7"}}, ("reprocess", "threshold")),
+        ({"reprocess": {"processor": "noop", "threshold": True}}, ("reprocess", "threshold")),
+    ],
+)
+def test_what_is_no_number_is_refused_by_its_field(given: dict[str, object], field: tuple[str, ...]) -> None:
+    with pytest.raises(ValidationError) as refused:
+        SelectionBody.model_validate(given)
+    assert [error["loc"] for error in refused.value.errors()] == [field]
+
+
+def test_a_whole_number_is_a_threshold() -> None:
+    message = SelectionBody.model_validate({"reprocess": {"processor": "noop", "threshold": 1}}).message()
+    assert message.reprocess.threshold == 1.0
+
+
 def test_of_many_wrong_keys_one_is_told() -> None:
     with pytest.raises(ValidationError) as refused:
         SelectionBody.model_validate({"keys": [1] * 1_000})
