@@ -46,17 +46,14 @@ class PlanCalls(PlannerCalls):
             draft=request.validate_only,
             request_id=plain_text(request.request_id, "request_id"),
             profile=plain_text(request.profile, "profile"),
+            actor=plain_text(request.actor, "actor"),
         )
         if source.kind in (CATALOG, TABLE):
             if request.selection.changed_since_plan:
                 # By its id: two plans that are told of one by different names are the same.
                 since = request.selection.changed_since_plan
                 request.selection.changed_since_plan = await self._plan_id(since, "selection.changed_since_plan")
-            asked = TablePlan(
-                selection=request.selection,
-                ordering=request.ordering,
-                actor=plain_text(request.actor, "actor"),
-            )
+            asked = TablePlan(selection=request.selection, ordering=request.ordering, actor=wanted.actor)
             row = await self._parts.table_planning.create(source, version, wanted, asked)
         else:
             if request.HasField("selection") or request.HasField("ordering"):

@@ -40,7 +40,7 @@ class PlanCopies:
                 f"plan {old.plan_id} has {len(old.stages)} stages; plans of one stage are copied: make it anew",
                 code="plan_not_copied",
             )
-        if old.details and "identity" not in old.details:
+        if old.details and "identity" not in old.details and not _taken_whole(old):
             raise InvalidInput(
                 f"plan {old.plan_id} was made by an earlier version and does not know what its id is made of: make it "
                 "anew",
@@ -60,7 +60,7 @@ class PlanCopies:
             create_ms=now_ms,
             expire_ms=None,
             change=0,
-            details={**old.details, "actor": actor, **_asking(old, stage.settings)} if old.details else old.details,
+            details=_details(old, actor, stage.settings),
         )
         if stage.lanes is None:
             return self._planning.kept(replace(row, lanes_sha256=""), keeping)
@@ -83,6 +83,18 @@ def _changed(old: StageSettings, asked: StageRequest) -> StageRequest:
         worker_class=asked.worker_class or old.worker_class,
         rules=asked.rules or (as_message(old.rules).SerializeToString() if same and old.rules else b""),
     )
+
+
+def _taken_whole(plan: PlanRow) -> bool:
+    """Whether its id is made of its source and its stages alone."""
+    stages = [stage.settings for stage in plan.stages]
+    return plan.plan_id == plan_id(plan.source_id, plan.granularity, stages)
+
+
+def _details(old: PlanRow, actor: str, settings: StageSettings) -> dict[str, object]:
+    """What the copy says of itself. One of a source that is taken whole asks as little as the plan does."""
+    own = {**old.details, "actor": actor}
+    return {**own, **_asking(old, settings)} if "identity" in old.details else own
 
 
 def _asking(old: PlanRow, settings: StageSettings) -> dict[str, object]:

@@ -65,6 +65,7 @@ class PlanRequest(Keeping):
     source_id: str
     stages: Sequence[StageRequest]
     granularity: str
+    actor: str = ""
 
 
 class Planning:
@@ -98,6 +99,8 @@ class Planning:
         row = self._store.find_plan(identity, now_ms=now_ms)
         if row is None:
             row = self._written(identity, source, granularity, chosen)
+            if request.actor:
+                row = replace(row, details={"actor": request.actor})
             if version is not None:
                 row = replace(row, source_name=version.name, source_version=version.version)
         return self.kept(row, request)

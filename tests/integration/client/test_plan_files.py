@@ -377,6 +377,25 @@ async def test_plans_of_items_are_copied_and_those_of_documents_are_not(here: Pl
     assert caught.value.code == "plan_not_copied"
 
 
+async def test_every_plan_says_who_made_it(here: Place, tmp_path: Path) -> None:
+    plans = here.client.plans
+    items = (await here.client.sources.items([{"key": "by"}])).source_id
+    written(tmp_path / "by.txt", "Some words.")
+    documents = (await here.client.sources.documents([tmp_path / "by.txt"])).source_id
+    written(tmp_path / "todo.txt", "- [ ] one\n- [ ] two\n")
+    tasks = (await here.client.sources.tasks(tmp_path / "todo.txt", name="todo")).source_id
+    for source, stages in ((items, STAGES), (documents, []), (tasks, STAGES)):
+        made = await plans.create(source, stages=stages, actor="ann")
+        assert made.actor == (await plans.get(made.plan_id)).actor == "ann"
+        assert made.plan_id in [found.plan_id for found in await plans.list(actor="ann")]
+        again = await plans.create(source, stages=stages, actor="bob", name="again")
+        assert (again.plan_id, again.actor) == (made.plan_id, "ann"), "it was made already"
+    profiled = await plans.create(items, stages=[StageOptions(processor="noop")], profile="fast", actor="ann")
+    assert (profiled.profile, profiled.actor) == ("fast", "ann")
+    copy = await plans.copy(profiled.plan_id, changes=StageOptions(processor="", max_run_seconds=77))
+    assert (copy.actor, copy.profile, copy.needs_confirm, list(copy.warnings)) == ("ann", "fast", False, [])
+
+
 async def test_plans_are_found_by_name_source_processor_and_who_made_them(here: Place, plan: planner_pb2.Plan) -> None:
     other = await here.client.plans.create(
         "mice", stages=STAGES, selection=Selection(filter="price < 2", again=True), name='a "bob"', actor="bob"
