@@ -86,8 +86,12 @@ class PlannerCalls:
 
     async def _plan_id(self, named: str, field: str = "plan_id") -> str:
         """The id of the plan that a request names by its id, or by the name of a kept one. Raises NotFound, and
-        InvalidInput for a name that several plans have."""
+        InvalidInput for a name that several plans have, or for none at all."""
         text = plain_text(named, field)
+        if not text:  # an unnamed plan is not "the one without a name"
+            raise InvalidInput(
+                f"{field} is missing: give a plan's id, or the name of a kept one", code="plan_id_missing"
+            )
         if _PLAN_ID.fullmatch(text):
             return text
         return await asyncio.to_thread(self._parts.store.plan_named, text)

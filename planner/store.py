@@ -202,7 +202,7 @@ class Store:
                 f"several plans are called {name!r}; say which by its id: {', '.join(ids[:_NAMESAKES])}{more}",
                 code="several_plans",
             )
-        if not name or not ids:
+        if not ids:
             raise _none(name)
         return ids[0]
 

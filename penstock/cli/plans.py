@@ -337,15 +337,15 @@ def remove(
             found = await client.plans.get(plan)
             seen = await client.plans.delete(found.plan_id, etag=found.etag, force=force, validate_only=True)
             runs = f"; its {counted(seen.run_count, 'run')} can only be read then" if seen.run_count else ""
-            called = show.text(found.name) or found.plan_id
-            if not confirmed(f"Remove plan {called} of {counted(found.item_count, 'item')}{runs}?", yes=yes):
+            called = f"plan {show.text(found.name)}" if found.name else found.plan_id
+            if not confirmed(f"Remove {called} of {counted(found.item_count, 'item')}{runs}?", yes=yes):
                 show.say("nothing was removed")
                 return 1
             view = removed_plan_view(await client.plans.delete(found.plan_id, etag=found.etag, force=force))
         if as_json:
             show.print_json(view)
         else:
-            show.say(f"plan {called} is removed ({view['plan_id']})")
+            show.say(f"{called} is removed ({view['plan_id']})" if found.name else f"{called} is removed")
         return 0
 
     carry_out(work())

@@ -361,6 +361,19 @@ def test_a_plan_is_removed_after_a_question_and_its_source_after_it(penstock: Ty
     assert penstock("plans", "remove", draft["plan_id"], "--yes").code == 2
 
 
+def test_a_plan_without_a_name_is_removed_by_its_id(penstock: Typed, tmp_path: Path) -> None:
+    path = tmp_path / "nameless.csv"
+    path.write_text("id,brand\n1,Acer\n2,Razer\n")
+    assert penstock("sources", "add", "cli-nameless", path).code == 0
+    plan = penstock("plans", "create", "cli-nameless", "--processor", "noop", "--json").json()["plan_id"]
+    missing = penstock("plans", "remove", "", "--yes")
+    assert (missing.code, "plan_id is missing" in missing.err) == (2, True)
+    kept = penstock("plans", "remove", plan, words="n\n")
+    assert (kept.code, f"Remove {plan} of 2 items?" in kept.err) == (1, True)
+    gone = penstock("plans", "remove", plan, "--yes")
+    assert (gone.code, gone.out.strip()) == (0, f"{plan} is removed")
+
+
 def test_a_plan_with_items_left_to_run_is_removed_by_force(penstock: Typed, tmp_path: Path) -> None:
     path = tmp_path / "left.csv"
     path.write_text("id,fail\n1,true\n2,false\n")

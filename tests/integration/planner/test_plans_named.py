@@ -65,10 +65,23 @@ async def test_a_name_is_that_of_one_kept_plan(plans: Plans) -> None:
         await get("twin")
     assert caught.value.code == "several_plans"
     assert {first.plan_id, second.plan_id} <= set(caught.value.message.replace(",", "").split())
-    for unknown in ("only a draft", "TWIN", "twi", "", "plan-none", "plan-" + "0" * 32):
+    for unknown in ("only a draft", "TWIN", "twi", "plan-none", "plan-" + "0" * 32):
         with pytest.raises(NotFound) as missing, calling():
             await get(unknown)
         assert missing.value.code == "plan_not_found", unknown
+
+
+async def test_no_name_is_none_however_many_plans_have_none(plans: Plans) -> None:
+    await plans.plan(RAZER)
+    await plans.plan()
+    for call in (
+        plans.stub.GetPlan(p.GetPlanRequest()),
+        plans.stub.DeletePlan(p.DeletePlanRequest(force=True)),
+        plans.stub.UpdatePlan(p.UpdatePlanRequest(name="x")),
+    ):
+        with pytest.raises(InvalidInput, match="plan_id is missing") as caught, calling():
+            await call
+        assert caught.value.code == "plan_id_missing"
 
 
 async def test_an_id_goes_before_a_name(plans: Plans) -> None:
