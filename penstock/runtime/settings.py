@@ -4,7 +4,7 @@ A setting comes from the environment (`PENSTOCK_SCHEDULER__LEASE_TERM_SECONDS=15
 `--config` / `PENSTOCK_CONFIG`, else from `DATA/penstock.toml` (`[scheduler] lease_term_seconds = 15`), else it has its
 default. `load` checks all of it and reports every problem at once; a name that does not exist is an error with the
 nearest one that does. A setting that holds several things by name is one JSON object in the environment
-(`PENSTOCK_PLANNER__PROFILES={"night": {"concurrency": 4}}`).
+(`PENSTOCK_PLANNER__PROFILES={"night": {"concurrency": 4}}`); a list has commas between its values, or is a JSON array.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CLIENT_NAMES = frozenset(
 """Environment names that are read elsewhere: by clients and by the supervisor's children."""
 
 LISTED = ("gateway.cors_origins", "planner.source_folders", "planner.disabled_processors")
-"""Settings with several values: in the environment they stand with commas between them."""
+"""Settings with several values: in the environment they stand with commas between them, or as a JSON array."""
 
 MIB = 1 << 20
 
@@ -292,7 +292,13 @@ def load(environment: Mapping[str, str] | None = None, *, config: Path | None = 
             except ValueError as error:
                 problems.append(f"{name}: a JSON object is needed, and this is none: {error}")
             continue
-        _put(tree, path.split("."), value.split(",") if path in LISTED else value)
+        if path in LISTED:
+            try:
+                _put(tree, path.split("."), _listed(value))
+            except ValueError as error:
+                problems.append(f"{name}: what begins with [ is a JSON array of texts, and this is none: {error}")
+            continue
+        _put(tree, path.split("."), value)
     try:
         settings = Settings.model_validate(tree)
     except ValidationError as error:
@@ -306,6 +312,18 @@ def load(environment: Mapping[str, str] | None = None, *, config: Path | None = 
     if problems or settings is None:
         raise InvalidInput("settings are wrong:\n  " + "\n  ".join(problems), code="settings")
     return settings
+
+
+def _listed(value: str) -> list[str]:
+    """The values of a list in the environment. Raises ValueError for what begins as an array of texts and is none:
+    taken as one odd name it would switch a guard off, and nobody would see it."""
+    if not value.lstrip().startswith("["):
+        return value.split(",")
+    found = json.loads(value)
+    for one in found:
+        if not isinstance(one, str):
+            raise ValueError(f"{json.dumps(one)} is no text")
+    return list(found)
 
 
 def describe() -> list[tuple[str, str, str]]:

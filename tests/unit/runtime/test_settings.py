@@ -44,3 +44,19 @@ def test_the_table_tells_defaults_as_they_are_written_and_choices() -> None:
     ]
     assert told["trace_exporter"][1].endswith("One of none, console, otlp.")
     assert told["analyzer.embedding_provider"][1].endswith("One of offline, ollama, openai, sentence-transformers.")
+
+
+@pytest.mark.parametrize("value", ["echoer,noop", '["echoer", "noop"]', ' ["echoer","noop"] '])
+def test_a_list_in_the_environment_has_commas_or_is_a_json_array(value: str) -> None:
+    assert load({"PENSTOCK_PLANNER__DISABLED_PROCESSORS": value}).planner.disabled_processors == ("echoer", "noop")
+    assert load({"PENSTOCK_PLANNER__DISABLED_PROCESSORS": "[]"}).planner.disabled_processors == ()
+
+
+@pytest.mark.parametrize(
+    "value", ["[echoer]", '["echoer"', '["echoer"],noop', '["echoer", 1]', "[null]", '[["echoer"]]']
+)
+def test_a_list_that_begins_as_an_array_and_is_none_is_refused(value: str) -> None:
+    with pytest.raises(InvalidInput) as told:
+        load({"PENSTOCK_PLANNER__DISABLED_PROCESSORS": value})
+    assert told.value.code == "settings"
+    assert "PENSTOCK_PLANNER__DISABLED_PROCESSORS: what begins with [ is a JSON array of texts" in told.value.message
