@@ -7,7 +7,9 @@ The limit keys of every item are asked of its processor once, when the plan is m
 lane, and the scheduler reads the lanes that it wants. Chosen items of a plan make a plan of their own.
 
 A source is refused whole or kept; a plan is a draft (a preview, kept for a day) or kept. Neither ever changes: their
-ids are hashes over what they are, so the same upload is the same source and the same request the same plan.
+ids are hashes over what they are, so the same upload is the same source and the same request the same plan. A plan that
+no run needs can be removed (`removing`): it is marked, the scheduler lets go of it, what its runs recorded is copied,
+then it goes; its files go an hour later, unless something else has them.
 
 What fails: an upload is spooled beside the blobs in a folder of its own, which goes with it, whatever happens; one
 whose planner was killed is removed when the next planner starts. Blobs become durable before the row that names them,
