@@ -168,7 +168,12 @@ class Explainer:
             reason = Reason(code="running", text=text, change="", since_ms=row.start_ms)
             return _explanation(state, [reason], ahead=0)
         if state not in STARTABLE_ITEMS:
-            return _explanation(state, [_ended(state, row, stage), *run_reasons(await self._of(run))], ahead=0)
+            ended = _ended(state, row, stage)
+            if run.plan_removed:
+                # It is only read: nothing of it is resumed, retried or run again.
+                never = ", and it never began" if row is None else ""
+                ended = replace(ended, text=f"{ended.text}{never}", change="")
+            return _explanation(state, [ended, *run_reasons(await self._of(run))], ahead=0)
         lane = row.lane if row is not None else (await self._plans.items(run.plan_id, index, [seq]))[0].lane
         keys = [STAGE_VALVE.format(run=number, stage=index), *lane_keys(lane)]
         if lane:

@@ -115,7 +115,14 @@ class Items:
             run = await self._connection.read(
                 lambda: self._connection.scheduler.GetRun(scheduler_pb2.GetRunRequest(run_id=run_id))
             )
-            there = numbers_there_are(run.stages[stage].counts.total, "item")
+            total = run.stages[stage].counts.total
+            if run.plan_removed and 0 <= seq < total:
+                raise NotFound(
+                    f"item {seq} of stage {stage} of run {run_id} never began, and went with the run's plan, which was "
+                    "removed: nothing more is known of it",
+                    code="item_not_found",
+                )
+            there = numbers_there_are(total, "item")
             raise NotFound(f"stage {stage} of run {run_id} has no item {seq}; {there}", code="item_not_found")
         return page.items[0]
 

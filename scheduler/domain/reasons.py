@@ -201,7 +201,9 @@ def run_reasons(run: RunNow) -> list[Reason]:
     why = f": {run.reason}" if run.reason else ""
     if run.plan_removed:
         text = f"the run ended ({run.state.replace('_', ' ')}), and its plan was removed"
-        return [Reason(code="plan_removed", text=text, change="make a plan again", since_ms=run.end_ms)]
+        # Of what completed whole nothing is left to run.
+        change = "" if run.state is RunState.COMPLETED else "make a plan again"
+        return [Reason(code="plan_removed", text=text, change=change, since_ms=run.end_ms)]
     if run.archived:
         text = f"the run ended ({run.state.replace('_', ' ')}) and is archived"
         return [Reason(code="run_archived", text=text, change="clone it", since_ms=run.end_ms)]

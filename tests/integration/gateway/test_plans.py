@@ -313,7 +313,7 @@ def test_a_plan_is_removed_unless_somebody_named_it_meanwhile(buyer: httpx.Clien
 
 
 def test_a_plan_that_runs_stays_and_one_with_items_left_goes_by_force(buyer: httpx.Client) -> None:
-    slow = {"processor": "noop", "parameters": {"sleep_seconds": 60}}
+    slow = {"processor": "noop", "parameters": {"sleep_seconds": 60}, "concurrency": 1}
     plan = made(buyer, selection={"filter": "brand = Acer", "again": True}, stages=[slow])
     run = buyer.post("/api/v1/runs", json={"plan_id": plan["plan_id"]}).json()
     path, at = f"{PLANS}/{plan['plan_id']}", f"/api/v1/runs/{run['run_id']}"
@@ -329,5 +329,8 @@ def test_a_plan_that_runs_stays_and_one_with_items_left_goes_by_force(buyer: htt
     assert (removed.status_code, removed.json()["run_count"]) == (200, 1)
     assert buyer.get(at).json()["plan_removed"] is True
     assert buyer.get(f"{at}/items").status_code == 200
+    last = run["counts"]["total"] - 1
+    assert "never began" in problem_of(buyer.get(f"{at}/items/0/{last}"), 404, "item_not_found")
+    assert "its items are 0 to" in problem_of(buyer.get(f"{at}/items/0/{last + 1}"), 404, "item_not_found")
     problem_of(buyer.post(f"{at}/clone", json={}), 409, "plan_removed")
     problem_of(buyer.post(f"{at}/resume", json={}), 409, "plan_removed")

@@ -234,6 +234,8 @@ async def test_what_was_never_come_to_is_not_listed_any_more(plans: Plans) -> No
     await remove(plans, plan, force=True)
     with calling():
         assert not (await plans.world.runs.ListItems(pb.ListItemsRequest(run_id=run.run_id))).items
+        why = await plans.world.runs.ExplainItem(pb.ExplainItemRequest(run_id=run.run_id, seq=1))
+    assert [(one.text, one.change) for one in why.reasons[:1]] == [("it is stopped, and it never began", "")]
     assert (await plans.world.get(run.run_id)).counts.stopped == plan.item_count
 
 

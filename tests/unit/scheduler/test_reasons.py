@@ -64,6 +64,13 @@ def test_nothing_is_to_be_retried_of_a_run_that_completed() -> None:
     assert (done.change, some.change) == ("re-run its items", "retry or re-run its items, or clone it")
 
 
+def test_a_plan_is_to_be_made_again_only_where_its_run_left_something() -> None:
+    for state in ENDED_RUNS:
+        (reason,) = run_reasons(RunNow(state=state, plan_removed=True))
+        assert reason.code == "plan_removed"
+        assert reason.change == ("" if state is RunState.COMPLETED else "make a plan again")
+
+
 def test_every_state_of_a_stage_but_running_has_a_reason() -> None:
     for state in set(StageState) - {StageState.RUNNING}:
         (reason,) = stage_reasons(stage(state=state, gate="go", before="stage 0 comes first"), NOW)
