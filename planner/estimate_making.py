@@ -5,7 +5,7 @@ Imported late: numpy takes a tenth of a second. Pure but for the messages; calls
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from penstock.v1 import planner_pb2
 from planner.domain import estimates
@@ -21,10 +21,15 @@ OTHERS = "\0others"
 """Stands for all groups past those that are listed."""
 
 
-def nearest(keys: Sequence[HistoryKey], sizes: Mapping[HistoryKey, int]) -> list[HistoryKey]:
-    """The records that estimates of these keys rest on. sizes: of how many items there are records."""
+def nearest(
+    works: Sequence[StageWork], sizes: Mapping[HistoryKey, int], costly: Collection[HistoryKey]
+) -> list[HistoryKey]:
+    """The records that estimates of these stages rest on. sizes: of how many items there are records; costly: those in
+    which any cost money: of paid work the nearest one of them, too."""
     sized = {key: History(ends={(0, End.COMPLETED): items}) for key, items in sizes.items()}
-    rests = (history_for(key, sized)[0] for key in keys)
+    paid = {key: sized[key] for key in costly if key in sized}
+    rests = [history_for(work.key, sized)[0] for work in works]
+    rests += [history_for(work.key, paid)[0] for work in works if work.paid]
     return list(dict.fromkeys(rest.key for rest in rests if rest.key is not None))
 
 

@@ -134,9 +134,10 @@ class Estimating:
         )
         works = of_plan.under([stage.settings for stage in plan.stages])
         of_profiles = {name: of_plan.under(stages) for name, stages in profiles.items()}
-        keys = [work.key for some in (works, *of_profiles.values()) for work in some]
-        sizes = self._histories.sizes(sorted({key.processor for key in keys}))
-        known = self._histories.read(estimate_making.nearest(keys, sizes))
+        every = [work for some in (works, *of_profiles.values()) for work in some]
+        sizes = self._histories.sizes(sorted({work.key.processor for work in every}))
+        costly = self._histories.costly(sorted({work.key.processor for work in every if work.paid}))
+        known = self._histories.read(estimate_making.nearest(every, sizes, costly))
         return estimate_making.made(plan.plan_id, works, known, profiles=of_profiles, notes=(*notes, *seen.notes))
 
 

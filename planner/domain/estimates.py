@@ -105,7 +105,14 @@ def _stage(random: np.random.Generator, work: StageWork, known: Mapping[HistoryK
         empty = StageEstimate(nothing, nothing, rest, rest, ())
         return empty, np.zeros(DRAWS), np.zeros(DRAWS)
     cost_random, runtime_random = random.spawn(2)
-    cost_rest, cost, cost_groups = _costs(cost_random, work, rest, history, widened)
+    of_cost_rest, of_cost_history, of_cost_widened = rest, history, widened
+    if work.paid and rest.basis is Basis.NEAREST:
+        # What others did for nothing says how long it takes, and nothing of what paid work costs.
+        of_cost_rest, of_cost_history = history_for(
+            work.key, {key: one for key, one in known.items() if one.cost_money}
+        )
+        of_cost_widened = NEAR_SPREAD**2
+    cost_rest, cost, cost_groups = _costs(cost_random, work, of_cost_rest, of_cost_history, of_cost_widened)
     runtime, runtime_groups, bound, failed = None, None, "", None
     seconds = _fit(history, costs=False)
     if seconds is not None:
@@ -147,8 +154,6 @@ def _costs(
     if work.price_micros is not None:
         each = items * work.price_micros
         return Rest(Basis.PRICES), np.full(DRAWS, each.sum()), (each, each, each)
-    if rest.basis is Basis.NEAREST:
-        return rest, np.zeros(DRAWS), (nothing, nothing, nothing)
     return NOTHING, None, None
 
 

@@ -89,6 +89,11 @@ class History:
         return sum(self.ends.values())
 
     @property
+    def cost_money(self) -> bool:
+        """Whether any item did."""
+        return bool(self.costs.bins)
+
+    @property
     def failed_share(self) -> float:
         """Of items that ended failed; 0 where there are none."""
         return sum(count for (_, end), count in self.ends.items() if end is not End.COMPLETED) / max(self.items, 1)

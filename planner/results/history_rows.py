@@ -66,6 +66,18 @@ class HistoryRows:
         with self._database.read() as connection:
             return {HistoryKey(*row[:3]): row[3] for row in connection.execute(query)}
 
+    def costly(self, processors: Sequence[str]) -> set[HistoryKey]:
+        """The records in which any item cost money. Records are not parsed for it: quotes within names are escaped, so
+        that only a record of no costs has this text."""
+        from planner.domain.history import HistoryKey
+
+        columns = (histories.c.processor, histories.c.version, histories.c.parameters)
+        query = sa.select(*columns).where(
+            histories.c.processor.in_(processors), histories.c.history.not_like('%"costs":[]%')
+        )
+        with self._database.read() as connection:
+            return {HistoryKey(*row) for row in connection.execute(query)}
+
     def read(self, keys: Sequence[HistoryKey]) -> dict[HistoryKey, History]:
         """The records of these keys; those that are not there are left out."""
         found = {}

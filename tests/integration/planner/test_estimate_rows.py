@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -27,15 +28,15 @@ def database(database_url: str) -> Iterator[Database]:
     one.close()
 
 
-def measured(count: int, run: str = "run-1") -> History:
+def measured(count: int, run: str = "run-1", *, cost_micros: int = 0, group: str = "a") -> History:
     return History.of(
         Outcomes(
             run=run,
             run_ms=1,
             max_tries=5,
-            groups=["a"] * count,
+            groups=[group] * count,
             seconds=np.ones(count),
-            cost_micros=np.zeros(count),
+            cost_micros=np.full(count, float(cost_micros)),
             tries=np.zeros(count, np.int64),
             failed=np.zeros(count, np.bool_),
         )
@@ -64,6 +65,16 @@ def test_what_lies_behind_a_cursor_counts_no_more(database: Database) -> None:
     assert items(database) == 19
     assert rows.cursors(1) == {0: 15}
     assert HistoryRows(database).read([KEY])[KEY].runs["run-1"].items == 15
+
+
+def test_records_in_which_something_cost_money_are_known_without_reading_them(database: Database) -> None:
+    rows = ResultRows(database)
+    kept(rows, move(0, 10, 10))
+    assert HistoryRows(database).costly(["noop"]) == set()
+    paid = replace(KEY, parameters="paid=true")
+    kept(rows, replace(move(0, 4, 4, number=2), key=paid, history=measured(4, cost_micros=7, group='"costs":[]')))
+    assert HistoryRows(database).costly(["noop"]) == {paid}
+    assert HistoryRows(database).costly(["other"]) == set()
 
 
 def test_several_planners_at_once_count_once(database: Database) -> None:

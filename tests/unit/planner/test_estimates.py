@@ -17,6 +17,7 @@ from planner.domain.judging import Comparison, compare, goodness
 from planner.domain.resting import Basis, Rest
 from planner.domain.tries import Backoff
 from planner.domain.work import REQUESTS, Limit, StageWork
+from planner.estimate_making import nearest
 from scheduler.domain.limit_settings import rate_of
 from scheduler.domain.limits import RateState, flow_of
 from tests.unit.planner.families import FAMILIES, Family, judged
@@ -95,6 +96,27 @@ def test_the_nearest_history_is_named_and_less_sure() -> None:
     assert own is not None
     assert told.runtime is not None
     assert told.runtime.high / told.runtime.low > 1.5 * own.high / own.low
+
+
+def test_what_was_done_for_nothing_says_nothing_of_what_paid_work_costs() -> None:
+    free, bought = HistoryKey("word-count", "2", "paid=false"), HistoryKey("word-count", "1", "paid=true")
+    of_free, of_bought = known(free=1.0, items=4_000)[WORDS], known()[WORDS]
+    assert (of_free.cost_money, of_bought.cost_money) == (False, True)
+    told = estimate("p", [work()], {free: of_free}).stages[0]
+    assert (told.runtime_rest.key, told.cost_rest, told.cost) == (free, Rest(Basis.NONE), None)
+    priced = estimate("p", [work(price_micros=10)], {free: of_free}).stages[0]
+    assert (priced.cost_rest.basis, middle(priced.cost)) == (Basis.PRICES, 9_000.0)
+    both = estimate("p", [work(price_micros=10)], {free: of_free, bought: of_bought}).stages[0]
+    assert (both.runtime_rest.key, both.cost_rest.key) == (free, bought)
+    assert middle(both.cost) > 9_000
+    assert estimate("p", [work(paid=False)], {free: of_free}).stages[0].cost_rest.basis is Basis.FREE
+
+
+def test_the_records_that_are_read_are_those_of_the_runtime_and_of_the_cost() -> None:
+    free, bought = HistoryKey("word-count", "2", "paid=false"), HistoryKey("word-count", "1", "paid=true")
+    sizes = {free: 400, bought: 4}
+    assert nearest([work()], sizes, {bought}) == [free, bought]
+    assert nearest([work(paid=False)], sizes, {bought}) == [free]
 
 
 def test_twice_the_slots_take_half_as_long_until_a_limit_binds() -> None:
