@@ -70,8 +70,9 @@ def gather(
         rows = f"FROM (SELECT items.* {choosing.chosen} {choosing.order}{bound}) AS items" if limit else choosing.chosen
         if lanes:
             table = lanes.made(cursor, rows, choosing.values)
-        choosing.join(table.join if table else "")
-        chosen = f"SELECT {_columns(table)} {choosing.chosen} {choosing.order}{bound}"
+        # With a limit this join leaves out what is past it, and nothing else.
+        joined = choosing.joined(table.join if table else "")
+        chosen = f"SELECT {_columns(table)} {joined} {choosing.order}{bound}"
         rows = f"SELECT 0::INTEGER AS stage, row_number() OVER () - 1 AS seq, * FROM ({chosen}){_rest(later, table)}"
         count = _counted(cursor, f"COPY ({rows}) TO {literal(place)} ({COPY_OPTIONS})", choosing.values) - len(later)
         return Gathered(count, _laned(table))

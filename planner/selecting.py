@@ -117,15 +117,15 @@ class Choosing:
         self._exclude()
         self._rank()
 
-    def join(self, text: str) -> None:
-        """One more JOIN of the rows that are in the plan, which leaves none of them out."""
-        self._joins.append(text)
-
     @property
     def chosen(self) -> str:
         """FROM … WHERE of the rows that are in the plan, before any limit; the snapshot's columns are `items.…`, with
         `items.file_row_number`."""
-        return self._from([*self._where, *([f"{self._reason} IS NULL"] if self._reasons else [])])
+        return self.joined("")
+
+    def joined(self, join: str) -> str:
+        """The same with one more JOIN."""
+        return self._from([*self._where, *([f"{self._reason} IS NULL"] if self._reasons else [])], join)
 
     @property
     def order(self) -> str:
@@ -160,8 +160,8 @@ class Choosing:
         ).fetchall()
         return [row[0] for row in rows]
 
-    def _from(self, where: Sequence[str]) -> str:
-        joined = " ".join(self._joins)
+    def _from(self, where: Sequence[str], join: str = "") -> str:
+        joined = " ".join([*self._joins, join])
         items = "read_parquet($snapshot, file_row_number = true) AS items"
         return f"FROM {items} {joined} WHERE {' AND '.join(where) or 'true'}"
 

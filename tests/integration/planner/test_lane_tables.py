@@ -192,6 +192,16 @@ def test_a_limit_that_leaves_no_item_with_keys_makes_a_plan_without_lanes(tmp_pa
     assert not lanes
 
 
+@pytest.mark.parametrize("small", [True, False])
+def test_what_is_past_the_limit_is_counted_whatever_its_keys(tmp_path: Path, small: bool) -> None:
+    rows = [{"site": "a" if number < 3 else f"b{number}"} for number in range(9)]
+    ordering = Ordering(sort=[SortColumn("id")])
+    wanted = snapshot_of(tmp_path, rows, selection=Selection(everything=True, limit=3), ordering=ordering)
+    ordered, _, items, _ = both_ways(tmp_path, wanted, ["site"], small=small)
+    assert [row[2] for row in items] == ["p0", "p1", "p2"]
+    assert [(one.reason, one.count) for one in ordered.left_out] == [("past the limit", 6)]
+
+
 @pytest.mark.parametrize(("bound", "value"), [("_MOST_ASKED", 5), ("_MOST_BYTES", 100)])
 @pytest.mark.parametrize("small", [True, False])
 def test_too_many_combinations_are_asked_row_by_row(
