@@ -32,6 +32,10 @@ __all__ = ["Gathered", "gather"]
 _KEYED, _SIZE = 'items.key AS key, items."group" AS "group", items.payload AS payload', "strlen(items.payload)::INTEGER"
 _COLUMNS, _LANED = f"{_KEYED}, {_SIZE} AS size", f"{_KEYED}, lanes.lane AS lane, {_SIZE} AS size"
 
+_NAMES = 'key, "group", payload'
+_WRITTEN, _WRITTEN_LANED = f"{_NAMES}, size", f"{_NAMES}, lane::VARCHAR AS lane, size"
+"""Of these columns, once they are in order: sorts move a lane as a number."""
+
 _NO_LANES = LaneTable()
 _SNAPSHOT = "read_parquet($snapshot, file_row_number = true) AS items"
 
@@ -73,7 +77,8 @@ def gather(
         # With a limit this join leaves out what is past it, and nothing else.
         joined = choosing.joined(table.join if table else "")
         chosen = f"SELECT {_columns(table)} {joined} {choosing.order}{bound}"
-        rows = f"SELECT 0::INTEGER AS stage, row_number() OVER () - 1 AS seq, * FROM ({chosen}){_rest(later, table)}"
+        rows = f"SELECT 0::INTEGER AS stage, row_number() OVER () - 1 AS seq, {_written(table)} FROM ({chosen})"
+        rows += _rest(later, table)
         count = _counted(cursor, f"COPY ({rows}) TO {literal(place)} ({COPY_OPTIONS})", choosing.values) - len(later)
         return Gathered(count, _laned(table))
     ordered = f"SELECT items.file_row_number::UINTEGER AS row {choosing.chosen} {choosing.order}{bound}"
@@ -96,6 +101,10 @@ def _laned(table: LaneTable | None) -> bool | None:
 
 def _columns(table: LaneTable | None) -> str:
     return _LANED if _laned(table) else _COLUMNS
+
+
+def _written(table: LaneTable | None) -> str:
+    return _WRITTEN_LANED if _laned(table) else _WRITTEN
 
 
 def _rest(later: Sequence[LaterItem], table: LaneTable | None) -> str:
@@ -127,7 +136,9 @@ def _in_parts(
             )
             last = _rest(later, table) if part == parts[-1] else ""
             cursor.execute(
-                f"COPY (SELECT * FROM ({gathered}){last}) TO {literal(part)} ({COPY_OPTIONS})", {"snapshot": snapshot}
+                f"COPY (SELECT stage, seq, {_written(table)} FROM ({gathered}){last}) "
+                f"TO {literal(part)} ({COPY_OPTIONS})",
+                {"snapshot": snapshot},
             )
         if len(parts) == 1:
             parts[0].replace(place)

@@ -37,7 +37,8 @@ _AT_ONCE = 2_048
 
 @dataclass(frozen=True)
 class LaneTable:
-    """join: puts `lanes.lane` beside each row of `items`; empty: no row has keys. row_bytes: of a lane, on average."""
+    """join: puts `lanes.lane` (an enumeration) beside each row of `items`; empty: no row has keys. row_bytes: of one,
+    on average."""
 
     join: str = ""
     row_bytes: float = 0.0
@@ -73,11 +74,16 @@ class LaneTables:
         if not any(found.values()):
             return LaneTable()
         cursor.execute(
-            "CREATE TEMP TABLE lanes AS SELECT asked.*, named.lane FROM asked "
-            "JOIN (SELECT unnest($rows::BIGINT[]) AS row, unnest($lanes::VARCHAR[]) AS lane) AS named USING (row)",
+            "CREATE TEMP TABLE named AS SELECT unnest($rows::BIGINT[]) AS row, unnest($lanes::VARCHAR[]) AS lane",
             {"rows": list(found), "lanes": list(found.values())},
         )
-        average = cursor.execute("SELECT sum(strlen(lane) * count) / sum(count) FROM lanes").fetchone()
+        # As an enumeration a lane is a number wherever rows are moved.
+        cursor.execute("CREATE TEMP TYPE lane_names AS ENUM (SELECT DISTINCT lane FROM named)")
+        cursor.execute(
+            "CREATE TEMP TABLE lanes AS SELECT asked.*, named.lane::lane_names AS lane "
+            "FROM asked JOIN named USING (row)"
+        )
+        average = cursor.execute("SELECT sum(strlen(lane::VARCHAR) * count) / sum(count) FROM lanes").fetchone()
         assert average is not None
         same = " AND ".join(
             f"lanes.c{number} IS NOT DISTINCT FROM {column.sql}" for number, column in enumerate(columns)
