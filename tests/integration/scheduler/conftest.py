@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,21 @@ from tests.integration.scheduler.world import World
 
 @pytest.fixture
 async def world(tmp_path: Path, redis_url: str, database_url: str) -> AsyncIterator[World]:
-    one = await World.start(tmp_path, redis_url, database_url)
-    try:
+    async with _checked(await World.start(tmp_path, redis_url, database_url)) as one:
         yield one
-        one.check()
+
+
+@pytest.fixture
+async def patient(tmp_path: Path, redis_url: str, database_url: str) -> AsyncIterator[World]:
+    """Of leases that no test outlives: for what holds them and renews nothing."""
+    async with _checked(await World.start(tmp_path, redis_url, database_url, lease_term_seconds=60.0)) as one:
+        yield one
+
+
+@asynccontextmanager
+async def _checked(world: World) -> AsyncIterator[World]:
+    try:
+        yield world
+        world.check()
     finally:
-        await one.stop()
+        await world.stop()

@@ -269,8 +269,9 @@ async def test_a_redis_that_knows_other_limits_than_sql_is_told(
 
 
 async def test_what_a_broken_commit_granted_all_the_same_keeps_its_slot(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    patient: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    world = patient
     await declare(world, A, concurrency=1)
     await world.run(3, payload=of(A))
     worker = world.worker()
