@@ -288,8 +288,15 @@ def _money(evidence: Evidence) -> Found:
 
 def _pauses(evidence: Evidence) -> Found:
     for run, mine in _by_run(evidence):
+        lost = {(lease.seq, lease.attempt + 1) for lease in run.leases if lease.ended in ("worker_lost", "unbegun")}
         for pause in run.pauses:
-            granted = [lease for lease in run.leases if pause.begin_ms + CLOCK_MS < lease.start_ms < pause.end_ms]
+            # A suspect's row says when it began, alone, which is when all else that its worker had has ended: its grant
+            # was earlier. Begun it may be as late as the others, below.
+            granted = [
+                lease
+                for lease in run.leases
+                if pause.begin_ms + CLOCK_MS < lease.start_ms < pause.end_ms and (lease.seq, lease.attempt) not in lost
+            ]
             if granted:
                 yield f"run {run.number}: {len(granted)} leases were granted while it was paused"
             # What was granted before may begin while its worker trusts its lease, which is less than a term.

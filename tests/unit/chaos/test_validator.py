@@ -286,6 +286,16 @@ def test_every_rule_can_fall() -> None:
     assert set(DOCTORED.values()) == set(RULES)
 
 
+def test_a_suspect_may_begin_after_the_pause_that_its_grant_came_before() -> None:
+    evidence = with_run(well(), pauses=[Pause(start_of(ITEMS - 1) - 110, start_of(ITEMS - 1) + 9_000)])
+    leases = evidence.runs[0].leases
+    last = [lease for lease in leases if lease.start_ms == start_of(ITEMS - 1)]
+    assert "pauses" in {problem.rule for problem in judge(evidence)}
+    lost = [replace(one, attempt=one.attempt - 1, start_ms=T0, end_ms=T0 + 1, ended="worker_lost") for one in last]
+    suspected = with_run(evidence, leases=[*leases, *lost])
+    assert "pauses" not in {problem.rule for problem in judge(suspected)}
+
+
 def test_an_older_attempt_seen_late_is_excused_for_a_process_that_was_stopped() -> None:
     evidence = seen_later_by_a_process_in_good_health(well())
     assert judge(replace(evidence, suspended=frozenset({91}))) == []
