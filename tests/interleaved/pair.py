@@ -166,7 +166,8 @@ class Pair:
             moved = await second.gate.step(tasks[1], self.blocked)
         alone = list(second.gate.statements)
         begun = first.gate.statements[:-1] if enough else first.gate.statements  # it stands before the last one
-        void = names[0] == "grant" and scene.rounds > 0 and not any(LOCKS in one for one in begun)
+        stopped = scene.rounds > 0 or (moved == DONE and names[1] in ("pause", "force_stop"))
+        void = names[0] == "grant" and stopped and not any(LOCKS in one for one in begun)
         free = moved != BLOCKED
         first.gate.open()
         if free:
@@ -183,7 +184,7 @@ class Pair:
                 elif said := operation.check(scene, one, connection):
                     wrong.append(f"{name}: {said}")
             if void and done[0].answer is not None and done[0].answer.batches:
-                wrong.append("what was proposed before a pause was granted after it")
+                wrong.append("what was proposed before the run was paused or stopped was granted after it")
             if "grant" in names and set(names) <= MOVES_ITEMS:
                 wrong += [str(breach) for breach in breaches(connection)]
             elif not wrong:

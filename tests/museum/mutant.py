@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 __all__ = ["SEEDS", "Change", "Mutant"]
 
-SEEDS = 30
+SEEDS = 100
 """Seeds of the simulator that are played on a mutant, from 0 on, until one falls."""
 
 
