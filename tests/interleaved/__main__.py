@@ -12,6 +12,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+from tests.cores import cores
 from tests.interleaved.operations import BESIDE_A_GRANT, OPERATIONS
 from tests.interleaved.share import share
 
@@ -32,11 +33,11 @@ def main() -> int:
     began = time.monotonic()
     count = min(arguments.processes, len(chosen))
     if count == 1:
-        found = [share(chosen, arguments.failures)]
+        found = [share(0, [], chosen, arguments.failures)]
     else:
         with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
             parts = [chosen[number::count] for number in range(count)]
-            found = list(pool.map(share, parts, [arguments.failures] * count))
+            found = list(pool.map(share, range(count), [cores()] * count, parts, [arguments.failures] * count))
     played = {name: number for told in found for name, number in told.played.items()}
     fell = [line for told in found for line in told.fell]
     print(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from tests.cores import stay
 from tests.interleaved.pair import opened
 
 __all__ = ["Told", "share"]
@@ -46,7 +47,9 @@ async def _play(pairs: Sequence[str], most_failures: int) -> Told:
     return told
 
 
-def share(pairs: Sequence[str], most_failures: int) -> Told:
+def share(number: int, among: list[int], pairs: Sequence[str], most_failures: int) -> Told:
+    """number, among: which of the cores it keeps to."""
+    stay(number, among)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # its servers end with it
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
     warnings.filterwarnings("ignore", message="coroutine .* was never awaited")

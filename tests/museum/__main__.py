@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import itertools
 import os
 import pkgutil
 import shutil
@@ -23,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.cores import cores, stay
 from tests.museum import mutants
 from tests.museum.mutant import Mutant
 
@@ -167,7 +169,8 @@ def main() -> int:
     chosen = [(name, mutant) for name, mutant in exhibits() if arguments.k in name]
     if not chosen:
         parser.error(f"no mutant has {arguments.k!r} in its name")
-    with ThreadPoolExecutor(arguments.processes) as pool:
+    numbers, among = itertools.count(), cores()
+    with ThreadPoolExecutor(arguments.processes, initializer=lambda: stay(next(numbers), among)) as pool:
         if fell := prologue([mutant for _, mutant in chosen], pool):
             print(f"the scheduler as it is falls, so nothing can be said: {fell}", file=sys.stderr)
             return 1

@@ -13,6 +13,7 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+from tests.cores import cores
 from tests.simulator.stage import Told, part
 from tests.simulator.steps import FAULTS
 
@@ -35,11 +36,11 @@ def main() -> int:
     parts = [range(arguments.first + i, arguments.first + arguments.seeds, count) for i in range(count)]
     total = Told()
     if count == 1:
-        found = [part(parts[0], arguments.steps, arguments.failures, not arguments.no_story)]
+        found = [part(0, [], parts[0], arguments.steps, arguments.failures, not arguments.no_story)]
     else:
         with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
             settings = ([value] * count for value in (arguments.steps, arguments.failures, not arguments.no_story))
-            found = list(pool.map(part, parts, *settings))
+            found = list(pool.map(part, range(count), [cores()] * count, parts, *settings))
     for told in found:
         total.seeds += told.seeds
         total.steps += told.steps

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import structlog
 
+from tests.cores import stay
 from tests.servers.redis import RedisServer
 from tests.simulator.play import Play
 from tests.simulator.sql_side import SqlWorld
@@ -57,7 +58,9 @@ def opened() -> Iterator[Stage]:
         server.stop()
 
 
-def part(seeds: range, steps: int, most_failures: int, stories: bool = True) -> Told:
+def part(number: int, among: list[int], seeds: range, steps: int, most_failures: int, stories: bool = True) -> Told:
+    """number, among: which of the cores it keeps to."""
+    stay(number, among)
     told = Told()
     with opened() as stage:
         gc.collect()
