@@ -18,5 +18,6 @@ MUTANT = Mutant(
         ),
     ),
     pairs="report-sweep,report-skip",
+    seeds=30,
     only_interleaved=True,
 )

@@ -24,5 +24,6 @@ MUTANT = Mutant(
         Change("scheduler/store/locking.py", "\n\n\ndef lock(", "\n_BEFORE = {}\n\n\ndef lock("),
     ),
     pairs="pause-skip,raise_budget-pause",
+    seeds=30,
     only_interleaved=True,
 )

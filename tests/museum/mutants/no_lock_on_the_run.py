@@ -13,5 +13,6 @@ MUTANT = Mutant(
         ),
     ),
     pairs="report-pause,report-sweep",
+    seeds=30,
     only_interleaved=True,
 )

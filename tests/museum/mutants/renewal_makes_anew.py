@@ -7,5 +7,6 @@ from tests.museum.mutant import Change, Mutant
 MUTANT = Mutant(
     changes=(Change("scheduler/ready.py", '("extend", effects.renew)', '("renew", effects.renew)'),),
     pairs="renew-sweep",
+    seeds=30,
     only_interleaved=True,
 )
