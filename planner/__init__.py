@@ -8,7 +8,7 @@ lane, and the scheduler reads the lanes that it wants. Chosen items of a plan ma
 
 A source is refused whole or kept; a plan is a draft (a preview, kept for a day) or kept. Neither ever changes: their
 ids are hashes over what they are, so the same upload is the same source and the same request the same plan. A plan that
-no run needs can be removed (`removing`): it is marked, the scheduler lets go of it, what its runs recorded is copied,
+no run needs can be removed (`removals`): it is marked, the scheduler lets go of it, what its runs recorded is copied,
 then it goes; its files go an hour later, unless something else has them.
 
 What fails: an upload is spooled beside the blobs in a folder of its own, which goes with it, whatever happens; one

@@ -21,7 +21,6 @@ from penstock.v1 import planner_pb2_grpc
 from planner.choices import Choices
 from planner.comparing import Comparing
 from planner.deriving import Deriving
-from planner.dropped_files import DroppedFiles
 from planner.estimate_rows import EstimateRows
 from planner.estimating import Estimating
 from planner.grid import Grid
@@ -35,13 +34,14 @@ from planner.parquet import Parquet
 from planner.plan_copies import PlanCopies
 from planner.plan_export import PlanExport
 from planner.plan_import import PlanImports
-from planner.plan_uses import PlanUses
 from planner.planner_calls import PlannerParts
 from planner.planning import Planning
 from planner.profiles import Profiles
 from planner.reading import PlanReader
-from planner.removal_rows import RemovalRows
-from planner.removing import Removing
+from planner.removals.dropped_files import DroppedFiles
+from planner.removals.plan_uses import PlanUses
+from planner.removals.removing import Removing
+from planner.removals.rows import RemovalRows
 from planner.results.copying import Results
 from planner.results.ends import Ends
 from planner.results.history_rows import HistoryRows

@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from penstock.runtime.errors import AlreadyExists, Conflict, NotFound
 from penstock.runtime.sql import Database
 from penstock.words import counted
-from planner.dropped_files import DroppedFiles
+from planner.removals.dropped_files import DroppedFiles
 from planner.store import metadata, plans
 
 __all__ = ["NamedSources", "Version"]

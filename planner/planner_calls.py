@@ -24,7 +24,7 @@ from planner.plan_export import PlanExport
 from planner.plan_import import PlanImports
 from planner.planning import Planning
 from planner.reading import PlanReader
-from planner.removing import Removing
+from planner.removals.removing import Removing
 from planner.row_pages import RowPages
 from planner.samples import Sampling
 from planner.sources import DOCUMENTS, ITEMS, Sources

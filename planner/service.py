@@ -1,5 +1,5 @@
 """The planner's gRPC methods, put together: sources (`source_calls`), plans (`plan_calls`), their files and
-copies (`plan_file_calls`), their removal (`removal_calls`), and processors."""
+copies (`plan_file_calls`), their removal (`removals.calls`), and processors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from planner.plan_calls import PlanCalls
 from planner.plan_file_calls import PlanFileCalls
 from planner.planner_calls import Context
 from planner.processors import described, listed
-from planner.removal_calls import RemovalCalls
+from planner.removals.calls import RemovalCalls
 from planner.source_calls import SourceCalls
 
 __all__ = ["PlannerService"]

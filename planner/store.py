@@ -1,7 +1,7 @@
 """The planner's SQL: sources, plans, and the requests that made them.
 
-Rows are small; what is large lies in blobs that they name. Rows never change, but for a draft that becomes a plan
-and a plan that goes (`removal_rows`).
+Rows are small; what is large lies in blobs that they name. Rows never change, but for a draft that becomes a plan and
+a plan that goes (`removals.rows`).
 Every statement is named by the method it stands in; all of a method is one transaction.
 """
 

@@ -17,9 +17,9 @@ from penstock.runtime.errors import Conflict, InvalidInput, NotFound, PenstockEr
 from penstock.runtime.sql import Database
 from penstock.v1 import planner_pb2
 from penstock.v1 import scheduler_pb2 as pb
-from planner.dropped_files import KEPT_MS, DroppedFiles
-from planner.plan_uses import PlanUses
-from planner.removal_rows import RemovalRows
+from planner.removals.dropped_files import KEPT_MS, DroppedFiles
+from planner.removals.plan_uses import PlanUses
+from planner.removals.rows import RemovalRows
 from planner.results.copying import Results
 from scheduler.plans import Plans as SchedulersPlans
 from tests.integration.planner.conftest import FakeClock, Planner

@@ -15,8 +15,8 @@ from penstock.runtime.errors import AlreadyExists, InvalidInput, NotFound
 from penstock.runtime.sql import Database, migrate
 from penstock.v1 import planner_pb2
 from planner.domain.stages import StageSettings
-from planner.dropped_files import DroppedFiles
-from planner.removal_rows import RemovalRows
+from planner.removals.dropped_files import DroppedFiles
+from planner.removals.rows import RemovalRows
 from planner.store import PlanRow, SourceRow, StageRow, Store
 from tests.integration.planner.conftest import FakeClock, Planner
 

@@ -19,8 +19,8 @@ from penstock.runtime.errors import Conflict, NotFound, PenstockError, Unavailab
 from penstock.runtime.logs import get_logger
 from penstock.v1 import scheduler_pb2
 from penstock.words import counted
-from planner.plan_uses import PlanUses, Uses
-from planner.removal_rows import RemovalRows
+from planner.removals.plan_uses import PlanUses, Uses
+from planner.removals.rows import RemovalRows
 from planner.results.copying import Results
 from planner.store import PlanRow, Store, refuse_etag
 

@@ -3,9 +3,8 @@
     kept ──mark──▶ being removed ──remove──▶ gone
                         └──keep──▶ kept
 
-A marked plan is read as before and started no more. Each method is one transaction (but for drafts, which go some at a
-time); the files of what goes are noted in
-it (`dropped_files`).
+A marked plan is read as before and started no more. Each method is one transaction, but for drafts, which go some at a
+time; the files of what goes are noted in it (`dropped_files`).
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from penstock.runtime.sql import Database
-from planner.dropped_files import DroppedFiles
 from planner.estimate_rows import plan_estimates, started_estimates
+from planner.removals.dropped_files import DroppedFiles
 from planner.store import PlanRow, plans, refuse_etag
 
 __all__ = ["RemovalRows"]
