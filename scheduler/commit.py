@@ -74,7 +74,11 @@ class _Call(Generic[T]):
 
 
 class GroupCommit:
-    """The queue, and its one writer: `serve`."""
+    """The queue, and its one writer: `serve`.
+
+    The queue is there before the writer: what carries effects out wakes and fills the windows, and these record through
+    the queue themselves. So `apply` comes with the writer's loop; until it serves, calls wait.
+    """
 
     def __init__(self, database: Database, *, queue_size: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._database = database
