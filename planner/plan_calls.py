@@ -10,7 +10,7 @@ from google.protobuf import json_format
 
 from penstock.runtime.errors import Conflict, InvalidInput
 from penstock.runtime.logs import get_logger
-from penstock.runtime.paging import page_position, whole_number
+from penstock.runtime.paging import page_position
 from penstock.runtime.plain_text import plain_text
 from penstock.v1 import planner_pb2, sources_pb2
 from planner.choices import ordering_of
@@ -22,7 +22,7 @@ from planner.profiles import profile_message
 from planner.sources import CATALOG, TABLE
 from planner.store import PlanRow, SourceRow, refuse_removing
 from planner.table_planning import TablePlan
-from planner.translate import plan_message, stage_request
+from planner.translate import change_of, plan_message, stage_request
 from planner.uploads import in_thread, next_part
 
 __all__ = ["PlanCalls"]
@@ -117,11 +117,12 @@ class PlanCalls(PlannerCalls):
 
     async def UpdatePlan(self, request: planner_pb2.UpdatePlanRequest, context: Context) -> planner_pb2.Plan:
         plan_id, name = await self._plan_id(request.plan_id), plain_text(request.name, "name")
-        change = whole_number(request.etag) if request.etag else None
-        if request.etag and change is None:
-            raise InvalidInput(f"etag {request.etag[:80]!r} is none of ours: give it as it was", code="bad_etag")
         row = await asyncio.to_thread(
-            self._parts.store.rename_plan, plan_id, name, change=change, now_ms=self._parts.clock.now_ms()
+            self._parts.store.rename_plan,
+            plan_id,
+            name,
+            change=change_of(request.etag),
+            now_ms=self._parts.clock.now_ms(),
         )
         log.info("a plan was named", plan=plan_id, name=name, actor=plain_text(request.actor, "actor"))
         return plan_message(row)

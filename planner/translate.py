@@ -9,6 +9,7 @@ from google.protobuf import json_format
 
 from penstock.runtime.clock import to_timestamp
 from penstock.runtime.errors import InvalidInput
+from penstock.runtime.paging import whole_number
 from penstock.runtime.plain_text import plain_text
 from penstock.v1 import common_pb2, planner_pb2, sources_pb2
 from planner.domain.rows import TOO_DEEP, too_deep
@@ -21,6 +22,7 @@ from planner.rules import as_message
 from planner.store import PlanRow, SourceRow, StageRow
 
 __all__ = [
+    "change_of",
     "column_message",
     "plan_message",
     "schema_of",
@@ -38,6 +40,15 @@ _KINDS = {
     ColumnKind.TIME: sources_pb2.COLUMN_KIND_TIME,
     ColumnKind.JSON: sources_pb2.COLUMN_KIND_JSON,
 }
+
+
+def change_of(etag: str) -> int | None:
+    """The change of a plan's name that an etag of ours tells (`plan_message`); None where none is given. Raises
+    InvalidInput."""
+    change = whole_number(etag) if etag else None
+    if etag and change is None:
+        raise InvalidInput(f"etag {etag[:80]!r} is none of ours: give it as it was", code="bad_etag")
+    return change
 
 
 def stage_request(number: int, stage: planner_pb2.StageSpec) -> StageRequest:
