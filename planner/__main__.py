@@ -92,7 +92,8 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     profiles = Profiles(section.profiles)
     profiles.check(processors, classes)
     dropped = DroppedFiles(database, blobs, clock)
-    names = NamedSources(database, dropped)
+    removals = RemovalRows(database, dropped)
+    names = NamedSources(database, removals)
     spill = blobs.folder / ".planner" / "results-spill"
     files = ParquetFiles(blobs.folder, memory=RESULTS_MEMORY, spill=spill, what="the blob store")
     address = settings.scheduler_address
@@ -112,7 +113,6 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
         clock=clock,
     )
     recent = Recent(results, clock)
-    removals = RemovalRows(database, dropped)
     removing = Removing(rows=removals, uses=uses, results=results, store=store, clock=clock)
     planning = Planning(
         store=store,

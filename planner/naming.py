@@ -18,7 +18,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from penstock.runtime.errors import AlreadyExists, Conflict, NotFound
 from penstock.runtime.sql import Database
 from penstock.words import counted
-from planner.removals.dropped_files import DroppedFiles
+from planner.removals.rows import RemovalRows
 from planner.store import metadata, plans
 
 __all__ = ["NamedSources", "Version"]
@@ -81,9 +81,9 @@ _LATEST = source_versions.c.version == source_names.c.version
 class NamedSources:
     """Each method is one transaction."""
 
-    def __init__(self, database: Database, files: DroppedFiles) -> None:
+    def __init__(self, database: Database, removals: RemovalRows) -> None:
         self._database = database
-        self._files = files
+        self._removals = removals
         self._insert: Any = sqlite.insert if database.is_sqlite else postgresql.insert
 
     def latest(self, name: str) -> Version | None:
@@ -200,15 +200,12 @@ class NamedSources:
             if found is None:
                 raise self.unknown(name, connection)
             _refuse_needed(connection, name)
-            drafts = connection.execute(
-                sa.delete(plans)
-                .where(plans.c.source_name == name, plans.c.expire_ms.is_not(None))
-                .returning(plans.c.items_sha256, plans.c.lanes_sha256)
-            ).all()
-            self._files.drop(connection, (sha256 for row in drafts for sha256 in row))
+            drafts = self._removals.delete(
+                connection, sa.and_(plans.c.source_name == name, plans.c.expire_ms.is_not(None))
+            )
             connection.execute(sa.delete(source_versions).where(source_versions.c.name == name))
             connection.execute(sa.delete(source_names).where(source_names.c.name == name))
-        return int(found), len(drafts)
+        return int(found), drafts
 
     def unknown(self, name: str, connection: sa.Connection) -> NotFound:
         """The error for a name that is none, with some that are."""

@@ -4,14 +4,13 @@
                         └──keep──▶ kept
 
 A marked plan is read as before and started no more. Each method is one transaction, but for drafts, which go some at a
-time; the files of what goes are noted in it (`dropped_files`).
+time; the files of what goes are noted in it (`dropped_files`). Whoever else removes plans does it by `delete`.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -43,7 +42,7 @@ class RemovalRows:
             if change is not None:
                 refuse_etag(row.plan_id, found.name, found.change, change)
             if found.expire_ms is not None:
-                self._gone(connection, it)
+                self.delete(connection, it)
                 return False
             marked = {"remove_ms": sa.func.coalesce(plans.c.remove_ms, now_ms), "remove_force": force}
             connection.execute(sa.update(plans).where(it).values(marked))
@@ -61,7 +60,7 @@ class RemovalRows:
     def remove(self, row: PlanRow) -> None:
         """With what was told of it; what became of its runs' estimates stays."""
         with self._database.write() as connection:
-            self._gone(connection, sa.and_(plans.c.plan_id == row.plan_id, plans.c.uid == row.uid))
+            self.delete(connection, sa.and_(plans.c.plan_id == row.plan_id, plans.c.uid == row.uid))
 
     def marked(self) -> Sequence[tuple[str, str]]:
         """(id, uid) of plans whose removal was begun, the oldest first."""
@@ -75,15 +74,19 @@ class RemovalRows:
         count = 0
         while True:
             with self._database.write() as connection:
-                gone = self._gone(connection, sa.and_(plans.c.plan_id.in_(past), plans.c.expire_ms <= now_ms))
+                gone = self.delete(connection, sa.and_(plans.c.plan_id.in_(past), plans.c.expire_ms <= now_ms))
             count += gone
             if gone < AT_ONCE:
                 return count
 
-    def _gone(self, connection: sa.Connection, which: sa.ColumnElement[Any]) -> int:
+    def delete(self, connection: sa.Connection, which: sa.ColumnElement[bool]) -> int:
+        """Deletes rows of plans, with what was told of them, in the transaction of whoever removes them; answers how
+        many went."""
         columns = (plans.c.plan_id, plans.c.items_sha256, plans.c.lanes_sha256)
         found = connection.execute(sa.delete(plans).where(which).returning(*columns)).all()
         self._files.drop(connection, (sha256 for row in found for sha256 in row[1:]))
-        for told in (plan_estimates, started_estimates):
-            connection.execute(sa.delete(told).where(told.c.plan_id.in_([row.plan_id for row in found])))
+        if found:
+            for told in (plan_estimates, started_estimates):
+                each = sa.delete(told).where(told.c.plan_id == sa.bindparam("gone"))
+                connection.execute(each, [{"gone": row.plan_id} for row in found])
         return len(found)
