@@ -1,9 +1,15 @@
 """Files of plans that are gone: each is kept for an hour, then removed, unless a plan or source has it (again).
 
+    dropped ──the next sweep looks──▶ its hour runs ──▶ removed, or another's by now
+                    ▲                      └── written anew meanwhile ──┐
+                    └───────────────────────────────────────────────────┘
+
 Files are named by what they hold, so two plans may share one, and a plan that is made again finds it. Whoever removes a
-plan notes its files in the same transaction (`drop`); the sweep looks who else has them. The hour is for those who read
-the plan before it went, or copy it: their call is over by then, and what they made of it is a row that the sweep sees.
-Who writes a file anew names it in a row a moment later: one that was written since it was dropped stays an hour more.
+plan notes its files in the same transaction (`drop`); the sweep looks when each was written, and an hour later who else
+has it. The hour is for those who read the plan before it went, or copy it: their call is over by then, and what they
+made of it is a row that the sweep sees. Who writes a file anew names it in a row a moment later: one that was written
+since the look gets another look, and another hour. No transaction waits for the disk.
+
 A planner that dies at any point leaves a note that the next sweep takes up, or a file set aside that `BlobStore.clean`
 removes.
 """
@@ -12,9 +18,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -30,14 +35,24 @@ __all__ = ["KEPT_MS", "DroppedFiles"]
 
 KEPT_MS = 3_600_000
 AT_ONCE = 1_000
+NOT_SEEN = 0
 
 dropped_files = sa.Table(
     "dropped_files",
     metadata,
     sa.Column("sha256", sa.Text, primary_key=True),
-    sa.Column("drop_ms", sa.BigInteger, nullable=False),
-    sa.Column("written_ns", sa.BigInteger, nullable=False),  # when the file was written, as its disk says; 0: not there
+    sa.Column("drop_ms", sa.BigInteger, nullable=False),  # its hour begins: when it was dropped, then when it was seen
+    sa.Column("written_ns", sa.BigInteger, nullable=False),  # when the file was written, as its disk says, or NOT_SEEN
 )
+
+_IT = sa.and_(dropped_files.c.sha256 == sa.bindparam("one"), dropped_files.c.drop_ms == sa.bindparam("since_ms"))
+
+
+@dataclass(frozen=True)
+class _Note:
+    sha256: str
+    drop_ms: int
+    written_ns: int
 
 
 class DroppedFiles:
@@ -49,36 +64,83 @@ class DroppedFiles:
 
     def drop(self, connection: sa.Connection, hashes: Iterable[str]) -> None:
         """Within the transaction that removes who had them; "" is none."""
-        for sha256 in sorted({one for one in hashes if one}):
-            self._note(connection, sha256)
+        now_ms = self._clock.now_ms()
+        noted = [
+            {"sha256": sha256, "drop_ms": now_ms, "written_ns": NOT_SEEN}
+            for sha256 in sorted({one for one in hashes if one})
+        ]
+        if noted:
+            insert = self._insert(dropped_files)
+            again = {"drop_ms": insert.excluded.drop_ms, "written_ns": insert.excluded.written_ns}
+            connection.execute(insert.on_conflict_do_update(index_elements=["sha256"], set_=again), noted)
 
     def sweep(self) -> int:
-        """Removes files that were dropped an hour ago and that nobody has; answers how many. Raises Unavailable."""
-        due = sa.select(dropped_files).where(dropped_files.c.drop_ms <= self._clock.now_ms() - KEPT_MS)
+        """Looks at what was dropped since the last one, and removes files that it saw an hour ago and that nobody has;
+        answers how many. Raises Unavailable."""
+        self._see()
+        due = self._notes(
+            dropped_files.c.written_ns != NOT_SEEN, dropped_files.c.drop_ms <= self._clock.now_ms() - KEPT_MS
+        )
+        if not due:
+            return 0
         with self._database.read() as connection:
-            found = connection.execute(due.order_by(dropped_files.c.drop_ms).limit(AT_ONCE)).all()
-        return sum(self._settle(row.sha256, row.drop_ms, row.written_ns) for row in found)
-
-    def _settle(self, sha256: str, drop_ms: int, written_ns: int) -> bool:
-        """Whether the file was removed. The note goes last, so that this is done again by whoever comes next; one that
-        was made since, by the last who had the file, stays."""
+            wanted = _wanted(connection, [note.sha256 for note in due])
+        ended: list[_Note] = []
+        removed: list[_Note] = []
+        again: list[_Note] = []
+        for note in due:
+            written_ns = self._written_ns(note)
+            if note.sha256 in wanted or written_ns == NOT_SEEN:
+                ended.append(note)
+            elif written_ns == note.written_ns and self._remove(note):
+                removed.append(note)
+            else:
+                again.append(note)
         with self._database.write() as connection:
-            wanted = _wanted(connection, sha256)
-            if not wanted and _written_ns(self._blobs.path(sha256)) not in (0, written_ns):
-                self._note(connection, sha256)
-                return False
-        gone = False if wanted else self._remove(sha256, written_ns)
-        with self._database.write() as connection:
-            it = sa.and_(dropped_files.c.sha256 == sha256, dropped_files.c.drop_ms == drop_ms)
-            connection.execute(sa.delete(dropped_files).where(it))
-        return gone
+            self._end(connection, [*ended, *removed])
+            self.drop(connection, (note.sha256 for note in again))
+        return len(removed)
 
-    def _remove(self, sha256: str, written_ns: int) -> bool:
-        place = self._blobs.path(sha256)
+    def _see(self) -> None:
+        """When the files were written that were dropped since the last look, or written anew."""
+        fresh = self._notes(dropped_files.c.written_ns == NOT_SEEN)
+        if not fresh:
+            return
+        there = [(note, written_ns) for note in fresh if (written_ns := self._written_ns(note)) != NOT_SEEN]
+        found = {note for note, _ in there}
+        seen = sa.update(dropped_files).where(_IT)
+        seen = seen.values(drop_ms=self._clock.now_ms(), written_ns=sa.bindparam("seen_ns"))
+        with self._database.write() as connection:
+            self._end(connection, [note for note in fresh if note not in found])
+            if there:
+                connection.execute(seen, [{**_which(note), "seen_ns": written_ns} for note, written_ns in there])
+
+    def _notes(self, *which: sa.ColumnElement[bool]) -> list[_Note]:
+        query = sa.select(dropped_files).where(*which).order_by(dropped_files.c.drop_ms).limit(AT_ONCE)
+        with self._database.read() as connection:
+            return [_Note(row.sha256, row.drop_ms, row.written_ns) for row in connection.execute(query)]
+
+    def _end(self, connection: sa.Connection, notes: Sequence[_Note]) -> None:
+        """The notes go last, so that all of this is done again by whoever comes next; one that was made since, by the
+        last who had the file, stays."""
+        if notes:
+            connection.execute(sa.delete(dropped_files).where(_IT), [_which(note) for note in notes])
+
+    def _written_ns(self, note: _Note) -> int:
+        try:
+            return self._blobs.path(note.sha256).stat().st_mtime_ns
+        except FileNotFoundError:
+            return NOT_SEEN
+        except OSError as error:
+            raise blob_trouble(error, self._blobs.folder) from error
+
+    def _remove(self, note: _Note) -> bool:
+        """Whether it went; False where somebody has written or removed it since it was looked at."""
+        place = self._blobs.path(note.sha256)
         aside = self._blobs.folder / ".tmp" / secrets.token_hex(12)
         try:
             os.rename(place, aside)
-            if _written_ns(aside) != written_ns:
+            if aside.stat().st_mtime_ns != note.written_ns:
                 # Somebody has written it between the look and now: it is theirs.
                 os.rename(aside, place)
                 return False
@@ -89,27 +151,17 @@ class DroppedFiles:
             raise blob_trouble(error, self._blobs.folder) from error
         return True
 
-    def _note(self, connection: sa.Connection, sha256: str) -> None:
-        values = {"drop_ms": self._clock.now_ms(), "written_ns": _written_ns(self._blobs.path(sha256))}
-        insert = self._insert(dropped_files).values(sha256=sha256, **values)
-        connection.execute(insert.on_conflict_do_update(index_elements=["sha256"], set_=values))
+
+def _which(note: _Note) -> dict[str, Any]:
+    """What `_IT` asks for."""
+    return {"one": note.sha256, "since_ms": note.drop_ms}
 
 
-def _wanted(connection: sa.Connection, sha256: str) -> bool:
-    """Whether a row has the file."""
-    having = (
-        (plans, plans.c.items_sha256),
-        (plans, plans.c.lanes_sha256),
-        (sources, sources.c.snapshot_sha256),
-        (result_parts, result_parts.c.sha256),
-    )
-    return any(
-        connection.execute(sa.select(sa.literal(1)).select_from(table).where(column == sha256).limit(1)).first()
-        for table, column in having
-    )
-
-
-def _written_ns(place: Path) -> int:
-    with suppress(FileNotFoundError):
-        return place.stat().st_mtime_ns
-    return 0
+def _wanted(connection: sa.Connection, hashes: Sequence[str]) -> set[str]:
+    """Those that a row has."""
+    having = (plans.c.items_sha256, plans.c.lanes_sha256, sources.c.snapshot_sha256, result_parts.c.sha256)
+    return {
+        found
+        for column in having
+        for found in connection.execute(sa.select(column).where(column.in_(hashes))).scalars()
+    }
