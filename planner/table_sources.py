@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 import orjson
 
+from penstock.databases import DATABASE_SUFFIXES, database_by_name
 from penstock.runtime.blobs import blob_trouble
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput, TooLarge
@@ -29,14 +30,6 @@ from planner.tables.process import TableReader
 from planner.tables.wanted import Database, Difference, TableBounds, TableFile, TableVersion, Wanted
 
 __all__ = ["TableSources", "TableUpload", "database_of", "table_bounds", "wanted_of"]
-
-DATABASE_SUFFIXES = {
-    ".duckdb": "duckdb",
-    ".ddb": "duckdb",
-    ".sqlite": "sqlite",
-    ".sqlite3": "sqlite",
-    ".db": "sqlite",
-}
 
 
 class TableUpload:
@@ -205,8 +198,8 @@ def database_of(name: str, place: Path, *, table: str, query: str) -> Database:
 
 
 def _kind_of(name: str) -> str:
-    kind = DATABASE_SUFFIXES.get(Path(name).suffix.lower())
-    if kind is None:
+    kind = database_by_name(name)
+    if not kind:
         known = ", ".join(DATABASE_SUFFIXES)
         raise InvalidInput(f"{name!r} is no database file: its name ends in one of {known}", code="bad_kind")
     return kind

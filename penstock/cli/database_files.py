@@ -12,10 +12,10 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
+from penstock.databases import HEAD_BYTES, database_by_head
+
 __all__ = ["database_kind", "tables_of", "tables_text"]
 
-_HEAD_BYTES = 16
-_SQLITE, _DUCKDB = b"SQLite format 3\0", b"DUCK"
 _TOLD = 20
 
 
@@ -23,12 +23,9 @@ def database_kind(path: str) -> str:
     """`sqlite` or `duckdb` by the first bytes of a file, whatever it is called; empty for anything else."""
     try:
         with Path(path).open("rb") as file:
-            head = file.read(_HEAD_BYTES)
+            return database_by_head(file.read(HEAD_BYTES))
     except OSError:
         return ""
-    if head == _SQLITE:
-        return "sqlite"
-    return "duckdb" if head[8:12] == _DUCKDB else ""
 
 
 def tables_of(path: str) -> list[str]:

@@ -38,6 +38,7 @@ from penstock.cli.source_text import (
     size_text,
     source_line,
 )
+from penstock.databases import DATABASE_SUFFIXES
 from penstock.words import counted
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-DATABASE_SUFFIXES = (".duckdb", ".ddb", ".sqlite", ".sqlite3", ".db")
 TASK_SUFFIXES = (".md", ".markdown")
 
 app = typer.Typer(no_args_is_help=True, help="Where items come from: register it once, look at it, refresh it.")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 
+from penstock.databases import database_by_head
 from penstock.runtime.errors import InvalidInput
-from planner.tables.unpacking import Plain
+from planner.tables.unpacking import PARQUET, Plain
 from planner.tables.wanted import KINDS
 
 __all__ = ["format_of", "refuse_database"]
@@ -25,12 +26,11 @@ _BY_SUFFIX = {
     ".parquet": "parquet",
     ".pq": "parquet",
 }
-_PARQUET, _SQLITE, _DUCKDB = b"PAR1", b"SQLite format 3\0", b"DUCK"
 
 
 def refuse_database(name: str, head: bytes) -> None:
     """Raises InvalidInput for a database that comes as a catalog: its first bytes say it, before the rest is here."""
-    if head.startswith(_SQLITE) or head[8:12] == _DUCKDB:
+    if database_by_head(head):
         raise InvalidInput(
             f"{name} is a database; name its kind and the table that is wanted, or a query", code="bad_kind"
         )
@@ -43,7 +43,7 @@ def format_of(plain: Plain, head: bytes, told: str) -> str:
     if not head.strip():
         raise InvalidInput(f"{plain.name} is empty", code="no_rows")
     refuse_database(plain.name, head)
-    is_parquet = head.startswith(_PARQUET)
+    is_parquet = head.startswith(PARQUET)
     if is_parquet and plain.zstd:
         raise InvalidInput(f"{plain.name} is Parquet within zstd; send the Parquet file itself", code="bad_kind")
     if is_parquet or told == "parquet":

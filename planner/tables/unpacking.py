@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from penstock.databases import database_by_head
 from penstock.runtime.errors import InvalidInput, PenstockError, TooLarge
 from planner.archive import unpack as unpack_member
 from planner.domain.archive_directory import Bounds, Refusal, TooMuch, members, read_directory
@@ -21,14 +22,14 @@ from planner.domain.names import mebibytes
 from planner.domain.zstd_frames import BrokenZstd, measure
 from planner.tables.wanted import TableBounds, TableFile
 
-__all__ = ["Plain", "Unpacker", "as_utf8"]
+__all__ = ["PARQUET", "Plain", "Unpacker", "as_utf8"]
 
 _CHUNK = 1 << 20
 _SMALL_BYTES = 32 << 20
 """What becomes no more than this is no bomb, whatever its ratio: a table may be all alike."""
 
+PARQUET = b"PAR1"
 _GZIP, _ZSTD, _ZIP = b"\x1f\x8b", b"\x28\xb5\x2f\xfd", (b"PK\x03\x04", b"PK\x05\x06")
-_BINARY = (b"PAR1", b"SQLite format 3")
 _SUFFIXES = (".gz", ".gzip", ".zst", ".zstd")
 _ENCODINGS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -162,7 +163,7 @@ class Unpacker:
 def as_utf8(plain: Plain, head: bytes, folder: Path) -> Plain:
     """The same text as UTF-8, where a mark or its zeros say that it is UTF-16 or UTF-32. Raises InvalidInput."""
     encoding = next((name for mark, name in _ENCODINGS if head.startswith(mark)), "")
-    if not encoding and not head.startswith(_BINARY):
+    if not encoding and not (head.startswith(PARQUET) or database_by_head(head)):
         encoding = _unmarked(head)
     if not encoding:
         return plain
