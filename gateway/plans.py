@@ -260,7 +260,7 @@ async def delete_plan(
     if_match: Annotated[str, Header(max_length=60, description="The plan's ETag.")] = "",
 ) -> RemovedPlan:
     """A plan or a draft; 409 `plan_needed` names the runs that need it. Its runs are only read from then on."""
-    gone = await parts.client.plans.delete(
+    gone = await parts.client.plans.remove(
         plan_id, etag=_etag(etag, if_match), force=force, validate_only=validate_only
     )
     return removed_plan_view(gone)

@@ -335,13 +335,13 @@ def remove(
 
         async with connected(data) as client:
             found = await client.plans.get(plan)
-            seen = await client.plans.delete(found.plan_id, etag=found.etag, force=force, validate_only=True)
+            seen = await client.plans.remove(found.plan_id, etag=found.etag, force=force, validate_only=True)
             runs = f"; its {counted(seen.run_count, 'run')} can only be read then" if seen.run_count else ""
             called = f"plan {show.text(found.name)}" if found.name else found.plan_id
             if not confirmed(f"Remove {called} of {counted(found.item_count, 'item')}{runs}?", yes=yes):
                 show.say("nothing was removed")
                 return 1
-            view = removed_plan_view(await client.plans.delete(found.plan_id, etag=found.etag, force=force))
+            view = removed_plan_view(await client.plans.remove(found.plan_id, etag=found.etag, force=force))
         if as_json:
             show.print_json(view)
         else:

@@ -169,7 +169,7 @@ class Plans:
 
         return await self._connection.once(lambda: self._connection.planner.UpdatePlan(request))
 
-    async def delete(
+    async def remove(
         self, plan_id: str, *, etag: str = "", force: bool = False, validate_only: bool = False
     ) -> planner_pb2.DeletePlanResponse:
         """Removes a plan or a draft; the plan as it was, and how many runs it had, which are only read from now on.

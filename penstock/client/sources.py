@@ -283,14 +283,11 @@ class Sources:
         request = filled(planner_pb2.ReadSourceRowsRequest, source_id=source, query=query)
         return await self._connection.read(lambda: self._connection.planner.ReadSourceRows(request))
 
-    async def delete(self, name: str) -> int:
-        """Removes a name with all its versions; how many. Raises Conflict that names the plans that need them."""
-        return (await self.remove(name)).version_count
-
     async def remove(self, name: str) -> planner_pb2.DeleteSourceResponse:
-        """The same; it tells of the drafts, too, that went with it.
+        """Removes a name with all its versions and their drafts; how many of each.
 
-        Sent once: a second try could not tell its own success from a name that never was.
+        Raises Conflict that names the plans that need them. Sent once: a second try could not tell its own success from
+        a name that never was.
         """
         request = filled(planner_pb2.DeleteSourceRequest, name=name, actor=self._connection.actor)
         return await self._connection.once(lambda: self._connection.planner.DeleteSource(request))

@@ -175,9 +175,6 @@ class Sources:
             )
         )
 
-    def delete(self, name: str) -> int:
-        return self._loop.run(self._it.delete(name))
-
     def remove(self, name: str) -> planner_pb2.DeleteSourceResponse:
         return self._loop.run(self._it.remove(name))
 
@@ -230,10 +227,10 @@ class Plans:
     def rename(self, plan_id: str, name: str, *, etag: str = "") -> planner_pb2.Plan:
         return self._loop.run(self._it.rename(plan_id, name, etag=etag))
 
-    def delete(
+    def remove(
         self, plan_id: str, *, etag: str = "", force: bool = False, validate_only: bool = False
     ) -> planner_pb2.DeletePlanResponse:
-        return self._loop.run(self._it.delete(plan_id, etag=etag, force=force, validate_only=validate_only))
+        return self._loop.run(self._it.remove(plan_id, etag=etag, force=force, validate_only=validate_only))
 
     def rows(
         self,

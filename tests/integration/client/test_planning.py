@@ -167,9 +167,9 @@ async def test_plans_are_compared(real: AsyncClient) -> None:
 async def test_a_source_that_a_plan_needs_stays(real: AsyncClient, mice: Path) -> None:
     plan = await real.plans.create("mice", stages=NOOP, selection=AGAIN)
     with pytest.raises(Conflict, match=plan.plan_id):
-        await real.sources.delete("mice")
+        await real.sources.remove("mice")
     await real.sources.catalog([mice], name="other")
-    assert await real.sources.delete("other") == 1
+    assert (await real.sources.remove("other")).version_count == 1
     with pytest.raises(NotFound, match="mice"):
         await real.sources.get("other")
 
@@ -238,10 +238,10 @@ async def test_the_plain_client_does_the_same(endpoints: Endpoints) -> None:
             assert client.plans.list()[0].name == client.plans.get(plan.plan_id).name == "every"
             assert not client.plans.compare(plan.plan_id, plan.plan_id).settings
             with pytest.raises(Conflict):
-                client.sources.delete("mice")
+                client.sources.remove("mice")
             few = Selection(filter="brand = Razer", again=True)
             draft = client.plans.create("mice", stages=NOOP, selection=few, validate_only=True)
-            assert client.plans.delete(draft.plan_id, etag=draft.etag).plan.draft
+            assert client.plans.remove(draft.plan_id, etag=draft.etag).plan.draft
             with pytest.raises(NotFound):
                 client.plans.get(draft.plan_id)
 
@@ -263,9 +263,9 @@ async def test_what_can_not_be_told_apart_from_its_own_success_is_sent_once(
     services: Services, client: AsyncClient
 ) -> None:
     for method, call in (
-        ("DeleteSource", lambda: client.sources.delete("mice")),
+        ("DeleteSource", lambda: client.sources.remove("mice")),
         ("UpdatePlan", lambda: client.plans.rename("plan-1", "x", etag="0")),
-        ("DeletePlan", lambda: client.plans.delete("plan-1", etag="0")),
+        ("DeletePlan", lambda: client.plans.remove("plan-1", etag="0")),
     ):
         services.state.fail[method] = [away()]
         with pytest.raises(Exception, match="away"):
@@ -274,7 +274,7 @@ async def test_what_can_not_be_told_apart_from_its_own_success_is_sent_once(
 
 
 async def test_a_removal_carries_all_that_is_asked(services: Services, client: AsyncClient) -> None:
-    gone = await client.plans.delete("plan-1", etag="4", force=True, validate_only=True)
+    gone = await client.plans.remove("plan-1", etag="4", force=True, validate_only=True)
     (asked,) = services.state.named("DeletePlan")
     assert (asked.plan_id, asked.etag, asked.force, asked.validate_only, asked.actor) == (
         "plan-1",
