@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from penstock.runtime.clock import to_timestamp
 from penstock.v1 import planner_pb2, sources_pb2
 from planner.estimate_rows import EndedRun, EstimateRows
-from planner.guards import budget_warning
+from planner.guards import budget_objection
 from planner.rules import as_message
 from planner.store import PlanRow
 
@@ -27,9 +27,9 @@ def budget_notices(row: PlanRow, told: planner_pb2.Estimate) -> Iterable[sources
         message = as_message(rules)
         if not message.HasField("budget_micros"):
             continue
-        short = budget_warning(f"stage {stage.stage} has", stage.cost_micros, message.budget_micros)
+        short = budget_objection(f"stage {stage.stage} has", stage.cost_micros, message.budget_micros)
         if short is not None:
-            yield sources_pb2.Notice(code=short[0], message=short[1])
+            yield sources_pb2.Notice(code=short.code, message=short.message)
 
 
 def estimates_page(

@@ -22,27 +22,34 @@ from planner.planning import load
 from planner.store import PlanRow
 from planner.worker_classes import WorkerClasses
 
-__all__ = ["BUDGET_MAY_NOT_DO", "BUDGET_TOO_SMALL", "Guards", "budget_warning", "run_budget_warning"]
-
+__all__ = ["BUDGET_MAY_NOT_DO", "BUDGET_TOO_SMALL", "Guards", "Objection", "budget_objection", "run_budget_objection"]
 
 BUDGET_TOO_SMALL, BUDGET_MAY_NOT_DO = "budget_too_small", "budget_may_not_do"
 
 
-def budget_warning(what: str, cost: planner_pb2.Range, budget_micros: int) -> tuple[str, str] | None:
-    """What a budget means for what it is to pay: (code, sentence); None where nine of ten times it suffices.
+@dataclass(frozen=True)
+class Objection:
+    """What speaks against a plan: a stable code, and a sentence for people."""
+
+    code: str
+    message: str
+
+
+def budget_objection(what: str, cost: planner_pb2.Range, budget_micros: int) -> Objection | None:
+    """What speaks against a budget for what it is to pay; None where nine of ten times it suffices.
 
     what: `stage 0 has` a budget.
     """
     said = f"{what} a budget of {dollars(budget_micros)} and will cost "
     said += f"{dollars(round(cost.low))} to {dollars(round(cost.high))}"
     if cost.low > budget_micros:
-        return BUDGET_TOO_SMALL, f"{said}: it can't finish"
-    return (BUDGET_MAY_NOT_DO, f"{said}: it may not finish") if cost.high > budget_micros else None
+        return Objection(BUDGET_TOO_SMALL, f"{said}: it can't finish")
+    return Objection(BUDGET_MAY_NOT_DO, f"{said}: it may not finish") if cost.high > budget_micros else None
 
 
-def run_budget_warning(told: planner_pb2.Estimate, budget_micros: int) -> tuple[str, str] | None:
+def run_budget_objection(told: planner_pb2.Estimate, budget_micros: int) -> Objection | None:
     """The same of the budget that a run of the plan is to have; None also where nobody knows what it will cost."""
-    return budget_warning("the run has", told.cost_micros, budget_micros) if told.HasField("cost_micros") else None
+    return budget_objection("the run has", told.cost_micros, budget_micros) if told.HasField("cost_micros") else None
 
 
 @dataclass(frozen=True)
@@ -60,15 +67,15 @@ class Guards:
         self._processors = processors
         self._classes = classes
 
-    def warnings(self, plan: PlanRow) -> list[tuple[str, str]]:
-        """(code, sentence) of all that would go wrong; each of them asks before the plan starts."""
-        found: dict[tuple[str, str], None] = {}
+    def objections(self, plan: PlanRow) -> list[Objection]:
+        """All that would go wrong, each once; each of them asks before the plan starts."""
+        found: dict[Objection, None] = {}
         for one in _named(plan):
             if problem := self._classes.problem(one.worker_class):
-                found["unknown_worker_class", f"{one.what}: {problem}"] = None
+                found[Objection("unknown_worker_class", f"{one.what}: {problem}")] = None
             loaded = self._loaded(one.processor)
             if isinstance(loaded, PenstockError):
-                found[loaded.code, f"{one.what} can't run: {loaded.message}"] = None
+                found[Objection(loaded.code, f"{one.what} can't run: {loaded.message}")] = None
             else:
                 found |= dict.fromkeys(self._differences(one, loaded))
         return list(found)
@@ -84,15 +91,15 @@ class Guards:
             code = next(iter(failed.values())).code
             raise Conflict(f"plan {plan.plan_id} can't start: {'; '.join(failed)}", code=code)
 
-    def _differences(self, one: _Named, loaded: type[Processor[Any]]) -> Iterator[tuple[str, str]]:
+    def _differences(self, one: _Named, loaded: type[Processor[Any]]) -> Iterator[Objection]:
         if one.version and loaded.version != one.version:
-            yield (
+            yield Objection(
                 "processor_changed",
                 f"{one.what} was planned with {one.processor} {one.version}, and now it is {loaded.version}: make the "
                 "plan again, or see that a worker has the old one",
             )
         if lacks := self._classes.lacks(one.worker_class, loaded.environment_needs):
-            yield (
+            yield Objection(
                 "missing_environment",
                 f"{one.what}: {one.processor} needs {', '.join(lacks)}, which workers of class {one.worker_class!r} "
                 "do not have: its items would fail",

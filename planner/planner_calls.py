@@ -16,7 +16,7 @@ from planner.comparing import Comparing
 from planner.deriving import Deriving
 from planner.estimate_rows import EstimateRows
 from planner.estimating import ByProfile, Estimating
-from planner.guards import BUDGET_TOO_SMALL, Guards, run_budget_warning
+from planner.guards import BUDGET_TOO_SMALL, Guards, run_budget_objection
 from planner.naming import NamedSources, Version
 from planner.origins import Origins
 from planner.plan_copies import PlanCopies
@@ -111,14 +111,14 @@ class PlannerCalls:
     ) -> planner_pb2.Plan:
         """The plan, with what speaks against it as things are now. budget_micros: of a run of it."""
         message = plan_message(row, source_moved=source_moved, told=told)
-        if budget_micros is not None and (short := run_budget_warning(message.estimate, budget_micros)) is not None:
-            message.warnings.add(code=short[0], message=short[1])
+        if budget_micros is not None and (short := run_budget_objection(message.estimate, budget_micros)) is not None:
+            message.warnings.add(code=short.code, message=short.message)
             # Who uploads documents or items for a run has confirmed by that.
-            message.needs_confirm |= short[0] == BUDGET_TOO_SMALL and row.kind not in (DOCUMENTS, ITEMS)
+            message.needs_confirm |= short.code == BUDGET_TOO_SMALL and row.kind not in (DOCUMENTS, ITEMS)
         if row.remove_ms is not None:
             message.warnings.add(code="plan_removing", message="its removal was begun: it is read, not started")
-        for code, text in self._parts.guards.warnings(row):
-            message.warnings.add(code=code, message=text)
+        for objection in self._parts.guards.objections(row):
+            message.warnings.add(code=objection.code, message=objection.message)
             message.needs_confirm = True
         return message
 

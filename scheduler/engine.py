@@ -45,7 +45,7 @@ from scheduler.store.numbers import numbers_of, runs_of
 from scheduler.store.remembered import Remembered
 from scheduler.translate import refusal_message, session_of
 from scheduler.trouble import Trouble
-from scheduler.waiting import Waiting, kind_of
+from scheduler.waiting import Kind, Waiting
 from scheduler.watching import Begun, Phases, Watchers
 from scheduler.windows import Windows
 
@@ -274,7 +274,7 @@ class Engine:
             until = now + self.term_ms
             return await self._proposer.propose(stages, most=most, credit=credit, now_ms=now, expiry_ms=until)
 
-        return await self.waiting.asked(kind_of(request.session), most, ask, look=look)
+        return await self.waiting.asked(Kind.of(request.session), most, ask, look=look)
 
     async def _record(
         self,

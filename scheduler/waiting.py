@@ -9,20 +9,30 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler.ready import StageKey
 from scheduler.store.leases import Offer
 
-__all__ = ["Kind", "Waiting", "kind_of"]
+__all__ = ["Kind", "Waiting"]
 
-Kind = tuple[object, ...]
-"""What decides which stages a worker can serve: its class, then (processor, version) of each that it has."""
 Offers = dict[StageKey, Offer]
 
 
-def kind_of(session: pb.WorkerSession) -> Kind:
-    return (session.worker_class, *sorted(session.processors.items()))
+@dataclass(frozen=True)
+class Kind:
+    """What decides which stages a worker can serve: its class, and (processor, version) of each that it has."""
+
+    worker_class: str
+    processors: frozenset[tuple[str, str]]
+
+    @classmethod
+    def of(cls, session: pb.WorkerSession) -> Kind:
+        return cls(session.worker_class, frozenset(session.processors.items()))
+
+    def serves(self, worker_class: str, processor: str, version: str) -> bool:
+        return self.worker_class == worker_class and (processor, version) in self.processors
 
 
 class Waiting:
@@ -68,4 +78,4 @@ class Waiting:
     def has_room(self, worker_class: str, processor: str, version: str) -> bool:
         """Whether a worker that can serve this was given less than it asked for since all were woken: it has a free
         slot. For any thread."""
-        return any(kind[0] == worker_class and (processor, version) in kind[1:] for kind in tuple(self._dry))
+        return any(kind.serves(worker_class, processor, version) for kind in tuple(self._dry))

@@ -8,10 +8,10 @@ from penstock.v1 import scheduler_pb2 as pb
 from scheduler.ready import StageKey
 from scheduler.store.items import Proposal
 from scheduler.store.leases import Offer
-from scheduler.waiting import Waiting, kind_of
+from scheduler.waiting import Kind, Waiting
 
-NOOP = kind_of(pb.WorkerSession(worker_class="default", processors={"noop": "1"}))
-OTHER = kind_of(pb.WorkerSession(worker_class="default", processors={"other": "1"}))
+NOOP = Kind.of(pb.WorkerSession(worker_class="default", processors={"noop": "1"}))
+OTHER = Kind.of(pb.WorkerSession(worker_class="default", processors={"other": "1"}))
 
 
 class Ready:
