@@ -144,31 +144,51 @@ def _payload_sql(columns: Sequence[TypedColumn], key: Sequence[str]) -> str:
     joined.
     """
     by_name = sorted(columns, key=lambda column: column.name)
+    fields = [_field(column) for column in by_name]
     never = next((place for place, column in enumerate(by_name) if column.name in key), None)
     if never is None:
-        fields = (f"{before} || {text} || {after}" for before, text, after in map(_field, by_name))
-        return f"'{{' || concat_ws(',', {', '.join(fields)}) || '}}'"
+        return f"'{{' || concat_ws(',', {', '.join(' || '.join(field.pieces()) for field in fields)}) || '}}'"
     pieces = ["'{'"]
-    for place, column in enumerate(by_name):
-        before, text, after = _field(column)
-        if place == never:
-            pieces += [before, text, after]
-            continue
-        first, last = ("''", "','") if place < never else ("','", "''")
-        there = f"f{column.place} IS NOT NULL"
-        pieces += [f"CASE WHEN {there} THEN {first} || {before} END", text]
-        if place < never or after != "''":
-            pieces.append(f"CASE WHEN {there} THEN {after} || {last} END")
+    for place, field in enumerate(fields):
+        if place < never:
+            pieces += field.where_there(behind=",")
+        elif place > never:
+            pieces += field.where_there(before=",")
+        else:
+            pieces += field.pieces()
     return f"concat({', '.join(pieces)}, '}}')"
 
 
-def _field(column: TypedColumn) -> tuple[str, str, str]:
-    """`"name":`, the value's JSON, and what stands behind it: a time has its quotes around it."""
-    name, text = orjson.dumps(column.name).decode() + ":", _said(column)
+@dataclass(frozen=True)
+class _Field:
+    """A field of a payload: what stands before the text of its value, SQL of that text, and what stands behind it."""
+
+    opening: str
+    text: str
+    closing: str
+    there: str
+    """SQL of whether it has a value."""
+
+    def pieces(self) -> list[str]:
+        """SQL of its parts one after another; its text is null where there is no value."""
+        return [literal(self.opening), self.text, *([literal(self.closing)] if self.closing else [])]
+
+    def where_there(self, *, before: str = "", behind: str = "") -> list[str]:
+        """The same, each of them null where there is no value; with a comma before or behind all of it."""
+
+        def guarded(said: str) -> list[str]:
+            return [f"CASE WHEN {self.there} THEN {literal(said)} END"] if said else []
+
+        return [*guarded(before + self.opening), self.text, *guarded(self.closing + behind)]
+
+
+def _field(column: TypedColumn) -> _Field:
+    name, said, there = orjson.dumps(column.name).decode() + ":", _said(column), f"f{column.place} IS NOT NULL"
     match column.kind:
         case ColumnKind.TEXT:
-            return literal(name), f"to_json({text})::VARCHAR", "''"
+            return _Field(name, f"to_json({said})::VARCHAR", "", there)
         case ColumnKind.TIME:
-            return literal(name + '"'), text, literal('"')
+            # The text of a time is no JSON yet: its quotes stand around it.
+            return _Field(name + '"', said, '"', there)
         case _:
-            return literal(name), text, "''"
+            return _Field(name, said, "", there)
