@@ -30,12 +30,14 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Goodness:
-    """Of `count` estimates: the share that held, and the median of the ratios (above 1: more happened than was told).
-    None where there are none, and a median where half of the estimates or more told nothing of what happened."""
+    """Of `count` estimates: the share that held, the median of the ratios (above 1: more happened than was told), and
+    how many told nothing where something happened. No share where there are none; no median where those are half or
+    more."""
 
     count: int
     within_share: float | None
     median_ratio: float | None
+    told_nothing: int = 0
 
     @property
     def sentence(self) -> str:
@@ -44,7 +46,8 @@ class Goodness:
         held = round(self.within_share * self.count)
         told = f"{held} of the last {counted(self.count, 'estimate')} held (8 of 10 should)"
         if self.median_ratio is None:
-            return f"{told}; most told of nothing where something happened"
+            share = "most" if 2 * self.told_nothing > self.count else "half"
+            return f"{told}; {share} told of nothing where something happened"
         return f"{told}; what happened was {self.median_ratio:.2f} times the middle, by the median"
 
 
@@ -68,5 +71,10 @@ def goodness(comparisons: Sequence[Comparison]) -> Goodness:
     if not comparisons:
         return Goodness(0, None, None)
     held = sum(one.within for one in comparisons) / len(comparisons)
-    middle = statistics.median(math.inf if one.ratio is None else one.ratio for one in comparisons)
-    return Goodness(len(comparisons), held, middle if math.isfinite(middle) else None)
+    told_nothing = sum(one.ratio is None for one in comparisons)
+    middle = None
+    if 2 * told_nothing < len(comparisons):
+        ratios = [math.inf if one.ratio is None else one.ratio for one in comparisons]
+        low, high = statistics.median_low(ratios), statistics.median_high(ratios)
+        middle = low + (high - low) / 2  # a sum of both may be no number
+    return Goodness(len(comparisons), held, middle, told_nothing)

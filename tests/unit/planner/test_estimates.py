@@ -282,6 +282,12 @@ def test_what_happened_beside_nothing_has_no_ratio() -> None:
     assert most.sentence == (
         "1 of the last 3 estimates held (8 of 10 should); most told of nothing where something happened"
     )
+    half = goodness([nothing, usual, nothing, usual])
+    assert (half.count, half.median_ratio) == (4, None)
+    assert half.sentence == (
+        "2 of the last 4 estimates held (8 of 10 should); half told of nothing where something happened"
+    )
+    assert goodness([nothing]).sentence.endswith("; most told of nothing where something happened")
 
 
 def test_people_read_ranges_in_one_unit_and_what_they_rest_on() -> None:
