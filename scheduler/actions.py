@@ -35,7 +35,7 @@ from scheduler.store.actions import save as save_action
 from scheduler.store.effects import Effects
 from scheduler.store.item_fields import columns, never_leased
 from scheduler.store.locking import lock
-from scheduler.store.reopening import refuse_archived
+from scheduler.store.reopening import refuse_read_only
 from scheduler.store.requests import known, remember
 from scheduler.store.rows import RunRow, StageRow
 from scheduler.store.schema import items
@@ -194,7 +194,7 @@ class Actions:
         return await self._engine.commits.run(work)
 
     def _do(self, unit: RunUnit, effects: Effects, action: ActionRow, chunk: Chunk) -> ActionRow:
-        refuse_archived(unit.run)
+        refuse_read_only(unit.run)
         first = action.cursor < 0 and not action.matched
         if first:
             what = f"{counted(len(orjson.loads(action.seqs)), 'item')} by seq" if action.seqs else action.filter
@@ -300,7 +300,7 @@ def _tell_done(unit: RunUnit, action: ActionRow, why: str = "") -> None:
 
 def _refuse(unit: RunUnit, verb: Verb) -> None:
     """Raises Conflict when no item of such a run takes the verb."""
-    refuse_archived(unit.run)
+    refuse_read_only(unit.run)
     state = RunState(unit.run.state)
     if state is RunState.STOPPING and verb in REOPENS:
         raise Conflict(

@@ -31,7 +31,7 @@ from scheduler.store.endings import Endings
 from scheduler.store.locking import lock
 from scheduler.store.plan_uses import use
 from scheduler.store.reads import find_run
-from scheduler.store.reopening import has_left, refuse_archived, reopen
+from scheduler.store.reopening import has_left, refuse_read_only, reopen
 from scheduler.store.requests import Request, known, remember
 from scheduler.store.rows import Opening, RunRow, StageRow
 from scheduler.store.starting import NewRun, insert_run
@@ -222,7 +222,7 @@ class Commands:
             now_ms = self._engine.now_ms()
             unit = lock(connection, number, now_ms)
             assert unit is not None, number
-            refuse_archived(unit.run)
+            refuse_read_only(unit.run)
             changed = change(unit, effects)
             if changed:
                 unit.flush()

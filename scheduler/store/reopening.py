@@ -19,7 +19,7 @@ from scheduler.store.rows import RunRow, StageRow
 from scheduler.store.schema import items
 from scheduler.store.unit import RunUnit
 
-__all__ = ["has_left", "refuse_archived", "reopen"]
+__all__ = ["has_left", "refuse_read_only", "reopen"]
 
 # Rows that a stop cut off are queued again.
 _QUEUE_STOPPED = sa.text(
@@ -35,7 +35,7 @@ _SKIPPED = sa.select(sa.func.count()).where(
 )
 
 
-def refuse_archived(run: RunRow) -> None:
+def refuse_read_only(run: RunRow) -> None:
     """Raises Conflict for a run whose items are in the archive alone, or whose plan is gone."""
     refuse_without_plan(run)
     if run.archive is not None:
@@ -67,7 +67,7 @@ def _skipped(unit: RunUnit, stage: StageRow) -> int:
 def reopen(unit: RunUnit, event: RunEvent, *, stages: Collection[int] = (), actor: str, reason: str) -> None:
     """Goes on with what is left, and with these stages besides; a live run has these stages reopened alone. The caller
     settles up afterwards. Raises Conflict for an archived run, or one whose exclusive key another run has."""
-    refuse_archived(unit.run)
+    refuse_read_only(unit.run)
     ended = RunState(unit.run.state) in ENDED_RUNS
     if ended:
         exclusive.retake(unit.connection, unit.run.number)

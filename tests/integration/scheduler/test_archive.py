@@ -25,7 +25,7 @@ from scheduler.store import reads
 from scheduler.store.archive import Due
 from scheduler.store.effects import Effects
 from scheduler.store.locking import lock
-from scheduler.store.reopening import refuse_archived
+from scheduler.store.reopening import refuse_read_only
 from scheduler.store.schema import attempts, events, failures, items, ledger, runs, stages
 from scheduler.translate import event_message, item_message, ledger_messages
 
@@ -287,5 +287,5 @@ async def test_commands_on_an_archived_run_are_refused(shelf: Shelf) -> None:
         unit = lock(connection, 1, NOW)
         assert unit is not None
         with pytest.raises(Conflict) as told:
-            refuse_archived(unit.run)
+            refuse_read_only(unit.run)
     assert told.value.code == "run_archived"
