@@ -199,8 +199,6 @@ class Commands:
 
     async def _do(self, command: Command, event: RunEvent) -> Answer:
         def change(unit: RunUnit, effects: Effects) -> bool:
-            if _already(unit, event):
-                return False
             endings = Endings(unit.connection, effects, self._engine.rules, unit.now_ms, Begun())
             try:
                 _carry_out(unit, endings, event, command)
@@ -208,11 +206,18 @@ class Commands:
                 raise _refused(unit, event) from error
             return True
 
-        return await self.change(command, change)
+        return await self.change(command, change, already=lambda unit: _already(unit, event))
 
-    async def change(self, command: Command, change: Callable[[RunUnit, Effects], bool]) -> Answer:
+    async def change(
+        self,
+        command: Command,
+        change: Callable[[RunUnit, Effects], bool],
+        *,
+        already: Callable[[RunUnit], bool] = lambda unit: False,
+    ) -> Answer:
         """Does this to the locked run, in one transaction with the note of the request; `change` answers whether it
-        changed anything. Raises NotFound, and Conflict for an archived run."""
+        changed anything. What is `already` so is answered, also of a run that is only read. Raises NotFound, and
+        Conflict for an archived run, or one whose plan is gone."""
 
         def work(connection: sa.Connection, effects: Effects) -> Answer:
             before = known(connection, command.request)
@@ -222,8 +227,10 @@ class Commands:
             now_ms = self._engine.now_ms()
             unit = lock(connection, number, now_ms)
             assert unit is not None, number
-            refuse_read_only(unit.run)
-            changed = change(unit, effects)
+            changed = False
+            if not already(unit):
+                refuse_read_only(unit.run)
+                changed = change(unit, effects)
             if changed:
                 unit.flush()
                 effects.changed.add(number)

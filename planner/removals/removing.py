@@ -28,6 +28,12 @@ __all__ = ["Removing"]
 
 log = get_logger("planner")
 
+_BY_HAND = {
+    scheduler_pb2.RUN_STATE_PAUSED: "resume or stop what is paused",
+    scheduler_pb2.RUN_STATE_WAITING: "answer or pay what waits for it, or stop it",
+}
+"""What to do about runs that do not end by themselves."""
+
 
 class Removing:
     """uses: None where nobody said where the scheduler is; then drafts alone can be removed."""
@@ -121,8 +127,10 @@ def _needed(row: PlanRow, uses: Uses) -> Conflict:
     if uses.more:
         told.append(f"{uses.more:,} more")
     left = any(need.left and _ended(need) for need in uses.needs)
-    live = any(not _ended(need) for need in uses.needs)
-    rights = ["wait for the end of what runs, or stop it"] if live else []
+    by_state = {need.state for need in uses.needs if not _ended(need)}
+    rights = [words for state, words in _BY_HAND.items() if state in by_state]
+    if by_state - set(_BY_HAND):
+        rights.append("wait for the end of what runs, or stop it")
     if left:
         rights.append("run what is left, or remove the plan with force: what is left can't be run or cloned then")
     called = f" ({row.name})" if row.name else ""

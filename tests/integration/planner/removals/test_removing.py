@@ -69,6 +69,23 @@ async def test_a_plan_whose_runs_go_on_stays_and_the_newest_of_them_are_told(pla
     assert (await start(plans, plan)).run_id, "it is a plan like any other again"
 
 
+async def test_who_waits_for_a_paused_run_is_told_that_it_does_not_end_by_itself(plans: Plans) -> None:
+    plan = await plans.plan()
+    paused = await start(plans, plan)
+    with calling():
+        await plans.world.runs.PauseRun(pb.RunCommand(run_id=paused.run_id, actor="ann"))
+    with pytest.raises(Conflict) as needed:
+        await remove(plans, plan)
+    assert f"run {paused.number} is paused" in needed.value.message
+    assert "resume or stop what is paused" in needed.value.message
+    assert "wait" not in needed.value.message
+    await start(plans, plan)
+    with pytest.raises(Conflict) as needed:
+        await remove(plans, plan)
+    assert "resume or stop what is paused" in needed.value.message
+    assert "wait for the end of what runs, or stop it" in needed.value.message
+
+
 async def test_runs_of_a_plan_are_listed_by_pages(plans: Plans) -> None:
     plan, other = await plans.plan(), await plans.plan(stages=stages(2))
     mine = [await start(plans, plan) for _ in range(3)]
@@ -146,6 +163,19 @@ async def test_what_was_never_come_to_is_not_listed_any_more(plans: Plans) -> No
         why = await plans.world.runs.ExplainItem(pb.ExplainItemRequest(run_id=run.run_id, seq=1))
     assert [(one.text, one.change) for one in why.reasons[:1]] == [("it is stopped, and it never began", "")]
     assert (await plans.world.get(run.run_id)).counts.stopped == plan.item_count
+
+
+async def test_a_stop_of_what_is_stopped_is_answered_without_its_plan_too(plans: Plans) -> None:
+    plan = await plans.plan()
+    run = await stopped(plans, plan)
+    await remove(plans, plan, force=True)
+    for force in (False, True):
+        with calling():
+            told = await plans.world.runs.StopRun(pb.StopRunRequest(run_id=run.run_id, actor="ann", force=force))
+        assert (told.changed, told.run.state) == (False, pb.RUN_STATE_STOPPED)
+    with pytest.raises(Conflict) as gone, calling():
+        await plans.world.runs.PauseRun(pb.RunCommand(run_id=run.run_id, actor="ann"))
+    assert gone.value.code == "plan_removed"
 
 
 async def test_a_plan_that_is_made_again_has_its_id_and_is_another(plans: Plans) -> None:
