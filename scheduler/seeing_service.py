@@ -43,7 +43,7 @@ OUTCOME_PAGE = 500
 FINAL_MS = 3_600_000
 """Numbers of runs are taken at their start and seen at its commit: after so long all lower ones are."""
 LEDGER_PAGE = 1_000
-LEDGER_ROWS, LEDGER_ENTRIES = 20, 20_000
+LEDGER_ROWS = 20
 
 
 class SeeingCalls(RunCalls):
@@ -150,20 +150,22 @@ class SeeingCalls(RunCalls):
     async def ListLedger(self, request: pb.ListLedgerRequest, context: Context) -> pb.ListLedgerResponse:
         limit = page_size(request.page_size, 100, LEDGER_PAGE)
         number = await self._find(request.run_id)
-        first = max(request.after_number, page_position(request.page_token) or 0)
+        after, skip = _ledger_position(request.page_token)
+        if after < request.after_number:
+            after, skip = request.after_number, 0
 
         def read() -> pb.ListLedgerResponse:
             # A row has the entries of one transaction, thousands where many slots report at once.
-            answer, after, left = pb.ListLedgerResponse(), first, limit
-            while left and len(answer.entries) < LEDGER_ENTRIES:
-                most = min(left, LEDGER_ROWS)
-                rows = self._rows.ledger(number, after=after, limit=most + 1)
-                for row in rows[:most]:
-                    answer.entries.extend(ledger_messages(row))
-                if len(rows) <= most:
-                    return answer
-                after, left = rows[most - 1].number, left - most
-            answer.next_page_token = str(after)
+            answer, at, passed = pb.ListLedgerResponse(), after, skip
+            while rows := self._rows.ledger(number, after=at, limit=LEDGER_ROWS):
+                for row in rows:
+                    left = limit - len(answer.entries)
+                    entries = ledger_messages(row)
+                    answer.entries.extend(entries[passed : passed + left])
+                    if passed + left < len(entries):
+                        answer.next_page_token = f"{at}.{passed + left}"
+                        return answer
+                    at, passed = row.number, 0
             return answer
 
         return await asyncio.to_thread(read)
@@ -223,3 +225,9 @@ class SeeingCalls(RunCalls):
 
 
 _ENDED = {pb.RunState.Value(f"RUN_STATE_{RunState(state).upper()}") for state in ENDED_RUNS}
+
+
+def _ledger_position(token: str) -> tuple[int, int]:
+    """After which batch a page begins, and how many entries of the next one were told. Raises InvalidInput."""
+    after, _, told = token.partition(".")
+    return page_position(after) or 0, page_position(told) or 0

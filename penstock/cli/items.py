@@ -33,6 +33,9 @@ __all__ = ["app", "list_"]
 
 app = typer.Typer(no_args_is_help=True, help="Look at items of a run, ask why one waits, act on one or on many.")
 
+_BEGUN = {"running", "completed", "failed"}
+"""States of items that were leased."""
+
 SeqArgument = Annotated[int, typer.Argument(metavar="ITEM", min=0, help="The item's number.", show_default=False)]
 SeqsArgument = Annotated[
     list[str] | None,
@@ -89,9 +92,10 @@ def list_(
                 else:
                     found.append(item)
         counts = of.stages[stage].counts
+        gone = of.plan_removed
         if as_json:
             if more:
-                print(_more(counts, shown, state or [], filter), file=sys.stderr)
+                print(_more(counts, shown, state or [], filter, plan_removed=gone), file=sys.stderr)
             return
         paid = any(item.cost_micros for item in found)
         show.print_table(
@@ -110,16 +114,22 @@ def list_(
             ],
         )
         if more:
-            show.say(_more(counts, shown, state or [], filter))
+            show.say(_more(counts, shown, state or [], filter, plan_removed=gone))
+        elif gone and not state and not filter and shown < counts.total:
+            show.say(f"{counted(counts.total - shown, 'item')} never began, and went with the run's plan")
         if filter and counts.queued and (not found or "queued" in filter):
             show.say("A --filter leaves out what was never leased: --state queued lists that, too.")
 
     carry_out(work())
 
 
-def _more(counts: scheduler_pb2.ItemCounts, shown: int, states: list[str], words: str) -> str:
-    """What is said where there are more items than were shown; of a filter nobody has counted how many."""
-    total = 0 if words else sum(getattr(counts, one) for one in states) if states else counts.total
+def _more(
+    counts: scheduler_pb2.ItemCounts, shown: int, states: list[str], words: str, *, plan_removed: bool = False
+) -> str:
+    """What is said where there are more items than were shown. How many, nobody has counted of a filter; nor of what
+    may never have begun, where it went with the run's plan and is not listed."""
+    unknown = bool(words) or (plan_removed and not (states and set(states) <= _BEGUN))
+    total = 0 if unknown else sum(getattr(counts, one) for one in states) if states else counts.total
     return "… and " + (f"{total - shown:,} " if total > shown else "") + "more: --limit N shows more"
 
 

@@ -2652,7 +2652,7 @@ class LedgerEntry(_message.Message):
     MICROS_FIELD_NUMBER: _builtins.int
     RESERVED_MICROS_FIELD_NUMBER: _builtins.int
     number: _builtins.int
-    """per run, from 1, without gaps"""
+    """per run, from 1, without gaps; what was recorded together shares one"""
     kind: _builtins.str
     """settled, unknown, corrected"""
     stage: _builtins.int
@@ -2695,7 +2695,7 @@ class ListLedgerRequest(_message.Message):
     after_number: _builtins.int
     """only entries after this one"""
     page_size: _builtins.int
-    """default 100, at most 1,000 batches"""
+    """entries; default 100, at most 1,000"""
     page_token: _builtins.str
     def __init__(
         self,

@@ -136,6 +136,25 @@ async def test_an_explanation_says_what_would_change_it(services: Services, pens
     assert (await penstock("runs", "explain", "1")).out.splitlines() == ["Run 1 is running.", "  Nothing holds it."]
 
 
+async def test_how_many_more_items_there_are_is_told_only_where_it_is_known(services: Services, penstock: Told) -> None:
+    run = items_run(services)
+    run.state = s.RUN_STATE_STOPPED
+    run.stages[0].counts.CopyFrom(s.ItemCounts(total=40, completed=3, failed=2, stopped=35))
+    ended = [s.ITEM_STATE_COMPLETED] * 3 + [s.ITEM_STATE_FAILED] * 2
+    services.state.items["run-1"] = [s.RunItem(seq=seq, key=f"k{seq}", state=state) for seq, state in enumerate(ended)]
+
+    async def last(*options: str) -> str:
+        return (await penstock("items", "list", "1", *options)).out.splitlines()[-1]
+
+    assert await last("--limit", "2") == "… and 38 more: --limit N shows more"
+    run.plan_removed = True
+    assert await last("--limit", "2") == "… and more: --limit N shows more", "most of them went with the plan"
+    assert await last("--limit", "2", "--state", "completed") == "… and 1 more: --limit N shows more"
+    assert await last() == "35 items never began, and went with the run's plan"
+    run.stages[0].counts.CopyFrom(s.ItemCounts(total=5, completed=3, failed=2))
+    assert "never began" not in await last()
+
+
 async def test_items_are_named_by_numbers_ranges_or_a_filter(services: Services, penstock: Told) -> None:
     items_run(services)
     done = await penstock("items", "skip", "1", "4", "7-9", "--reason", "sold out")

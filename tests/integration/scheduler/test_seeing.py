@@ -193,3 +193,27 @@ async def test_the_ledger_is_read_page_by_page(world: World) -> None:
     assert pages == [[0, 1], [2, 3], [4]]
     whole = await world.runs.ListLedger(pb.ListLedgerRequest(run_id=run_id, after_number=3), timeout=10)
     assert [entry.seq for entry in whole.entries] == [3, 4]
+
+
+async def test_a_page_of_the_ledger_ends_within_what_was_recorded_together(world: World) -> None:
+    run_id = await world.run(7, payload=lambda i: {"cost_micros": 10})
+    worker = world.worker()
+    for count in (5, 2):
+        together = [completed(lease) for lease in await worker.leases(count)]
+        for one in together:
+            one.cost_micros = 10
+        assert await worker.report(run_id, together) == []
+    whole = await world.runs.ListLedger(pb.ListLedgerRequest(run_id=run_id), timeout=10)
+    assert len({entry.number for entry in whole.entries}) < len(whole.entries) == 7, "some share a number"
+    assert not whole.next_page_token
+    for size in (1, 2, 3, 5, 6, 7):
+        request, found = pb.ListLedgerRequest(run_id=run_id, page_size=size), []
+        while not found or request.page_token:
+            answer = await world.runs.ListLedger(request, timeout=10)
+            assert len(answer.entries) == min(size, 7 - len(found)), "no page is short, none is empty"
+            found += answer.entries
+            request.page_token = answer.next_page_token
+        assert found == list(whole.entries)
+    for token in ("1.x", "1.-1", "x.1"):
+        with pytest.raises(grpc.aio.AioRpcError, match="none of ours"):
+            await world.runs.ListLedger(pb.ListLedgerRequest(run_id=run_id, page_token=token), timeout=10)
