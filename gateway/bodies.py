@@ -11,7 +11,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 from typing_extensions import TypedDict
 
 from gateway.wiring import Parts
@@ -25,12 +26,14 @@ __all__ = [
     "Body",
     "CommandAnswer",
     "CommandBody",
+    "Flag",
     "RunId",
     "StageNumber",
     "Token",
     "Truth",
     "Whole",
     "commanded",
+    "flag_of",
     "resource_router",
     "run_of",
 ]
@@ -41,6 +44,24 @@ Token = Annotated[str, Query(max_length=1000, description="next_page_token of th
 Whole = Annotated[int, Field(ge=-(2**31 - 1), le=2**31 - 1, strict=True)]
 Truth = Annotated[bool, Field(strict=True)]
 """true or false: what confirms a cost is no text that happens to read so."""
+
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+
+
+def flag_of(text: str) -> bool | None:
+    """What a parameter or a field of a form says, which has text alone: true, 1, false or 0; None for anything else."""
+    return _FLAGS.get(text.lower())
+
+
+def _flag(given: object) -> bool:
+    said = given if isinstance(given, bool) else flag_of(str(given))
+    if said is None:
+        raise PydanticCustomError("flag", "{given} is neither true (or 1) nor false (or 0)", {"given": repr(given)[:80]})
+    return said
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+"""A parameter that is true or false."""
 
 StageNumber = Annotated[int, Query(ge=0, le=1_000, description="From 0.")]
 

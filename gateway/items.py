@@ -8,7 +8,7 @@ from fastapi import Path, Query
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from gateway.bodies import CommandBody, RunId, StageNumber, Token, Truth, resource_router, run_of
+from gateway.bodies import CommandBody, Flag, RunId, StageNumber, Token, Truth, resource_router, run_of
 from gateway.wiring import Parts, Wired
 from penstock.client.operator_views import ActionView, ExplanationView, action_view, explanation_view
 from penstock.client.views import ItemView, item_view
@@ -57,7 +57,7 @@ async def list_items(
     filter: Filter = "",  # noqa: A002
     page_size: Annotated[int, Query(ge=1, le=5_000)] = 100,
     page_token: Token = "",
-    with_payload: bool = False,
+    with_payload: Flag = False,
 ) -> ItemPage:
     """The items of a stage, in the order of the plan; of an archived run from its archive."""
     run = await run_of(run_id, parts)
@@ -131,7 +131,7 @@ async def items(
     filter: Filter = "",  # noqa: A002
     page_size: Annotated[int, Query(ge=1, le=5_000)] = 100,
     page_token: Token = "",
-    with_payload: bool = False,
+    with_payload: Flag = False,
 ) -> ItemPage:
     """As `/api/v1/runs/{run_id}/items`."""
     return await list_items(run_id, parts, stage, state, filter, page_size, page_token, with_payload)

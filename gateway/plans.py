@@ -12,7 +12,7 @@ from pydantic import Field
 from starlette.responses import Response, StreamingResponse
 from typing_extensions import TypedDict
 
-from gateway.bodies import Body, Token, Truth, Whole, resource_router
+from gateway.bodies import Body, Flag, Token, Truth, Whole, resource_router
 from gateway.forms import Body as UploadBody
 from gateway.selections import OrderingBody, SelectionBody
 from gateway.sources import Filter, Groups, OrderBy, PageSize, ResultOf, Search, Skip
@@ -207,7 +207,7 @@ async def import_plan(
 async def export_plan(
     plan_id: PlanId,
     parts: Wired,
-    without_source: Annotated[bool, Query(description="Where it is imported, its source must be there.")] = False,
+    without_source: Annotated[Flag, Query(description="Where it is imported, its source must be there.")] = False,
 ) -> StreamingResponse:
     """A plan of a catalog or table as one file, with its source, for `import`."""
     plan = await parts.client.plans.get(plan_id)
@@ -254,8 +254,8 @@ async def name_plan(
 async def delete_plan(
     plan_id: PlanId,
     parts: Wired,
-    force: Annotated[bool, Query(description="Also where ended runs have items left.")] = False,
-    validate_only: Annotated[bool, Query(description="Refuse what would be refused, and remove nothing.")] = False,
+    force: Annotated[Flag, Query(description="Also where ended runs have items left.")] = False,
+    validate_only: Annotated[Flag, Query(description="Refuse what would be refused, and remove nothing.")] = False,
     etag: Annotated[str, Query(max_length=40, description="Of the plan as it was looked at, or If-Match.")] = "",
     if_match: Annotated[str, Header(max_length=60, description="The plan's ETag.")] = "",
 ) -> RemovedPlan:

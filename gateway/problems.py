@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 from typing_extensions import TypedDict
 
 from gateway.pages import text
@@ -24,6 +25,7 @@ __all__ = ["MEDIA_TYPE", "Problem", "install", "problem"]
 MEDIA_TYPE = "application/problem+json"
 
 _CODES = {404: "no_such_route", 405: "method_not_allowed", 400: "invalid_input", 413: "too_large", 403: "forbidden"}
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _MOST_TOLD = 10
 _ADVICE = {
     403: "Open this page by the address that `penstock up` printed.",
@@ -99,6 +101,18 @@ def _invalid(error: RequestValidationError, request: Request) -> Response:
     return problem(request.headers, 400, told + more, "invalid_input")
 
 
+def _taken(request: Request) -> str:
+    """All methods that its path takes: several routes may have one path, and the framework names those of the first."""
+    routes = request.app.routes
+    asked = dict(request.scope)
+    taken = [
+        method
+        for method in _METHODS
+        if any(route.matches({**asked, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    return ", ".join(taken)
+
+
 def install(app: FastAPI) -> None:
     """Every error that a route raises leaves as a problem; FastAPI's own 422 as a 400."""
 
@@ -112,16 +126,18 @@ def install(app: FastAPI) -> None:
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        headers = error.headers
         match error.status_code:
             case 404:
                 detail = f"there is nothing at {request.url.path}"
             case 405:
-                taken = (error.headers or {}).get("Allow", "")
+                taken = _taken(request)
+                headers = {**(headers or {}), "Allow": taken}
                 detail = f"{request.url.path} does not take {request.method}; it takes {taken}"
             case _:
                 detail = str(error.detail)
         code = _CODES.get(error.status_code, "http_error")
-        return problem(request.headers, error.status_code, detail, code, error.headers)
+        return problem(request.headers, error.status_code, detail, code, headers)
 
     async def defect(request: Request, error: Exception) -> Response:
         # The framework raises it again after the answer: the guard logs it.

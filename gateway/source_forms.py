@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.bodies import flag_of
 from gateway.forms import FILE_FIELDS, Part, UploadForm
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.paging import whole_number
@@ -140,7 +141,7 @@ class SourceForm(UploadForm):
         return header
 
     def _truth(self, name: str, problems: list[str]) -> bool:
-        text = self.values.get(name, "false").lower()
-        if text not in ("true", "false", "1", "0"):
-            problems.append(f"{name} is {text[:80]!r}: true or false")
-        return text in ("true", "1")
+        said = flag_of(self.values.get(name, "false"))
+        if said is None:
+            problems.append(f"{name} is {self.values[name][:80]!r}: true (or 1) or false (or 0)")
+        return said or False

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from typing_extensions import TypedDict
 
 from gateway.batch import DOCUMENT_FIELDS, FILE, multipart_body, upload_source
-from gateway.bodies import Body, Token, Truth, Whole, resource_router
+from gateway.bodies import Body, Flag, Token, Truth, Whole, resource_router
 from gateway.source_forms import FORM_FIELDS, SourceForm, bad_options
 from gateway.table_views import StatisticsView, row_page, statistics_view
 from gateway.wiring import Wired
@@ -37,7 +37,7 @@ Search = Annotated[str, Query(max_length=MAX_CHARACTERS, description="A text tha
 OrderBy = Annotated[str, Query(max_length=MAX_FILTER, description="Columns by commas, with ` desc` where wanted.")]
 Skip = Annotated[int, Query(ge=0, le=2**62, description="So many of the rows that match come before the page.")]
 PageSize = Annotated[int, Query(ge=1, le=MAX_PAGE)]
-Groups = Annotated[bool, Query(description="Counts per group, too, of all rows that match.")]
+Groups = Annotated[Flag, Query(description="Counts per group, too, of all rows that match.")]
 ResultOf = Annotated[
     str,
     Query(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -105,6 +107,53 @@ async def test_a_parameter_that_nobody_knows_is_no_filter_left_out(services: Ser
     ):
         answer = await http.get(path)
         assert (answer.status_code, there in answer.json()["detail"]) == (400, True), answer.text
+
+
+async def routes(http: httpx.AsyncClient) -> dict[str, dict[str, Any]]:
+    """By path, with `1` for what it names: by method the parameters of its query."""
+    told = (await http.get("/openapi.json")).json()["paths"]
+    return {
+        re.sub(r"{[^}]*}", "1", path): {
+            method.upper(): [one for one in route.get("parameters", []) if one["in"] == "query"]
+            for method, route in methods.items()
+        }
+        for path, methods in told.items()
+    }
+
+
+async def test_every_true_or_false_of_a_query_is_said_in_the_same_words(http: httpx.AsyncClient) -> None:
+    flags = [
+        (method, path, one["name"], {other["name"]: "1" for other in parameters if other.get("required")})
+        for path, methods in (await routes(http)).items()
+        for method, parameters in methods.items()
+        for one in parameters
+        if one["schema"].get("type") == "boolean"
+    ]
+    assert {name for _, _, name, _ in flags} >= {"force", "validate_only", "groups", "with_payload", "without_source"}
+    for method, path, name, others in flags:
+        for word in ("true", "1", "True", "false", "0"):
+            answer = await http.request(method, path, params={**others, name: word})
+            assert answer.status_code != 400, (method, path, word, answer.text)
+        for word in ("", "yes", "2"):
+            answer = await http.request(method, path, params={**others, name: word})
+            assert answer.status_code == 400, (method, path, word)
+            assert answer.json()["detail"] == f"{name}: {word!r} is neither true (or 1) nor false (or 0)"
+
+
+async def test_a_method_that_a_path_has_not_is_told_all_that_it_has(http: httpx.AsyncClient) -> None:
+    known = await routes(http)
+    assert len(known) > 40
+    for path, methods in known.items():
+        for method in {"GET", "POST", "PUT", "PATCH", "DELETE"} - set(methods):
+            answer = await http.request(method, path)
+            if answer.status_code != 405:  # another route has such a path, as /sources/add is that of a source
+                continue
+            allowed = answer.headers["allow"].split(", ")
+            assert set(methods) <= set(allowed), (method, path, allowed)
+            assert method not in allowed
+            assert answer.json()["detail"].endswith(f"it takes {answer.headers['allow']}")
+    answer = await http.put("/api/v1/plans/1")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET, PATCH, DELETE")
 
 
 async def test_gates(services: Services, http: httpx.AsyncClient) -> None:
