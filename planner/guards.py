@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from penstock.amounts import money_range
 from penstock.declared.folder import Processors
 from penstock.processor import Processor
 from penstock.runtime.errors import Conflict, PenstockError
@@ -40,8 +41,7 @@ def budget_objection(what: str, cost: planner_pb2.Range, budget_micros: int) -> 
 
     what: `stage 0 has` a budget.
     """
-    said = f"{what} a budget of {dollars(budget_micros)} and will cost "
-    said += f"{dollars(round(cost.low))} to {dollars(round(cost.high))}"
+    said = f"{what} a budget of {dollars(budget_micros)} and will cost {money_range(cost.low, cost.high)}"
     if cost.low > budget_micros:
         return Objection(BUDGET_TOO_SMALL, f"{said}: it can't finish")
     return Objection(BUDGET_MAY_NOT_DO, f"{said}: it may not finish") if cost.high > budget_micros else None

@@ -66,11 +66,11 @@ function why(run) {
   return at > 0 ? `the documents could not be compared${error && `: ${error}`}` : error;
 }
 
+// By two digits that count, as penstock/amounts.py.
 function duration(seconds) {
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
-  if (seconds < 90) return `${Math.round(seconds)} s`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
-  return `${(seconds / 3600).toFixed(1)} h`;
+  const [size, unit] = [[86400, "days"], [3600, "h"], [60, "min"]].find(([one]) => seconds >= 1.5 * one) || [1, "s"];
+  const amount = seconds / size;
+  return `${amount < 10 ? Math.round(amount * 10) / 10 : Math.round(amount)} ${unit}`;
 }
 
 function when(time) {

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from penstock.amounts import money_range, money_text, time_range, time_text
 from penstock.cli import show
-from penstock.words import MICROS
 
 if TYPE_CHECKING:
     from penstock.client.estimate_views import (
@@ -52,8 +51,8 @@ def print_estimates(view: EstimatePageView) -> None:
             (
                 one["number"],
                 one["plan_name"] or one["plan_id"],
-                *_judged(one["runtime_seconds"], _runtime, _seconds),
-                *_judged(one["cost_micros"], _cost, _dollars),
+                *_judged(one["runtime_seconds"], _runtime, time_text),
+                *_judged(one["cost_micros"], _cost, money_text),
             )
             for one in view["estimates"]
         ],
@@ -72,7 +71,7 @@ def _stage(stage: StageEstimateView) -> tuple[object, ...]:
         f"{stage['stage']} {stage['processor']}",
         f"{stage['items']:,}",
         _runtime(usual),
-        _seconds(usual["p50"]) if usual is not None else None,
+        time_text(usual["p50"]) if usual is not None else None,
         _cost(stage["cost_micros"]),
         f"{failed:.1%}" if failed is not None else None,
         stage["bound"],
@@ -116,29 +115,11 @@ def _print_profiles(profiles: list[ProfileEstimateView]) -> None:
 
 
 def _runtime(told: RangeView | None) -> str | None:
-    if told is None:
-        return None
-    low, high = _seconds(told["p10"]), _seconds(told["p90"])
-    return low if low == high else f"{low} to {high}"
-
-
-def _seconds(seconds: float) -> str:
-    """Short ones with two digits that count."""
-    return f"{seconds:.2g} s" if seconds < 9.95 else show.duration(seconds)
+    return None if told is None else time_range(told["p10"], told["p90"])
 
 
 def _cost(told: RangeView | None) -> str | None:
-    if told is None:
-        return None
-    low, high = _dollars(told["p10"]), _dollars(told["p90"])
-    return low if low == high else f"{low} to {high}"
-
-
-def _dollars(micros: float) -> str:
-    """With two digits that count, at least to the cent."""
-    value = micros / MICROS
-    decimals = 2 if value <= 0 else min(max(1 - math.floor(math.log10(value)), 2), 6)
-    return f"${value:,.{decimals}f}"
+    return None if told is None else money_range(told["p10"], told["p90"])
 
 
 def _judged(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from penstock.amounts import time_text
 from penstock.cli import show
 from penstock.cli.change_text import change_text
 from penstock.cli.options import DataOption, JsonOption, ReasonOption, carry_out, connected, seconds_of
@@ -313,7 +314,7 @@ def _print_limit(limit: scheduler_pb2.Limit, *, as_json: bool) -> None:
         "at once": _at_once(view),
         "a minute": _rates(view, whole=True),
         "until": _until(view),
-        "cooldown": show.duration(view["cooldown_seconds"]) if view["cooldown_seconds"] else None,
+        "cooldown": time_text(view["cooldown_seconds"]) if view["cooldown_seconds"] else None,
     }
     for label, value in facts.items():
         if value is not None and value != "":

@@ -6,6 +6,7 @@ import datetime as dt
 import re
 from typing import TYPE_CHECKING, Any
 
+from penstock.amounts import time_range, time_text
 from penstock.cli import show
 from penstock.words import counted
 
@@ -265,8 +266,7 @@ def _eta(summary: SummaryView) -> str:
         why = eta["reason"] or ""
         return why if why.startswith("not known") else "not known yet" + (f": {why}" if why else "")
     early, late = (_seconds_from_now(eta[name]) for name in ("early_time", "late_time"))
-    soon, latest = show.duration(max(early, 0)), show.duration(max(late, 0))
-    return f"in {soon}" if soon == latest else f"in {soon} to {latest}"
+    return f"in {time_range(max(early, 0), max(late, 0))}"
 
 
 def _moment(time: str) -> dt.datetime:
@@ -278,7 +278,7 @@ def _seconds_from_now(time: str | None) -> float:
 
 
 def _age(time: str | None) -> str:
-    return show.duration(max(-_seconds_from_now(time), 0)) if time else ""
+    return time_text(max(-_seconds_from_now(time), 0)) if time else ""
 
 
 def _ago(time: str | None) -> str:

@@ -20,7 +20,6 @@ from typing import Any, Self
 
 __all__ = [
     "Progress",
-    "duration",
     "number",
     "percent",
     "print_json",
@@ -51,17 +50,6 @@ def percent(share: float) -> int:
 
 def number(value: float | None) -> str:
     return "—" if value is None else f"{value:.3f}"
-
-
-def duration(seconds: float) -> str:
-    """`5 s`, `3 min`, `2.5 h`, `4 days`: as exact as it is worth."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 36 * 3600:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.0f} days"
 
 
 def shortened(value: object, width: int = WIDEST_CELL) -> str:

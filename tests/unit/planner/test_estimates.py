@@ -295,7 +295,7 @@ def test_people_read_ranges_in_one_unit_and_what_they_rest_on() -> None:
     assert runtime_words(Range(1_200, 1_500, 2_100), rest) == "20 to 35 min, from 1,240 items of word-count 2"
     assert runtime_words(Range(80, 80, 80), rest).startswith("about 80 s, ")
     assert runtime_words(Range(4_000, 5_000, 90_000), rest).startswith("1.1 to 25 h, ")
-    assert runtime_words(Range(0.1, 0.2, 0.4), rest).startswith("less than 1 s, ")
+    assert runtime_words(Range(0.1, 0.2, 0.4), rest).startswith("0.1 to 0.4 s, ")
     assert runtime_words(None, Rest(Basis.NONE)) == "no history"
     assert cost_words(Range(1_234_000, 2e6, 3_400_000), rest).startswith("$1.20 to $3.40, ")
     assert cost_words(Range(1.8e6, 1.8e6, 1.8e6), Rest(Basis.PRICES)) == "$1.80, by the price table, each item once"

@@ -1,0 +1,70 @@
+"""Times and money that were measured or estimated, rounded for people: by two digits that count, the same everywhere.
+
+The one place that rounds them: what a preview tells, what a comparison tells, what a warning tells and what a moving
+line tells of the same number reads alike. JSON has the numbers as they are, and money that was spent or capped is told
+to the last micro (`penstock.words.dollars`). Pure, like `penstock.words`; fails for no number that is finite.
+"""
+
+from __future__ import annotations
+
+import math
+
+from penstock.words import MICROS
+
+__all__ = ["money_range", "money_text", "time_range", "time_text"]
+
+_UNITS = ((86_400.0, "days"), (3_600.0, "h"), (60.0, "min"))
+_ENOUGH = 1.5
+"""A unit is taken from so many of it on: 80 s, not 1.3 min."""
+_LEAST_SECONDS = 0.01
+
+
+def time_text(seconds: float) -> str:
+    """`0.35 s`, `80 s`, `2.5 min`, `25 h`."""
+    if 0 < seconds < _LEAST_SECONDS:
+        return f"less than {_LEAST_SECONDS} s"
+    size, unit = _unit(seconds)
+    return f"{_number(seconds / size)} {unit}"
+
+
+def time_range(low: float, high: float) -> str:
+    """`20 to 35 min`, in the unit that suits the longer end; `about 20 min` where both ends read the same."""
+    if 0 < high < _LEAST_SECONDS:
+        return time_text(high)
+    size, unit = _unit(high)
+    least, most = _number(low / size), _number(high / size)
+    if least != most:
+        return f"{least} to {most} {unit}"
+    return f"about {most} {unit}" if high else f"{most} {unit}"
+
+
+def money_text(micros: float) -> str:
+    """`$0.0034`, `$1.20`, `$12`, `$1,200`."""
+    value = abs(micros) / MICROS
+    decimals = min(_decimals(value), 6)
+    shown = 0 if value and decimals <= 0 else max(decimals, 2)
+    return f"{'-' if micros < 0 else ''}${round(value, decimals):,.{shown}f}" if value else "$0"
+
+
+def money_range(low: float, high: float) -> str:
+    """`$1.20 to $3.40`; `about $1.20` where both ends read the same and are not."""
+    least, most = money_text(low), money_text(high)
+    if least != most:
+        return f"{least} to {most}"
+    return least if low == high else f"about {least}"
+
+
+def _unit(seconds: float) -> tuple[float, str]:
+    return next((one for one in _UNITS if seconds >= one[0] * _ENOUGH), (1.0, "s"))
+
+
+def _decimals(value: float) -> int:
+    """That leave two digits that count."""
+    return 1 - math.floor(math.log10(value)) if value > 0 else 0
+
+
+def _number(value: float) -> str:
+    """Small parts of a large unit are told to a tenth of it."""
+    decimals = min(_decimals(value), 2 if value < 1 else 1)
+    text = f"{round(value, decimals):,.{max(decimals, 0)}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,103 @@
+"""Estimates and what became of them are rounded in one place: the same number reads alike wherever a person meets it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.amounts import money_range, money_text, time_range, time_text
+from penstock.cli.estimate_text import print_estimate, print_estimates
+from penstock.client.estimate_views import estimate_page_view, estimate_view
+from penstock.client.plan_views import plan_view
+from penstock.v1 import planner_pb2
+from planner.domain.estimate_words import money_words, time_words
+from planner.domain.estimates import Range
+from planner.guards import budget_warning
+
+SECONDS = st.floats(0.1, 1e7)
+MICROS = st.floats(10, 1e12)
+SECONDS_OF = {"s": 1, "min": 60, "h": 3_600, "days": 86_400}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0, "0 s"),
+        (0.003, "less than 0.01 s"),
+        (0.347, "0.35 s"),
+        (1.25, "1.2 s"),
+        (80, "80 s"),
+        (89.9, "90 s"),
+        (90, "1.5 min"),
+        (2_100, "35 min"),
+        (5_400, "1.5 h"),
+        (90_000, "25 h"),
+        (129_600, "1.5 days"),
+        (86_400 * 450, "450 days"),
+    ],
+)
+def test_times_have_two_digits_that_count_in_the_unit_that_suits_them(seconds: float, told: str) -> None:
+    assert time_text(seconds) == told
+
+
+@pytest.mark.parametrize(
+    ("micros", "told"),
+    [(0, "$0"), (1, "$0.000001"), (3_417, "$0.0034"), (1_234_000, "$1.20"), (12_345_678, "$12"), (1_234e6, "$1,200")],
+)
+def test_money_has_two_digits_that_count(micros: float, told: str) -> None:
+    assert money_text(micros) == told
+
+
+def test_ends_that_read_alike_are_told_once() -> None:
+    assert time_range(1_200, 2_100) == "20 to 35 min"
+    assert time_range(1_200, 1_210) == "about 20 min"
+    assert time_range(0, 0) == "0 s"
+    assert time_range(0, 0.4) == "0 to 0.4 s"
+    assert money_range(1_234_000, 3_400_000) == "$1.20 to $3.40"
+    assert money_range(1_234_000, 1_236_000) == "about $1.20"
+    assert money_range(1_800_000, 1_800_000) == "$1.80"
+
+
+@given(SECONDS)
+def test_what_is_told_is_within_a_tenth_of_what_it_was(seconds: float) -> None:
+    number, unit = time_text(seconds).split()
+    assert float(number.replace(",", "")) * SECONDS_OF[unit] == pytest.approx(seconds, rel=0.1)
+
+
+@given(MICROS)
+def test_money_that_is_told_is_within_a_tenth_of_what_it_was(micros: float) -> None:
+    assert float(money_text(micros).strip("$").replace(",", "")) * 1e6 == pytest.approx(micros, rel=0.1)
+
+
+def test_a_preview_a_comparison_and_a_warning_round_alike_and_json_does_not(capsys: pytest.CaptureFixture[str]) -> None:
+    time = planner_pb2.Range(low=1_234.56, middle=1_600.1, high=2_100.9)
+    cost = planner_pb2.Range(low=3_417.25, middle=9_000.5, high=18_923.75)
+    told = planner_pb2.Estimate(runtime_seconds=time, cost_micros=cost)
+    told.words = f"runtime: {time_words(Range(1_234.56, 1_600.1, 2_100.9))}; "
+    told.words += f"cost: {money_words(Range(3_417.25, 9_000.5, 18_923.75))}"
+    stage = told.stages.add(processor="scan", items=9, runtime_seconds=time, cost_micros=cost)
+    stage.runtime_rest.basis = "measured"
+    print_estimate(plan_view(planner_pb2.Plan(plan_id="plan-1", estimate=told)))
+    preview = capsys.readouterr().out
+    page = planner_pb2.ListEstimatesResponse()
+    judged = page.estimates.add(run_id="run-1", number=1, plan_id="plan-1")
+    judged.runtime_seconds.told.CopyFrom(time)
+    judged.cost_micros.told.CopyFrom(cost)
+    judged.runtime_seconds.actual, judged.cost_micros.actual = 1_600.1, 9_000.5
+    print_estimates(estimate_page_view(page))
+    compared = capsys.readouterr().out
+    warned = budget_warning("stage 0 has", cost, 5_000)
+    assert warned is not None
+    for text in (preview.splitlines()[1], preview.splitlines()[-1], compared, warned[1]):
+        assert re.findall(r"\$\S+ to \$[\d.]+", text) == ["$0.0034 to $0.019"]
+    for text in (preview.splitlines()[1], preview.splitlines()[-1], compared):
+        assert re.findall(r"[\d.]+ to [\d.]+ min", text) == ["21 to 35 min"]
+    assert "27 min" in preview
+    assert "27 min" in compared
+    assert "$0.009" in compared
+    view = estimate_view(told)
+    assert view["runtime_seconds"] == {"p10": 1_234.56, "p50": 1_600.1, "p90": 2_100.9}
+    assert view["cost_micros"] == {"p10": 3_417.25, "p50": 9_000.5, "p90": 18_923.75}
