@@ -56,7 +56,8 @@ def flag_of(text: str) -> bool | None:
 def _flag(given: object) -> bool:
     said = given if isinstance(given, bool) else flag_of(str(given))
     if said is None:
-        raise PydanticCustomError("flag", "{given} is neither true (or 1) nor false (or 0)", {"given": repr(given)[:80]})
+        words = "{given} is neither true (or 1) nor false (or 0)"
+        raise PydanticCustomError("flag", words, {"given": repr(given)[:80]})
     return said
 
 

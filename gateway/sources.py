@@ -149,9 +149,13 @@ async def get_source(source: Source, parts: Wired) -> SourceView:
 
 
 @router.delete("/sources/{source}", tags=["sources"])
-async def delete_source(source: Source, parts: Wired) -> Removed:
+async def delete_source(
+    source: Source,
+    parts: Wired,
+    validate_only: Annotated[Flag, Query(description="Refuse what would be refused, and remove nothing.")] = False,
+) -> Removed:
     """By its name, with all versions and drafts; 409 names the plans that need it."""
-    gone = await parts.client.sources.remove(source)
+    gone = await parts.client.sources.remove(source, validate_only=validate_only)
     return {"name": source, "version_count": gone.version_count, "draft_count": gone.draft_count}
 
 

@@ -71,12 +71,14 @@ class Derivation:
         self,
         *,
         name: str,
+        actor: str,
         request_id: str,
         method: str = "DerivePlan",
         details: Mapping[str, Any] | None = None,
         expire_ms: int | None = None,
     ) -> PlanRow:
-        """The kept plan, or a draft until `expire_ms`. details: what it says of itself beside what both say.
+        """The kept plan, or a draft until `expire_ms`. actor: who made it; details: what it says of itself beside what
+        both say.
 
         Raises InvalidInput when no item was named, Unavailable.
         """
@@ -91,6 +93,7 @@ class Derivation:
         selection = {"plan": plan.plan_id, "stage": first, "seqs": self._hash.hexdigest()}
         identity = plan_id(plan.source_id, plan.granularity, stages, selection=selection)
         own = {name: plan.details[name] for name in _SHARED if name in plan.details}
+        own |= {"actor": actor} if actor else {}
         asked = Kept(name, request_id, method, {**own, "identity": selection, **(details or {})}, expire_ms)
         return self._deriving.kept(self._upload, plan, first, identity=identity, count=self._count, asked=asked)
 

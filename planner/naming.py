@@ -207,6 +207,18 @@ class NamedSources:
             connection.execute(sa.delete(source_names).where(source_names.c.name == name))
         return int(found), drafts
 
+    def removable(self, name: str) -> tuple[int, int]:
+        """What `remove` would answer, and refuse, now."""
+        with self._database.read() as connection:
+            found = _version(connection, name)
+            if found is None:
+                raise self.unknown(name, connection)
+            _refuse_needed(connection, name)
+            drafts = sa.and_(plans.c.source_name == name, plans.c.expire_ms.is_not(None))
+            return found.version, connection.execute(
+                sa.select(sa.func.count()).select_from(plans).where(drafts)
+            ).scalar_one()
+
     def unknown(self, name: str, connection: sa.Connection) -> NotFound:
         """The error for a name that is none, with some that are."""
         known = connection.execute(sa.select(source_names.c.name).order_by(source_names.c.name).limit(20)).scalars()

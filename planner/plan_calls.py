@@ -181,6 +181,7 @@ class PlanCalls(PlannerCalls):
             raise InvalidInput("a derived plan begins with a header message", code="bad_stream")
         plan_id = await self._plan_id(first.header.plan_id)
         name, request_id = plain_text(first.header.name, "name"), plain_text(first.header.request_id, "request_id")
+        actor = plain_text(first.header.actor, "actor")
         async with self._turns.one():
             with self._parts.staging.upload() as folder:
                 derivation = await in_thread(lambda: self._parts.deriving.begin(folder, plan_id, first.header.stage))
@@ -190,7 +191,7 @@ class PlanCalls(PlannerCalls):
                             f"after the header come seqs, at most {MAX_SEQS:,} a message", code="bad_stream"
                         )
                     await in_thread(lambda seqs=part.seqs.seqs: derivation.feed(seqs))  # type: ignore[misc]
-                row = await in_thread(lambda: derivation.finish(name=name, request_id=request_id))
+                row = await in_thread(lambda: derivation.finish(name=name, actor=actor, request_id=request_id))
         log.info("a plan was derived", plan=row.plan_id, of=plan_id, items=row.stages[0].item_count)
         return await self._made(row)
 

@@ -67,12 +67,12 @@ class Sampling:
             derivation.feed(seqs[first : first + _FED].tolist())
         settings = plan.stages[0].settings
         details = {
-            "actor": actor,
             "warnings": [{"code": code, "message": text} for code, text in self._told(plan, len(seqs), size)],
             "needs_confirm": len(seqs) > self._confirm_above or settings.paid,
         }
         return derivation.finish(
             name=name,
+            actor=actor,
             request_id=request_id,
             method="SamplePlan",
             details=details,

@@ -186,6 +186,9 @@ class SourceCalls(PlannerCalls):
         self, request: planner_pb2.DeleteSourceRequest, context: Context
     ) -> planner_pb2.DeleteSourceResponse:
         name = plain_text(request.name, "name")
+        if request.validate_only:
+            count, drafts = await asyncio.to_thread(self._parts.names.removable, name)
+            return planner_pb2.DeleteSourceResponse(version_count=count, draft_count=drafts)
         count, drafts = await asyncio.to_thread(self._parts.names.remove, name)
         actor = plain_text(request.actor, "actor")
         log.info("a source was removed", name=name, versions=count, drafts=drafts, actor=actor)

@@ -80,7 +80,7 @@ class Cloning:
                 code="illegal_state",
                 state=run.state,
             )
-        plan = await self._derived(run, stages, choice, name or run.name, command.request.request_id)
+        plan = await self._derived(run, stages, choice, name or run.name, command)
         budget = run.budget_micros
         return await self._commands.start(
             Start(
@@ -99,7 +99,7 @@ class Cloning:
         )
 
     async def _derived(
-        self, run: RunRow, stages: Sequence[StageRow], choice: Choice, name: str, request_id: str
+        self, run: RunRow, stages: Sequence[StageRow], choice: Choice, name: str, command: Command
     ) -> planner_pb2.Plan:
         """The plan of the chosen items of the first stage that has any, and of the stages after it."""
         for stage in stages:
@@ -107,7 +107,12 @@ class Cloning:
             first = await anext(pages, None)
             if first is not None:
                 return await self._plans.derive(
-                    run.plan_id, stage.stage, _with(first, pages), name=name, request_id=request_id
+                    run.plan_id,
+                    stage.stage,
+                    _with(first, pages),
+                    name=name,
+                    actor=command.actor,
+                    request_id=command.request.request_id,
                 )
         what = "failed" if choice.failed and not choice.unfinished else "left"
         unknown = choice.failed and any(stage.failed for stage in stages)

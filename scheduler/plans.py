@@ -73,13 +73,14 @@ class Plans:
         return found
 
     async def derive(
-        self, plan_id: str, stage: int, pages: AsyncIterator[list[int]], *, name: str, request_id: str
+        self, plan_id: str, stage: int, pages: AsyncIterator[list[int]], *, name: str, actor: str, request_id: str
     ) -> planner_pb2.Plan:
-        """A new plan of these items of a plan's stage (seqs in rising order), and of the stages after it."""
+        """A new plan of these items of a plan's stage (seqs in rising order), and of the stages after it. actor: who
+        makes it."""
 
         async def parts() -> AsyncIterator[planner_pb2.DerivePlanRequest]:
             header = planner_pb2.DerivePlanRequest.Header(
-                plan_id=plan_id, stage=stage, name=name, request_id=request_id
+                plan_id=plan_id, stage=stage, name=name, actor=actor, request_id=request_id
             )
             yield planner_pb2.DerivePlanRequest(header=header)
             async for page in pages:

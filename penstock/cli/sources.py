@@ -365,16 +365,20 @@ def remove(name: NameArgument, yes: YesOption = False, data: DataOption = None, 
 
     async def work() -> int:
         async with connected(data) as client:
-            found = await client.sources.get(name)
-            if not confirmed(f"Remove source {name} with {counted(found.latest_version, 'version')}?", yes=yes):
+            seen = await client.sources.remove(name, validate_only=True)
+            if not confirmed(f"Remove source {name} with {_removed(seen)}?", yes=yes):
                 show.say("nothing was removed")
                 return 1
             gone = await client.sources.remove(name)
         if as_json:
             show.print_json({"name": name, "version_count": gone.version_count, "draft_count": gone.draft_count})
         else:
-            drafts = f" and {counted(gone.draft_count, 'preview')}" if gone.draft_count else ""
-            show.say(f"source {name} is removed, with {counted(gone.version_count, 'version')}{drafts}")
+            show.say(f"source {name} is removed, with {_removed(gone)}")
         return 0
 
     carry_out(work())
+
+
+def _removed(gone: planner_pb2.DeleteSourceResponse) -> str:
+    drafts = f" and {counted(gone.draft_count, 'preview')}" if gone.draft_count else ""
+    return counted(gone.version_count, "version") + drafts

@@ -283,13 +283,16 @@ class Sources:
         request = filled(planner_pb2.ReadSourceRowsRequest, source_id=source, query=query)
         return await self._connection.read(lambda: self._connection.planner.ReadSourceRows(request))
 
-    async def remove(self, name: str) -> planner_pb2.DeleteSourceResponse:
-        """Removes a name with all its versions and their drafts; how many of each.
+    async def remove(self, name: str, *, validate_only: bool = False) -> planner_pb2.DeleteSourceResponse:
+        """Removes a name with all its versions and their drafts; how many of each. validate_only: it refuses what it
+        would refuse, tells what would go, and removes nothing.
 
         Raises Conflict that names the plans that need them. Sent once: a second try could not tell its own success from
         a name that never was.
         """
-        request = filled(planner_pb2.DeleteSourceRequest, name=name, actor=self._connection.actor)
+        request = filled(
+            planner_pb2.DeleteSourceRequest, name=name, actor=self._connection.actor, validate_only=validate_only
+        )
         return await self._connection.once(lambda: self._connection.planner.DeleteSource(request))
 
 

@@ -175,8 +175,8 @@ class Sources:
             )
         )
 
-    def remove(self, name: str) -> planner_pb2.DeleteSourceResponse:
-        return self._loop.run(self._it.remove(name))
+    def remove(self, name: str, *, validate_only: bool = False) -> planner_pb2.DeleteSourceResponse:
+        return self._loop.run(self._it.remove(name, validate_only=validate_only))
 
 
 class Plans:

@@ -474,18 +474,22 @@ class DeleteSourceRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """with all its versions"""
     actor: _builtins.str
+    validate_only: _builtins.bool
+    """refuses what it would refuse, and removes nothing"""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         actor: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "name", b"name", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1685,11 +1689,13 @@ class DerivePlanRequest(_message.Message):
         STAGE_FIELD_NUMBER: _builtins.int
         NAME_FIELD_NUMBER: _builtins.int
         REQUEST_ID_FIELD_NUMBER: _builtins.int
+        ACTOR_FIELD_NUMBER: _builtins.int
         plan_id: _builtins.str
         stage: _builtins.int
         """the stage whose items are chosen; later stages follow as they are"""
         name: _builtins.str
         request_id: _builtins.str
+        actor: _builtins.str
         def __init__(
             self,
             *,
@@ -1697,10 +1703,11 @@ class DerivePlanRequest(_message.Message):
             stage: _builtins.int = ...,
             name: _builtins.str = ...,
             request_id: _builtins.str = ...,
+            actor: _builtins.str = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "plan_id", b"plan_id", "request_id", b"request_id", "stage", b"stage"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "name", b"name", "plan_id", b"plan_id", "request_id", b"request_id", "stage", b"stage"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,4 +1,4 @@
-"""Estimates and what became of them are rounded in one place: the same number reads alike wherever a person meets it."""
+"""Estimates and what became of them are rounded in one place: the same number reads alike everywhere."""
 
 from __future__ import annotations
 

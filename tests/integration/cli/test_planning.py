@@ -342,8 +342,8 @@ def test_a_plan_is_removed_after_a_question_and_its_source_after_it(penstock: Ty
     path.write_text("id,brand\n1,Acer\n2,Razer\n")
     assert penstock("sources", "add", "cli-gone", path).code == 0
     assert penstock("plans", "create", "cli-gone", "--processor", "noop", "--name", "cli gone").code == 0
-    needed = penstock("sources", "remove", "cli-gone", "--yes")
-    assert needed.code != 0
+    needed = penstock("sources", "remove", "cli-gone", words="y\n")
+    assert (needed.code, "[y/N]" in needed.err) == (1, False), "nobody is asked about what can't be"
     assert "'cli gone'" in needed.err
     assert "penstock plans remove plan-" in needed.err
     kept = penstock("plans", "remove", "cli gone", words="n\n")
@@ -356,6 +356,8 @@ def test_a_plan_is_removed_after_a_question_and_its_source_after_it(penstock: Ty
     assert "plan cli gone is removed" in gone.out
     assert penstock("plans", "show", "cli gone").code == 2
     draft = penstock("plans", "create", "cli-gone", "--processor", "noop", "--draft", "--json").json()
+    kept = penstock("sources", "remove", "cli-gone", words="n\n")
+    assert (kept.code, "Remove source cli-gone with 1 version and 1 preview?" in kept.err) == (1, True)
     removed = penstock("sources", "remove", "cli-gone", "--yes")
     assert (removed.code, "with 1 version and 1 preview" in removed.out) == (0, True)
     assert penstock("plans", "remove", draft["plan_id"], "--yes").code == 2

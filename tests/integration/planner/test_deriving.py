@@ -17,9 +17,15 @@ Request = planner_pb2.DerivePlanRequest
 
 
 async def derive(
-    planner: Planner, plan_id: str, *parts: Sequence[int], stage: int = 0, name: str = "", request_id: str = ""
+    planner: Planner,
+    plan_id: str,
+    *parts: Sequence[int],
+    stage: int = 0,
+    name: str = "",
+    request_id: str = "",
+    actor: str = "",
 ) -> planner_pb2.Plan:
-    header = Request.Header(plan_id=plan_id, stage=stage, name=name, request_id=request_id)
+    header = Request.Header(plan_id=plan_id, stage=stage, name=name, request_id=request_id, actor=actor)
     messages = [Request(header=header), *(Request(seqs=Request.Seqs(seqs=seqs)) for seqs in parts)]
     with calling():
         return await planner.stub.DerivePlan(iter(messages))
@@ -51,6 +57,24 @@ async def test_chosen_items_are_a_plan_of_their_own(planner: Planner) -> None:
     assert (await derive(planner, plan.plan_id, chosen[1:])).plan_id != derived.plan_id
     again = await derive(planner, derived.plan_id, [5])
     assert [item.key for item in (await planner.read(again.plan_id)).items] == [f"k{chosen[5]}"]
+
+
+async def test_who_derived_a_plan_is_told_and_not_who_made_the_other(planner: Planner) -> None:
+    source = await planner.items(plain_lines(5))
+    plan = await planner.plan(source.source_id, stages=NOOP, actor="ann")
+    derived = await derive(planner, plan.plan_id, [1, 2], actor="bob")
+    assert (plan.actor, derived.actor) == ("ann", "bob")
+    with calling():
+        told = await planner.stub.GetPlan(planner_pb2.GetPlanRequest(plan_id=derived.plan_id))
+        by_bob = await planner.stub.ListPlans(planner_pb2.ListPlansRequest(actor="bob"))
+        copied = await planner.stub.CopyPlan(
+            planner_pb2.CopyPlanRequest(
+                plan_id=plan.plan_id, changes=planner_pb2.StageSpec(concurrency=3), actor="cleo"
+            )
+        )
+    assert told.actor == "bob"
+    assert [one.plan_id for one in by_bob.plans] == [derived.plan_id]
+    assert copied.actor == "cleo"
 
 
 async def test_later_stages_follow_as_they_are(planner: Planner) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grpc
 
+from penstock.v1 import planner_pb2, planner_pb2_grpc
 from penstock.v1 import scheduler_pb2 as pb
 from tests.integration.scheduler.test_actions import half_failed
 from tests.integration.scheduler.test_operators import refused
@@ -17,6 +18,9 @@ async def test_a_clone_runs_only_what_failed(world: World) -> None:
     request = pb.CloneRunRequest(run_id=run_id, failed=True, actor="ann", request_id="c1")
     clone = await world.runs.CloneRun(request)
     assert (clone.cloned_from, clone.counts.total) == (run_id, 5)
+    planner = planner_pb2_grpc.PlannerServiceStub(world.channel(world.planner.address))
+    plan = await planner.GetPlan(planner_pb2.GetPlanRequest(plan_id=clone.plan_id))
+    assert plan.actor == "ann", "whoever cloned the run made its plan"
     assert clone.run_id != run_id
     assert (await world.runs.CloneRun(request)).run_id == clone.run_id, "the same request, the same run"
     items = (await world.runs.ListItems(pb.ListItemsRequest(run_id=clone.run_id))).items

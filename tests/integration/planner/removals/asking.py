@@ -35,9 +35,9 @@ async def remove(plans: Plans, plan: planner_pb2.Plan, **fields: Any) -> planner
         return await plans.stub.DeletePlan(planner_pb2.DeletePlanRequest(plan_id=plan.plan_id, **fields), timeout=20)
 
 
-async def remove_source(plans: Plans, name: str = "mice") -> planner_pb2.DeleteSourceResponse:
+async def remove_source(plans: Plans, name: str = "mice", *, look: bool = False) -> planner_pb2.DeleteSourceResponse:
     with calling():
-        return await plans.stub.DeleteSource(planner_pb2.DeleteSourceRequest(name=name))
+        return await plans.stub.DeleteSource(planner_pb2.DeleteSourceRequest(name=name, validate_only=look))
 
 
 async def there(plans: Plans, plan: planner_pb2.Plan) -> bool:

@@ -28,8 +28,11 @@ from tests.integration.planner.removals.asking import (
 @BOTH
 async def test_a_source_goes_once_its_plans_are_removed(plans: Plans) -> None:
     plan = await plans.plan(name="first")
+    with pytest.raises(Conflict) as looked:
+        await remove_source(plans, look=True)
     with pytest.raises(Conflict) as needed:
         await remove_source(plans)
+    assert looked.value.message == needed.value.message
     assert needed.value.code == "source_needed"
     assert f"'first' ({plan.plan_id})" in needed.value.message
     assert f"penstock plans remove {plan.plan_id}" in needed.value.message
@@ -43,7 +46,10 @@ async def test_a_source_goes_once_its_plans_are_removed(plans: Plans) -> None:
 async def test_drafts_go_with_their_source_and_what_was_told_of_them(plans: Plans, files: Files) -> None:
     drafts = [await plans.plan(validate_only=True, stages=stages(n)) for n in (1, 2)]
     assert files.count("plan_estimates") == 2
-    gone = await remove_source(plans)
+    seen, gone = await remove_source(plans, look=True), await remove_source(plans)
+    assert seen == gone
+    with pytest.raises(NotFound):
+        await remove_source(plans, look=True)
     assert (gone.version_count, gone.draft_count) == (1, 2)
     assert files.count("plan_estimates") == 0
     for draft in drafts:
