@@ -178,7 +178,9 @@ def read_rows(
 def _cell(schema: Schema, name: str) -> str:
     column, kind = f'"{schema.place(name)}"', schema.kind(name)
     if kind is ColumnKind.TIME:
-        return f"epoch_ms({column})"
+        # RFC 3339, as all times in JSON are.
+        whole, exact = (f"strftime({column}, '%Y-%m-%dT%H:%M:{seconds}Z')" for seconds in ("%S", "%S.%g"))
+        return f"CASE WHEN epoch_ms({column}) % 1000 = 0 THEN {whole} ELSE {exact} END"
     if kind in (ColumnKind.TEXT, ColumnKind.JSON):
         cut = f"substr({column}, 1, {CELL_CHARACTERS - 1}) || '…'"
         return f"CASE WHEN length({column}) > {CELL_CHARACTERS} THEN {cut} ELSE {column} END"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -127,22 +126,23 @@ def print_versions(versions: Sequence[SourceView]) -> None:
 def print_rows(page: RowPageView, source: SourceView, *, chosen: Sequence[str], skip: int, plan: bool) -> None:
     """`chosen`: names of the columns to show; none: of a source the first ones, without those that key and group show
     already, of a plan none, since each row tells why it is there."""
-    kinds = {column["name"]: column["kind"] for column in source["columns"]}
     shown_already = {source["group"], *(source["key"] if len(source["key"]) == 1 else ())}
-    others = [name for name in kinds if name not in shown_already]
+    others = [name for column in source["columns"] if (name := column["name"]) not in shown_already]
     named = any(name.startswith(OF_RESULT) for name in chosen)
     told = RESULT_COLUMNS if page["results"] is not None and not named else ()
     usual = () if plan else others[: COLUMNS_SHOWN - len(told)]
     names = list(chosen or usual)
     last = ("why",) if plan else ()
+    # A column of the source may have the name of one of a result.
+    results = (f"{OF_RESULT}{name}" if name in names else name for name in told)
     show.print_table(
-        ("place" if plan else "row", "key", "group", *names, *told, *last),
+        ("place" if plan else "row", "key", "group", *names, *results, *last),
         [
             (
                 row["position"],
                 row["key"],
                 row["group"],
-                *(_named(row, name, kinds, results=page["results"] is not None) for name in names),
+                *(_named(row, name, results=page["results"] is not None) for name in names),
                 *(_result_cells(row["result"]) if told else ()),
                 *([row["why"]] if plan else ()),
             )
@@ -156,16 +156,16 @@ def print_rows(page: RowPageView, source: SourceView, *, chosen: Sequence[str], 
         show.say(f"{len(left)} more columns by --columns: {', '.join(left[:10])}{', …' if len(left) > 10 else ''}")
 
 
-def _named(row: RowView, name: str, kinds: Mapping[str, str], *, results: bool) -> object:
+def _named(row: RowView, name: str, *, results: bool) -> object:
     """The cell of a column that was named. Where results are asked for, `result.…` is of these."""
     if not (results and name.startswith(OF_RESULT)):
-        return _cell(row["values"].get(name), kinds.get(name, "text"))
+        return _cell(row["values"].get(name))
     result: Mapping[str, object] = {**row["result"]} if row["result"] is not None else {}
     field = name.removeprefix(OF_RESULT)
     if field.startswith(OF_VALUE):
         value = result.get("value")
-        return _cell(value.get(field.removeprefix(OF_VALUE)) if isinstance(value, dict) else None, "json")
-    return _cell(result.get("run_number" if field == "run" else field), "text")
+        return _cell(value.get(field.removeprefix(OF_VALUE)) if isinstance(value, dict) else None)
+    return _cell(result.get("run_number" if field == "run" else field))
 
 
 def _result_cells(result: RowResultView | None) -> Sequence[object]:
@@ -200,10 +200,7 @@ def result_lines(page: RowPageView) -> list[str]:
     return lines
 
 
-def _cell(value: object, kind: str) -> object:
-    if kind == "time" and isinstance(value, int):
-        moment = dt.datetime.fromtimestamp(value / 1000, tz=dt.UTC)
-        return moment.isoformat(timespec="milliseconds" if value % 1000 else "seconds").replace("+00:00", "Z")
+def _cell(value: object) -> object:
     if isinstance(value, (dict, list, bool)):
         return json.dumps(value, ensure_ascii=False)
     return value

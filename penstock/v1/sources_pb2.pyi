@@ -394,7 +394,7 @@ class TableRow(_message.Message):
     key: _builtins.str
     group: _builtins.str
     values: _builtins.bytes
-    """JSON object: what an item carries"""
+    """JSON object: what an item carries; times as RFC 3339 in UTC"""
     why: _builtins.str
     """of a plan: which rule chose it, and what placed it"""
     @_builtins.property

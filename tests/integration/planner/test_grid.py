@@ -145,7 +145,8 @@ def same(page: GridPage, query: GridQuery, *, planned: bool) -> None:
         assert [count for _, count in page.groups] == sorted(groups.values(), reverse=True)
     for row in page.rows:
         held = ROWS[row.row]
-        assert row.values == tuple(held[column.name] for column in SCHEMA.columns)
+        made = f"1970-01-01T00:00:{int(str(held['made'])) // 1_000:02}Z"
+        assert row.values == tuple({**held, "made": made}[column.name] for column in SCHEMA.columns)
         assert row.group == (held["brand"] or "")
 
 
@@ -198,6 +199,18 @@ def test_long_cells_are_cut(tmp_path: Path) -> None:
     write_snapshot(tmp_path / "snapshot", SCHEMA, [{"id": "a", "note": "ä" * 1_000}, {"id": "b", "note": "ä" * 5_000}])
     rows = Grid(GridTables(tmp_path)).page(tmp_path / "snapshot", SCHEMA, GridQuery(groups=True)).rows
     assert [row.values[2] for row in rows] == ["ä" * 1_000, "ä" * (CELL_CHARACTERS - 1) + "…"]
+
+
+def test_times_are_told_in_utc_with_milliseconds_where_they_have_any(tmp_path: Path) -> None:
+    made = {"a": 1_768_125_600_000, "b": 1_768_125_600_120, "c": -1_000, "d": None}
+    write_snapshot(tmp_path / "snapshot", SCHEMA, [{"id": name, "made": at} for name, at in made.items()])
+    rows = Grid(GridTables(tmp_path)).page(tmp_path / "snapshot", SCHEMA, GridQuery(columns=("made",))).rows
+    assert [row.values for row in rows] == [
+        ("2026-01-11T10:00:00Z",),
+        ("2026-01-11T10:00:00.120Z",),
+        ("1969-12-31T23:59:59Z",),
+        (None,),
+    ]
 
 
 def test_only_the_columns_that_are_named_are_shown(grid: Grid, folder: Path) -> None:

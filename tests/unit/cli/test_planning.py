@@ -249,6 +249,23 @@ def test_bytes_are_told_in_the_unit_that_fits() -> None:
     ]
 
 
+def test_a_column_of_a_result_is_told_apart_from_one_of_the_source(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = [sources_pb2.SourceColumn(name=name) for name in ("id", "confidence", "cost", "model")]
+    source = source_view(planner_pb2.Source(name="mice", columns=columns, key=["id"]))
+    page = sources_pb2.RowPage(rows=[sources_pb2.TableRow(key="a", values=b'{"confidence": 0.5, "cost": 2}')], total=1)
+    page.rows[0].result.CopyFrom(sources_pb2.RowResult(state="completed", confidence=0.9, cost_micros=5))
+    page.results.processor = "scan"
+    for chosen, names in (
+        ("confidence,model", ["CONFIDENCE", "MODEL", "STATE", "RESULT.CONFIDENCE", "COST"]),
+        ("cost", ["COST", "STATE", "CONFIDENCE", "RESULT.COST"]),
+        ("model", ["MODEL", "STATE", "CONFIDENCE", "COST"]),
+    ):
+        print_page(row_page_view(page), source, columns=chosen, skip=0, groups=False, plan=False)
+        head = capsys.readouterr().out.splitlines()[0].split()
+        assert head == ["ROW", "KEY", "GROUP", *names, "SECONDS", "RUN", "ENDED"]
+        assert len(set(head)) == len(head)
+
+
 def test_rows_of_a_source_and_of_a_plan_take_the_same_options_in_the_same_words() -> None:
     def told(app: typer.Typer, command: str) -> dict[str, object]:
         found = typer.main.get_command(app).commands[command]  # type: ignore[attr-defined]
