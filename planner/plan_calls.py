@@ -22,7 +22,7 @@ from planner.profiles import profile_message
 from planner.sources import CATALOG, TABLE
 from planner.store import PlanRow, SourceRow, refuse_removing
 from planner.table_planning import TablePlan
-from planner.translate import change_of, plan_message, stage_request
+from planner.translate import change_of, plan_message, stage_requests
 from planner.uploads import in_thread, next_part
 
 __all__ = ["PlanCalls"]
@@ -40,7 +40,7 @@ class PlanCalls(PlannerCalls):
         source, version = await asyncio.to_thread(self._find, plain_text(request.source_id, "source_id"))
         wanted = PlanRequest(
             source_id=source.source_id,
-            stages=[stage_request(number, stage) for number, stage in enumerate(request.stages)],
+            stages=stage_requests(request.stages),
             granularity=plain_text(request.granularity, "granularity"),
             name=plain_text(request.name, "name"),
             draft=request.validate_only,

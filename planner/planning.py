@@ -48,6 +48,7 @@ log = get_logger("planner")
 
 
 TASKS = planner_pb2.SOURCE_KIND_TASKS
+MOST_STAGES_TOLD = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,16 +108,24 @@ class Planning:
 
     def settled(self, source: SourceRow, request: PlanRequest) -> tuple[str, list[SettledStage]]:
         """The granularity and the stages of a plan of this source. Raises InvalidInput with all that is wrong."""
-        granularity = _granularity(source, request)
         profile, problems = None, []
+        try:
+            granularity = _granularity(source, request)
+        except InvalidInput as error:
+            granularity = DEFAULT_GRANULARITY
+            problems.append(error)
         if request.profile:
             try:
                 profile = self.profiles.get(request.profile)
             except InvalidInput as error:
                 problems.append(error)
-        return granularity, _settled(
-            _requested(source, request, granularity, profile), self._processors, self._classes, problems
-        )
+        try:
+            requested = _requested(source, request, granularity, profile)
+        except InvalidInput as error:
+            # Not the stages that such a plan has; what is wrong with each is told all the same.
+            requested = request.stages[:MOST_STAGES_TOLD]
+            problems.append(error)
+        return granularity, _settled(requested, self._processors, self._classes, problems)
 
     def all_profiles(self, source: SourceRow, request: PlanRequest) -> dict[str, list[SettledStage]]:
         """The stages of this request as each profile would have them; without those whose parameters do not suit its
@@ -293,7 +302,7 @@ def _settled(
             processor = find(stage.processor)
             parameters = validate_parameters(processor, stage.parameters)
         except PenstockError as error:
-            problems.append(error.message)
+            problems.append(f"stage {number}: {error.message}")
             codes.append(error.code)
         message = rules_pb2.StageRules.FromString(stage.rules)
         filled = filled_in(number, message, processor=processor, parameters=parameters, load=find)
@@ -311,7 +320,7 @@ def _settled(
             repeatable=processor.is_repeatable(parameters) and filled.repeatable,
         )
         settled.append(SettledStage(settings, Lanes(processor, parameters) if names_limits(processor) else None))
-    if twice := gate_problems([stage.settings.rules for stage in settled]):
+    if twice := gate_problems([rules_pb2.StageRules.FromString(stage.rules) for stage in requested]):
         problems += twice
         codes.append("bad_rules")
     if problems:

@@ -90,9 +90,9 @@ def filled_in(
     return Filled(MessageToDict(kept, preserving_proto_field_name=True), (), repeatable)
 
 
-def gate_problems(stages: Sequence[Mapping[str, Any]]) -> list[str]:
+def gate_problems(stages: Sequence[rules_pb2.StageRules]) -> list[str]:
     """Gates that could not be told apart."""
-    names = [rules["gate"]["name"] for rules in stages if "gate" in rules]
+    names = [rules.gate.name for rules in stages if rules.gate.name]
     return [f"gate {name!r} stands twice in the plan" for name in sorted({n for n in names if names.count(n) > 1})]
 
 

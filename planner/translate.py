@@ -28,6 +28,7 @@ __all__ = [
     "schema_of",
     "source_message",
     "stage_request",
+    "stage_requests",
     "statistics_messages",
     "table_page",
 ]
@@ -49,6 +50,19 @@ def change_of(etag: str) -> int | None:
     if etag and change is None:
         raise InvalidInput(f"etag {etag[:80]!r} is none of ours: give it as it was", code="bad_etag")
     return change
+
+
+def stage_requests(stages: Iterable[planner_pb2.StageSpec]) -> list[StageRequest]:
+    """Raises InvalidInput with what is wrong with any of them."""
+    found, problems = [], []
+    for number, stage in enumerate(stages):
+        try:
+            found.append(stage_request(number, stage))
+        except InvalidInput as error:
+            problems.append(error)
+    if problems:
+        raise InvalidInput("; ".join(error.message for error in problems), code=problems[0].code)
+    return found
 
 
 def stage_request(number: int, stage: planner_pb2.StageSpec) -> StageRequest:

@@ -126,7 +126,8 @@ async def test_a_disabled_processor_is_refused_with_the_list_of_those_that_are_n
     with pytest.raises(InvalidInput) as refused:
         await planner.plan(source.source_id)
     assert refused.value.code == "processor_disabled"
-    assert refused.value.message.startswith("processor 'collection' is disabled by the server's settings; there are: ")
+    said = "stage 1: processor 'collection' is disabled by the server's settings; there are: "
+    assert refused.value.message.startswith(said)
     assert "collection," not in refused.value.message.partition("there are: ")[2]
     with pytest.raises(InvalidInput, match="no processor named 'zz'; there are: ") as unknown:
         await plan(planner, Stage(processor="zz"))

@@ -122,6 +122,44 @@ async def test_everything_wrong_with_rules_is_told_at_once(planner: Planner) -> 
         assert words in told.value.message, words
 
 
+async def test_what_is_wrong_with_two_stages_is_told_of_both_and_names_them(planner: Planner) -> None:
+    documents = await planner.files([("a.txt", b"x")])
+    spec, gate = planner_pb2.StageSpec, rules_pb2.GateRules(name="go")
+    first = rules_pb2.StageRules(gate=gate, item_budget_micros=-4)
+    second = rules_pb2.StageRules(gate=gate, confirm=rules_pb2.ConfirmRules(processor="nix"))
+    with pytest.raises(InvalidInput) as told:
+        await planner.plan(
+            documents.source_id,
+            granularity="page",
+            profile="night",
+            stages=[
+                spec(processor="document", parameters=b'{"nope": 1}', rules=first),
+                spec(processor="collection", parameters=b'{"k": 1}', concurrency=-1, rules=second),
+            ],
+        )
+    for words in (
+        "granularity is 'page'",
+        "there is no profile 'night'",
+        "stage 0: parameters of processor 'document': nope: ",
+        "stage 0: item_budget_micros is -4",
+        "stage 1: parameters of processor 'collection': k: ",
+        "stage 1: concurrency is -1",
+        "stage 1: confirm: no processor named 'nix'",
+        "gate 'go' stands twice in the plan",
+    ):
+        assert told.value.message.count(words) == 1, (words, told.value.message)
+    with pytest.raises(InvalidInput) as other:
+        await planner.plan(documents.source_id, stages=[spec(processor="doc", max_tries=101), spec(processor="noop")])
+    for words in ("given were doc, noop", "stage 0: no processor named 'doc'", "stage 0: max_tries is 101"):
+        assert words in other.value.message
+    assert other.value.code == "bad_stages"
+    with pytest.raises(InvalidInput, match="stage 0: parameters are not a JSON object; stage 1: parameters are not"):
+        await planner.plan(
+            documents.source_id,
+            stages=[spec(processor="document", parameters=b"["), spec(processor="collection", parameters=b"3")],
+        )
+
+
 async def test_gates_of_a_plan_have_names_of_their_own(planner: Planner) -> None:
     documents = await planner.files([("a.txt", b"x")])
     gate = rules_pb2.StageRules(gate=rules_pb2.GateRules(name="go"))
