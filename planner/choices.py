@@ -158,6 +158,8 @@ class Choices:
                 )
             return self._kept(found, f"no result of {asked.missing}", which, read)
         if which == "failed_of_run":
+            # By its id: two plans that are told of one by its number and by its id are the same.
+            asked.failed_of_run = await asyncio.to_thread(results.run_named, asked.failed_of_run)
             found = await asyncio.to_thread(results.failed, snapshot, place, run_id=asked.failed_of_run)
             if not found.count:
                 raise InvalidInput(

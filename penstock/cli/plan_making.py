@@ -36,6 +36,7 @@ from penstock.cli.selecting import (
     RulesOption,
     columns_of,
     keys_of,
+    selection_of,
     sql_of,
     stage_of,
 )
@@ -71,6 +72,10 @@ def create(
     ] = "",
     sql: Annotated[
         str, typer.Option("--sql", metavar="TEXT|@FILE", help="One SELECT of keys over `items` and `results`.")
+    ] = "",
+    selection_json: Annotated[
+        str,
+        typer.Option("--selection", metavar="JSON|@FILE", help="All of it in one, as --json and HTTP tell it."),
     ] = "",
     exclude_filter: Annotated[
         str, typer.Option("--exclude-filter", metavar="WORDS", help="Without rows that this takes.")
@@ -123,6 +128,8 @@ def create(
 
       penstock plans create mice --processor noop --sql "SELECT key FROM items ORDER BY price" --as-selected
 
+      penstock plans create mice --processor noop --selection '{"failed_of_run": "3", "limit": 50}'
+
       penstock plans create mice --processor noop --profile thorough --sample 20
     """
 
@@ -141,10 +148,11 @@ def create(
                 "--failed-of": failed_of,
                 "--changed-since": changed_since,
                 "--sql": sql,
+                "--selection": selection_json,
             },
             exclude_ids=exclude_ids,
         )
-        selection = Selection(
+        typed = Selection(
             filter=filter or None,
             keys=keys_of(ids) if ids else None,
             missing=missing,
@@ -174,8 +182,11 @@ def create(
             max_run_seconds=max_run_seconds,
             rules=rules,
         )
+        whole = selection_of(selection_json)
+        if whole is not None and typed != Selection():
+            raise InvalidInput("--selection says all of it: what narrows it stands in there, too", code="bad_selection")
         async with connected(data) as client:
-            selection = await _referred(client, selection, failed_of, changed_since)
+            selection = whole or await _referred(client, typed, failed_of, changed_since)
 
             async def made(*, only_look: bool) -> planner_pb2.Plan:
                 return await client.plans.create(

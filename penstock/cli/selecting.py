@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from penstock.client.plan_views import OrderingView, SelectionView
     from penstock.client.plans import StageOptions
+    from penstock.client.selections import Selection
 
 __all__ = [
     "BudgetOption",
@@ -33,6 +34,7 @@ __all__ = [
     "columns_of",
     "keys_of",
     "ordering_text",
+    "selection_of",
     "selection_text",
     "sql_of",
     "stage_of",
@@ -89,6 +91,22 @@ def keys_of(file: str) -> list[str]:
 def sql_of(text: str) -> str:
     """The SELECT itself, or with `@FILE` what stands there."""
     return Path(text[1:]).read_text() if text.startswith("@") else text
+
+
+def selection_of(text: str) -> Selection | None:
+    """What is typed as JSON, or with `@FILE` stands there; None for nothing. Raises InvalidInput."""
+    from penstock.client.selections import Selection
+    from penstock.runtime.errors import InvalidInput
+
+    if not text:
+        return None
+    try:
+        told = json.loads(sql_of(text))
+    except ValueError as error:
+        raise InvalidInput(f"--selection is no JSON: {error}", code="bad_selection") from None
+    if not isinstance(told, dict):
+        raise InvalidInput('--selection must be a JSON object as {"missing": "scan"}', code="bad_selection")
+    return Selection.of(told)
 
 
 def stage_of(

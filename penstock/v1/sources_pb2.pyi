@@ -660,7 +660,9 @@ class Selection(_message.Message):
     missing: _builtins.str
     """a processor"""
     failed_of_run: _builtins.str
+    """its id, or its number as text"""
     changed_since_plan: _builtins.str
+    """its id, or its name"""
     sql: _builtins.str
     """one SELECT that returns the key column, over `items`, the source's name and `results`"""
     filter: _builtins.str

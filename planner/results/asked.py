@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from penstock.runtime.paging import whole_number
 from penstock.runtime.parquet_files import ParquetFiles, literal
-from planner.results.parts import OUTCOME_COLUMNS, latest, outcomes_of_run
+from planner.results.parts import OUTCOME_COLUMNS, latest, outcomes_of_run, run_id_of
 from planner.results.placed import WRITE, place_latest, write_placed
 
 __all__ = ["Asked", "Done", "Found"]
@@ -66,6 +67,16 @@ class Asked:
             return self._keys("false", snapshot, place)
         failed = f"SELECT key FROM {outcomes_of_run(self._parts, run_id)} WHERE state = 'failed'"
         return self._keys(f"key IN ({failed})", snapshot, place)
+
+    def run_named(self, named: str) -> str:
+        """The id of a run that is named by it, or by its number. What nobody knows stays as it is."""
+        number = whole_number(named)
+        if number is None or not self._parts:
+            return named
+        with self._files.cursor() as cursor:
+            cursor.execute(run_id_of(self._parts), {"number": number})
+            found = cursor.fetchone()
+        return named if found is None else str(found[0])
 
     def changed(self, snapshot: Path, place: Path, *, plan: Path) -> Found:
         """Rows that a plan's first stage has not, or has with another payload or group."""

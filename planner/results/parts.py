@@ -28,6 +28,7 @@ __all__ = [
     "latest_of",
     "listed",
     "outcomes_of_run",
+    "run_id_of",
 ]
 
 _ROW_GROUP = 20_480
@@ -167,6 +168,11 @@ def outcomes_of_run(parts: Iterable[Path], run_id: str) -> str:
         f"(SELECT * FROM {_read(parts)} WHERE run_id = {literal(run_id)} "
         "QUALIFY row_number() OVER (PARTITION BY stage, seq ORDER BY settle_number DESC) = 1)"
     )
+
+
+def run_id_of(parts: Iterable[Path]) -> str:
+    """The id of the run $number, as a query."""
+    return f"SELECT run_id FROM {_read(parts)} WHERE number = $number LIMIT 1"
 
 
 def _read(parts: Iterable[Path]) -> str:

@@ -116,6 +116,21 @@ def test_what_a_source_holds_is_shown(penstock: Typed, mice: str) -> None:
     assert [one["version"] for one in view["versions"]] == [1]
 
 
+def test_what_json_tells_of_a_selection_is_typed_again(penstock: Typed, mice: str, tmp_path: Path) -> None:
+    made = ("plans", "create", mice, "--processor", "noop", "--draft", "--json")
+    one = penstock(*made, "--filter", "price <= 33", "--limit", "7", "--again").json()
+    file = tmp_path / "selection.json"
+    file.write_text(json.dumps(one["selection"]))
+    for typed in (file.read_text(), f"@{file}"):
+        assert penstock(*made, "--selection", typed).json()["plan_id"] == one["plan_id"]
+    for options, words in (
+        (("--limit", "7"), "--selection says all of it"),
+        (("--sql", "SELECT 1"), "one of --sql and --selection"),
+    ):
+        refused = penstock(*made, "--selection", f"@{file}", *options)
+        assert (refused.code, words in refused.err) == (2, True), refused.err
+
+
 def test_rows_are_asked_for_and_a_wrong_filter_shows_its_place(penstock: Typed, mice: str) -> None:
     page = penstock("sources", "rows", mice, "--filter", "price > 200", "--order-by", "price desc", "--json").json()
     assert (page["total"], page["rows"][0]["key"]) == (10, "m210")

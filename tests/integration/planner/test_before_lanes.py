@@ -73,7 +73,7 @@ async def test_a_plan_of_version_1_is_read_and_derived_from(tmp_path: Path, data
         with staging.upload() as upload:
             derivation = Deriving(store=store, parquet=parquet, clock=clock).begin(upload, KEPT, 0)
             derivation.feed([7, 9])
-            derived = derivation.finish(name="", request_id="")
+            derived = derivation.finish(actor="ann", name="", request_id="")
         window = await reader.window(derived.plan_id, stage=0, after_seq=-1, limit=9)
         assert [item[:2] for item in window.items] == [(0, "k7"), (1, "k9")]
     finally:

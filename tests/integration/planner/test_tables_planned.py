@@ -79,6 +79,11 @@ async def test_selections_by_results(plans: Plans) -> None:
     assert missing.item_count == 8
     failed_ones = await plans.plan(sp.Selection(failed_of_run=run_id))
     assert await plans.keys(failed_ones) == ["razer-2", "razer-4"]
+    number = str((await plans.world.get(run_id)).number)
+    by_number = await plans.plan(sp.Selection(failed_of_run=number))
+    assert (by_number.plan_id, by_number.selection.failed_of_run) == (failed_ones.plan_id, run_id)
+    with pytest.raises(InvalidInput, match="failed in run '77', or there is no such run"):
+        await plans.plan(sp.Selection(failed_of_run="77"))
     low = sp.Selection(reprocess=sp.Selection.Reprocess(processor="noop", threshold=0.95))
     assert await plans.keys(await plans.plan(low)) == ["razer-1", "razer-3", "razer-5"]
     with pytest.raises(InvalidInput, match="matches nothing"):

@@ -207,7 +207,8 @@ async def test_a_page_of_the_ledger_ends_within_what_was_recorded_together(world
     assert len({entry.number for entry in whole.entries}) < len(whole.entries) == 7, "some share a number"
     assert not whole.next_page_token
     for size in (1, 2, 3, 5, 6, 7):
-        request, found = pb.ListLedgerRequest(run_id=run_id, page_size=size), []
+        request = pb.ListLedgerRequest(run_id=run_id, page_size=size)
+        found: list[pb.LedgerEntry] = []
         while not found or request.page_token:
             answer = await world.runs.ListLedger(request, timeout=10)
             assert len(answer.entries) == min(size, 7 - len(found)), "no page is short, none is empty"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from gateway.selections import INCLUDES, OrderingBody, SelectionBody
+from penstock.cli.selecting import selection_of
+from penstock.client import Selection
 from penstock.client.plan_views import SelectionView, ordering_view, plan_view, selection_view
 from penstock.runtime.errors import InvalidInput
 from penstock.v1 import planner_pb2, sources_pb2
@@ -61,6 +66,48 @@ def test_what_is_told_of_a_plan_can_be_asked_for_again(way: dict[str, object], n
     message = SelectionBody.model_validate(way | narrowed).message()
     told = plan_view(planner_pb2.Plan(selection=message))["selection"]
     assert SelectionBody.model_validate(told).message() == message
+
+
+@given(WAYS, NARROWED)
+def test_python_and_the_command_line_take_the_form_that_http_takes(
+    way: dict[str, object], narrowed: dict[str, object]
+) -> None:
+    asked = way | narrowed
+    of_http = SelectionBody.model_validate({"all": True, **asked} if not way else asked).message()
+    assert Selection.of(asked).message() == of_http
+    typed = selection_of(json.dumps(asked))
+    assert typed is not None
+    assert typed.message() == of_http
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {"failed_of": "3"},
+            "'failed_of' is no field of a selection; it has all, keys, missing, reprocess, failed_of_run",
+        ),
+        ({"failed_of_run": 3, "limit": -1}, "failed_of_run is '3': a text is needed; limit is '-1': a whole number"),
+        ({"reprocess": "scan"}, "reprocess is 'scan': an object as"),
+        ({"keys": "a"}, "keys is 'a': a list of texts is needed"),
+        ({"all": False}, "all is 'False': true is needed"),
+        ({"all": True, "sql": "SELECT 1"}, "all and sql are given"),
+        ({"missing": "scan", "filter": "a = 1"}, "filter and missing are given"),
+    ],
+)
+def test_another_form_is_refused_by_what_is_wrong(given: dict[str, object], words: str) -> None:
+    with pytest.raises(InvalidInput, match=re.escape(words)) as refused:
+        Selection.of(given).message()
+    assert refused.value.code == "bad_selection"
+    with pytest.raises((InvalidInput, ValidationError)):
+        SelectionBody.model_validate(given).message()
+
+
+@pytest.mark.parametrize("typed", ["{", "[]", "3", "@/dev/null"])
+def test_a_selection_that_is_typed_is_a_json_object(typed: str) -> None:
+    with pytest.raises(InvalidInput, match="--selection") as refused:
+        selection_of(typed)
+    assert refused.value.code == "bad_selection"
 
 
 def test_what_is_told_has_the_fields_that_are_taken() -> None:
