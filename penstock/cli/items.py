@@ -176,9 +176,7 @@ def show_(
             "result": _json(view["result"]),
             "blob": view["result_blob"],
         }
-        for label, value in facts.items():
-            if value:
-                show.say(f"  {label:<11} {show.text(value)}")
+        show.print_facts(facts.items())
 
     carry_out(work())
 

@@ -67,7 +67,8 @@ def import_(
 
         async with connected(data) as client:
             view = plan_view(await client.plans.load(file, name=name))
-        show_made(view, as_json=as_json)
+            own = (await client.sources.get(view["source_id"])).sort
+        show_made(view, as_json=as_json, own_order=own)
 
     carry_out(work())
 
@@ -105,7 +106,8 @@ def copy(
         async with connected(data) as client:
             found = await client.plans.get(plan)
             view = plan_view(await client.plans.copy(found.plan_id, name=name, changes=changes))
+            own = (await client.sources.get(view["source_id"])).sort
         same = " (the same: nothing is set otherwise)" if view["plan_id"] == found.plan_id else ""
-        show_made(view, as_json=as_json, note=same)
+        show_made(view, as_json=as_json, note=same, own_order=own)
 
     carry_out(work())

@@ -56,9 +56,7 @@ def print_plan(view: PlanView, *, own_order: Sequence[str] = ()) -> None:
         ("made by", view["actor"]),
         ("created", view["create_time"]),
     ]
-    for label, value in facts:
-        if value:
-            show.say(f"  {label:<8} {show.text(value)}")
+    show.print_facts(facts)
     show.say()
     show.print_table(
         ("stage", "processor", "items", "concurrency", "tries", "seconds", "class", "parameters"),
@@ -91,13 +89,14 @@ def print_selected(view: PlanView, processor: str, *, own_order: Sequence[str] =
     """The summary before a question: what was selected, for whom, what is left out. confirmed: it was answered
     before."""
     show.say(f"{counted(view['item_count'], 'item')} for {processor} {view['stages'][0]['processor_version']}")
-    for label, value in (
-        ("source", source_text(view)),
-        ("selected", selection_text(view["selection"])),
-        ("order", ordering_text(view["ordering"], own=own_order)),
-        ("plan", view["plan_id"]),
-    ):
-        show.say(f"  {label:<8} {show.text(value)}")
+    show.print_facts(
+        (
+            ("source", source_text(view)),
+            ("selected", selection_text(view["selection"])),
+            ("order", ordering_text(view["ordering"], own=own_order)),
+            ("plan", view["plan_id"]),
+        )
+    )
     _print_rules(view)
     if len(view["groups"]) > 1:
         show.say()

@@ -6,6 +6,7 @@ starts it here only when told to; nothing is recorded.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -104,13 +105,22 @@ def _say(view: ProcessorView) -> None:
     rows += [("limits", ", ".join(view["limits"])), ("needs", ", ".join(view["environment_needs"]))]
     if view["disabled"]:
         rows.append(("disabled", "by the server's settings: no plan may name it"))
-    for title, value in rows:
-        show.say(f"  {title:<13} {show.text(value)}")
-    for name, schema in _properties(view).items():
-        default = schema.get("default", "must be given")
-        show.say(f"  --param {name:<5} {schema.get('type', '')} ({default}) {show.text(schema.get('description', ''))}")
-    for problem in view["problems"]:
-        show.say(f"  wrong         {_place(problem['line'])}{show.text(problem['text'])}")
+    rows += [("wrong", f"{_place(problem['line'])}{show.text(problem['text'])}") for problem in view["problems"]]
+    show.print_facts((title, show.text(value)) for title, value in rows)
+    if properties := _properties(view):
+        show.say()
+        show.print_table(
+            ("--param", "type", "default", "description"),
+            [
+                (
+                    name,
+                    schema.get("type"),
+                    json.dumps(schema["default"], ensure_ascii=False) if "default" in schema else "must be given",
+                    schema.get("description"),
+                )
+                for name, schema in properties.items()
+            ],
+        )
 
 
 def _description(view: ProcessorView) -> str:

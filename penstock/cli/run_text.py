@@ -202,9 +202,7 @@ def _print_head(run: scheduler_pb2.Run, view: RunView, summary: SummaryView | No
     if summary is not None and not view["end_time"]:
         facts += [("speed", _speed(summary)), ("ends", _eta(summary))]
     facts.append(("next", hint(run)))
-    for label, value in facts:
-        if value:
-            show.say(f"  {label:<8} {show.text(value)}")
+    show.print_facts(facts)
     show.say()
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "Progress",
     "number",
     "percent",
+    "print_facts",
     "print_json",
     "print_table",
     "say",
@@ -97,6 +98,14 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         say(line([*row[:-1], parts[0]]))
         for part in parts[1:]:
             say(" " * indent + part)
+
+
+def print_facts(facts: Iterable[tuple[str, object]]) -> None:
+    """Lines of a name and what it is, under one another; what is empty is left out."""
+    told = [(name, value) for name, value in facts if value]
+    width = max(8, *(len(name) for name, _ in told)) if told else 0
+    for name, value in told:
+        say(f"  {name:<{width}} {text(value)}")
 
 
 def say(line: str = "") -> None:

@@ -82,9 +82,7 @@ def print_source(description: SourceDescriptionView, versions: Sequence[SourceVi
         ("size", size_text(source["size_bytes"])),
         ("created", source["create_time"]),
     ]
-    for label, value in facts:
-        if value:
-            show.say(f"  {label:<8} {show.text(value)}")
+    show.print_facts(facts)
     if description["columns"]:
         show.say()
         show.print_table(

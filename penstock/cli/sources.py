@@ -39,7 +39,7 @@ from penstock.cli.source_text import (
     source_line,
 )
 from penstock.databases import DATABASE_SUFFIXES
-from penstock.words import counted
+from penstock.words import counted, source_name_problem
 
 if TYPE_CHECKING:
     from penstock.client import AsyncClient
@@ -119,7 +119,7 @@ def add(
         "--batch-size": batch_size,
     }
     chosen = kind or _guessed(paths or [], given, database=database)
-    _check(chosen, paths or [], given, server_path=server_path, database=database)
+    _check(chosen, paths or [], given, server_path=server_path, database=database, name=name)
     rows: dict[str, Any] = {"key": columns_of(key), "group": group, "sort": columns_of(sort), "skip_bad": skip_bad}
 
     async def work() -> None:
@@ -202,8 +202,10 @@ _OF_KIND = {
 }
 
 
-def _check(kind: str, paths: list[str], given: dict[str, Any], *, server_path: bool, database: str) -> None:
-    """Raises InvalidInput with everything that does not fit together."""
+def _check(
+    kind: str, paths: list[str], given: dict[str, Any], *, server_path: bool, database: str, name: str = ""
+) -> None:
+    """Raises InvalidInput with everything that does not fit together, before anything is sent."""
     from penstock.runtime.errors import InvalidInput
 
     wrong = [
@@ -228,6 +230,8 @@ def _check(kind: str, paths: list[str], given: dict[str, Any], *, server_path: b
         wrong.append("a path on the server begins with /")
     if len(paths) > 1 and (server_path or kind in ("items", "table", "tasks")):
         wrong.append(f"{'--server-path' if server_path else f'kind {kind}'} takes one PATH, and {len(paths)} are given")
+    if problem := source_name_problem(name) if name else "":
+        wrong.append(problem)
     if wrong:
         raise InvalidInput("; ".join(wrong), code="bad_usage")
 

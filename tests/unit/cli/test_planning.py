@@ -249,6 +249,13 @@ def test_bytes_are_told_in_the_unit_that_fits() -> None:
     ]
 
 
+def test_a_name_that_no_source_may_have_is_told_before_anything_is_sent() -> None:
+    with pytest.raises(InvalidInput, match=r"a PATH is missing.*; no source may be called 'items'") as told:
+        _check("catalog", [], NOTHING, server_path=False, database="", name="items")
+    assert told.value.code == "bad_usage"
+    _check("catalog", ["a.csv"], NOTHING, server_path=False, database="", name="mice")
+
+
 def test_a_column_of_a_result_is_told_apart_from_one_of_the_source(capsys: pytest.CaptureFixture[str]) -> None:
     columns = [sources_pb2.SourceColumn(name=name) for name in ("id", "confidence", "cost", "model")]
     source = source_view(planner_pb2.Source(name="mice", columns=columns, key=["id"]))

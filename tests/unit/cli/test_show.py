@@ -41,6 +41,15 @@ def test_negative_numbers_stand_right_and_a_column_of_nothing_left(capsys: pytes
     assert capsys.readouterr().out.splitlines()[1:] == ["    -0.034  —", "       0.5  —"]
 
 
+def test_facts_stand_below_each_other_and_empty_ones_not_at_all(capsys: pytest.CaptureFixture[str]) -> None:
+    show.print_facts([("id", "a"), ("source", ""), ("order", None), ("created", "today")])
+    assert capsys.readouterr().out.splitlines() == ["  id       a", "  created  today"]
+    show.print_facts([("id", "a"), ("granularity", "sentence")])
+    assert capsys.readouterr().out.splitlines() == ["  id          a", "  granularity sentence"]
+    show.print_facts([("id", None)])
+    assert capsys.readouterr().out == ""
+
+
 def test_the_last_column_is_wrapped_on_a_terminal_and_whole_elsewhere(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
