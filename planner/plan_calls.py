@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
+from penstock.runtime.clock import milliseconds_of
 from penstock.runtime.errors import Conflict, InvalidInput
 from penstock.runtime.logs import get_logger
 from penstock.runtime.paging import page_position
@@ -76,6 +77,7 @@ class PlanCalls(PlannerCalls):
     async def KeepPlan(self, request: planner_pb2.KeepPlanRequest, context: Context) -> planner_pb2.Plan:
         plan_id = await self._plan_id(request.plan_id)
         budget = request.budget_micros if request.HasField("budget_micros") else None
+        start_ms = milliseconds_of(request.start_time, "start_time") if request.HasField("start_time") else None
 
         def keep() -> PlanRow:
             now_ms = self._parts.clock.now_ms()
@@ -87,8 +89,8 @@ class PlanCalls(PlannerCalls):
             if shown.needs_confirm and not request.confirm:
                 warned = "; ".join(warning.message for warning in shown.warnings)
                 raise Conflict(f"plan {plan_id} asks first: {warned}", code="confirm_required")
-            # Whatever is told of the plan later, its run is compared with what is told now.
-            self._parts.estimates.start(plan_id, now_ms=now_ms)
+            # Whatever is told of the plan later, its run is compared with what is told now: by the clock of its times.
+            self._parts.estimates.start(plan_id, now_ms=now_ms if start_ms is None else start_ms)
             return self._parts.store.keep_draft(plan_id, now_ms=now_ms) if row.draft else row
 
         return plan_message(await asyncio.to_thread(keep))

@@ -130,7 +130,12 @@ class Commands:
         if asked.plan_id.startswith(PLAN):  # else it is a name, which the planner knows
             self._engine.first.expect(asked.plan_id)
         try:
-            plan = await self._plans.keep(asked.plan_id, confirm=asked.confirm, budget_micros=asked.budget_micros)
+            plan = await self._plans.keep(
+                asked.plan_id,
+                confirm=asked.confirm,
+                now_ms=self._engine.now_ms(),
+                budget_micros=asked.budget_micros,
+            )
         except PenstockError:
             # The plan may have gone since the same request was answered.
             if (answered := await self._answered(asked.request)) is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from penstock.runtime.channel import calling, open_channel
+from penstock.runtime.clock import to_timestamp
 from penstock.runtime.errors import NotFound
 from penstock.v1 import common_pb2, planner_pb2, planner_pb2_grpc
 
@@ -28,10 +29,14 @@ class Plans:
         self._channel = open_channel(address, token)
         self._stub = planner_pb2_grpc.PlannerServiceStub(self._channel)
 
-    async def keep(self, plan_id: str, *, confirm: bool, budget_micros: int | None = None) -> planner_pb2.Plan:
+    async def keep(
+        self, plan_id: str, *, confirm: bool, now_ms: int, budget_micros: int | None = None
+    ) -> planner_pb2.Plan:
         """The plan's head; a draft is one no longer, so that it outlives its run. Raises Conflict (`confirm_required`)
         for one that asks before it runs, as it does where the run's budget is too small, unless it is confirmed."""
-        request = planner_pb2.KeepPlanRequest(plan_id=plan_id, confirm=confirm, budget_micros=budget_micros)
+        request = planner_pb2.KeepPlanRequest(
+            plan_id=plan_id, confirm=confirm, budget_micros=budget_micros, start_time=to_timestamp(now_ms)
+        )
         with calling():
             return await self._stub.KeepPlan(request)
 

@@ -1502,21 +1502,27 @@ class KeepPlanRequest(_message.Message):
     PLAN_ID_FIELD_NUMBER: _builtins.int
     CONFIRM_FIELD_NUMBER: _builtins.int
     BUDGET_MICROS_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
     plan_id: _builtins.str
     confirm: _builtins.bool
     """FAILED_PRECONDITION `confirm_required` without it, for a plan that says needs_confirm"""
     budget_micros: _builtins.int
     """of the run that is about to be made"""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """now, by the clock that the run's times are of; default: the planner's"""
+
     def __init__(
         self,
         *,
         plan_id: _builtins.str = ...,
         confirm: _builtins.bool = ...,
         budget_micros: _builtins.int | None = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "budget_micros", b"budget_micros"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "budget_micros", b"budget_micros", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "budget_micros", b"budget_micros", "confirm", b"confirm", "plan_id", b"plan_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros", "budget_micros", b"budget_micros", "confirm", b"confirm", "plan_id", b"plan_id", "start_time", b"start_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__budget_micros: _TypeAlias = _typing.Literal["budget_micros"]  # noqa: Y015
     _WhichOneofArgType__budget_micros: _TypeAlias = _typing.Literal["_budget_micros", b"_budget_micros"]  # noqa: Y015
