@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from penstock.runtime.sql import Database
 from penstock.v1 import planner_pb2
+from planner.domain.active import COMPLETED
 from planner.store import metadata, plans
 
 __all__ = ["EndedRun", "EstimateRows"]
@@ -97,7 +98,7 @@ class EstimateRows:
             return {row[0]: planner_pb2.Plan.FromString(row[1]) for row in connection.execute(query)}
 
     def start(self, plan_id: str, *, now_ms: int) -> None:
-        """A run is about to be started, with what is told now."""
+        """A run is about to be started, with what is told now. now_ms: by the clock of the run's own times."""
         with self._database.write() as connection:
             query = sa.select(plan_estimates.c.made_ms, plan_estimates.c.totals).where(
                 plan_estimates.c.plan_id == plan_id
@@ -112,13 +113,15 @@ class EstimateRows:
     def told_at(self, plan_id: str, create_ms: int) -> planner_pb2.Estimate:
         """What was told of a plan when a run of it was made; empty where nothing was."""
         of = started_estimates.c.plan_id == plan_id
+        # By when it was told at a start: planners whose clocks differ tell of the making otherwise.
+        order = (started_estimates.c.start_ms, started_estimates.c.made_ms)
         latest = sa.select(started_estimates.c.totals).where(of, started_estimates.c.start_ms <= create_ms)
         # A clock that is behind says so of none: then the first that was told.
         first = sa.select(started_estimates.c.totals).where(of)
         with self._database.read() as connection:
             totals = (
-                connection.execute(latest.order_by(started_estimates.c.made_ms.desc()).limit(1)).scalar()
-                or connection.execute(first.order_by(started_estimates.c.made_ms).limit(1)).scalar()
+                connection.execute(latest.order_by(*(one.desc() for one in order)).limit(1)).scalar()
+                or connection.execute(first.order_by(*order).limit(1)).scalar()
             )
         return planner_pb2.Plan.FromString(totals or b"").estimate
 
@@ -141,12 +144,15 @@ class EstimateRows:
             return [EndedRun(**{**row, "told": planner_pb2.Estimate.FromString(row["told"])}) for row in rows]
 
     def keep_end(self, connection: sa.Connection, run: EndedRun) -> None:
-        """Within the caller's transaction. Of a run that ended again (it was stopped, and went on) the last end."""
+        """Within the caller's transaction. Of a run that ended again (it was stopped, and went on) the last end, until
+        it has completed: then what is known stays."""
         values = run.values()
         insert = self._insert(run_estimates).values(values)
         connection.execute(
             insert.on_conflict_do_update(
-                index_elements=["number"], set_={name: insert.excluded[name] for name in values if name != "number"}
+                index_elements=["number"],
+                set_={name: insert.excluded[name] for name in values if name != "number"},
+                where=run_estimates.c.state.not_in(COMPLETED),
             )
         )
 

@@ -215,6 +215,7 @@ class Results:
             run_id=run.run_id,
             run_ms=run.start_time.ToMilliseconds(),
             max_tries=settings.max_tries,
+            max_run_seconds=settings.max_run_seconds,
         )
         key = HistoryKey(settings.processor, settings.processor_version, shown_parameters(settings.parameters))
         return Move(run.number, stage.number, after, last, key, history)

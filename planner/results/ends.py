@@ -2,7 +2,10 @@
 
 A run is looked at once its end is known and all its outcomes are copied; what is found stands in one transaction. One
 that was stopped or failed did not do what was planned, so nothing is compared; when it goes on and settles more it is
-looked at again. Of a run that completed, was reopened and completed again the first end counts.
+looked at again. One of which items were skipped did less than was planned, and is not compared, either.
+
+Of a run that completed, was reopened and completed again the first end counts, whenever it is looked at. What it had
+spent by then nobody tells any more: where it is looked at later, its cost is not compared.
 While the scheduler can't be reached it raises Unavailable, and the next catch-up comes to it.
 """
 
@@ -19,7 +22,7 @@ from penstock.runtime.logs import get_logger
 from penstock.runtime.parquet_files import ParquetFiles
 from penstock.runtime.sql import Database
 from penstock.v1 import planner_pb2, scheduler_pb2
-from planner.domain.active import Active, active
+from planner.domain.active import COMPLETED, Active, Done, active, done, worked
 from planner.domain.parameter_names import shown_parameters
 from planner.estimate_rows import EndedRun, EstimateRows
 from planner.results.history_rows import add_history
@@ -31,8 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ended", "Ends"]
 
-COMPARED = ("completed", "completed_with_failures")
-_ENDED = (*COMPARED, "failed", "stopped")
+_ENDED = (*COMPLETED, "failed", "stopped")
 
 log = get_logger("results")
 
@@ -60,7 +62,7 @@ class Ends:
 
         def seen(run: Ended) -> bool:
             settled, state = known.get(run.number, (-1, ""))
-            return settled >= run.settle_number or state in COMPARED
+            return settled >= run.settle_number or state in COMPLETED
 
         return [run for run in ended if not seen(run)]
 
@@ -70,40 +72,38 @@ class Ends:
         state = scheduler_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_").lower()
         if state not in _ENDED:
             return  # it goes on, meanwhile
-        worked = active(
-            await outcomes.states(ended.run_id),
-            start_ms=run.start_time.ToMilliseconds(),
-            end_ms=run.end_time.ToMilliseconds(),
-        )
+        changes = await outcomes.states(ended.run_id)
+        first = done(changes) or Done(run.end_time.ToMilliseconds(), state, changes, again=False)
         try:
             plan = await asyncio.to_thread(self._store.plan, run.plan_id, now_ms=self._clock.now_ms())
         except NotFound:
             plan = None
-        await asyncio.to_thread(self._learn, ended, run, state, worked, plan, parts)
+        await asyncio.to_thread(self._learn, ended, run, first, plan, parts)
 
     def _learn(
         self,
         ended: Ended,
         run: scheduler_pb2.Run,
-        state: str,
-        worked: Active,
+        first: Done,
         plan: PlanRow | None,
         parts: Sequence[Path],
     ) -> None:
+        was = active(first.changes, start_ms=run.start_time.ToMilliseconds(), end_ms=first.end_ms)
         told = None
-        if state in COMPARED:
-            told = _totals(self._rows.told_at(run.plan_id, run.create_time.ToMilliseconds()))
-        facts = self._facts(run, worked, plan, parts) if plan is not None and parts else []
+        if first.state in COMPLETED and not run.counts.skipped:
+            before = self._rows.told_at(run.plan_id, run.create_time.ToMilliseconds())
+            told = _totals(before, runtime=was.seconds is not None, cost=not first.again)
+        facts = self._facts(run, first, was, plan, parts) if plan is not None and parts else []
         row = EndedRun(
             number=ended.number,
             settle_number=ended.settle_number,
             run_id=ended.run_id,
             plan_id=run.plan_id,
             plan_name=plan.name if plan is not None else "",
-            state=state,
-            end_ms=run.end_time.ToMilliseconds(),
+            state=first.state,
+            end_ms=first.end_ms,
             told=told,
-            runtime_seconds=worked.seconds,
+            runtime_seconds=was.seconds or 0.0,
             cost_micros=run.money.spent_micros,
         )
         with self._database.write() as connection:
@@ -114,10 +114,13 @@ class Ends:
             log.info("an estimate was compared with its run", run_id=row.run_id, plan=row.plan_id)
 
     def _facts(
-        self, run: scheduler_pb2.Run, worked: Active, plan: PlanRow, parts: Sequence[Path]
+        self, run: scheduler_pb2.Run, first: Done, was: Active, plan: PlanRow, parts: Sequence[Path]
     ) -> list[tuple[HistoryKey, History]]:
         from planner.domain.history import HistoryKey
         from planner.results.histories import facts_of
+
+        def of_run(from_ms: int, to_ms: int) -> float | None:
+            return worked(first.changes, from_ms=from_ms, to_ms=to_ms)
 
         found = []
         for stage, row in zip(run.stages, plan.stages, strict=False):
@@ -129,7 +132,10 @@ class Ends:
                 stage=stage.stage,
                 run_ms=run.start_time.ToMilliseconds(),
                 start_ms=stage.start_time.ToMilliseconds(),
-                steady=worked.unbroken and not plan.laned,
+                max_run_seconds=settings.max_run_seconds,
+                worked=of_run,
+                steady=was.unbroken and not first.again,
+                laned=plan.laned,
             )
             if history is not None:
                 key = HistoryKey(settings.processor, settings.processor_version, shown_parameters(settings.parameters))
@@ -137,11 +143,12 @@ class Ends:
         return found
 
 
-def _totals(told: planner_pb2.Estimate) -> planner_pb2.Estimate | None:
-    """Its ranges; None without any. That something costs nothing is no estimate: it is what its processor says."""
+def _totals(told: planner_pb2.Estimate, *, runtime: bool, cost: bool) -> planner_pb2.Estimate | None:
+    """Its ranges, of what is known; None without any. That something costs nothing is no estimate: it is what its
+    processor says."""
     totals = planner_pb2.Estimate()
-    if told.HasField("runtime_seconds"):
+    if runtime and told.HasField("runtime_seconds"):
         totals.runtime_seconds.CopyFrom(told.runtime_seconds)
-    if told.cost_micros.high:
+    if cost and told.cost_micros.high:
         totals.cost_micros.CopyFrom(told.cost_micros)
     return totals if totals.ByteSize() else None

@@ -1,14 +1,16 @@
 """What outcomes say of the time and money that items take: a part's record, and what a run's items do not tell.
 
 The scheduler tells of an item when its last attempt began and ended. Where it was tried several times, each try counts
-as long as the last. Clocks tell milliseconds: what began and ended in the same one took half of it.
+as long as the last. Clocks tell milliseconds: what began and ended in the same one took half of it. What a clock that
+was set says, ends before beginnings and attempts of a year, is no time of anything: such items are not measured.
 
 Imported late: numpy takes a tenth of a second. Calls block. Files that can't be read raise Unavailable.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,17 +29,23 @@ FACT_ROWS = 1_000_000
 RETRIED_SHARE = 0.02
 """Where more was tried again, slots that seem empty held attempts that nobody tells of."""
 
+USUAL_RUN_SECONDS, LONGEST_TIMES = 600, 100
+"""No attempt holds its slot so many times longer than its stage lets it run, whatever it waits for in its worker."""
+LONGEST_STARTUP_SECONDS = 300.0
+"""Where items name limits: what began later than that waited for one of them."""
+
 _EXECUTED = "CASE WHEN state = 'completed' THEN tries + 1 ELSE greatest(tries, 1) END"
-_TOLD = "start_ms IS NOT NULL AND end_ms IS NOT NULL"
 
 
-def measured(files: ParquetFiles, part: Path, *, run_id: str, run_ms: int, max_tries: int) -> History:
+def measured(
+    files: ParquetFiles, part: Path, *, run_id: str, run_ms: int, max_tries: int, max_run_seconds: int
+) -> History:
     """The record of a part that holds outcomes of one stage of one run."""
     with files.cursor() as cursor:
         columns = cursor.execute(
-            'SELECT "group", greatest(end_ms - start_ms, 0) / 1000.0 AS seconds, '
+            'SELECT "group", (end_ms - start_ms) / 1000.0 AS seconds, '
             f"{_EXECUTED} AS executed, cost_micros::DOUBLE AS cost, tries::BIGINT AS tries, state = 'failed' AS failed "
-            f"FROM read_parquet({literal(part.resolve())}) WHERE {_TOLD}"
+            f"FROM read_parquet({literal(part.resolve())}) WHERE {_told(max_run_seconds)}"
         ).fetchnumpy()
     seconds = np.maximum(np.asarray(columns["seconds"], np.float64), LEAST_SECONDS)
     return History.of(
@@ -62,24 +70,38 @@ def facts_of(
     stage: int,
     run_ms: int,
     start_ms: int,
+    max_run_seconds: int,
+    worked: Callable[[int, int], float | None],
     steady: bool,
+    laned: bool,
 ) -> History | None:
-    """A record of what the items of a run's stage do not tell, to be added to theirs; None without outcomes. steady:
-    neither a pause nor limits kept slots empty."""
-    rows = f"{outcomes_of_run(parts, run_id)} WHERE stage = {int(stage)} AND {_TOLD}"
+    """A record of what the items of a run's stage do not tell, to be added to theirs; None where nothing is known.
+    worked: how long the run worked between two times, in seconds; steady: no pause kept slots empty; laned: limits may
+    have."""
+    rows = f"{outcomes_of_run(parts, run_id)} WHERE stage = {int(stage)} AND {_told(max_run_seconds)}"
     with files.cursor() as cursor:
         count, first, again = cursor.execute(
             f"SELECT count(*), min(start_ms), sum({_EXECUTED} - 1) FROM {rows}"
         ).fetchall()[0]
         if not count:
             return None
-        facts: RunFacts | None = RunFacts(max(first - start_ms, 0) / 1000)
-        if steady and count <= FACT_ROWS and again <= RETRIED_SHARE * count:
+        startup = worked(start_ms, max(first, start_ms))
+        if startup is None or (laned and startup > LONGEST_STARTUP_SECONDS):
+            return None
+        facts: RunFacts | None = RunFacts(startup)
+        if steady and not laned and count <= FACT_ROWS and again <= RETRIED_SHARE * count:
             told = cursor.execute(f"SELECT start_ms, end_ms FROM {rows}").fetchnumpy()
             begins = (np.asarray(told["start_ms"], np.int64) - start_ms) / 1000
             ends = np.maximum((np.asarray(told["end_ms"], np.int64) - start_ms) / 1000, begins)
-            facts = run_facts(begins, ends, start_seconds=0.0, slots=_at_once(begins, ends))
+            found = run_facts(begins, ends, start_seconds=0.0, slots=_at_once(begins, ends))
+            facts = replace(found, startup_seconds=startup) if found is not None else facts
     return History(runs={run_id: Run(run_ms, 0, {}, facts)})
+
+
+def _told(max_run_seconds: int) -> str:
+    """Of an outcome: that it tells how long it took."""
+    longest_ms = max(max_run_seconds, USUAL_RUN_SECONDS) * LONGEST_TIMES * 1000
+    return f"end_ms - start_ms BETWEEN 0 AND {int(longest_ms)}"
 
 
 def _at_once(begins: Floats, ends: Floats) -> int:

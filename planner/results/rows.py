@@ -94,9 +94,8 @@ class ResultRows:
 
     def final_below(self) -> int:
         """Runs below this number are copied for good."""
-        query = sa.select(result_marks.c.number).where(result_marks.c.name == _FINAL)
         with self._database.read() as connection:
-            return int(connection.execute(query).scalar() or 0)
+            return _final(connection)
 
     def finish(self, final_below: int) -> None:
         """All runs below this number are copied, and change no more."""
@@ -128,7 +127,8 @@ class ResultRows:
         with self._database.write() as connection:
             _counts(connection, part)
             for move in moves:
-                if self._moved(connection, move):
+                # In this order: a cursor that is gone was removed by who marked its run as copied for good.
+                if self._moved(connection, move) and move.number >= _final(connection):
                     add_history(connection, move.key, move.history)
 
     def _moved(self, connection: sa.Connection, move: Move) -> bool:
@@ -184,6 +184,11 @@ class ResultRows:
     def forget(self, parts: Sequence[Part]) -> None:
         with self._database.write() as connection:
             connection.execute(sa.delete(result_parts).where(result_parts.c.part.in_([part.part for part in parts])))
+
+
+def _final(connection: sa.Connection) -> int:
+    query = sa.select(result_marks.c.number).where(result_marks.c.name == _FINAL)
+    return int(connection.execute(query).scalar() or 0)
 
 
 def _counts(connection: sa.Connection, part: int) -> None:

@@ -119,7 +119,19 @@ def test_the_last_end_of_a_run_stands_once(database: Database) -> None:
     for run in (ended(1), ended(2, "stopped", known=False), ended(3), ended(2, settled=9)):
         with database.write() as connection:
             rows.keep_end(connection, run)
+    with database.write() as connection:
+        rows.keep_end(connection, ended(2, "failed", settled=12))
     assert rows.ended([1, 2, 4]) == {1: (5, "completed"), 2: (9, "completed")}
     assert rows.compared(before=0, limit=10) == [ended(3), ended(2, settled=9), ended(1)]
     assert [run.number for run in rows.compared(before=3, plan_id="plan-1", limit=1)] == [2]
     assert rows.compared(before=0, plan_id="plan-2", limit=1) == []
+
+
+def test_moves_of_runs_that_are_copied_for_good_count_no_more(database: Database) -> None:
+    rows = ResultRows(database)
+    kept(rows, move(0, 10, 10), move(0, 4, 4, number=2))
+    rows.finish(2)
+    kept(rows, move(0, 10, 10))
+    assert items(database) == 14
+    kept(rows, move(4, 6, 2, number=2))
+    assert items(database) == 16
