@@ -6,6 +6,7 @@ runs nothing and looks at no other file.
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 import tomllib
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from pydantic import ValidationError
 
 from penstock.declared.form import IN_ARGV, IN_LIMITS, Form
@@ -83,12 +85,14 @@ def read(data: bytes, *, name: str, folder: str, installed: Sequence[str] = ()) 
     """
     if len(data) > MAX_FILE_BYTES:
         return [Problem(0, f"the file has {len(data):,} bytes, a declaration may have {MAX_FILE_BYTES:,}")]
+    if data.startswith(codecs.BOM_UTF8):
+        return [Problem(1, "no TOML: it begins with a byte order mark; save it as UTF-8 without one")]
     try:
         text = data.decode()
         tree = tomllib.loads(text)
     except UnicodeDecodeError as error:
-        return [Problem(data.count(b"\n", 0, error.start) + 1, "the file is no UTF-8")]
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        return [Problem(data.count(b"\n", 0, error.start) + 1, "the file is no UTF-8: save it as UTF-8")]
+    except (ValueError, RecursionError) as error:  # no TOML; a number that is too long for Python
         return [_broken(error, last=len(text.splitlines()))]
     problems: list[tuple[Path, str]] = []
     form: Form | None = None
@@ -103,6 +107,7 @@ def read(data: bytes, *, name: str, folder: str, installed: Sequence[str] = ()) 
             problems += schema_problems(schema, (table,))
     if isinstance(parameters := tree.get("parameters"), dict):
         problems += parameter_problems(parameters)
+    problems += _unsayable(tree)
     parts: _Parts | None = None
     if form is not None:
         parts = _Parts(form)
@@ -129,6 +134,16 @@ def _name_problems(taken: str, name: str, installed: Sequence[str]) -> Iterator[
         yield ("name",), f"name is {taken!r} and the file is {name}.toml: they are the same"
     if taken in installed:
         yield ("name",), f"{taken} is an installed processor, whose name no declaration may take"
+
+
+def _unsayable(tree: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """What is listed as JSON, and has numbers that JSON can't tell."""
+    for table in ("payload", "result", "parameters"):
+        try:
+            orjson.dumps(tree.get(table))
+        except TypeError as error:
+            text = str(error)
+            yield (table,), f"{table}: no JSON can say it: {text[:1].lower()}{text[1:]}"
 
 
 class _Parts:
@@ -213,6 +228,8 @@ class _Parts:
 
 def _broken(error: Exception, *, last: int) -> Problem:
     text = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "its values are nested too deep"
+    if type(error) is ValueError:
+        return Problem(0, "no TOML: a number in it has thousands of digits")
     at = re.search(r" \(at line (\d+), column (\d+)\)$", text)
     if at is None:
         return Problem(last, f"no TOML: {text}")

@@ -1,16 +1,19 @@
 """All processors that plans may name: those that are installed, and those that a folder declares.
 
 A file is read again when its size, its times or its place on the disk have changed, so what is answered is what is
-there now; the class of a file that is as it was stays the same. A folder that is missing or can't be read declares
-nothing. A file that is wrong stands among `declared` with its problems, and hides nobody. Safe to use from several
-threads.
+there now; the class of a file that is as it was stays the same. Times of files are coarse: one that changed a moment
+ago is read again until they can tell it from what is written next. A folder that is missing or can't be read declares
+nothing, and who asks for a processor is told. What is wrong, as a file that is half written, a folder or a link to
+nothing of that name, stands among `declared` with its problems, and hides nobody. Safe to use from several threads.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +22,7 @@ from typing import Any
 
 from penstock.declared.command import CommandProcessor, processor_of
 from penstock.declared.declaration import MAX_FILE_BYTES, Problem, read
+from penstock.declared.form import NAME
 from penstock.declared.programs import Programs
 from penstock.processor import Processor, load_processor, processor_names
 from penstock.runtime.errors import InvalidInput, NotFound
@@ -28,6 +32,8 @@ __all__ = ["INSTALLED", "Declared", "Processors", "declared_in"]
 
 SUFFIX = ".toml"
 MAX_FILES = 1_000
+SETTLED_NS = 2_000_000_000
+"""So long after a change another one has other times, whatever keeps the files."""
 
 _Stamp = tuple[int, int, int, int]
 
@@ -44,6 +50,10 @@ class Declared:
     problems: Sequence[Problem]
     processor: type[CommandProcessor] | None
 
+    def says(self, other: Declared) -> bool:
+        """Whether both tell the same of the same bytes."""
+        return self.file_hash == other.file_hash and list(self.problems) == list(other.problems)
+
 
 class Processors:
     """folder: where declarations lie; None: there are none. disabled: names that may not be used."""
@@ -53,7 +63,7 @@ class Processors:
         self.disabled = frozenset(disabled)
         self.programs = Programs()
         self._lock = threading.Lock()
-        self._read: dict[Path, tuple[_Stamp, Declared]] = {}
+        self._read: dict[Path, _Read] = {}
         self._unreadable = ""
 
     @cached_property
@@ -84,7 +94,8 @@ class Processors:
         one = next((one for one in declared if one.name == name), None)
         if one is None:
             raise NotFound(
-                f"no processor named {name!r}; there are: {', '.join(self.names())}", code="processor_not_found"
+                f"no processor named {name!r}; there are: {', '.join(self.names())}{self._hint(name)}",
+                code="processor_not_found",
             )
         if one.processor is None:
             problems = "; ".join(map(str, one.problems))
@@ -96,55 +107,114 @@ class Processors:
         with self._lock:
             found = {file: self._one(file, stamp) for file, stamp in self._files()}
             self._read = found
-            return [declared for _, declared in found.values()]
+            return [one.declared for one in found.values()]
 
-    def _one(self, file: Path, stamp: _Stamp) -> tuple[_Stamp, Declared]:
+    def _hint(self, name: str) -> str:
+        """Where a declaration of this name would stand."""
+        if self.folder is None:
+            return ""
+        folder = printable(str(self.folder))
+        if self._unreadable:
+            return f"; the folder of processors, {folder}, can't be read: {self._unreadable}"
+        return f"; {folder}/{name}{SUFFIX} would declare it" if NAME.fullmatch(name) else ""
+
+    def _one(self, file: Path, stamp: _Stamp) -> _Read:
         before = self._read.get(file)
-        if before is not None and before[0] == stamp:
+        if before is not None and before.stamp == stamp and before.settled:
             return before
+        settled = time.time_ns() - max(stamp[2:]) > SETTLED_NS
         declared = declared_in(file, installed=self.installed, programs=self.programs)
-        told = "; ".join(map(str, declared.problems))
+        if before is not None and before.declared.says(declared):
+            return _Read(stamp, settled, before.declared)
         if declared.processor is None:
-            log.warning("a declaration can't be used", file=str(file), problems=told)
-        return stamp, declared
+            told = "; ".join(map(str, declared.problems))
+            log.warning("a declaration can't be used", file=str(declared.file), problems=told)
+        return _Read(stamp, settled, declared)
 
     def _files(self) -> list[tuple[Path, _Stamp]]:
-        """The folder's declarations with what changes when they do. Kubernetes keeps its own beside, with dots."""
+        """What has a declaration's name, with what changes when it does. Kubernetes keeps its own beside, with dots."""
         if self.folder is None:
             return []
         found = []
         try:
             with os.scandir(self.folder) as entries:
                 for entry in entries:
-                    if entry.name.endswith(SUFFIX) and not entry.name.startswith(".") and entry.is_file():
-                        status = entry.stat()
-                        stamp = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-                        found.append((Path(entry.path), stamp))
-        except FileNotFoundError:
-            return []
+                    if entry.name.endswith(SUFFIX) and not entry.name.startswith("."):
+                        found.append((Path(entry.path), _stamp(entry)))
         except OSError as error:
-            if self._unreadable != str(error):
-                log.warning("the folder of processors can't be read", folder=str(self.folder), error=error.strerror)
-            self._unreadable = str(error)
+            missing = isinstance(error, FileNotFoundError)
+            why = "" if missing else error.strerror or type(error).__name__
+            if why and self._unreadable != why:
+                log.warning("the folder of processors can't be read", folder=printable(str(self.folder)), error=why)
+            self._unreadable = why
             return []
         self._unreadable = ""
+        if len(found) > MAX_FILES:
+            log.warning(
+                "the folder of processors has more declarations than are read", found=len(found), most=MAX_FILES
+            )
         return sorted(found)[:MAX_FILES]
+
+
+@dataclass(frozen=True)
+class _Read:
+    """settled: a file with this stamp is this one."""
+
+    stamp: _Stamp
+    settled: bool
+    declared: Declared
+
+
+def _stamp(entry: os.DirEntry[str]) -> _Stamp:
+    for follow in (True, False):
+        try:
+            status = entry.stat(follow_symlinks=follow)
+        except OSError:  # a link to nothing, or to itself: then what changes is the link
+            continue
+        return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return 0, 0, time.time_ns(), 0  # gone meanwhile, as whoever reads it will say
+
+
+def printable(text: str) -> str:
+    """A name of the disk as people and messages can have it: what is no UTF-8, and what a terminal obeys, is told by a
+    sign of its own."""
+    decoded = os.fsencode(text).decode("utf-8", "replace")
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in decoded)
 
 
 def declared_in(file: Path, *, installed: Sequence[str], programs: Programs) -> Declared:
     """What one file declares, read now."""
-    name = file.name.removesuffix(SUFFIX)
+    name, shown = printable(file.name.removesuffix(SUFFIX)), Path(printable(str(file)))
     try:
-        with file.open("rb") as opened:
-            data = opened.read(MAX_FILE_BYTES + 1)
+        data = _bytes_of(file)
     except OSError as error:
-        return Declared(name, file, "", (Problem(0, f"it can't be read: {error.strerror}"),), None)
+        return Declared(name, shown, "", (Problem(0, f"it can't be read: {_why(file, error)}"),), None)
     file_hash = hashlib.sha256(data).hexdigest()
-    # Absolute, since programs are started in folders of their own.
-    found = read(data, name=name, folder=str(file.parent.absolute()), installed=installed)
+    try:
+        # Absolute, since programs are started in folders of their own.
+        found = read(data, name=name, folder=str(file.parent.absolute()), installed=installed)
+    except Exception as error:  # a defect of ours: whoever reads the others must not fail with it
+        log.exception("a declaration could not be checked", file=str(shown))
+        found = [Problem(0, f"it can't be checked ({type(error).__name__}: {error}); the log says where")]
     if isinstance(found, list):
-        return Declared(name, file, file_hash, found, None)
-    return Declared(name, file, file_hash, (), processor_of(found, programs))
+        return Declared(name, shown, file_hash, found, None)
+    return Declared(name, shown, file_hash, (), processor_of(found, programs))
+
+
+def _bytes_of(file: Path) -> bytes:
+    # Not blocking: a pipe of that name would keep everybody waiting for who never writes.
+    descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as opened:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(0, "a declaration is a file, and this is none")
+        return opened.read(MAX_FILE_BYTES + 1)
+
+
+def _why(file: Path, error: OSError) -> str:
+    why = error.strerror or type(error).__name__
+    if isinstance(error, FileNotFoundError) and file.is_symlink():
+        return f"it is a link to {printable(os.readlink(file))}, which is not there"
+    return why
 
 
 INSTALLED = Processors()

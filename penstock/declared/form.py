@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from penstock.declared.templates import Template
 from penstock.words import FAILURE_KINDS
 
-__all__ = ["IN_ARGV", "IN_LIMITS", "Command", "Cost", "Environment", "ExitRule", "Form", "Parameter"]
+__all__ = ["IN_ARGV", "IN_LIMITS", "NAME", "Command", "Cost", "Environment", "ExitRule", "Form", "Parameter"]
 
 IN_ARGV = (
     *("payload", "parameters", "key", "group", "run", "stage", "seq", "attempt", "mode"),
@@ -26,6 +26,7 @@ IN_LIMITS = ("payload", "parameters")
 MIB = 1 << 20
 DAY = 86_400.0
 
+NAME = re.compile("[a-z][a-z0-9_-]{0,62}")
 _ENVIRONMENT_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _KINDS = ("completed", "deferred", *(kind for kind in FAILURE_KINDS if kind != "worker_lost"))
 
@@ -124,7 +125,7 @@ class Command(Table):
 
 
 class Form(Table):
-    name: str = Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")
+    name: str = Field(pattern=f"^{NAME.pattern}$")
     version: str = Field(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,31}$")
     kind: Literal["command"]
     description: str = Field(max_length=1_000)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
+from unittest.mock import patch
 
 import orjson
 import pytest
 
+from penstock.declared import folder
 from penstock.declared.folder import INSTALLED, Processors
 from penstock.runtime.errors import InvalidInput, NotFound
+from planner.processors import COMMAND, listed
 from tests.unit.declared.declarations import SMALL
 
 
@@ -36,6 +40,8 @@ def test_a_wrong_declaration_hides_nobody(tmp_path: Path) -> None:
     processors = Processors(tmp_path)
     assert [(one.name, one.processor is not None) for one in processors.declared()] == [
         ("bad", False),
+        ("folder", False),
+        ("gone", False),
         ("good", True),
         ("noop", False),
     ]
@@ -47,6 +53,95 @@ def test_a_wrong_declaration_hides_nobody(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="good, noop") as missing:
         processors.load("nobody")
     assert missing.value.code == "processor_not_found"
+
+
+def hostile(place: Path) -> None:
+    """Each of these alone once hid every other declaration, or failed whoever listed them."""
+    (place / "itself.toml").symlink_to(place / "itself.toml")
+    os.mkfifo(place / "pipe.toml")
+    (place / "zero.toml").symlink_to("/dev/zero")
+    (place / "long.toml").write_text(f"concurrency = {'9' * 5_000}\n" + declared("long"))
+    (place / "wide.toml").write_text(declared("wide", f"[payload]\ndefault = {2**70}\n"))
+    (place / "most.toml").write_text(declared("most", f'[parameters.n]\ntype = "integer"\nmaximum = {2**70}\n'))
+    (place / "line\nbreak.toml").write_text(declared("x"))
+    with open(os.fsencode(place) + b"/\xff.toml", "w") as file:
+        file.write(declared("x"))
+    (place / "mark.toml").write_bytes(b"\xef\xbb\xbf" + declared("mark").encode())
+    (place / "wide16.toml").write_bytes(declared("wide16").encode("utf-16"))
+
+
+def test_what_is_no_file_or_no_text_hides_nobody_and_is_told(tmp_path: Path) -> None:
+    hostile(tmp_path)
+    (tmp_path / "good.toml").write_text(declared("good"))
+    processors = Processors(tmp_path)
+    told = {one.name: "; ".join(map(str, one.problems)) for one in processors.declared()}
+    assert {name for name, problems in told.items() if not problems} == {"good"}
+    assert processors.load("good").name == "good"
+    assert "symbolic links" in told["itself"]
+    assert told["pipe"] == told["zero"] == "it can't be read: a declaration is a file, and this is none"
+    assert "thousands of digits" in told["long"]
+    assert told["wide"] == "line 6: payload: no JSON can say it: integer exceeds 64-bit range"
+    assert told["most"] == "parameters: no JSON can say it: integer exceeds 64-bit range"
+    assert "save it as UTF-8 without one" in told["mark"]
+    assert "save it as UTF-8" in told["wide16"]
+    assert [one.name for one in listed(processors) if not one.problems and one.kind == COMMAND] == ["good"]
+    assert all(one.file.isprintable() for one in listed(processors))
+
+
+def test_every_beginning_of_a_file_is_wrong_or_another_processor(tmp_path: Path) -> None:
+    """What reads it while it is written never takes a part for the whole."""
+    whole = declared("one", '[payload]\nrequired = ["site"]\n[environment]\nneeds = ["KEY"]\n').encode()
+    file, processors, versions = tmp_path / "one.toml", Processors(tmp_path), set()
+    for size in range(len(whole) + 1):
+        file.write_bytes(whole[:size])
+        (found,) = processors.declared()
+        versions.add(found.processor.version if found.processor else str(size))
+    assert len(versions) == len(whole) + 1
+
+
+def test_a_file_that_is_written_again_in_the_same_moment_is_read_again(tmp_path: Path) -> None:
+    """Clocks of disks tick some times a millisecond at best: same place, same size, same times."""
+    file, processors = tmp_path / "one.toml", Processors(tmp_path)
+    file.write_text(declared("one", "concurrency = 1\n"))
+    now_ns = time.time_ns()
+    os.utime(file, ns=(now_ns, now_ns))
+    before = processors.load("one")
+    with file.open("r+") as opened:
+        opened.write(declared("one", "concurrency = 2\n"))
+    os.utime(file, ns=(now_ns, now_ns))
+    with patch.object(folder, "_stamp", return_value=processors._read[file].stamp):
+        after = processors.load("one")
+        assert (before.concurrency, after.concurrency) == (1, 2)
+        assert processors.load("one") is after, "what is as it was stays the same class"
+
+
+def test_who_asks_is_told_where_a_declaration_would_stand_and_that_the_folder_cant_be_read(tmp_path: Path) -> None:
+    place = tmp_path / "processors"
+    processors = Processors(place)
+    with pytest.raises(NotFound, match=rf"noop; {place}/one\.toml would declare it$"):
+        processors.load("one")
+    place.write_text("a file")
+    with pytest.raises(NotFound, match=rf"the folder of processors, {place}, can't be read: Not a directory$"):
+        processors.load("one")
+    place.unlink()
+    place.mkdir()
+    (place / "one.toml").write_text(declared("one"))
+    assert processors.load("one").name == "one"
+    for thing in ("a folder", "a link to nothing"):
+        (place / "one.toml").rename(tmp_path / f"kept {thing}")
+        if thing == "a folder":
+            (place / "one.toml").mkdir()
+        else:
+            (place / "one.toml").symlink_to("nowhere")
+        with pytest.raises(InvalidInput, match=rf"declared in {place}/one\.toml: it can't be read: ") as refused:
+            processors.load("one")
+        assert refused.value.code == "bad_processor"
+        if thing == "a folder":
+            (place / "one.toml").rmdir()
+        else:
+            (place / "one.toml").unlink()
+        os.replace(tmp_path / f"kept {thing}", place / "one.toml")
+        assert processors.load("one").name == "one"
 
 
 def test_changes_are_seen_and_what_stays_is_the_same_class(tmp_path: Path) -> None:
