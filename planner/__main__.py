@@ -77,7 +77,13 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     blobs = BlobStore(settings.blob_folder())
     database = Database(section.database_url, "planner")
     await asyncio.to_thread(migrate, database)
-    staging = Staging(blobs)
+    dropped = DroppedFiles(database, blobs, clock)
+
+    def announce(sha256: str) -> None:
+        with database.write() as connection:
+            dropped.drop(connection, [sha256])
+
+    staging = Staging(blobs, announce)
     removed = await asyncio.to_thread(staging.clean)
     if removed:
         log.info("what killed planners left was removed", sessions=removed)
@@ -91,7 +97,6 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     classes = WorkerClasses.of(settings, os.environ)
     profiles = Profiles(section.profiles)
     profiles.check(processors, classes)
-    dropped = DroppedFiles(database, blobs, clock)
     removals = RemovalRows(database, dropped)
     names = NamedSources(database, removals)
     spill = blobs.folder / ".planner" / "results-spill"

@@ -108,8 +108,9 @@ class Sources:
         return SourceUpload(self, upload, intake, kind)
 
 
-def keep_file(upload: Upload, name: str) -> common_pb2.BlobRef:
-    """Makes a complete file of the upload a durable blob. Raises Unavailable."""
+def keep_file(upload: Upload, name: str, *, announced: bool = False) -> common_pb2.BlobRef:
+    """Makes a complete file of the upload a durable blob. announced: whoever calls has seen to it that the file goes
+    where no row names it. Raises Unavailable."""
     with upload.writer() as writer:
         try:
             with upload.path(name).open("rb") as file:
@@ -117,4 +118,6 @@ def keep_file(upload: Upload, name: str) -> common_pb2.BlobRef:
                     writer.write(chunk)
         except OSError as error:
             raise blob_trouble(error, upload.blobs.folder) from error
+        if not announced:
+            upload.announce(writer.finish().sha256)
         return upload.blobs.keep([writer])[0]

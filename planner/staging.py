@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -28,9 +28,10 @@ _UNLOCKED_SECONDS = 60.0  # a session's folder is made an instant before its loc
 class Upload:
     """The files of one upload on their way."""
 
-    def __init__(self, folder: Path, blobs: BlobStore) -> None:
+    def __init__(self, folder: Path, blobs: BlobStore, announce: Callable[[str], None]) -> None:
         self.folder = folder
         self.blobs = blobs
+        self.announce = announce
 
     def path(self, name: str) -> Path:
         return self.folder / name
@@ -51,10 +52,15 @@ class Upload:
 
 
 class Staging:
-    """The session's folder. Raises Unavailable when it can't be made."""
+    """The session's folder. Raises Unavailable when it can't be made.
 
-    def __init__(self, blobs: BlobStore) -> None:
+    announce: called with the hash of a file that will be a blob, before it is one: a planner that dies before a row
+    names the file has said then that it may have to go.
+    """
+
+    def __init__(self, blobs: BlobStore, announce: Callable[[str], None] = lambda sha256: None) -> None:
         self.blobs = blobs
+        self._announce = announce
         self.root = blobs.folder / ".planner"
         self.session = self.root / f"{os.getpid()}-{secrets.token_hex(4)}"
         try:
@@ -81,7 +87,7 @@ class Staging:
         except OSError as error:
             raise blob_trouble(error, self.blobs.folder) from error
         try:
-            yield Upload(folder, self.blobs)
+            yield Upload(folder, self.blobs, self._announce)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 

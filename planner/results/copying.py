@@ -308,7 +308,7 @@ class Results:
         with upload.path(name).open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         part = self._rows.announce(level=level, sha256=sha256, row_count=row_count, now_ms=self._clock.now_ms())
-        keep_file(upload, name)
+        keep_file(upload, name, announced=True)
         return part
 
 
