@@ -1,8 +1,9 @@
 """What outcomes say of the time and money that items take: a part's record, and what a run's items do not tell.
 
 The scheduler tells of an item when its last attempt began and ended. Where it was tried several times, each try counts
-as long as the last. Clocks tell milliseconds: what began and ended in the same one took half of it. What a clock that
-was set says, ends before beginnings and attempts of a year, is no time of anything: such items are not measured.
+as long as the last; of one that was healed at last, as long as attempts of those that were not. Clocks tell
+milliseconds: what began and ended in the same one took half of it. What a clock that was set says, ends before
+beginnings and attempts of a year, is no time of anything: such items are not measured.
 
 Imported late: numpy takes a tenth of a second. Calls block. Files that can't be read raise Unavailable.
 """
@@ -34,6 +35,8 @@ USUAL_RUN_SECONDS, LONGEST_TIMES = 600, 100
 LONGEST_STARTUP_SECONDS = 300.0
 """Where items name limits: what began later than that waited for one of them."""
 
+_LAST = "(end_ms - start_ms) / 1000.0"
+_USUAL = f"avg({_LAST}) FILTER (NOT healed) OVER ()"
 _EXECUTED = "CASE WHEN state = 'completed' THEN tries + 1 ELSE greatest(tries, 1) END"
 
 
@@ -43,18 +46,19 @@ def measured(
     """The record of a part that holds outcomes of one stage of one run."""
     with files.cursor() as cursor:
         columns = cursor.execute(
-            'SELECT "group", (end_ms - start_ms) / 1000.0 AS seconds, '
+            f'SELECT "group", healed, {_LAST} AS last, coalesce({_USUAL}, {_LAST}) AS usual, '
             f"{_EXECUTED} AS executed, cost_micros::DOUBLE AS cost, tries::BIGINT AS tries, state = 'failed' AS failed "
             f"FROM read_parquet({literal(part.resolve())}) WHERE {_told(max_run_seconds)}"
         ).fetchnumpy()
-    seconds = np.maximum(np.asarray(columns["seconds"], np.float64), LEAST_SECONDS)
+    last = np.maximum(np.asarray(columns["last"], np.float64), LEAST_SECONDS)
+    before = np.where(columns["healed"], np.maximum(np.asarray(columns["usual"], np.float64), LEAST_SECONDS), last)
     return History.of(
         Outcomes(
             run=run_id,
             run_ms=run_ms,
             max_tries=max_tries,
             groups=np.asarray(columns["group"]).tolist(),
-            seconds=seconds * np.asarray(columns["executed"], np.float64),
+            seconds=last + before * (np.asarray(columns["executed"], np.float64) - 1.0),
             cost_micros=np.maximum(np.asarray(columns["cost"], np.float64), 0.0),
             tries=np.asarray(columns["tries"], np.int64),
             failed=np.asarray(columns["failed"], np.bool_),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -276,17 +277,23 @@ async def test_what_another_planner_has_copied_for_good_meanwhile_counts_once(wo
         await other.close()
 
 
-@pytest.mark.parametrize("steady", [False, True])
-async def test_what_a_clock_that_was_set_says_is_no_time_of_an_item(copy: Copy, steady: bool) -> None:
-    """One of two seconds; one that ended before it began, one that took ten years, one that never began."""
+def part(copy: Copy, rows: str) -> Path:
+    """A part of (seq, tries, healed, start_ms, end_ms)."""
     place = copy.staging.session / "part"
     duckdb.execute(
         f"COPY (SELECT 'run' AS run_id, 0 AS stage, seq::BIGINT AS seq, seq::BIGINT AS settle_number, "
-        "'a' AS \"group\", 'completed' AS state, 7::BIGINT AS cost_micros, 0 AS tries, "
-        "b::BIGINT AS start_ms, e::BIGINT AS end_ms "
-        "FROM (VALUES (0, 1000, 3000), (1, 5000, 4000), (2, 2000, 315360000000), (3, NULL, 5)) AS t(seq, b, e)) "
+        "'a' AS \"group\", 'completed' AS state, 7::BIGINT AS cost_micros, tries, healed, "
+        f"b::BIGINT AS start_ms, e::BIGINT AS end_ms FROM (VALUES {rows}) AS t(seq, tries, healed, b, e)) "
         f"TO '{place}' (FORMAT parquet)"
     )
+    return place
+
+
+@pytest.mark.parametrize("steady", [False, True])
+async def test_what_a_clock_that_was_set_says_is_no_time_of_an_item(copy: Copy, steady: bool) -> None:
+    """One of two seconds; one that ended before it began, one that took ten years, one that never began."""
+    times = ((1_000, 3_000), (5_000, 4_000), (2_000, 315_360_000_000), ("NULL", 5))
+    place = part(copy, ", ".join(f"({seq}, 0, false, {begin}, {end})" for seq, (begin, end) in enumerate(times)))
     history = measured(copy.files, place, run_id="run", run_ms=0, max_tries=5, max_run_seconds=600)
     assert (history.items, history.groups["a"].seconds.total) == (1, 2.0)
     found = facts_of(
@@ -303,3 +310,14 @@ async def test_what_a_clock_that_was_set_says_is_no_time_of_an_item(copy: Copy, 
     )
     assert found is not None
     assert found.runs["run"].facts == RunFacts(0.5)
+
+
+@pytest.mark.parametrize(
+    ("rows", "seconds"),
+    [("(0, 5, true, 0, 60000), (1, 1, false, 0, 2000)", 60 + 5 * 2 + 2 * 2), ("(0, 5, true, 0, 60000)", 6 * 60)],
+)
+async def test_tries_before_a_heal_took_no_heal_each(copy: Copy, rows: str, seconds: float) -> None:
+    """Five tries failed, then a healer worked for a minute; where nothing else is known the last stands for all."""
+    place = part(copy, rows)
+    history = measured(copy.files, place, run_id="run", run_ms=0, max_tries=5, max_run_seconds=600)
+    assert history.groups["a"].seconds.total == pytest.approx(seconds)
