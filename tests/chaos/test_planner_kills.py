@@ -1,0 +1,406 @@
+"""`kill -9` of the planner at any moment of what it writes: nothing of it is half there, and the next one mends it.
+
+A real planner and a real scheduler, on SQLite and on PostgreSQL. Each act is first done once undisturbed, which tells
+how long it takes and what comes of it; then again and again, killed at a random moment of that time. After each kill a
+new planner starts on what the dead one left: what is told is whole, no file is there that nobody names and nobody will
+remove, and the act done again ends as the undisturbed one did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import os
+import random
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import orjson
+import pytest
+import sqlalchemy as sa
+
+from penstock.runtime.blobs import BlobStore
+from penstock.runtime.channel import OPTIONS, calling
+from penstock.runtime.errors import NotFound, Unavailable
+from penstock.runtime.sql import Database
+from penstock.v1 import planner_pb2 as p
+from penstock.v1 import planner_pb2_grpc, scheduler_pb2_grpc
+from penstock.v1 import scheduler_pb2 as pb
+from penstock.v1 import sources_pb2 as sp
+from planner.domain.history import HistoryKey
+from planner.estimate_rows import EstimateRows
+from planner.results.history_rows import HistoryRows
+from planner.results.rows import result_parts
+from planner.store import plans, sources
+from tests.chaos.cluster import ROOT, Program, free_ports
+from tests.integration.scheduler.world import HandWorker, completed
+
+MOMENTS = int(os.environ.get("PLANNER_KILLS", "2"))
+ROWS = 20_000
+ITEMS = 1_000
+START_SECONDS = 60.0
+CHILDREN_SECONDS = 10.0
+KEY = HistoryKey("noop", "1", "sleep_seconds=0.0")
+AGAIN = sp.Selection(again=True)
+NOOP = [p.StageSpec(processor="noop")]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def lines(count: int, price: int = 1) -> bytes:
+    brands = ("Acer", "Razer", "Logitech")
+    rows = (
+        {"product_id": f"{n:06}", "brand": brands[n % 3], "model": f"m {n}", "price": n * price} for n in range(count)
+    )
+    return b"".join(orjson.dumps(row) + b"\n" for row in rows)
+
+
+@dataclass
+class Pair:
+    """A planner and a scheduler as programs; the planner is killed and started again."""
+
+    folder: Path
+    planner: Program
+    scheduler: Program
+    port: int
+    scheduler_port: int
+    database_url: str
+    channels: list[grpc.aio.Channel] = field(default_factory=list)
+
+    async def start(self, program: Program, port: int) -> None:
+        program.start()
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                return
+            assert program.alive(), f"{program.name} does not serve:\n{program.tail()}"
+            assert time.monotonic() < deadline, f"{program.name} does not serve:\n{program.tail()}"
+            await asyncio.sleep(0.02)
+
+    async def start_planner(self) -> None:
+        await self.start(self.planner, self.port)
+
+    def channel(self, port: int) -> grpc.aio.Channel:
+        channel = grpc.aio.insecure_channel(
+            f"127.0.0.1:{port}", options=[*OPTIONS, ("grpc.initial_reconnect_backoff_ms", 50)]
+        )
+        self.channels.append(channel)
+        return channel
+
+    @property
+    def stub(self) -> planner_pb2_grpc.PlannerServiceAsyncStub:
+        return planner_pb2_grpc.PlannerServiceStub(self.channel(self.port))
+
+    @property
+    def runs(self) -> scheduler_pb2_grpc.SchedulerServiceAsyncStub:
+        return scheduler_pb2_grpc.SchedulerServiceStub(self.channel(self.scheduler_port))
+
+    @contextlib.contextmanager
+    def sql(self) -> Iterator[Database]:
+        database = Database(self.database_url, "planner")
+        try:
+            yield database
+        finally:
+            database.close()
+
+    def children(self) -> list[int]:
+        """Pids of what the planner has started and runs."""
+        found, left = [], [self.planner.pid]
+        while left:
+            for place in Path(f"/proc/{left.pop()}/task").glob("*/children"):
+                with contextlib.suppress(OSError):
+                    left += map(int, place.read_text().split())
+            found += left
+        return sorted(set(found))
+
+    def orphans(self) -> set[str]:
+        """Files of the blob store that no row names, and none says that they are to go."""
+        store = BlobStore(self.folder / "blobs").folder
+        there = {path.parent.name + path.name for path in store.glob("[0-9a-f][0-9a-f]/*")}
+        rows = (plans.c.items_sha256, plans.c.lanes_sha256, sources.c.snapshot_sha256, result_parts.c.sha256)
+        questions: list[sa.Executable] = [*map(sa.select, rows), sa.text("SELECT sha256 FROM dropped_files")]
+        with self.sql() as database, database.read() as connection:
+            named = {one for question in questions for (one,) in connection.execute(question)}
+        return there - named
+
+    def sessions(self) -> int:
+        """Folders of planners in which something may lie that is not kept yet."""
+        return len(list((self.folder / "blobs" / ".planner").glob("*-*")))
+
+    async def stop(self) -> None:
+        for channel in self.channels:
+            await channel.close()
+        for program in (self.planner, self.scheduler):
+            program.kill()
+
+
+@pytest.fixture
+async def pair(tmp_path: Path, redis_url: str, database_url: str) -> AsyncIterator[Pair]:
+    port, scheduler_port = free_ports(2)
+    environment = {
+        "PYTHONPATH": str(ROOT),
+        "PENSTOCK_BLOBS": str(tmp_path / "blobs"),
+        "PENSTOCK_REDIS_URL": redis_url,
+        "PENSTOCK_PLANNER_ADDRESS": f"127.0.0.1:{port}",
+        "PENSTOCK_PLANNER__LISTEN": f"127.0.0.1:{port}",
+        "PENSTOCK_PLANNER__DATABASE_URL": database_url,
+        "PENSTOCK_PLANNER__SOURCE_FOLDERS": orjson.dumps([str(tmp_path / "served")]).decode(),
+        "PENSTOCK_SCHEDULER_ADDRESS": f"127.0.0.1:{scheduler_port}",
+        "PENSTOCK_SCHEDULER__LISTEN": f"127.0.0.1:{scheduler_port}",
+        "PENSTOCK_SCHEDULER__DATABASE_URL": f"sqlite:///{tmp_path}/scheduler.db",
+    }
+    lifeline, held = os.pipe()
+    programs = [Program(name, name, environment, tmp_path, lifeline) for name in ("planner", "scheduler")]
+    one = Pair(tmp_path, programs[0], programs[1], port, scheduler_port, database_url)
+    try:
+        await one.start_planner()
+        await one.start(one.scheduler, scheduler_port)
+        yield one
+    finally:
+        await one.stop()
+        os.close(held)
+        os.close(lifeline)
+
+
+def lives(pid: int) -> bool:
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+async def killed(pair: Pair, act: Callable[[], Awaitable[object]], delay: float) -> bool:
+    """Kills the planner `delay` seconds into an act, and starts another; whether the act had ended by then."""
+    task = asyncio.ensure_future(act())
+    await asyncio.wait({task}, timeout=delay)
+    children = pair.children()
+    pair.planner.kill()
+    over = False
+    with contextlib.suppress(Unavailable):
+        await task
+        over = True
+    # What works for a planner dies with it, and writes nothing beside the next one.
+    deadline = time.monotonic() + CHILDREN_SECONDS
+    while alive := [pid for pid in children if lives(pid)]:
+        assert time.monotonic() < deadline, f"these live on without their planner: {alive}"
+        await asyncio.sleep(0.02)
+    await pair.start_planner()
+    assert pair.sessions() == 1, "what the dead planner was writing lies there still"
+    return over
+
+
+def moments(seconds: float, seed: int) -> list[float]:
+    """Random, of each share of the time that the act takes."""
+    source = random.Random(seed)
+    return [seconds * 1.1 * (number + source.random()) / MOMENTS for number in range(MOMENTS)]
+
+
+async def took(act: Callable[[], Awaitable[object]]) -> float:
+    began = time.monotonic()
+    await act()
+    return time.monotonic() - began
+
+
+async def register(pair: Pair, data: bytes, name: str) -> p.Source:
+    async def parts() -> AsyncIterator[p.CreateSourceRequest]:
+        header = p.CreateSourceRequest.Header(kind=p.SOURCE_KIND_CATALOG, name=name, actor="ann")
+        yield p.CreateSourceRequest(header=header)
+        yield p.CreateSourceRequest(file=p.CreateSourceRequest.File(name="mice.jsonl"))
+        for first in range(0, len(data), 1 << 20):
+            yield p.CreateSourceRequest(chunk=data[first : first + (1 << 20)])
+
+    with calling():
+        return await pair.stub.CreateSource(parts())
+
+
+async def versions(pair: Pair, name: str) -> list[tuple[int, int]]:
+    """(version, rows that can be read) of a name, the latest first."""
+    stub = pair.stub
+    try:
+        with calling():
+            found = (await stub.ListSourceVersions(p.ListSourceVersionsRequest(name=name))).sources
+    except NotFound:
+        return []
+    counted = []
+    with calling():
+        for one in found:
+            request = p.ReadSourceRowsRequest(source_id=one.source_id, query=sp.RowQuery(filter="price >= 0"))
+            counted.append((one.version, (await stub.ReadSourceRows(request)).total))
+    return counted
+
+
+async def made(pair: Pair, source: str, **fields: object) -> p.Plan:
+    request = p.CreatePlanRequest(source_id=source, stages=NOOP, selection=sp.Selection(filter="price > 10"), **fields)  # type: ignore[arg-type]
+    with calling():
+        return await pair.stub.CreatePlan(request)
+
+
+async def kept_plans(pair: Pair) -> set[str]:
+    """Ids of all plans, each of which can be read to its end."""
+    stub = pair.stub
+    with calling():
+        found = (await stub.ListPlans(p.ListPlansRequest())).plans
+        for plan in found:
+            last = p.ReadPlanItemsRequest(plan_id=plan.plan_id, seqs=[0, plan.item_count - 1])
+            assert len((await stub.ReadPlanItems(last)).items) == 2
+    return {plan.plan_id for plan in found}
+
+
+async def test_a_source_that_was_being_registered_is_there_whole_or_not_at_all(pair: Pair) -> None:
+    seconds = await took(lambda: register(pair, lines(ROWS), "first"))
+    for number, delay in enumerate(moments(seconds, 1)):
+        name, data = f"mice-{number}", lines(ROWS, number + 2)
+        over = await killed(pair, lambda name=name, data=data: register(pair, data, name), delay)  # type: ignore[misc]
+        found = await versions(pair, name)
+        assert found == [(1, ROWS)] or (not over and not found)
+        assert pair.orphans() == set()
+        again = await register(pair, data, name)
+        assert (again.version, again.item_count) == (1, ROWS)
+        assert await versions(pair, name) == [(1, ROWS)]
+
+
+async def test_a_source_that_was_being_refreshed_has_its_old_version_or_the_new_one(pair: Pair) -> None:
+    file = pair.folder / "served" / "mice.jsonl"
+    file.parent.mkdir()
+    file.write_bytes(lines(ROWS))
+    request = p.AddSourceRequest(
+        kind=p.SOURCE_KIND_CATALOG, name="mice", origin=sp.Origin(server_path=str(file)), actor="ann"
+    )
+    stub = pair.stub
+    with calling():
+        await stub.AddSource(request)
+
+    async def refresh() -> p.Source:
+        with calling():
+            return await pair.stub.RefreshSource(p.RefreshSourceRequest(name="mice"))
+
+    file.write_bytes(lines(ROWS, 2))
+    seconds = await took(refresh)
+    for number, delay in enumerate(moments(seconds, 2)):
+        before = await versions(pair, "mice")
+        file.write_bytes(lines(ROWS, number + 3))
+        over = await killed(pair, refresh, delay)
+        found, newer = await versions(pair, "mice"), [(before[0][0] + 1, ROWS), *before]
+        assert found == newer or (not over and found == before)
+        assert pair.orphans() == set()
+        await refresh()
+        assert await versions(pair, "mice") == newer
+
+
+async def test_a_plan_that_was_being_made_is_there_whole_or_not_at_all(pair: Pair) -> None:
+    await register(pair, lines(ROWS), "mice")
+    wanted = [await made(pair, "mice", ordering=sp.Ordering(sort=["price desc"]))]
+    seconds = await took(lambda: made(pair, "mice", ordering=sp.Ordering(pinned=["Razer"])))
+    for number, delay in enumerate(moments(seconds, 3)):
+        order = sp.Ordering(sort=["model", "price"], pinned=["Acer"] * (number % 2), groups=[f"g{number}"])
+        before = await kept_plans(pair)
+        over = await killed(pair, lambda order=order: made(pair, "mice", ordering=order), delay)  # type: ignore[misc]
+        found = await kept_plans(pair)
+        assert found == before if not over and len(found) == len(before) else len(found - before) == 1
+        assert pair.orphans() == set()
+        again = await made(pair, "mice", ordering=order)
+        assert await kept_plans(pair) == before | {again.plan_id}
+    assert (await made(pair, "mice", ordering=sp.Ordering(sort=["price desc"]))).plan_id == wanted[0].plan_id
+
+
+async def test_a_plan_that_was_being_imported_is_there_whole_or_not_at_all(pair: Pair) -> None:
+    await register(pair, lines(ROWS), "mice")
+    plan = await made(pair, "mice", name="taken along")
+    with calling():
+        parts = [part.chunk async for part in pair.stub.ExportPlan(p.ExportPlanRequest(plan_id=plan.plan_id))]
+    assert gzip.decompress(b"".join(parts))
+
+    async def forget() -> None:
+        with calling():
+            await pair.stub.DeletePlan(p.DeletePlanRequest(plan_id=plan.plan_id))
+            await pair.stub.DeleteSource(p.DeleteSourceRequest(name="mice"))
+
+    async def brought() -> p.Plan:
+        async def sent() -> AsyncIterator[p.ImportPlanRequest]:
+            yield p.ImportPlanRequest(header=p.ImportPlanRequest.Header(actor="ann"))
+            for part in parts:
+                for first in range(0, len(part), 1 << 20):
+                    yield p.ImportPlanRequest(chunk=part[first : first + (1 << 20)])
+
+        with calling():
+            return await pair.stub.ImportPlan(sent())
+
+    await forget()
+    seconds = await took(brought)
+    for delay in moments(seconds, 4):
+        await forget()
+        over = await killed(pair, brought, delay)
+        found = await kept_plans(pair)
+        assert found == {plan.plan_id} or (not over and not found)
+        assert await versions(pair, "mice") in ([(1, ROWS)], []) if not found else [(1, ROWS)]
+        assert pair.orphans() == set()
+        assert (await brought()).plan_id == plan.plan_id
+        assert await kept_plans(pair) == {plan.plan_id}
+        assert await versions(pair, "mice") == [(1, ROWS)]
+
+
+async def ran(pair: Pair, plan: p.Plan, number: int) -> str:
+    """A run of a plan to its end."""
+    with calling():
+        run = await pair.runs.StartRun(pb.StartRunRequest(plan_id=plan.plan_id, actor="ann", confirm=True))
+    session = pb.WorkerSession(
+        session=f"hand-{number}", worker="hand", worker_class="default", processors={"noop": "1"}
+    )
+    worker = HandWorker(scheduler_pb2_grpc.LeaseServiceStub(pair.channel(pair.scheduler_port)), session)
+    left = plan.item_count
+    while left:
+        leases = await worker.leases(500)
+        outcomes = [completed(lease, {"confidence": 0.5}) for lease in leases]
+        for outcome in outcomes:
+            outcome.cost_micros = 7
+        assert not await worker.report(run.run_id, outcomes)
+        left -= len(leases)
+    await worker.end()
+    return run.run_id
+
+
+async def test_results_that_were_being_gathered_or_merged_are_all_there_once(pair: Pair) -> None:
+    """Every eighth gathering merges the parts of those before."""
+    await register(pair, lines(ITEMS + 11), "mice")
+
+    async def gathered() -> p.ListEstimatesResponse:
+        with calling():
+            return await pair.stub.ListEstimates(p.ListEstimatesRequest(page_size=1_000))
+
+    async def planned() -> p.Plan:
+        return await made_again(pair)
+
+    ended = [await ran(pair, await planned(), 0)]
+    seconds = await took(gathered)
+    for number, delay in enumerate(moments(seconds, 5) * 4, 1):
+        plan = await planned()
+        ended.append(await ran(pair, plan, number))
+        await killed(pair, gathered, delay)
+        if number % 3 == 0:  # again, before it has caught up
+            await killed(pair, gathered, delay / 2)
+        found = await gathered()
+        assert list(found.notes) == []
+        assert [one.run_id for one in found.estimates] == ended[:0:-1], "the first was told nothing"
+        assert {one.cost_micros.actual for one in found.estimates} == {7 * plan.item_count}
+        with pair.sql() as database:
+            history = HistoryRows(database).read([KEY])[KEY]
+            assert history.items == plan.item_count * len(ended)
+            assert EstimateRows(database).told([plan.plan_id])
+        with calling():
+            request = p.ReadSourceRowsRequest(
+                source_id="mice", query=sp.RowQuery(filter="result.state = completed", result_of="noop")
+            )
+            assert (await pair.stub.ReadSourceRows(request)).total == plan.item_count
+        assert pair.orphans() == set()
+
+
+async def made_again(pair: Pair) -> p.Plan:
+    request = p.CreatePlanRequest(
+        source_id="mice", stages=NOOP, selection=sp.Selection(filter="price > 10", again=True)
+    )
+    with calling():
+        return await pair.stub.CreatePlan(request)
