@@ -1,9 +1,10 @@
 """`kill -9` of the planner at any moment of what it writes: nothing of it is half there, and the next one mends it.
 
 A real planner and a real scheduler, on SQLite and on PostgreSQL. Each act is first done once undisturbed, which tells
-how long it takes and what comes of it; then again and again, killed at a random moment of that time. After each kill a
-new planner starts on what the dead one left: what is told is whole, no file is there that nobody names and nobody will
-remove, and the act done again ends as the undisturbed one did.
+how long it takes and what comes of it; then again and again, and at a random moment of that time the planner is killed,
+or by turns the database or the scheduler. After each kill what died is started again on what it left: what is told is
+whole, no file is there that nobody names and nobody will remove, and the act done again ends as the undisturbed one
+did.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from planner.results.rows import result_parts
 from planner.store import plans, sources
 from tests.chaos.cluster import ROOT, Program, free_ports
 from tests.integration.scheduler.world import HandWorker, completed
+from tests.servers.postgres import PostgresServer
 
 MOMENTS = int(os.environ.get("PLANNER_KILLS", "2"))
 ROWS = 20_000
@@ -70,6 +72,7 @@ class Pair:
     port: int
     scheduler_port: int
     database_url: str
+    postgres: PostgresServer | None
     channels: list[grpc.aio.Channel] = field(default_factory=list)
 
     async def start(self, program: Program, port: int) -> None:
@@ -84,6 +87,36 @@ class Pair:
 
     async def start_planner(self) -> None:
         await self.start(self.planner, self.port)
+
+    def program(self, name: str) -> Program:
+        return {"planner": self.planner, "scheduler": self.scheduler}[name]
+
+    def victim(self, number: int, *, gathers: bool = False) -> str:
+        """Who is killed at the moment of this number."""
+        who = ["planner", *(["database"] if self.postgres else []), *(["scheduler"] if gathers else [])]
+        return who[number % len(who)]
+
+    async def answers(self) -> None:
+        """Once its database is there again, without being started itself."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with contextlib.suppress(Unavailable), calling():
+                await self.stub.ListPlans(p.ListPlansRequest())
+                return
+            assert self.planner.alive(), self.planner.tail()
+            assert time.monotonic() < deadline, self.planner.tail()
+            await asyncio.sleep(0.05)
+
+    async def scheduler_answers(self) -> None:
+        """The planner reaches it again: a channel that lost its server waits before it tries another time."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            with calling():
+                found = await self.stub.ListEstimates(p.ListEstimatesRequest())
+            if not found.notes:
+                return
+            assert time.monotonic() < deadline, found.notes
+            await asyncio.sleep(0.05)
 
     def channel(self, port: int) -> grpc.aio.Channel:
         channel = grpc.aio.insecure_channel(
@@ -139,8 +172,20 @@ class Pair:
             program.kill()
 
 
-@pytest.fixture
-async def pair(tmp_path: Path, redis_url: str, database_url: str) -> AsyncIterator[Pair]:
+@pytest.fixture(scope="module")
+def postgres_to_kill() -> Iterator[PostgresServer]:
+    """Of this module alone: others' tests go on with theirs."""
+    server = PostgresServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def pair(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -> AsyncIterator[Pair]:
+    postgres: PostgresServer | None = None
+    if request.param == "postgresql":
+        postgres = request.getfixturevalue("postgres_to_kill")
+    database_url = postgres.create_database() if postgres else f"sqlite:///{tmp_path}/planner.db"
     port, scheduler_port = free_ports(2)
     environment = {
         "PYTHONPATH": str(ROOT),
@@ -152,11 +197,11 @@ async def pair(tmp_path: Path, redis_url: str, database_url: str) -> AsyncIterat
         "PENSTOCK_PLANNER__SOURCE_FOLDERS": orjson.dumps([str(tmp_path / "served")]).decode(),
         "PENSTOCK_SCHEDULER_ADDRESS": f"127.0.0.1:{scheduler_port}",
         "PENSTOCK_SCHEDULER__LISTEN": f"127.0.0.1:{scheduler_port}",
-        "PENSTOCK_SCHEDULER__DATABASE_URL": f"sqlite:///{tmp_path}/scheduler.db",
+        "PENSTOCK_SCHEDULER__DATABASE_URL": database_url if postgres else f"sqlite:///{tmp_path}/scheduler.db",
     }
     lifeline, held = os.pipe()
     programs = [Program(name, name, environment, tmp_path, lifeline) for name in ("planner", "scheduler")]
-    one = Pair(tmp_path, programs[0], programs[1], port, scheduler_port, database_url)
+    one = Pair(tmp_path, programs[0], programs[1], port, scheduler_port, database_url, postgres)
     try:
         await one.start_planner()
         await one.start(one.scheduler, scheduler_port)
@@ -173,23 +218,34 @@ def lives(pid: int) -> bool:
     return False
 
 
-async def killed(pair: Pair, act: Callable[[], Awaitable[object]], delay: float) -> bool:
-    """Kills the planner `delay` seconds into an act, and starts another; whether the act had ended by then."""
+async def killed(pair: Pair, act: Callable[[], Awaitable[object]], delay: float, victim: str = "planner") -> bool:
+    """Kills someone `delay` seconds into an act, and starts them again; whether the act had ended well by then."""
     task = asyncio.ensure_future(act())
     await asyncio.wait({task}, timeout=delay)
     children = pair.children()
-    pair.planner.kill()
+    if victim == "database":
+        assert pair.postgres is not None
+        await asyncio.to_thread(pair.postgres.kill)
+    else:
+        pair.program(victim).kill()
     over = False
     with contextlib.suppress(Unavailable):
         await task
         over = True
-    # What works for a planner dies with it, and writes nothing beside the next one.
-    deadline = time.monotonic() + CHILDREN_SECONDS
-    while alive := [pid for pid in children if lives(pid)]:
-        assert time.monotonic() < deadline, f"these live on without their planner: {alive}"
-        await asyncio.sleep(0.02)
-    await pair.start_planner()
-    assert pair.sessions() == 1, "what the dead planner was writing lies there still"
+    if victim == "database":
+        assert pair.postgres is not None
+        await asyncio.to_thread(pair.postgres.start)
+        await pair.answers()
+        return over
+    if victim == "planner":
+        # What works for a planner dies with it, and writes nothing beside the next one.
+        deadline = time.monotonic() + CHILDREN_SECONDS
+        while alive := [pid for pid in children if lives(pid)]:
+            assert time.monotonic() < deadline, f"these live on without their planner: {alive}"
+            await asyncio.sleep(0.02)
+    await pair.start(pair.program(victim), pair.port if victim == "planner" else pair.scheduler_port)
+    if victim == "planner":
+        assert pair.sessions() == 1, "what the dead planner was writing lies there still"
     return over
 
 
@@ -254,7 +310,7 @@ async def test_a_source_that_was_being_registered_is_there_whole_or_not_at_all(p
     seconds = await took(lambda: register(pair, lines(ROWS), "first"))
     for number, delay in enumerate(moments(seconds, 1)):
         name, data = f"mice-{number}", lines(ROWS, number + 2)
-        over = await killed(pair, lambda name=name, data=data: register(pair, data, name), delay)  # type: ignore[misc]
+        over = await killed(pair, lambda name=name, data=data: register(pair, data, name), delay, pair.victim(number))  # type: ignore[misc]
         found = await versions(pair, name)
         assert found == [(1, ROWS)] or (not over and not found)
         assert pair.orphans() == set()
@@ -283,7 +339,7 @@ async def test_a_source_that_was_being_refreshed_has_its_old_version_or_the_new_
     for number, delay in enumerate(moments(seconds, 2)):
         before = await versions(pair, "mice")
         file.write_bytes(lines(ROWS, number + 3))
-        over = await killed(pair, refresh, delay)
+        over = await killed(pair, refresh, delay, pair.victim(number))
         found, newer = await versions(pair, "mice"), [(before[0][0] + 1, ROWS), *before]
         assert found == newer or (not over and found == before)
         assert pair.orphans() == set()
@@ -298,7 +354,7 @@ async def test_a_plan_that_was_being_made_is_there_whole_or_not_at_all(pair: Pai
     for number, delay in enumerate(moments(seconds, 3)):
         order = sp.Ordering(sort=["model", "price"], pinned=["Acer"] * (number % 2), groups=[f"g{number}"])
         before = await kept_plans(pair)
-        over = await killed(pair, lambda order=order: made(pair, "mice", ordering=order), delay)  # type: ignore[misc]
+        over = await killed(pair, lambda order=order: made(pair, "mice", ordering=order), delay, pair.victim(number))  # type: ignore[misc]
         found = await kept_plans(pair)
         assert found == before if not over and len(found) == len(before) else len(found - before) == 1
         assert pair.orphans() == set()
@@ -331,9 +387,9 @@ async def test_a_plan_that_was_being_imported_is_there_whole_or_not_at_all(pair:
 
     await forget()
     seconds = await took(brought)
-    for delay in moments(seconds, 4):
+    for number, delay in enumerate(moments(seconds, 4)):
         await forget()
-        over = await killed(pair, brought, delay)
+        over = await killed(pair, brought, delay, pair.victim(number))
         found = await kept_plans(pair)
         assert found == {plan.plan_id} or (not over and not found)
         assert await versions(pair, "mice") in ([(1, ROWS)], []) if not found else [(1, ROWS)]
@@ -345,8 +401,15 @@ async def test_a_plan_that_was_being_imported_is_there_whole_or_not_at_all(pair:
 
 async def ran(pair: Pair, plan: p.Plan, number: int) -> str:
     """A run of a plan to its end."""
-    with calling():
-        run = await pair.runs.StartRun(pb.StartRunRequest(plan_id=plan.plan_id, actor="ann", confirm=True))
+    request = pb.StartRunRequest(plan_id=plan.plan_id, actor="ann", confirm=True, request_id=f"run-{number}")
+    deadline = time.monotonic() + START_SECONDS
+    while True:  # whoever died before may have been the scheduler's planner or database
+        try:
+            with calling():
+                run = await pair.runs.StartRun(request)
+            break
+        except Unavailable:
+            assert time.monotonic() < deadline
     session = pb.WorkerSession(
         session=f"hand-{number}", worker="hand", worker_class="default", processors={"noop": "1"}
     )
@@ -379,9 +442,10 @@ async def test_results_that_were_being_gathered_or_merged_are_all_there_once(pai
     for number, delay in enumerate(moments(seconds, 5) * 4, 1):
         plan = await planned()
         ended.append(await ran(pair, plan, number))
-        await killed(pair, gathered, delay)
+        await killed(pair, gathered, delay, pair.victim(number, gathers=True))
         if number % 3 == 0:  # again, before it has caught up
             await killed(pair, gathered, delay / 2)
+        await pair.scheduler_answers()
         found = await gathered()
         assert list(found.notes) == []
         assert [one.run_id for one in found.estimates] == ended[:0:-1], "the first was told nothing"

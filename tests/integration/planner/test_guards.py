@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,51 @@ async def test_a_disabled_processor_is_refused_with_the_list_of_those_that_are_n
     assert not {one.name: one.disabled for one in listed}["noop"]
     one = await planner.stub.GetProcessor(planner_pb2.GetProcessorRequest(name="collection"))
     assert (one.disabled, one.version) == (True, "1")
+
+
+def become_a_file(folder: Path) -> None:
+    folder.rmdir()
+    folder.write_text("a file")
+
+
+def become_a_folder(file: Path) -> None:
+    file.unlink()
+    file.mkdir()
+
+
+async def test_between_preview_and_start_a_declaration_or_its_folder_becomes_something_else(
+    planner: Planner, folder: Path, tmp_path: Path
+) -> None:
+    file, kept = folder / "probe.toml", tmp_path / "kept"
+    file.write_text(PROBE)
+    made = await plan(planner)
+
+    async def refused(code: str, said: str) -> None:
+        assert said in told(await shown(planner, made))[code]
+        with pytest.raises(Conflict) as why:
+            await start(planner, made, confirm=True)
+        assert why.value.code == code
+        assert said in why.value.message
+
+    file.rename(kept)
+    await refused("processor_not_found", f"{file} would declare it")
+    file.mkdir()
+    await refused("bad_processor", f"declared in {file}: it can't be read: Is a directory")
+    file.rmdir()
+    file.symlink_to(tmp_path / "nowhere")
+    await refused("bad_processor", f"it is a link to {tmp_path}/nowhere, which is not there")
+    file.unlink()
+    file.symlink_to(kept)
+    assert told(await shown(planner, made)) == {}, "the same bytes are the same version, wherever they lie"
+    file.unlink()
+    file.write_text(PROBE[: len(PROBE) // 2])
+    await refused("bad_processor", f"declared in {file}: line ")
+    file.unlink()
+    become_a_file(folder)
+    await refused("processor_not_found", f"the folder of processors, {folder}, can't be read: Not a directory")
+    become_a_folder(folder)
+    os.replace(kept, file)
+    assert not (await start(planner, made)).draft
 
 
 async def test_a_plan_of_a_processor_that_is_gone_is_shown_with_a_warning_and_never_started(
