@@ -98,10 +98,10 @@ class ResultRows:
             return _final(connection)
 
     def finish(self, final_below: int) -> None:
-        """All runs below this number are copied, and change no more."""
+        """All runs below this number are copied, and change no more: whatever a planner says that is slow."""
         with self._database.write() as connection:
-            connection.execute(sa.delete(result_marks).where(result_marks.c.name == _FINAL))
-            connection.execute(sa.insert(result_marks).values(name=_FINAL, number=final_below))
+            mark = self._insert(result_marks).values(name=_FINAL, number=final_below)
+            connection.execute(_upwards(mark, key="name", value=result_marks.c.number))
             for table in (result_runs, result_cursors):
                 connection.execute(sa.delete(table).where(table.c.number < final_below))
 
@@ -149,8 +149,8 @@ class ResultRows:
     def reached(self, number: int, settled: int) -> None:
         """A run is copied up to here, all stages."""
         with self._database.write() as connection:
-            connection.execute(sa.delete(result_runs).where(result_runs.c.number == number))
-            connection.execute(sa.insert(result_runs).values(number=number, settle_number=settled))
+            run = self._insert(result_runs).values(number=number, settle_number=settled)
+            connection.execute(_upwards(run, key="number", value=result_runs.c.settle_number))
 
     def parts(self) -> list[Part]:
         """The files that count, in the order in which they were made."""
@@ -184,6 +184,15 @@ class ResultRows:
     def forget(self, parts: Sequence[Part]) -> None:
         with self._database.write() as connection:
             connection.execute(sa.delete(result_parts).where(result_parts.c.part.in_([part.part for part in parts])))
+
+
+def _upwards(insert: Any, *, key: str, value: sa.Column[Any]) -> sa.Executable:
+    """A row, or its number where that is higher now."""
+    told = insert.excluded[value.name]
+    changed: sa.Executable = insert.on_conflict_do_update(
+        index_elements=[key], set_={value.name: told}, where=value < told
+    )
+    return changed
 
 
 def _final(connection: sa.Connection) -> int:

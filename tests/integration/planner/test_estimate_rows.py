@@ -135,3 +135,21 @@ def test_moves_of_runs_that_are_copied_for_good_count_no_more(database: Database
     assert items(database) == 14
     kept(rows, move(4, 6, 2, number=2))
     assert items(database) == 16
+
+
+def test_planners_at_once_say_how_far_a_run_is_copied_and_never_less(database: Database) -> None:
+    rows = ResultRows(database)
+
+    def told(settled: int) -> None:
+        rows.reached(1, settled)
+        rows.finish(settled)
+
+    with ThreadPoolExecutor(4) as pool:
+        for first in range(1, 41, 8):
+            list(pool.map(told, range(first, first + 8)))
+    assert rows.final_below() == 40
+    rows.reached(50, 9)
+    rows.reached(50, 4)
+    assert rows.copied([50]) == {50: 9}
+    rows.finish(12)
+    assert rows.final_below() == 40, "what one has copied for good the other, who is slow, has not"
