@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from penstock.runtime.logs import get_logger
 from penstock.runtime.sql import Database
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from planner.domain.history import History, HistoryKey
 
 __all__ = ["HistoryRows", "add_history"]
+
+NOTHING = ""
+"""Of a record until the transaction that makes it ends."""
 
 log = get_logger("results")
 
@@ -39,16 +43,16 @@ histories = sa.Table(
 
 def add_history(connection: sa.Connection, key: HistoryKey, more: History) -> None:
     """Within the caller's transaction."""
-    query = sa.select(histories.c.history).where(*_same(key)).with_for_update()
-    kept = connection.execute(query).scalar()
-    before = _history(kept, key) if kept is not None else None
+    of = {"processor": key.processor, "version": key.version, "parameters": key.parameters}
+    # Two planners may both bring the first of a processor: who comes second waits for the row, and adds to it.
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    first = insert(histories).values(**of, item_count=0, history=NOTHING)
+    connection.execute(first.on_conflict_do_nothing())
+    kept = connection.execute(sa.select(histories.c.history).where(*_same(key)).with_for_update()).scalar_one()
+    before = _history(kept, key) if kept != NOTHING else None
     both = before + more if before is not None else more
     values = {"item_count": both.items, "history": orjson.dumps(both.as_json()).decode()}
-    if kept is not None:
-        connection.execute(sa.update(histories).where(*_same(key)).values(**values))
-    else:
-        of = {"processor": key.processor, "version": key.version, "parameters": key.parameters}
-        connection.execute(sa.insert(histories).values(**of, **values))
+    connection.execute(sa.update(histories).where(*_same(key)).values(**values))
 
 
 class HistoryRows:

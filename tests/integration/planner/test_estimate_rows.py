@@ -153,3 +153,13 @@ def test_planners_at_once_say_how_far_a_run_is_copied_and_never_less(database: D
     assert rows.copied([50]) == {50: 9}
     rows.finish(12)
     assert rows.final_below() == 40, "what one has copied for good the other, who is slow, has not"
+
+
+def test_the_first_records_of_a_processor_by_several_planners_at_once_all_count(database: Database) -> None:
+    rows = ResultRows(database)
+    for turn in range(8):
+        key = replace(KEY, version=f"{turn}")
+        moves = [replace(move(0, 4, 4, number=number), key=key) for number in range(turn * 4 + 1, turn * 4 + 5)]
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda one: kept(rows, one), moves))
+        assert HistoryRows(database).sizes(["noop"])[key] == 16
