@@ -108,7 +108,7 @@ class Ends:
         )
         with self._database.write() as connection:
             self._rows.keep_end(connection, row)
-            for key, history in facts:
+            for key, history in sorted(facts, key=lambda one: one[0]):
                 add_history(connection, key, history)
         if row.told is not None:
             log.info("an estimate was compared with its run", run_id=row.run_id, plan=row.plan_id)

@@ -126,9 +126,12 @@ class ResultRows:
         moved past."""
         with self._database.write() as connection:
             _counts(connection, part)
-            for move in moves:
-                # In this order: a cursor that is gone was removed by who marked its run as copied for good.
-                if self._moved(connection, move) and move.number >= _final(connection):
+            counted = [move for move in sorted(moves, key=_place) if self._moved(connection, move)]
+            # Asked after that: a cursor that is gone was removed by who marked its run as copied for good.
+            final = _final(connection)
+            # In an order that all planners have: none holds a record for which another waits that holds its next.
+            for move in sorted(counted, key=lambda one: one.key):
+                if move.number >= final:
                     add_history(connection, move.key, move.history)
 
     def _moved(self, connection: sa.Connection, move: Move) -> bool:
@@ -184,6 +187,10 @@ class ResultRows:
     def forget(self, parts: Sequence[Part]) -> None:
         with self._database.write() as connection:
             connection.execute(sa.delete(result_parts).where(result_parts.c.part.in_([part.part for part in parts])))
+
+
+def _place(move: Move) -> tuple[int, int]:
+    return move.number, move.stage
 
 
 def _upwards(insert: Any, *, key: str, value: sa.Column[Any]) -> sa.Executable:

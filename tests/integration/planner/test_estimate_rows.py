@@ -163,3 +163,15 @@ def test_the_first_records_of_a_processor_by_several_planners_at_once_all_count(
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda one: kept(rows, one), moves))
         assert HistoryRows(database).sizes(["noop"])[key] == 16
+
+
+def test_planners_that_bring_the_same_processors_in_other_orders_wait_for_each_other_once(database: Database) -> None:
+    rows, keys = ResultRows(database), [replace(KEY, version=f"{number}") for number in range(12)]
+
+    def several(first: int) -> None:
+        order = keys if first % 200 else keys[::-1]
+        kept(rows, *(replace(move(0, 1, 1, number=first + place), key=key) for place, key in enumerate(order)))
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(several, range(100, 2_500, 100)))
+    assert set(HistoryRows(database).sizes(["noop"]).values()) == {24}
