@@ -23,7 +23,8 @@ from planner.tables.unpacking import Plain
 
 __all__ = ["CsvPart", "csv_part", "relation_of"]
 
-_BUFFER_BYTES = 4 * MAX_LINE_BYTES
+_BUFFER_BYTES = MAX_LINE_BYTES
+"""The smallest that holds any line: what a thread has read waits in memory for what comes before it."""
 
 
 @dataclass(frozen=True, kw_only=True)

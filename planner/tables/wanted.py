@@ -71,13 +71,14 @@ class Wanted:
 class TableBounds:
     """Past these a table is refused. unpacked_bytes, ratio: of what gzip, zstd and zip become, all files together.
 
-    memory_bytes, threads: DuckDB's in the child; address_bytes: of the child's address space, 0 for no bound.
+    memory_bytes, threads: DuckDB's in the child, which itself takes 100 MB beside it; with less memory the threads that
+    write a snapshot wait for each other. address_bytes: of the child's address space, 0 for no bound.
     """
 
     files: int = 100_000
     unpacked_bytes: int = 16 * _GIB
     ratio: int = 100
-    memory_bytes: int = 400 * _MIB
+    memory_bytes: int = 600 * _MIB
     threads: int = 2
     address_bytes: int = 0
 
