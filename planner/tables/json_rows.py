@@ -26,8 +26,11 @@ __all__ = ["JsonLine", "has_trailing_comma", "json_lines", "rows_of_file"]
 
 _BOM = b"\xef\xbb\xbf"
 _COMMA = re.compile(rb",[ \t\r\n]*[}\]]")
+_SEEMING = (re.compile(rb"\}(?<=[, \t\r\n]\})"), re.compile(rb"\](?<=[, \t\r\n]\])"))
+"""What stands before a bracket where a comma may be: brackets are few, commas are many."""
 _DIGITS = re.compile(rb"[0-9]{18}")
 _CHUNK = 4 << 20
+_LOOK = 1 << 20
 _BRACKETS = 100
 
 
@@ -121,25 +124,30 @@ def has_trailing_comma(path: Path) -> bool:
     DuckDB takes such lines; strict readers don't, so they are told. Most hits are within texts, and the line itself is
     read to tell.
     """
-    with path.open("rb") as file:
-        rest = b""
-        while chunk := file.read(_CHUNK):
-            data = rest + chunk
-            whole = data.rfind(b"\n") + 1
-            if _has_comma(data[:whole]):
+    # One buffer for all: fresh ones cost more than looking at them.
+    buffer, rest = bytearray(MAX_LINE_BYTES + _LOOK), 0
+    with path.open("rb", buffering=0) as file, memoryview(buffer) as view:
+        while count := file.readinto(view[rest : rest + _LOOK]):
+            end = rest + count
+            whole = buffer.rfind(b"\n", 0, end) + 1
+            if _has_comma(buffer, whole):
                 return True
-            rest = data[whole:]
-            if len(rest) > MAX_LINE_BYTES:
+            rest = end - whole
+            if rest > MAX_LINE_BYTES:
                 return True
-        return _has_comma(rest)
+            view[:rest] = bytes(view[whole:end])
+        return _has_comma(buffer, rest)
 
 
-def _has_comma(data: bytes) -> bool:
+def _has_comma(data: bytearray, size: int) -> bool:
+    """Of the first `size` bytes, which are whole lines."""
+    if not any(seeming.search(data, 0, size) for seeming in _SEEMING):
+        return False
     at = 0
-    while found := _COMMA.search(data, at):
+    while found := _COMMA.search(data, at, size):
         start = data.rfind(b"\n", 0, found.start()) + 1
-        end = data.find(b"\n", found.end())
-        end = len(data) if end < 0 else end
+        end = data.find(b"\n", found.end(), size)
+        end = size if end < 0 else end
         try:
             json.loads(data[start:end].removeprefix(_BOM))
         except ValueError:
