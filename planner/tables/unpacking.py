@@ -25,6 +25,8 @@ from planner.tables.wanted import TableBounds, TableFile
 __all__ = ["PARQUET", "Plain", "Unpacker", "as_utf8"]
 
 _CHUNK = 1 << 20
+_PACKED = 128 << 10
+"""Of gzip, read at once: mostly it unpacks to less than a chunk, so nothing is left that is copied for the next."""
 _SMALL_BYTES = 32 << 20
 """What becomes no more than this is no bomb, whatever its ratio: a table may be all alike."""
 
@@ -106,7 +108,7 @@ class Unpacker:
         try:
             with place.open("wb") as out:
                 while True:
-                    data = rest or opened.read(_CHUNK)
+                    data = rest or opened.read(_PACKED)
                     if not data:
                         break
                     if inflater.eof:
