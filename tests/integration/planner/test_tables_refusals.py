@@ -53,6 +53,34 @@ def test_a_broken_line_is_told_with_its_column_or_left_out(line: bytes, told: st
     assert kept.version.skipped.first[0].startswith(told)
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (b'{"id": -1, "late": 1,}', "column 22: not JSON"),
+        (b'{"id": -1, "late": [1, ]}', "column 24: not JSON"),
+        (b'{"id": -1, "late": }', "column 20: not JSON: expecting value"),
+    ],
+)
+def test_what_is_wrong_with_the_last_of_many_lines_is_told_as_of_the_first(
+    line: bytes, told: str, packed: bool, tmp_path: Path
+) -> None:
+    """With a name that no line before it has: what is left out gives no column, what is kept does."""
+    name = "t.jsonl.gz" if packed else "t.jsonl"
+    many = b"".join(b'{"id": %d, "text": "%s"}\n' % (n, b" ,} " * 100) for n in range(5_000))
+
+    def sent(data: bytes) -> bytes:
+        return gzip.compress(data, 1) if packed else data
+
+    message = refusal(tmp_path, sent(many + line), "bad_rows", name=name)
+    assert message.startswith(f"{name} is refused: line 5001, {told}")
+    kept = read(tmp_path, sent(many + line + b"\n"), name=name, skip_bad=True)
+    assert (len(kept.rows), list(kept.kinds()), kept.version.skipped.count) == (5_000, ["id", "text"], 1)
+    more = read(tmp_path, sent(many + line + b'\n{"id": -2, "late": 2}'), name=name, skip_bad=True)
+    assert list(more.kinds()) == ["id", "text", "late"]
+    assert more.column("late")[-1] == 2
+
+
 def test_ten_broken_lines_are_told_and_the_places_of_others_stay_right(tmp_path: Path) -> None:
     bad = [b"{" if n % 2 else b'{"id": %d}' % n for n in range(60)]
     message = refusal(tmp_path, b"\n".join(bad), "bad_rows", name="t.jsonl")

@@ -64,6 +64,30 @@ def test_a_comma_before_a_bracket_is_found_outside_texts(line: bytes, found: boo
     assert has_trailing_comma(place) is found
 
 
+@pytest.mark.parametrize("length", [100, 1 << 20, (1 << 20) + 1, 3 << 20])
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_a_comma_is_found_wherever_a_file_is_cut_into_pieces(length: int, end: bytes, tmp_path: Path) -> None:
+    """Lines that are longer than a piece, end with it, or begin in it; what stood in the buffer before is not seen."""
+    place = tmp_path / "t.jsonl"
+    within = b'{"a": " ,}' + b"x" * (length - 13) + b'"}'
+    assert len(within) == length - 1
+    lines = [within] * (1 + (5 << 20) // length)
+    place.write_bytes(b"\n".join([*lines, b'{"a": 1}']) + end)
+    assert not has_trailing_comma(place)
+    for at in (0, len(lines) // 2, len(lines)):
+        place.write_bytes(b"\n".join([*lines[:at], b'{"a": 1, }', *lines[at:]]) + end)
+        assert has_trailing_comma(place)
+
+
+def test_a_comma_is_found_where_a_piece_ends_before_within_or_behind_it(tmp_path: Path) -> None:
+    place, wrong = tmp_path / "t.jsonl", b'{"a": [1, ]}\n'
+    for before in range(len(wrong) + 1):
+        first = b'{"a": "' + b"x" * ((1 << 20) - before - 10) + b'"}\n'
+        place.write_bytes(first + wrong + b'{"a": 1}\n')
+        assert len(first) + before == 1 << 20
+        assert has_trailing_comma(place)
+
+
 def frame(*blocks: tuple[int, int], checksum: bool = False, content: int | None = None) -> bytes:
     """A zstd frame of (kind, size) blocks whose data are zeros."""
     head = 4 * checksum | (0x80 if content is not None else 0)
