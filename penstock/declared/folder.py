@@ -113,7 +113,7 @@ class Processors:
         """Where a declaration of this name would stand."""
         if self.folder is None:
             return ""
-        folder = printable(str(self.folder))
+        folder = _printable(str(self.folder))
         if self._unreadable:
             return f"; the folder of processors, {folder}, can't be read: {self._unreadable}"
         return f"; {folder}/{name}{SUFFIX} would declare it" if NAME.fullmatch(name) else ""
@@ -145,7 +145,7 @@ class Processors:
             missing = isinstance(error, FileNotFoundError)
             why = "" if missing else error.strerror or type(error).__name__
             if why and self._unreadable != why:
-                log.warning("the folder of processors can't be read", folder=printable(str(self.folder)), error=why)
+                log.warning("the folder of processors can't be read", folder=_printable(str(self.folder)), error=why)
             self._unreadable = why
             return []
         self._unreadable = ""
@@ -175,7 +175,7 @@ def _stamp(entry: os.DirEntry[str]) -> _Stamp:
     return 0, 0, time.time_ns(), 0  # gone meanwhile, as whoever reads it will say
 
 
-def printable(text: str) -> str:
+def _printable(text: str) -> str:
     """A name of the disk as people and messages can have it: what is no UTF-8, and what a terminal obeys, is told by a
     sign of its own."""
     decoded = os.fsencode(text).decode("utf-8", "replace")
@@ -184,7 +184,7 @@ def printable(text: str) -> str:
 
 def declared_in(file: Path, *, installed: Sequence[str], programs: Programs) -> Declared:
     """What one file declares, read now."""
-    name, shown = printable(file.name.removesuffix(SUFFIX)), Path(printable(str(file)))
+    name, shown = _printable(file.name.removesuffix(SUFFIX)), Path(_printable(str(file)))
     try:
         data = _bytes_of(file)
     except OSError as error:
@@ -213,7 +213,7 @@ def _bytes_of(file: Path) -> bytes:
 def _why(file: Path, error: OSError) -> str:
     why = error.strerror or type(error).__name__
     if isinstance(error, FileNotFoundError) and file.is_symlink():
-        return f"it is a link to {printable(os.readlink(file))}, which is not there"
+        return f"it is a link to {_printable(os.readlink(file))}, which is not there"
     return why
 
 
