@@ -102,16 +102,18 @@ class DroppedFiles:
         return len(removed)
 
     def _see(self) -> None:
-        """When the files were written that were dropped since the last look, or written anew."""
+        """When the files were written that were dropped since the last look, or written anew. One that is not there may
+        be on its way: it is told of before it comes."""
         fresh = self._notes(dropped_files.c.written_ns == NOT_SEEN)
         if not fresh:
             return
         there = [(note, written_ns) for note in fresh if (written_ns := self._written_ns(note)) != NOT_SEEN]
-        found = {note for note, _ in there}
+        kept = {note for note, _ in there}
+        kept |= {note for note in fresh if note.drop_ms > self._clock.now_ms() - KEPT_MS}
         seen = sa.update(dropped_files).where(_IT)
         seen = seen.values(drop_ms=self._clock.now_ms(), written_ns=sa.bindparam("seen_ns"))
         with self._database.write() as connection:
-            self._end(connection, [note for note in fresh if note not in found])
+            self._end(connection, [note for note in fresh if note not in kept])
             if there:
                 connection.execute(seen, [{**_which(note), "seen_ns": written_ns} for note, written_ns in there])
 

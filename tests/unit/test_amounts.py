@@ -15,7 +15,7 @@ from penstock.client.plan_views import plan_view
 from penstock.v1 import planner_pb2
 from planner.domain.estimate_words import money_words, time_words
 from planner.domain.estimates import Range
-from planner.guards import budget_warning
+from planner.guards import budget_objection
 
 SECONDS = st.floats(0.1, 1e7)
 MICROS = st.floats(10, 1e12)
@@ -89,9 +89,9 @@ def test_a_preview_a_comparison_and_a_warning_round_alike_and_json_does_not(caps
     judged.runtime_seconds.actual, judged.cost_micros.actual = 1_600.1, 9_000.5
     print_estimates(estimate_page_view(page))
     compared = capsys.readouterr().out
-    warned = budget_warning("stage 0 has", cost, 5_000)
+    warned = budget_objection("stage 0 has", cost, 5_000)
     assert warned is not None
-    for text in (preview.splitlines()[1], preview.splitlines()[-1], compared, warned[1]):
+    for text in (preview.splitlines()[1], preview.splitlines()[-1], compared, warned.message):
         assert re.findall(r"\$\S+ to \$[\d.]+", text) == ["$0.0034 to $0.019"]
     for text in (preview.splitlines()[1], preview.splitlines()[-1], compared):
         assert re.findall(r"[\d.]+ to [\d.]+ min", text) == ["21 to 35 min"]
