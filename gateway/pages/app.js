@@ -66,11 +66,15 @@ function why(run) {
   return at > 0 ? `the documents could not be compared${error && `: ${error}`}` : error;
 }
 
-// By two digits that count, as penstock/amounts.py.
+// By two digits that count, in the unit that suits the longer end, as penstock/amounts.py.
+function span(early, late) {
+  const [size, unit] = [[86400, "days"], [3600, "h"], [60, "min"]].find(([one]) => late >= 1.5 * one) || [1, "s"];
+  const [least, most] = [early / size, late / size].map((one) => (one < 10 ? Math.round(one * 10) / 10 : Math.round(one)));
+  return least === most ? `${most} ${unit}` : `${least} to ${most} ${unit}`;
+}
+
 function duration(seconds) {
-  const [size, unit] = [[86400, "days"], [3600, "h"], [60, "min"]].find(([one]) => seconds >= 1.5 * one) || [1, "s"];
-  const amount = seconds / size;
-  return `${amount < 10 ? Math.round(amount * 10) / 10 : Math.round(amount)} ${unit}`;
+  return span(seconds, seconds);
 }
 
 function when(time) {

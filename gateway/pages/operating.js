@@ -29,8 +29,7 @@ function waitingTold(run) {
 
 function left(eta) {
   const seconds = (time) => Math.max((Date.parse(time) - Date.now()) / 1000, 0);
-  const [soon, late] = [duration(seconds(eta.early_time)), duration(seconds(eta.late_time))];
-  return soon === late ? `${soon} left` : `${soon} to ${late} left`;
+  return `${span(seconds(eta.early_time), seconds(eta.late_time))} left`;
 }
 
 function speedTold(summary) {
