@@ -1,14 +1,15 @@
-"""Files of plans that are gone: each is kept for an hour, then removed, unless a plan or source has it (again).
+"""Files that no row may name any more, or yet: kept for an hour, then removed, unless a plan or source has them.
 
-    dropped ──the next sweep looks──▶ its hour runs ──▶ removed, or another's by now
-                    ▲                      └── written anew meanwhile ──┐
-                    └───────────────────────────────────────────────────┘
+    noted ──the next sweep sees it──▶ its hour runs ──▶ removed, or a row has it by now
+                   ▲                       └── written anew meanwhile ──┐
+                   └────────────────────────────────────────────────────┘
 
 Files are named by what they hold, so two plans may share one, and a plan that is made again finds it. Whoever removes a
-plan notes its files in the same transaction (`drop`); the sweep looks when each was written, and an hour later who else
-has it. The hour is for those who read the plan before it went, or copy it: their call is over by then, and what they
-made of it is a row that the sweep sees. Who writes a file anew names it in a row a moment later: one that was written
-since the look gets another look, and another hour. No transaction waits for the disk.
+plan notes its files in the same transaction (`drop`); who writes a file for a row notes it before it is there. The
+sweep looks when each was written, and an hour later who has it. The hour is for those who read the plan before it went,
+or copy it: their call is over by then, and what they made of it is a row that the sweep sees. Who writes a file anew
+names it in a row a moment later: one that was written since the look gets another look, and another hour. No
+transaction waits for the disk.
 
 A planner that dies at any point leaves a note that the next sweep takes up, or a file set aside that `BlobStore.clean`
 removes.
@@ -102,20 +103,20 @@ class DroppedFiles:
         return len(removed)
 
     def _see(self) -> None:
-        """When the files were written that were dropped since the last look, or written anew. One that is not there may
-        be on its way: it is told of before it comes."""
+        """When the files were written that were noted since the last look, or written anew. What is not there may be
+        about to come: its note stays for its hour."""
         fresh = self._notes(dropped_files.c.written_ns == NOT_SEEN)
         if not fresh:
             return
-        there = [(note, written_ns) for note in fresh if (written_ns := self._written_ns(note)) != NOT_SEEN]
-        kept = {note for note, _ in there}
-        kept |= {note for note in fresh if note.drop_ms > self._clock.now_ms() - KEPT_MS}
-        seen = sa.update(dropped_files).where(_IT)
-        seen = seen.values(drop_ms=self._clock.now_ms(), written_ns=sa.bindparam("seen_ns"))
+        now_ms = self._clock.now_ms()
+        looked = {note: self._written_ns(note) for note in fresh}
+        there = [{**_which(note), "seen_ns": seen_ns} for note, seen_ns in looked.items() if seen_ns != NOT_SEEN]
+        missing = [note for note, seen_ns in looked.items() if seen_ns == NOT_SEEN and note.drop_ms <= now_ms - KEPT_MS]
+        seen = sa.update(dropped_files).where(_IT).values(drop_ms=now_ms, written_ns=sa.bindparam("seen_ns"))
         with self._database.write() as connection:
-            self._end(connection, [note for note in fresh if note not in kept])
+            self._end(connection, missing)
             if there:
-                connection.execute(seen, [{**_which(note), "seen_ns": written_ns} for note, written_ns in there])
+                connection.execute(seen, there)
 
     def _notes(self, *which: sa.ColumnElement[bool]) -> list[_Note]:
         query = sa.select(dropped_files).where(*which).order_by(dropped_files.c.drop_ms).limit(AT_ONCE)

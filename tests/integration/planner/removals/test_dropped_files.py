@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,29 @@ async def test_an_hour_in_which_nobody_looked_does_not_count(plans: Plans, files
     assert files.dropped.sweep() == 0
     assert place.exists()
     assert files.sweep() == 1
+
+
+async def test_a_file_that_was_noted_and_is_not_there_yet_is_not_forgotten(plans: Plans, files: Files) -> None:
+    """Who writes it may die before any row names it."""
+    plan = await plans.plan()
+    place = files.of(plan)
+    await remove(plans, plan)
+    data = place.read_bytes()
+    place.unlink()
+    files.clock.ms = int(time.time() * 1000) + KEPT_MS // 2
+    assert files.dropped.sweep() == 0
+    place.write_bytes(data)
+    assert files.sweep() == 1
+    assert not place.exists()
+
+
+async def test_a_file_that_never_came_is_forgotten_after_its_hour(plans: Plans, files: Files) -> None:
+    plan = await plans.plan()
+    files.of(plan).unlink()
+    await remove(plans, plan)
+    before = files.count("dropped_files")
+    assert files.dropped.sweep() == 0, "long after"
+    assert files.count("dropped_files") == before - 1
 
 
 async def test_of_many_files_those_go_that_nobody_has(plans: Plans, files: Files) -> None:
