@@ -9,46 +9,36 @@ did.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import gzip
 import os
 import random
-import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
 import orjson
 import pytest
-import sqlalchemy as sa
 
-from penstock.runtime.blobs import BlobStore
-from penstock.runtime.channel import OPTIONS, calling
+from penstock.runtime.channel import calling
 from penstock.runtime.errors import NotFound, Unavailable
-from penstock.runtime.sql import Database
 from penstock.v1 import planner_pb2 as p
-from penstock.v1 import planner_pb2_grpc, scheduler_pb2_grpc
 from penstock.v1 import scheduler_pb2 as pb
+from penstock.v1 import scheduler_pb2_grpc
 from penstock.v1 import sources_pb2 as sp
 from planner.domain.history import HistoryKey
 from planner.estimate_rows import EstimateRows
+from planner.results.copying import MERGED
 from planner.results.history_rows import HistoryRows
-from planner.results.rows import result_parts
-from planner.store import plans, sources
+from planner.results.rows import ResultRows
 from tests.chaos.cluster import ROOT, Program, free_ports
+from tests.chaos.pair import START_SECONDS, Pair, killed
 from tests.integration.scheduler.world import HandWorker, completed
 from tests.servers.postgres import PostgresServer
 
 MOMENTS = int(os.environ.get("PLANNER_KILLS", "2"))
 ROWS = 20_000
-ITEMS = 1_000
-START_SECONDS = 60.0
-CHILDREN_SECONDS = 10.0
+ITEMS, COST = 1_000, 7
 KEY = HistoryKey("noop", "1", "sleep_seconds=0.0")
-AGAIN = sp.Selection(again=True)
 NOOP = [p.StageSpec(processor="noop")]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -60,116 +50,6 @@ def lines(count: int, price: int = 1) -> bytes:
         {"product_id": f"{n:06}", "brand": brands[n % 3], "model": f"m {n}", "price": n * price} for n in range(count)
     )
     return b"".join(orjson.dumps(row) + b"\n" for row in rows)
-
-
-@dataclass
-class Pair:
-    """A planner and a scheduler as programs; the planner is killed and started again."""
-
-    folder: Path
-    planner: Program
-    scheduler: Program
-    port: int
-    scheduler_port: int
-    database_url: str
-    postgres: PostgresServer | None
-    channels: list[grpc.aio.Channel] = field(default_factory=list)
-
-    async def start(self, program: Program, port: int) -> None:
-        program.start()
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                return
-            assert program.alive(), f"{program.name} does not serve:\n{program.tail()}"
-            assert time.monotonic() < deadline, f"{program.name} does not serve:\n{program.tail()}"
-            await asyncio.sleep(0.02)
-
-    async def start_planner(self) -> None:
-        await self.start(self.planner, self.port)
-
-    def program(self, name: str) -> Program:
-        return {"planner": self.planner, "scheduler": self.scheduler}[name]
-
-    def victim(self, number: int, *, gathers: bool = False) -> str:
-        """Who is killed at the moment of this number."""
-        who = ["planner", *(["database"] if self.postgres else []), *(["scheduler"] if gathers else [])]
-        return who[number % len(who)]
-
-    async def answers(self) -> None:
-        """Once its database is there again, without being started itself."""
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            with contextlib.suppress(Unavailable), calling():
-                await self.stub.ListPlans(p.ListPlansRequest())
-                return
-            assert self.planner.alive(), self.planner.tail()
-            assert time.monotonic() < deadline, self.planner.tail()
-            await asyncio.sleep(0.05)
-
-    async def scheduler_answers(self) -> None:
-        """The planner reaches it again: a channel that lost its server waits before it tries another time."""
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            with calling():
-                found = await self.stub.ListEstimates(p.ListEstimatesRequest())
-            if not found.notes:
-                return
-            assert time.monotonic() < deadline, found.notes
-            await asyncio.sleep(0.05)
-
-    def channel(self, port: int) -> grpc.aio.Channel:
-        channel = grpc.aio.insecure_channel(
-            f"127.0.0.1:{port}", options=[*OPTIONS, ("grpc.initial_reconnect_backoff_ms", 50)]
-        )
-        self.channels.append(channel)
-        return channel
-
-    @property
-    def stub(self) -> planner_pb2_grpc.PlannerServiceAsyncStub:
-        return planner_pb2_grpc.PlannerServiceStub(self.channel(self.port))
-
-    @property
-    def runs(self) -> scheduler_pb2_grpc.SchedulerServiceAsyncStub:
-        return scheduler_pb2_grpc.SchedulerServiceStub(self.channel(self.scheduler_port))
-
-    @contextlib.contextmanager
-    def sql(self) -> Iterator[Database]:
-        database = Database(self.database_url, "planner")
-        try:
-            yield database
-        finally:
-            database.close()
-
-    def children(self) -> list[int]:
-        """Pids of what the planner has started and runs."""
-        found, left = [], [self.planner.pid]
-        while left:
-            for place in Path(f"/proc/{left.pop()}/task").glob("*/children"):
-                with contextlib.suppress(OSError):
-                    left += map(int, place.read_text().split())
-            found += left
-        return sorted(set(found))
-
-    def orphans(self) -> set[str]:
-        """Files of the blob store that no row names, and none says that they are to go."""
-        store = BlobStore(self.folder / "blobs").folder
-        there = {path.parent.name + path.name for path in store.glob("[0-9a-f][0-9a-f]/*")}
-        rows = (plans.c.items_sha256, plans.c.lanes_sha256, sources.c.snapshot_sha256, result_parts.c.sha256)
-        questions: list[sa.Executable] = [*map(sa.select, rows), sa.text("SELECT sha256 FROM dropped_files")]
-        with self.sql() as database, database.read() as connection:
-            named = {one for question in questions for (one,) in connection.execute(question)}
-        return there - named
-
-    def sessions(self) -> int:
-        """Folders of planners in which something may lie that is not kept yet."""
-        return len(list((self.folder / "blobs" / ".planner").glob("*-*")))
-
-    async def stop(self) -> None:
-        for channel in self.channels:
-            await channel.close()
-        for program in (self.planner, self.scheduler):
-            program.kill()
 
 
 @pytest.fixture(scope="module")
@@ -210,43 +90,6 @@ async def pair(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -
         await one.stop()
         os.close(held)
         os.close(lifeline)
-
-
-def lives(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
-async def killed(pair: Pair, act: Callable[[], Awaitable[object]], delay: float, victim: str = "planner") -> bool:
-    """Kills someone `delay` seconds into an act, and starts them again; whether the act had ended well by then."""
-    task = asyncio.ensure_future(act())
-    await asyncio.wait({task}, timeout=delay)
-    children = pair.children()
-    if victim == "database":
-        assert pair.postgres is not None
-        await asyncio.to_thread(pair.postgres.kill)
-    else:
-        pair.program(victim).kill()
-    over = False
-    with contextlib.suppress(Unavailable):
-        await task
-        over = True
-    if victim == "database":
-        assert pair.postgres is not None
-        await asyncio.to_thread(pair.postgres.start)
-        await pair.answers()
-        return over
-    if victim == "planner":
-        # What works for a planner dies with it, and writes nothing beside the next one.
-        deadline = time.monotonic() + CHILDREN_SECONDS
-        while alive := [pid for pid in children if lives(pid)]:
-            assert time.monotonic() < deadline, f"these live on without their planner: {alive}"
-            await asyncio.sleep(0.02)
-    await pair.start(pair.program(victim), pair.port if victim == "planner" else pair.scheduler_port)
-    if victim == "planner":
-        assert pair.sessions() == 1, "what the dead planner was writing lies there still"
-    return over
 
 
 def moments(seconds: float, seed: int) -> list[float]:
@@ -419,52 +262,76 @@ async def ran(pair: Pair, plan: p.Plan, number: int) -> str:
         leases = await worker.leases(500)
         outcomes = [completed(lease, {"confidence": 0.5}) for lease in leases]
         for outcome in outcomes:
-            outcome.cost_micros = 7
+            outcome.cost_micros = COST
         assert not await worker.report(run.run_id, outcomes)
         left -= len(leases)
     await worker.end()
     return run.run_id
 
 
-async def test_results_that_were_being_gathered_or_merged_are_all_there_once(pair: Pair) -> None:
-    """Every eighth gathering merges the parts of those before."""
-    await register(pair, lines(ITEMS + 11), "mice")
-
-    async def gathered() -> p.ListEstimatesResponse:
-        with calling():
-            return await pair.stub.ListEstimates(p.ListEstimatesRequest(page_size=1_000))
-
-    async def planned() -> p.Plan:
-        return await made_again(pair)
-
-    ended = [await ran(pair, await planned(), 0)]
-    seconds = await took(gathered)
-    for number, delay in enumerate(moments(seconds, 5) * 4, 1):
-        plan = await planned()
-        ended.append(await ran(pair, plan, number))
-        await killed(pair, gathered, delay, pair.victim(number, gathers=True))
-        if number % 3 == 0:  # again, before it has caught up
-            await killed(pair, gathered, delay / 2)
-        await pair.scheduler_answers()
-        found = await gathered()
-        assert list(found.notes) == []
-        assert [one.run_id for one in found.estimates] == ended[:0:-1], "the first was told nothing"
-        assert {one.cost_micros.actual for one in found.estimates} == {7 * plan.item_count}
-        with pair.sql() as database:
-            history = HistoryRows(database).read([KEY])[KEY]
-            assert history.items == plan.item_count * len(ended)
-            assert EstimateRows(database).told([plan.plan_id])
-        with calling():
-            request = p.ReadSourceRowsRequest(
-                source_id="mice", query=sp.RowQuery(filter="result.state = completed", result_of="noop")
-            )
-            assert (await pair.stub.ReadSourceRows(request)).total == plan.item_count
-        assert pair.orphans() == set()
-
-
-async def made_again(pair: Pair) -> p.Plan:
-    request = p.CreatePlanRequest(
-        source_id="mice", stages=NOOP, selection=sp.Selection(filter="price > 10", again=True)
-    )
+async def planned_again(pair: Pair) -> p.Plan:
+    """A plan of all its rows, whatever was done; with an estimate of what was gathered until now."""
+    selection = sp.Selection(filter="price > 10", again=True)
     with calling():
-        return await pair.stub.CreatePlan(request)
+        return await pair.stub.CreatePlan(p.CreatePlanRequest(source_id="mice", stages=NOOP, selection=selection))
+
+
+async def gathered(pair: Pair) -> p.ListEstimatesResponse:
+    """Copies what settled, and compares what has ended."""
+    with calling():
+        return await pair.stub.ListEstimates(p.ListEstimatesRequest(page_size=1_000))
+
+
+async def check_results(pair: Pair, plan: p.Plan, ended: list[str]) -> None:
+    """Of all these runs of a plan: every outcome counts, once."""
+    await pair.scheduler_answers()
+    found = await gathered(pair)
+    assert list(found.notes) == []
+    assert [one.run_id for one in found.estimates] == ended[:0:-1], "the first was told nothing"
+    assert {one.cost_micros.actual for one in found.estimates} <= {COST * plan.item_count}
+    with pair.sql() as database:
+        history = HistoryRows(database).read([KEY])[KEY]
+        assert history.items == plan.item_count * len(ended)
+        assert EstimateRows(database).told([plan.plan_id])
+    query = sp.RowQuery(filter="result.state = completed", result_of="noop")
+    with calling():
+        page = await pair.stub.ReadSourceRows(p.ReadSourceRowsRequest(source_id="mice", query=query))
+    assert page.total == plan.item_count
+    assert pair.orphans() == set()
+
+
+async def test_results_that_were_being_gathered_are_all_there_once(pair: Pair) -> None:
+    await register(pair, lines(ITEMS), "mice")
+    ended = [await ran(pair, await planned_again(pair), 0)]
+    seconds = await took(lambda: gathered(pair))
+    for number, delay in enumerate(moments(seconds, 5), 1):
+        plan = await planned_again(pair)
+        ended.append(await ran(pair, plan, number))
+        await killed(pair, lambda: gathered(pair), delay, pair.victim(number, gathers=True))
+        if number % 3 == 0:  # again, before it has caught up
+            await killed(pair, lambda: gathered(pair), delay / 2)
+        await check_results(pair, plan, ended)
+
+
+async def test_parts_that_were_being_merged_are_there_once_as_they_were_or_as_one(pair: Pair) -> None:
+    await register(pair, lines(ITEMS // 4), "mice")
+    ended: list[str] = []
+    times: list[float] = []
+
+    async def rounds(count: int) -> p.Plan:
+        for _ in range(count):
+            plan = await planned_again(pair)
+            ended.append(await ran(pair, plan, len(ended)))
+            times.append(await took(lambda: gathered(pair)))
+        return plan
+
+    await rounds(MERGED)
+    merges, alone = times[-1], min(times[1:-1])
+    for number, delay in enumerate(moments(max(merges - alone / 2, alone), 6)):
+        plan = await rounds(MERGED - 1)
+        ended.append(await ran(pair, plan, len(ended)))
+        await killed(pair, lambda: gathered(pair), alone / 2 + delay, pair.victim(number))
+        await check_results(pair, plan, ended)
+        with pair.sql() as database:
+            levels = [part.level for part in ResultRows(database).parts()]
+        assert max(map(levels.count, levels)) < MERGED, "what was not merged is merged by the next"
