@@ -50,7 +50,7 @@ _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 def flag_of(text: str) -> bool | None:
     """What a parameter or a field of a form says, which has text alone: true, 1, false or 0; None for anything else."""
-    return _FLAGS.get(text.lower())
+    return _FLAGS.get(text)
 
 
 def _flag(given: object) -> bool:

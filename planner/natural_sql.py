@@ -8,6 +8,8 @@ ASCII alone.
 
 from __future__ import annotations
 
+from planner.domain.natural import MOST_CHARACTERS
+
 __all__ = ["folded_sql", "natural_of_parts", "natural_parts", "natural_sql"]
 
 _LOWER = (
@@ -50,9 +52,10 @@ def natural_sql(text: str) -> str:
         f"CASE WHEN natural_pair.first <> '' THEN {pair} ELSE {key} END)[1]"
     )
     # A list of one, for its lambda: so each part is computed once.
+    alike = f"natural_text.one.digits = '' AND NOT {_prose('natural_text.lower')}"
     return (
         f"list_transform([{natural_parts(text)}], lambda natural_text: "
-        f"CASE WHEN natural_text.one.digits = '' THEN {several} ELSE {key} END)[1]"
+        f"CASE WHEN {alike} THEN {several} ELSE {key} END)[1]"
     )
 
 
@@ -75,12 +78,22 @@ def natural_of_parts(parts: str) -> str:
     digits = _NUMBER.format(f"{one}.digits")
     # A number of more digits than the short way knows, or one of its marks.
     long = f"regexp_matches({lower}, '[\x01\x02]|[1-9][0-9]{{{_SHORT}}}')"
-    every = f"list_transform(regexp_extract_all({lower}, '[0-9]+|[^0-9]+'), lambda natural_run: {_ENCODED})"
+    every, first = _every(lower), _every(f"left({lower}, {MOST_CHARACTERS})")
     short = f"regexp_replace({lower}, '0*([1-9][0-9]*|0)', '\x01\\1\x02', 'g')"
     for count in range(1, _SHORT + 1):
         short = f"regexp_replace({short}, '\x01([0-9]{{{count}}})\x02', '1{count}\\1', 'g')"
     return (
-        f"CASE WHEN {tail} > 0 THEN {tails} WHEN {one} IS NULL THEN {lower} "
+        f"CASE WHEN {_prose(lower)} THEN {first} || substr({lower}, {MOST_CHARACTERS + 1}) "
+        f"WHEN {tail} > 0 THEN {tails} WHEN {one} IS NULL THEN {lower} "
         f"WHEN {one}.digits <> '' THEN {one}.before || {digits} || {one}.after "
-        f"WHEN {long} THEN array_to_string({every}, '') ELSE {short} END"
+        f"WHEN {long} THEN {every} ELSE {short} END"
     )
+
+
+def _prose(lower: str) -> str:
+    return f"(length({lower}) > {MOST_CHARACTERS})"
+
+
+def _every(lower: str) -> str:
+    runs = f"regexp_extract_all({lower}, '[0-9]+|[^0-9]+')"
+    return f"array_to_string(list_transform({runs}, lambda natural_run: {_ENCODED}), '')"

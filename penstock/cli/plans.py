@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -242,25 +243,32 @@ def start(
     async def work() -> int:
         from penstock.client.money import micros
         from penstock.client.views import run_view
+        from penstock.runtime.errors import Conflict
 
         cap = micros(budget) if budget else None
         async with connected(data) as client:
             found = await client.plans.get(plan, budget_micros=cap)
             warnings = [warning_text(one.message, confirmed=yes) for one in found.warnings]
             _warn(warnings, moved=found.source_moved)
-            if found.needs_confirm and not confirmed(f"Start {counted(found.item_count, 'item')}?", yes=yes):
-                show.say("nothing was started")
-                return 1
-            run = await client.runs.start(
+            start = partial(
+                client.runs.start,
                 found.plan_id,
                 name=name or found.name,
                 owner=owner,
                 priority=priority,
                 budget_micros=cap,
                 exclusive_keys=exclusive or [],
-                confirm=found.needs_confirm,
                 reason=reason,
             )
+            try:
+                run = await start(confirm=yes)
+            except Conflict as error:  # what can't start says so before anybody is asked
+                if error.code != "confirm_required":
+                    raise
+                if not confirmed(f"Start {counted(found.item_count, 'item')}?", yes=yes):
+                    show.say("nothing was started")
+                    return 1
+                run = await start(confirm=True)
             if wait:
                 return await follow(client, run, as_json=as_json)
         if as_json:

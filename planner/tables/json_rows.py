@@ -150,8 +150,8 @@ def _has_comma(data: bytearray, size: int) -> bool:
         end = size if end < 0 else end
         try:
             json.loads(data[start:end].removeprefix(_BOM))
-        except ValueError:
-            return True
+        except (ValueError, RecursionError):
+            return True  # the slow pass says which
         at = max(end, found.end())
     return False
 

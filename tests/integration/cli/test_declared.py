@@ -200,6 +200,18 @@ def test_names_that_local_workers_do_not_have_are_told_before_the_start(
     assert refused.value.code == "confirm_required"
 
 
+def test_what_can_not_start_is_told_before_anybody_is_asked(stack: Stack, folder: Path, tmp_path: Path) -> None:
+    file = declare(folder, "going", "echo 1")
+    source = stack.client.sources.items(items(tmp_path, [{"n": 1}])).source_id
+    plan = stack.client.plans.create(source, stages=[StageOptions(processor="going")])
+    file.unlink()
+    refused = carried_out("plans", "start", plan.plan_id, data=stack.data)
+    assert refused.code == 1
+    assert "can't start: no processor named 'going'" in refused.err
+    assert "[y/N]" not in refused.err
+    assert "--yes" not in refused.err
+
+
 def test_whatever_ends_an_item_ends_all_that_its_program_started(fresh_stack: StackFactory, tmp_path: Path) -> None:
     temporary = tmp_path / "temporary"
     temporary.mkdir()

@@ -258,6 +258,13 @@ def test_values_within_each_other_are_bounded(name: str, tmp_path: Path) -> None
     assert ("line 2" if name == "t.jsonl" else "element 2") in message
 
 
+def test_what_no_parser_takes_is_told_even_where_its_texts_look_like_a_comma_too_many(tmp_path: Path) -> None:
+    deep = b'{"id": 1}\n{"id": 2, "t": "x, }", "n": ' + b"[" * 990 + b"]" * 990 + b"}\n"
+    assert "line 2, column 1: not JSON: nested more than 100 deep" in refusal(
+        tmp_path, deep, "bad_rows", name="t.jsonl"
+    )
+
+
 def test_a_line_longer_than_any_row_is_refused_or_left_out(tmp_path: Path) -> None:
     for name, data in (
         ("t.jsonl", b'{"id": 1}\n{"id": 2, "n": "%s"}\n{"id": 3}\n'),
