@@ -1,4 +1,4 @@
-"""Times and money that were measured or estimated, rounded for people: by two digits that count, the same everywhere.
+"""Times and money that were measured or estimated, rounded for people: by two digits that count, and halves up.
 
 The one place that rounds them: what a preview tells, what a comparison tells, what a warning tells and what a moving
 line tells of the same number reads alike. JSON has the numbers as they are, and money that was spent or capped is told
@@ -7,9 +7,9 @@ to the last micro (`penstock.words.dollars`). Pure, like `penstock.words`; fails
 
 from __future__ import annotations
 
-import math
+from decimal import ROUND_HALF_UP, Decimal
 
-from penstock.words import MICROS
+from penstock.words import MICROS, dollars
 
 __all__ = ["money_range", "money_text", "time_range", "time_text"]
 
@@ -17,6 +17,7 @@ _UNITS = ((86_400.0, "days"), (3_600.0, "h"), (60.0, "min"))
 _ENOUGH = 1.5
 """A unit is taken from so many of it on: 80 s, not 1.3 min."""
 _LEAST_SECONDS = 0.01
+_HUNDREDTH = Decimal("0.01")
 
 
 def time_text(seconds: float) -> str:
@@ -40,15 +41,16 @@ def time_range(low: float, high: float) -> str:
 
 def money_text(micros: float) -> str:
     """`$0.0034`, `$1.20`, `$12`, `$1,200`."""
-    value = abs(micros) / MICROS
-    decimals = min(_decimals(value), 6)
-    shown = 0 if value and decimals <= 0 else max(decimals, 2)
-    return f"{'-' if micros < 0 else ''}${round(value, decimals):,.{shown}f}" if value else "$0"
+    if 0 < micros < 1:
+        return f"less than {dollars(1)}"
+    return _dollars(_rounded(round(micros)))
 
 
 def money_range(low: float, high: float) -> str:
     """`$1.20 to $3.40`; `about $1.20` where both ends read the same and are not."""
-    least, most = money_text(low), money_text(high)
+    if 0 < high < 1:
+        return money_text(high)
+    least, most = (_dollars(_rounded(round(one))) for one in (low, high))
     if least != most:
         return f"{least} to {most}"
     return least if low == high else f"about {least}"
@@ -58,13 +60,21 @@ def _unit(seconds: float) -> tuple[float, str]:
     return next((one for one in _UNITS if seconds >= one[0] * _ENOUGH), (1.0, "s"))
 
 
-def _decimals(value: float) -> int:
-    """That leave two digits that count."""
-    return 1 - math.floor(math.log10(value)) if value > 0 else 0
-
-
 def _number(value: float) -> str:
-    """Small parts of a large unit are told to a tenth of it."""
-    decimals = min(_decimals(value), 2 if value < 1 else 1)
-    text = f"{round(value, decimals):,.{max(decimals, 0)}f}"
+    """Small parts of a unit are told to a hundredth of it."""
+    exact = Decimal(value)
+    told = exact.quantize(_HUNDREDTH if value < 1 else Decimal(1).scaleb(exact.adjusted() - 1), ROUND_HALF_UP)
+    text = f"{told:,f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _rounded(micros: int) -> int:
+    unit = int(10 ** max(len(str(abs(micros))) - 2, 0))
+    return (micros + unit // 2) // unit * unit
+
+
+def _dollars(micros: int) -> str:
+    """From ten dollars on without cents where there are none."""
+    if not micros:
+        return "$0"
+    return dollars(micros).removesuffix(".00") if abs(micros) >= 10 * MICROS else dollars(micros)

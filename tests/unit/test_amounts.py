@@ -28,7 +28,7 @@ SECONDS_OF = {"s": 1, "min": 60, "h": 3_600, "days": 86_400}
         (0, "0 s"),
         (0.003, "less than 0.01 s"),
         (0.347, "0.35 s"),
-        (1.25, "1.2 s"),
+        (1.25, "1.3 s"),
         (80, "80 s"),
         (89.9, "90 s"),
         (90, "1.5 min"),
@@ -45,7 +45,20 @@ def test_times_have_two_digits_that_count_in_the_unit_that_suits_them(seconds: f
 
 @pytest.mark.parametrize(
     ("micros", "told"),
-    [(0, "$0"), (1, "$0.000001"), (3_417, "$0.0034"), (1_234_000, "$1.20"), (12_345_678, "$12"), (1_234e6, "$1,200")],
+    [
+        (0, "$0"),
+        (0.4, "less than $0.000001"),
+        (1, "$0.000001"),
+        (3_417, "$0.0034"),
+        (99_600, "$0.10"),
+        (1_234_000, "$1.20"),
+        (1_250_000, "$1.30"),
+        (9_940_000, "$9.90"),
+        (9_960_000, "$10"),
+        (12_345_678, "$12"),
+        (1_234e6, "$1,200"),
+        (-1_234_000, "-$1.20"),
+    ],
 )
 def test_money_has_two_digits_that_count(micros: float, told: str) -> None:
     assert money_text(micros) == told
@@ -59,6 +72,11 @@ def test_ends_that_read_alike_are_told_once() -> None:
     assert money_range(1_234_000, 3_400_000) == "$1.20 to $3.40"
     assert money_range(1_234_000, 1_236_000) == "about $1.20"
     assert money_range(1_800_000, 1_800_000) == "$1.80"
+    assert money_range(9_960_000, 10_400_000) == "about $10"
+    assert money_range(0.1, 0.4) == "less than $0.000001"
+    assert money_range(0, 0.4) == "less than $0.000001"
+    assert money_range(0.4, 5) == "$0 to $0.000005"
+    assert money_range(0, 0) == "$0"
 
 
 @given(SECONDS)
