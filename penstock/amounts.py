@@ -46,11 +46,15 @@ def money_text(micros: float) -> str:
     return _dollars(_rounded(round(micros)))
 
 
-def money_range(low: float, high: float) -> str:
-    """`$1.20 to $3.40`; `about $1.20` where both ends read the same and are not."""
+def money_range(low: float, high: float, *, beside: int | None = None) -> str:
+    """`$1.20 to $3.40`; `about $1.20` where both ends read the same and are not.
+
+    beside: an amount in micros that is told exactly in the same sentence; each end has digits enough to stand, as it
+    is told, on the side of it where it is.
+    """
     if 0 < high < 1:
         return money_text(high)
-    least, most = (_dollars(_rounded(round(one))) for one in (low, high))
+    least, most = (_dollars(_rounded(round(one), beside)) for one in (low, high))
     if least != most:
         return f"{least} to {most}"
     return least if low == high else f"about {least}"
@@ -68,9 +72,18 @@ def _number(value: float) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _rounded(micros: int) -> int:
+def _rounded(micros: int, beside: int | None = None) -> int:
+    """By two digits that count, or by the fewest more that leave it above, at or below `beside` as it is."""
     unit = int(10 ** max(len(str(abs(micros))) - 2, 0))
-    return (micros + unit // 2) // unit * unit
+    told = (micros + unit // 2) // unit * unit
+    while beside is not None and _side(told, beside) != _side(micros, beside):
+        unit //= 10
+        told = (micros + unit // 2) // unit * unit
+    return told
+
+
+def _side(micros: int, beside: int) -> int:
+    return (micros > beside) - (micros < beside)
 
 
 def _dollars(micros: int) -> str:

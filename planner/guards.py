@@ -39,12 +39,13 @@ class Objection:
 def budget_objection(what: str, cost: planner_pb2.Range, budget_micros: int) -> Objection | None:
     """What speaks against a budget for what it is to pay; None where nine of ten times it suffices.
 
-    what: `stage 0 has` a budget.
+    what: `stage 0 has` a budget. Compared in whole micros, as money is paid: a smaller difference can't be told.
     """
-    said = f"{what} a budget of {dollars(budget_micros)} and will cost {money_range(cost.low, cost.high)}"
-    if cost.low > budget_micros:
+    told = money_range(cost.low, cost.high, beside=budget_micros)
+    said = f"{what} a budget of {dollars(budget_micros)} and will cost {told}"
+    if round(cost.low) > budget_micros:
         return Objection(BUDGET_TOO_SMALL, f"{said}: it can't finish")
-    return Objection(BUDGET_MAY_NOT_DO, f"{said}: it may not finish") if cost.high > budget_micros else None
+    return Objection(BUDGET_MAY_NOT_DO, f"{said}: it may not finish") if round(cost.high) > budget_micros else None
 
 
 def run_budget_objection(told: planner_pb2.Estimate, budget_micros: int) -> Objection | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from penstock.amounts import money_range, money_text, time_range, time_text
@@ -15,10 +15,12 @@ from penstock.client.plan_views import plan_view
 from penstock.v1 import planner_pb2
 from planner.domain.estimate_words import money_words, time_words
 from planner.domain.estimates import Range
-from planner.guards import budget_objection
+from planner.guards import BUDGET_MAY_NOT_DO, BUDGET_TOO_SMALL, budget_objection
 
 SECONDS = st.floats(0.1, 1e7)
 MICROS = st.floats(10, 1e12)
+NEAR = st.floats(0.9, 1.1)
+"""What a budget times this costs: near enough for a rounding to put it on the other side."""
 SECONDS_OF = {"s": 1, "min": 60, "h": 3_600, "days": 86_400}
 
 
@@ -88,6 +90,39 @@ def test_what_is_told_is_within_a_tenth_of_what_it_was(seconds: float) -> None:
 @given(MICROS)
 def test_money_that_is_told_is_within_a_tenth_of_what_it_was(micros: float) -> None:
     assert float(money_text(micros).strip("$").replace(",", "")) * 1e6 == pytest.approx(micros, rel=0.1)
+
+
+@given(st.integers(1, 10**12), NEAR, NEAR)
+@example(1_220_000, 1.24 / 1.22, 1.30 / 1.22)
+@example(1_990_000, 1.96 / 1.99, 2.50 / 1.99)
+@example(1_220_000, 1.0000001, 1.0000001)
+def test_a_cost_is_told_on_the_side_of_the_budget_where_it_is(budget: int, one: float, other: float) -> None:
+    low, high = sorted((budget * one, budget * other))
+    found = budget_objection("the run has", planner_pb2.Range(low=low, middle=low, high=high), budget)
+    if found is None:
+        assert high <= budget + 0.5
+        return
+    told = [float(one.replace(",", "")) for one in re.findall(r"\$([\d.,]*\d)", found.message)]
+    budget_told, low_told, high_told = told[0], told[1], told[-1]
+    assert budget_told * 1e6 == pytest.approx(budget, abs=0.5)
+    if found.code == BUDGET_TOO_SMALL:
+        assert found.message.endswith(": it can't finish")
+        assert low_told > budget_told
+    else:
+        assert found.code == BUDGET_MAY_NOT_DO
+        assert low_told <= budget_told < high_told
+
+
+def test_a_budget_is_compared_with_as_few_digits_as_tell_them_apart() -> None:
+    def told(low: float, high: float, budget: int) -> str:
+        found = budget_objection("the run has", planner_pb2.Range(low=low * 1e6, high=high * 1e6), budget)
+        assert found is not None
+        return found.message.partition("will cost ")[2]
+
+    assert told(1.24, 1.3, 1_220_000) == "$1.24 to $1.30: it can't finish"
+    assert told(1.96, 2.5, 1_990_000) == "$1.96 to $2.50: it may not finish"
+    assert told(1_234.5, 1_300, 1_230_000_000) == "$1,235 to $1,300: it can't finish"
+    assert told(1.234, 1.236, 1_000_000) == "about $1.20: it can't finish"
 
 
 def test_a_preview_a_comparison_and_a_warning_round_alike_and_json_does_not(capsys: pytest.CaptureFixture[str]) -> None:
