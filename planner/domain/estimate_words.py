@@ -10,25 +10,25 @@ from planner.domain.estimates import Estimate, Range
 from planner.domain.history import HistoryKey
 from planner.domain.resting import Basis, Rest
 
-__all__ = ["cost_words", "money_words", "rest_words", "runtime_words", "time_words", "total_words"]
+__all__ = ["cost_words", "rest_words", "runtime_words", "total_words"]
 
 
 def runtime_words(told: Range | None, rest: Rest) -> str:
     """A runtime and what it rests on; `no history` where there is none."""
-    return _words(time_words(told), rest) if told is not None else rest_words(rest)
+    return _words(time_range(told.low, told.high), rest) if told is not None else rest_words(rest)
 
 
 def cost_words(told: Range | None, rest: Rest) -> str:
     """A cost and what it rests on; `no history` where there is none."""
     if told is None or rest.basis is Basis.FREE:
         return rest_words(rest)
-    return _words(money_words(told), rest)
+    return _words(money_range(told.low, told.high), rest)
 
 
 def total_words(estimate: Estimate) -> str:
     """Both totals as one line, and which stages nobody can tell."""
-    time = _total(estimate.runtime, time_words, [stage.runtime for stage in estimate.stages])
-    money = _total(estimate.cost, money_words, [stage.cost for stage in estimate.stages])
+    time = _total(estimate.runtime, time_range, [stage.runtime for stage in estimate.stages])
+    money = _total(estimate.cost, money_range, [stage.cost for stage in estimate.stages])
     return f"runtime: {time}; cost: {money}"
 
 
@@ -44,23 +44,13 @@ def rest_words(rest: Rest) -> str:
     }[rest.basis]
 
 
-def time_words(told: Range) -> str:
-    """`20 to 35 min`."""
-    return time_range(told.low, told.high)
-
-
-def money_words(told: Range) -> str:
-    """`$1.20 to $3.40`."""
-    return money_range(told.low, told.high)
-
-
 def _words(amount: str, rest: Rest) -> str:
     return f"{amount}, {rest_words(rest)}"
 
 
-def _total(told: Range | None, words: Callable[[Range], str], stages: Sequence[Range | None]) -> str:
+def _total(told: Range | None, words: Callable[[float, float], str], stages: Sequence[Range | None]) -> str:
     if told is not None:
-        return words(told)
+        return words(told.low, told.high)
     unknown = [str(number) for number, stage in enumerate(stages) if stage is None]
     return f"not known (no history of stage {', '.join(unknown)})" if unknown else "not known"
 

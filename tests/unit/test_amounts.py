@@ -13,8 +13,8 @@ from penstock.cli.estimate_text import print_estimate, print_estimates
 from penstock.client.estimate_views import estimate_page_view, estimate_view
 from penstock.client.plan_views import plan_view
 from penstock.v1 import planner_pb2
-from planner.domain.estimate_words import money_words, time_words
-from planner.domain.estimates import Range
+from planner.domain.estimate_words import total_words
+from planner.domain.estimates import Estimate, Range
 from planner.guards import BUDGET_MAY_NOT_DO, BUDGET_TOO_SMALL, budget_objection
 
 SECONDS = st.floats(0.1, 1e7)
@@ -129,8 +129,8 @@ def test_a_preview_a_comparison_and_a_warning_round_alike_and_json_does_not(caps
     time = planner_pb2.Range(low=1_234.56, middle=1_600.1, high=2_100.9)
     cost = planner_pb2.Range(low=3_417.25, middle=9_000.5, high=18_923.75)
     told = planner_pb2.Estimate(runtime_seconds=time, cost_micros=cost)
-    told.words = f"runtime: {time_words(Range(1_234.56, 1_600.1, 2_100.9))}; "
-    told.words += f"cost: {money_words(Range(3_417.25, 9_000.5, 18_923.75))}"
+    ranges = Range(1_234.56, 1_600.1, 2_100.9), Range(3_417.25, 9_000.5, 18_923.75)
+    told.words = total_words(Estimate(*ranges, stages=[]))
     stage = told.stages.add(processor="scan", items=9, runtime_seconds=time, cost_micros=cost)
     stage.runtime_rest.basis = "measured"
     print_estimate(plan_view(planner_pb2.Plan(plan_id="plan-1", estimate=told)))
