@@ -55,6 +55,11 @@ async def script(request: Request) -> Response:
     return _file(request, "app.js")
 
 
+@router.get("/amounts.js")
+async def amounts(request: Request) -> Response:
+    return _file(request, "amounts.js")
+
+
 @router.get("/operating.js")
 async def operating(request: Request) -> Response:
     return _file(request, "operating.js")

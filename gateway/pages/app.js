@@ -51,7 +51,7 @@ function told(run) {
   }
   if (run.state === "paused" && !run.quiesced) text += " · finishing what runs";
   const began = Date.parse(run.start_time);
-  if (began && run.end_time && ENDED.has(run.state)) text += ` · ${duration((Date.parse(run.end_time) - began) / 1000)}`;
+  if (began && run.end_time && ENDED.has(run.state)) text += ` · ${timeText((Date.parse(run.end_time) - began) / 1000)}`;
   const money = moneyTold(run.money);
   if (money) text += ` · ${money}`;
   return text;
@@ -64,17 +64,6 @@ function why(run) {
   const at = run.stages.findIndex((stage) => stage.state === "failed");
   const error = (run.stages[at]?.error || run.error || "").replace(/^none of \d+ items? completed(: )?/, "");
   return at > 0 ? `the documents could not be compared${error && `: ${error}`}` : error;
-}
-
-// By two digits that count, in the unit that suits the longer end, as penstock/amounts.py.
-function span(early, late) {
-  const [size, unit] = [[86400, "days"], [3600, "h"], [60, "min"]].find(([one]) => late >= 1.5 * one) || [1, "s"];
-  const [least, most] = [early / size, late / size].map((one) => (one < 10 ? Math.round(one * 10) / 10 : Math.round(one)));
-  return least === most ? `${most} ${unit}` : `${least} to ${most} ${unit}`;
-}
-
-function duration(seconds) {
-  return span(seconds, seconds);
 }
 
 function when(time) {

@@ -1,14 +1,8 @@
 "use strict";
 
 // What holds runs back, and what a person does about it: gates, caps, closed limits, stopped retries, failed items.
-// Loaded before app.js, whose names (ask, find, tell, show, …) it uses once everything is there.
+// Loaded before app.js, whose names (ask, find, tell, show, …) it uses once everything is there, and after amounts.js.
 const LOOK_MS = 6000;
-
-function dollars(micros) {
-  const amount = Math.abs(micros) / 1e6;
-  const text = amount.toLocaleString("en", { minimumFractionDigits: 2, maximumFractionDigits: amount < 1 ? 6 : 4 });
-  return `${micros < 0 ? "-" : ""}$${text}`;
-}
 
 function moneyTold(money) {
   if (money.budget_micros === null && !money.spent_micros && !money.reserved_micros) return "";
@@ -29,7 +23,7 @@ function waitingTold(run) {
 
 function left(eta) {
   const seconds = (time) => Math.max((Date.parse(time) - Date.now()) / 1000, 0);
-  return `${span(seconds(eta.early_time), seconds(eta.late_time))} left`;
+  return `${timeRange(seconds(eta.early_time), seconds(eta.late_time))} left`;
 }
 
 function speedTold(summary) {

@@ -253,7 +253,7 @@ def test_browsers_get_pages(http: httpx.Client) -> None:
     home = http.get("/", headers={"accept": "text/html"})
     assert "<title>Penstock</title>" in home.text
     assert http.get("/", headers={"if-none-match": home.headers["etag"]}).status_code == 304
-    for path in ("/app.css", "/app.js", "/operating.js", "/icon.svg"):
+    for path in ("/app.css", "/app.js", "/amounts.js", "/operating.js", "/icon.svg"):
         assert http.get(path).status_code == 200
     error = http.get("/api/batch/999999/report", headers={"accept": "text/html,*/*"})
     assert error.status_code == 404
