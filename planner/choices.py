@@ -23,6 +23,7 @@ from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.parquet_files import ParquetFiles, literal
 from penstock.v1 import sources_pb2
+from planner.domain.objections import Objection
 from planner.domain.ordering import Ordering, SortColumn
 from planner.domain.schema import Schema
 from planner.domain.selection import Flags, Selection
@@ -59,11 +60,11 @@ class Chooser:
 
 @dataclass(frozen=True)
 class Chosen:
-    """identity: what the plan's id says of it; notices: (code, sentence) of what a person should know."""
+    """identity: what the plan's id says of it; notices: what a person should know."""
 
     wanted: Wanted
     identity: Mapping[str, object]
-    notices: Sequence[tuple[str, str]] = ()
+    notices: Sequence[Objection] = ()
 
 
 @dataclass
@@ -71,7 +72,7 @@ class _Read:
     """What was read for a selection so far."""
 
     identity: dict[str, object] = field(default_factory=dict)
-    notices: list[tuple[str, str]] = field(default_factory=list)
+    notices: list[Objection] = field(default_factory=list)
     parts: list[Path] | None = None
 
 
@@ -174,7 +175,7 @@ class Choices:
         )
         if without:
             told = f"{without:,} results of {processor} have no confidence, so they are below no threshold"
-            read.notices.append(("no_confidence", told))
+            read.notices.append(Objection("no_confidence", told))
         return self._kept(found, f"confidence of {processor} below {threshold:g}", which, read)
 
     def _kept(self, found: Found, rule: str, which: str, read: _Read) -> Ready:

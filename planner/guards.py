@@ -19,21 +19,14 @@ from penstock.processor import Processor
 from penstock.runtime.errors import Conflict, PenstockError
 from penstock.v1 import planner_pb2
 from penstock.words import dollars
+from planner.domain.objections import Objection
 from planner.planning import load
 from planner.store import PlanRow
 from planner.worker_classes import WorkerClasses
 
-__all__ = ["BUDGET_MAY_NOT_DO", "BUDGET_TOO_SMALL", "Guards", "Objection", "budget_objection", "run_budget_objection"]
+__all__ = ["BUDGET_MAY_NOT_DO", "BUDGET_TOO_SMALL", "Guards", "budget_objection", "run_budget_objection"]
 
 BUDGET_TOO_SMALL, BUDGET_MAY_NOT_DO = "budget_too_small", "budget_may_not_do"
-
-
-@dataclass(frozen=True)
-class Objection:
-    """What speaks against a plan: a stable code, and a sentence for people."""
-
-    code: str
-    message: str
 
 
 def budget_objection(what: str, cost: planner_pb2.Range, budget_micros: int) -> Objection | None:

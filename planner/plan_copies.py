@@ -12,6 +12,7 @@ from dataclasses import replace
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput
 from penstock.v1 import planner_pb2
+from planner.domain.objections import paid
 from planner.domain.stages import StageRequest, StageSettings, plan_id
 from planner.parquet import Parquet
 from planner.planning import Keeping, Planning
@@ -101,6 +102,6 @@ def _asking(old: PlanRow, settings: StageSettings) -> dict[str, object]:
     """Whether the copy asks before it starts: as the plan did, and where it costs money now."""
     warnings = [one for one in old.details.get("warnings", []) if one["code"] != "paid"]
     if settings.paid:
-        warnings.append({"code": "paid", "message": f"{settings.processor} costs money: confirm to start it"})
+        warnings.append(paid(settings.processor).kept())
     asks = any(one["code"] in ("many_items", "imported", "paid") for one in warnings)
     return {"warnings": warnings, "needs_confirm": asks}

@@ -23,6 +23,7 @@ from penstock.runtime.plain_text import plain_text
 from penstock.v1 import sources_pb2
 from penstock.words import source_name_problem
 from planner.domain.differences import differences
+from planner.domain.objections import Objection
 from planner.domain.stages import StageRequest, plan_id
 from planner.naming import NamedSources, Version
 from planner.ordered import GroupCount, groups_of, is_grouped
@@ -279,11 +280,11 @@ def _details(
     manifest: Manifest, actor: str, *, named: bool, groups: Sequence[GroupCount], group_count: int
 ) -> Mapping[str, Any]:
     by = f" by {actor}" if actor else ""
-    warnings = [{"code": "imported", "message": f"it was imported from a file{by}: its order is as the file says"}]
+    warnings = [Objection("imported", f"it was imported from a file{by}: its order is as the file says")]
     if manifest.source.name and not named:
         source = manifest.source
         told = f"source {source.name!r} is another one here: results of this plan are kept under {source.source_id}"
-        warnings.append({"code": "other_source", "message": told})
+        warnings.append(Objection("other_source", told))
     return {
         "selection": manifest.selection,
         "ordering": manifest.ordering,
@@ -292,7 +293,7 @@ def _details(
         "grouped": is_grouped(groups, group_count=group_count, count=manifest.item_count),
         "more_groups": group_count - len(groups),
         "left_out": [],
-        "warnings": warnings,
+        "warnings": [one.kept() for one in warnings],
         "needs_confirm": True,
         "rule": manifest.rule,
         "identity": manifest.identity,

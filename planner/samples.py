@@ -14,6 +14,7 @@ from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput
 from penstock.words import counted
 from planner.deriving import Deriving
+from planner.domain.objections import Objection, many_items, paid
 from planner.parquet import Parquet
 from planner.sources import CATALOG, TABLE, TASKS
 from planner.staging import Upload
@@ -67,7 +68,7 @@ class Sampling:
             derivation.feed(seqs[first : first + _FED].tolist())
         settings = plan.stages[0].settings
         details = {
-            "warnings": [{"code": code, "message": text} for code, text in self._told(plan, len(seqs), size)],
+            "warnings": [one.kept() for one in self._objections(plan, len(seqs), size)],
             "needs_confirm": len(seqs) > self._confirm_above or settings.paid,
         }
         return derivation.finish(
@@ -79,22 +80,24 @@ class Sampling:
             expire_ms=now_ms + self._draft_ms,
         )
 
-    def _told(self, plan: PlanRow, count: int, size: int) -> Iterator[tuple[str, str]]:
+    def _objections(self, plan: PlanRow, count: int, size: int) -> Iterator[Objection]:
         total, settings = plan.stages[0].item_count, plan.stages[0].settings
         of = plan.name or plan.plan_id
         if count == total:
-            yield (
+            yield Objection(
                 "sample_is_all",
                 f"{of} has {counted(total, 'item')}, and {size:,} were asked for: the sample is all of it",
             )
         else:
-            yield "sample", f"{count:,} of the {counted(total, 'item')} of {of}, over its groups and its order"
+            yield Objection(
+                "sample", f"{count:,} of the {counted(total, 'item')} of {of}, over its groups and its order"
+            )
         if why := _again(plan):
-            yield "sample_runs_again", f"{why}, so that it will run the sample's items again"
+            yield Objection("sample_runs_again", f"{why}, so that it will run the sample's items again")
         if count > self._confirm_above:
-            yield "many_items", f"{count:,} items are more than {self._confirm_above:,}: confirm to start it"
+            yield many_items(count, self._confirm_above)
         if settings.paid:
-            yield "paid", f"{settings.processor} costs money: confirm to start it"
+            yield paid(settings.processor)
 
 
 def _again(plan: PlanRow) -> str:

@@ -18,6 +18,7 @@ from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput
 from penstock.v1 import common_pb2, sources_pb2
 from planner.choices import Choices, Chooser, Chosen, problems_as_asked
+from planner.domain.objections import Objection, many_items, paid
 from planner.domain.stages import plan_id
 from planner.naming import Version
 from planner.ordered import Ordered, OrderedPlans, is_grouped, no_groups, refuse
@@ -40,7 +41,7 @@ def _noticed(error: InvalidInput, chosen: Chosen) -> InvalidInput:
     """Of a selection that matches nothing, with what a person should know of it."""
     if error.code != "selection_empty" or not chosen.notices:
         return error
-    return InvalidInput("; ".join([error.message, *(told for _, told in chosen.notices)]), code=error.code)
+    return InvalidInput("; ".join([error.message, *(one.message for one in chosen.notices)]), code=error.code)
 
 
 @dataclass(frozen=True)
@@ -159,24 +160,20 @@ class TablePlanning:
                 {"code": one.reason.replace(" ", "_"), "reason": one.reason, "count": one.count, "keys": one.examples}
                 for one in ordered.left_out
             ],
-            "warnings": [
-                {"code": code, "message": message} for code, message in self._warnings(ordered, stage, chosen)
-            ],
+            "warnings": [one.kept() for one in self._warnings(ordered, stage, chosen)],
             "needs_confirm": needs_confirm,
             "rule": chosen.wanted.rule,
             "identity": chosen.identity,
         }
 
-    def _warnings(self, ordered: Ordered, stage: SettledStage, chosen: Chosen) -> Sequence[tuple[str, str]]:
+    def _warnings(self, ordered: Ordered, stage: SettledStage, chosen: Chosen) -> Sequence[Objection]:
         found = list(chosen.notices)
         if ordered.count > self._confirm_above:
-            found.append(
-                ("many_items", f"{ordered.count:,} items are more than {self._confirm_above:,}: confirm to start it")
-            )
+            found.append(many_items(ordered.count, self._confirm_above))
         if stage.settings.paid:
-            found.append(("paid", f"{stage.settings.processor} costs money: confirm to start it"))
+            found.append(paid(stage.settings.processor))
         if ordered.unknown_groups:
-            found.append(("unknown_groups", no_groups(ordered.unknown_groups)))
+            found.append(Objection("unknown_groups", no_groups(ordered.unknown_groups)))
         return found
 
 
