@@ -310,15 +310,13 @@ def _print_limit(limit: scheduler_pb2.Limit, *, as_json: bool) -> None:
     why = f": {show.text(view['reason'])}" if view["reason"] else ""
     show.say(f"{show.text(view['key'])}: {view['state']}{why}")
     facts = {
-        "in use": view["held"],
+        "in use": str(view["held"]),
         "at once": _at_once(view),
         "a minute": _rates(view, whole=True),
         "until": _until(view),
         "cooldown": time_text(view["cooldown_seconds"]) if view["cooldown_seconds"] else None,
     }
-    for label, value in facts.items():
-        if value is not None and value != "":
-            show.say(f"  {label:<9} {value}")
+    show.print_facts(facts.items())
 
 
 def _at_once(view: LimitView) -> str | None:

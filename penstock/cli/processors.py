@@ -105,8 +105,8 @@ def _say(view: ProcessorView) -> None:
     rows += [("limits", ", ".join(view["limits"])), ("needs", ", ".join(view["environment_needs"]))]
     if view["disabled"]:
         rows.append(("disabled", "by the server's settings: no plan may name it"))
-    rows += [("wrong", f"{_place(problem['line'])}{show.text(problem['text'])}") for problem in view["problems"]]
-    show.print_facts((title, show.text(value)) for title, value in rows)
+    rows += [("wrong", f"{_place(problem['line'])}{problem['text']}") for problem in view["problems"]]
+    show.print_facts(rows)
     if properties := _properties(view):
         show.say()
         show.print_table(
@@ -267,7 +267,9 @@ def _say_check(told: dict[str, Any]) -> None:
         typer.echo(f"{told['file']}:{problem['line'] or 1}: {show.text(problem['text'])}", err=True)
     if not told["usable"]:
         return
-    for title in ("dry_run", "outcome"):
-        for name, value in told.get(title, {}).items():
-            show.say(f"  {name:<12} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    show.print_facts(
+        (name, value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        for title in ("dry_run", "outcome")
+        for name, value in told.get(title, {}).items()
+    )
     show.say(f"{told['file']}: {told['name']} {told['version']} is right")
