@@ -50,20 +50,23 @@ def done(changes: Sequence[Change]) -> Done | None:
 def active(changes: Sequence[Change], *, start_ms: int, end_ms: int) -> Active:
     """changes: in order. Without any it worked from start to end."""
     stretches = _stretches(changes, start_ms, end_ms)
-    back = end_ms < start_ms or any(later < before for (before, _), (later, _) in pairwise(changes))
-    seconds = None if back else sum(end - begin for begin, end in stretches) / 1000
+    nobody_knows = end_ms < start_ms or _went_back(changes)
+    seconds = None if nobody_knows else sum(end - begin for begin, end in stretches) / 1000
     return Active(seconds, len(stretches) == 1)
 
 
 def worked(changes: Sequence[Change], *, from_ms: int, to_ms: int) -> float | None:
     """Seconds that a run worked between two times; None where it was over meanwhile, or the clock went back."""
-    if any(state in _OVER and from_ms <= when < to_ms for when, state in changes):
-        return None
-    found = active(changes, start_ms=from_ms, end_ms=to_ms)
-    if found.seconds is None:
+    over = any(state in _OVER and from_ms <= when < to_ms for when, state in changes)
+    if over or to_ms < from_ms or _went_back(changes):
         return None
     stretches = _stretches(changes, from_ms, to_ms)
     return sum(max(min(end, to_ms) - max(begin, from_ms), 0) for begin, end in stretches) / 1000
+
+
+def _went_back(changes: Sequence[Change]) -> bool:
+    """Whether the clock did, between two of them."""
+    return any(later < before for (before, _), (later, _) in pairwise(changes))
 
 
 def _stretches(changes: Sequence[Change], start_ms: int, end_ms: int) -> list[tuple[int, int]]:

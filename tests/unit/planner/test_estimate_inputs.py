@@ -50,6 +50,7 @@ def test_time_between_two_moments_counts_as_far_as_the_run_worked(
     changes: list[tuple[int, str]], seconds: float | None
 ) -> None:
     assert worked(changes, from_ms=2_000, to_ms=6_000) == seconds
+    assert worked(changes, from_ms=6_000, to_ms=2_000) is None, "the clock went back"
 
 
 def test_a_key_has_its_own_limit_else_that_of_the_longest_pattern() -> None:
