@@ -194,30 +194,28 @@ class NamedSources:
         """Removes a name with its versions and their drafts; answers how many of each. Nobody has kept a draft, and who
         starts one keeps it first. Raises NotFound, Conflict while a plan needs a version."""
         with self._database.write() as connection:
-            found = connection.execute(
-                sa.select(source_names.c.version).where(source_names.c.name == name).with_for_update()
-            ).scalar()
-            if found is None:
-                raise self.unknown(name, connection)
-            _refuse_needed(connection, name)
-            drafts = self._removals.delete(
-                connection, sa.and_(plans.c.source_name == name, plans.c.expire_ms.is_not(None))
-            )
+            version_count, drafts = self._removal(connection, name, locked=True)
+            draft_count = self._removals.delete(connection, drafts)
             connection.execute(sa.delete(source_versions).where(source_versions.c.name == name))
             connection.execute(sa.delete(source_names).where(source_names.c.name == name))
-        return int(found), drafts
+        return version_count, draft_count
 
     def removable(self, name: str) -> tuple[int, int]:
         """What `remove` would answer, and refuse, now."""
         with self._database.read() as connection:
-            found = _version(connection, name)
-            if found is None:
-                raise self.unknown(name, connection)
-            _refuse_needed(connection, name)
-            drafts = sa.and_(plans.c.source_name == name, plans.c.expire_ms.is_not(None))
-            return found.version, connection.execute(
-                sa.select(sa.func.count()).select_from(plans).where(drafts)
-            ).scalar_one()
+            version_count, drafts = self._removal(connection, name, locked=False)
+            count = sa.select(sa.func.count()).select_from(plans).where(drafts)
+            return version_count, connection.execute(count).scalar_one()
+
+    def _removal(self, connection: sa.Connection, name: str, *, locked: bool) -> tuple[int, sa.ColumnElement[bool]]:
+        """How many versions of a name would go, and which plans. locked: nobody adds a version until the transaction
+        ends. Raises NotFound, Conflict."""
+        latest = sa.select(source_names.c.version).where(source_names.c.name == name)
+        version_count = connection.execute(latest.with_for_update() if locked else latest).scalar()
+        if version_count is None:
+            raise self.unknown(name, connection)
+        _refuse_needed(connection, name)
+        return version_count, sa.and_(plans.c.source_name == name, plans.c.expire_ms.is_not(None))
 
     def unknown(self, name: str, connection: sa.Connection) -> NotFound:
         """The error for a name that is none, with some that are."""
