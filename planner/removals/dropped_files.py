@@ -36,17 +36,22 @@ __all__ = ["KEPT_MS", "DroppedFiles"]
 
 KEPT_MS = 3_600_000
 AT_ONCE = 1_000
-NOT_SEEN = 0
+NOT_LOOKED_AT = 0
 
 dropped_files = sa.Table(
     "dropped_files",
     metadata,
     sa.Column("sha256", sa.Text, primary_key=True),
     sa.Column("drop_ms", sa.BigInteger, nullable=False),  # its hour begins: when it was dropped, then when it was seen
-    sa.Column("written_ns", sa.BigInteger, nullable=False),  # when the file was written, as its disk says, or NOT_SEEN
+    sa.Column(
+        "written_ns", sa.BigInteger, nullable=False
+    ),  # when the file was written, as its disk says, or NOT_LOOKED_AT
 )
 
-_IT = sa.and_(dropped_files.c.sha256 == sa.bindparam("one"), dropped_files.c.drop_ms == sa.bindparam("since_ms"))
+_NOTED = sa.and_(
+    dropped_files.c.sha256 == sa.bindparam("noted_sha256"), dropped_files.c.drop_ms == sa.bindparam("noted_drop_ms")
+)
+"""A note as it was read: one that was made anew since has another `drop_ms`, and stays."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class DroppedFiles:
         """Within the transaction that removes who had them; "" is none."""
         now_ms = self._clock.now_ms()
         noted = [
-            {"sha256": sha256, "drop_ms": now_ms, "written_ns": NOT_SEEN}
+            {"sha256": sha256, "drop_ms": now_ms, "written_ns": NOT_LOOKED_AT}
             for sha256 in sorted({one for one in hashes if one})
         ]
         if noted:
@@ -80,7 +85,7 @@ class DroppedFiles:
         answers how many. Raises Unavailable."""
         self._see()
         due = self._notes(
-            dropped_files.c.written_ns != NOT_SEEN, dropped_files.c.drop_ms <= self._clock.now_ms() - KEPT_MS
+            dropped_files.c.written_ns != NOT_LOOKED_AT, dropped_files.c.drop_ms <= self._clock.now_ms() - KEPT_MS
         )
         if not due:
             return 0
@@ -91,7 +96,7 @@ class DroppedFiles:
         again: list[_Note] = []
         for note in due:
             written_ns = self._written_ns(note)
-            if note.sha256 in wanted or written_ns == NOT_SEEN:
+            if note.sha256 in wanted or written_ns is None:
                 ended.append(note)
             elif written_ns == note.written_ns and self._remove(note):
                 removed.append(note)
@@ -105,21 +110,21 @@ class DroppedFiles:
     def _see(self) -> None:
         """When the files were written that were noted since the last look, or written anew. What is not there may be
         about to come: its note stays for its hour."""
-        fresh = self._notes(dropped_files.c.written_ns == NOT_SEEN)
+        fresh = self._notes(dropped_files.c.written_ns == NOT_LOOKED_AT)
         if not fresh:
             return
         now_ms = self._clock.now_ms()
-        looked = {note: self._written_ns(note) for note in fresh}
-        there = [{**_which(note), "seen_ns": seen_ns} for note, seen_ns in looked.items() if seen_ns != NOT_SEEN]
-        missing = [note for note, seen_ns in looked.items() if seen_ns == NOT_SEEN and note.drop_ms <= now_ms - KEPT_MS]
-        seen = sa.update(dropped_files).where(_IT).values(drop_ms=now_ms, written_ns=sa.bindparam("seen_ns"))
+        found = {note: self._written_ns(note) for note in fresh}
+        there = [{**_as_noted(note), "found_ns": found_ns} for note, found_ns in found.items() if found_ns is not None]
+        never_came = [note for note, found_ns in found.items() if found_ns is None and note.drop_ms <= now_ms - KEPT_MS]
+        seen = sa.update(dropped_files).where(_NOTED).values(drop_ms=now_ms, written_ns=sa.bindparam("found_ns"))
         with self._database.write() as connection:
-            self._end(connection, missing)
+            self._end(connection, never_came)
             if there:
                 connection.execute(seen, there)
 
-    def _notes(self, *which: sa.ColumnElement[bool]) -> list[_Note]:
-        query = sa.select(dropped_files).where(*which).order_by(dropped_files.c.drop_ms).limit(AT_ONCE)
+    def _notes(self, *conditions: sa.ColumnElement[bool]) -> list[_Note]:
+        query = sa.select(dropped_files).where(*conditions).order_by(dropped_files.c.drop_ms).limit(AT_ONCE)
         with self._database.read() as connection:
             return [_Note(row.sha256, row.drop_ms, row.written_ns) for row in connection.execute(query)]
 
@@ -127,13 +132,14 @@ class DroppedFiles:
         """The notes go last, so that all of this is done again by whoever comes next; one that was made since, by the
         last who had the file, stays."""
         if notes:
-            connection.execute(sa.delete(dropped_files).where(_IT), [_which(note) for note in notes])
+            connection.execute(sa.delete(dropped_files).where(_NOTED), [_as_noted(note) for note in notes])
 
-    def _written_ns(self, note: _Note) -> int:
+    def _written_ns(self, note: _Note) -> int | None:
+        """None: it is not on the disk."""
         try:
             return self._blobs.path(note.sha256).stat().st_mtime_ns
         except FileNotFoundError:
-            return NOT_SEEN
+            return None
         except OSError as error:
             raise blob_trouble(error, self._blobs.folder) from error
 
@@ -155,9 +161,9 @@ class DroppedFiles:
         return True
 
 
-def _which(note: _Note) -> dict[str, Any]:
-    """What `_IT` asks for."""
-    return {"one": note.sha256, "since_ms": note.drop_ms}
+def _as_noted(note: _Note) -> dict[str, Any]:
+    """What `_NOTED` asks for."""
+    return {"noted_sha256": note.sha256, "noted_drop_ms": note.drop_ms}
 
 
 def _wanted(connection: sa.Connection, hashes: Sequence[str]) -> set[str]:
