@@ -78,12 +78,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     database = Database(section.database_url, "planner")
     await asyncio.to_thread(migrate, database)
     dropped = DroppedFiles(database, blobs, clock)
-
-    def announce(sha256: str) -> None:
-        with database.write() as connection:
-            dropped.drop(connection, [sha256])
-
-    staging = Staging(blobs, announce)
+    staging = Staging(blobs, dropped.announce)
     removed = await asyncio.to_thread(staging.clean)
     if removed:
         log.info("what killed planners left was removed", sessions=removed)

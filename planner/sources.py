@@ -35,7 +35,11 @@ Part = str | bytes
 
 
 class SourceUpload:
-    """One upload under way: `feed` its parts, then `finish`. Each call runs in a thread of its own."""
+    """One upload under way: `feed` its parts, then `finish`. Each call runs in a thread of its own.
+
+    Blobs of documents are written without being announced: items name them, and no row, so whoever looks for the rows
+    that have an announced file would remove them. Where the source's row never comes they stay.
+    """
 
     def __init__(self, sources: Sources, upload: Upload, intake: Intake, kind: int) -> None:
         self._sources = sources

@@ -55,10 +55,11 @@ class Staging:
     """The session's folder. Raises Unavailable when it can't be made.
 
     announce: called with the hash of a file that will be a blob, before it is one: a planner that dies before a row
-    names the file has said then that it may have to go.
+    names the file has said then that it may have to go. Uploaded documents are the exception: nobody calls it for them
+    (`sources.SourceUpload`).
     """
 
-    def __init__(self, blobs: BlobStore, announce: Callable[[str], None] = lambda sha256: None) -> None:
+    def __init__(self, blobs: BlobStore, announce: Callable[[str], None]) -> None:
         self.blobs = blobs
         self._announce = announce
         self.root = blobs.folder / ".planner"

@@ -43,9 +43,7 @@ dropped_files = sa.Table(
     metadata,
     sa.Column("sha256", sa.Text, primary_key=True),
     sa.Column("drop_ms", sa.BigInteger, nullable=False),  # its hour begins: when it was dropped, then when it was seen
-    sa.Column(
-        "written_ns", sa.BigInteger, nullable=False
-    ),  # when the file was written, as its disk says, or NOT_LOOKED_AT
+    sa.Column("written_ns", sa.BigInteger, nullable=False),  # when it was written, as its disk says, or NOT_LOOKED_AT
 )
 
 _NOTED = sa.and_(
@@ -79,6 +77,11 @@ class DroppedFiles:
             insert = self._insert(dropped_files)
             again = {"drop_ms": insert.excluded.drop_ms, "written_ns": insert.excluded.written_ns}
             connection.execute(insert.on_conflict_do_update(index_elements=["sha256"], set_=again), noted)
+
+    def announce(self, sha256: str) -> None:
+        """A file is about to be written for a row: it goes as others where the row never comes."""
+        with self._database.write() as connection:
+            self.drop(connection, [sha256])
 
     def sweep(self) -> int:
         """Looks at what was dropped since the last one, and removes files that it saw an hour ago and that nobody has;

@@ -17,6 +17,7 @@ from planner.parquet import LaneFilter, Parquet
 from planner.reading import PlanReader
 from planner.staging import Staging
 from planner.store import Store
+from tests.unannounced import unannounced
 
 SETTINGS = {
     "processor": "noop",
@@ -69,7 +70,7 @@ async def test_a_plan_of_version_1_is_read_and_derived_from(tmp_path: Path, data
         assert (await reader.window(KEPT, stage=0, after_seq=-1, limit=9, only=["domain:a"])).items == ()
         assert len((await reader.window(KEPT, stage=0, after_seq=-1, limit=9, without=["domain:a"])).items) == 9
         assert await reader.lanes(KEPT, stage=0, after=-1, limit=10) == [("", COUNT, 0)]
-        staging = Staging(blobs)
+        staging = Staging(blobs, unannounced)
         with staging.upload() as upload:
             derivation = Deriving(store=store, parquet=parquet, clock=clock).begin(upload, KEPT, 0)
             derivation.feed([7, 9])

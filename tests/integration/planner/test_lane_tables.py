@@ -33,6 +33,7 @@ from planner.table_planning import kept_items
 from tests.integration.planner.conftest import Planner
 from tests.integration.planner.table_files import as_jsonl, read
 from tests.snapshots import write_snapshot
+from tests.unannounced import unannounced
 
 Row = Mapping[str, Any]
 SETTINGS = StageSettings("asked", "1", {}, 1, 1, 1, "default")
@@ -92,7 +93,7 @@ def planned(
     """What is told of a plan; columns and rows of its file, and of the table of its lanes."""
     stage = SettledStage(SETTINGS, Lanes(processor, AskedParameters(fields=tuple(fields))))
     parquet, blobs = Parquet(folder), BlobStore(folder)
-    with Staging(blobs).upload() as upload:
+    with Staging(blobs, unannounced).upload() as upload:
         plans = OrderedPlans(folder, small_bytes=SMALL_BYTES if small else 0)
         ordered = plans.write(wanted, upload.path("ordered"), lanes=stage.lanes)
         items, table = kept_items(upload, "ordered", stage, parquet, laned=ordered.laned)

@@ -19,6 +19,7 @@ from planner.reading import PlanReader
 from planner.spool import RowSpool
 from planner.staging import Staging
 from planner.store import PlanRow, SourceRow, StageRow, Store
+from tests.unannounced import unannounced
 
 COUNT = 3 * BLOCK_ROWS + 7
 
@@ -43,7 +44,7 @@ def reader(tmp_path: Path, parquet: CountingParquet) -> PlanReader:
     database = Database(f"sqlite:///{tmp_path / 'planner.db'}", "planner")
     migrate(database)
     store = Store(database)
-    with Staging(blobs).upload() as upload:
+    with Staging(blobs, unannounced).upload() as upload:
         spool = RowSpool(upload, "items 1")
         spool.add([(i + 1, f"k{i}", "", json.dumps({"n": i}).encode()) for i in range(COUNT)])
         spool.finish()

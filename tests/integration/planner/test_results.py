@@ -25,6 +25,7 @@ from planner.results.rows import DROPPED_MS, ResultRows
 from planner.staging import Staging
 from planner.store import Store
 from tests.integration.scheduler.world import World, completed, failed
+from tests.unannounced import unannounced
 
 
 class Copy:
@@ -36,7 +37,7 @@ class Copy:
         self.files = ParquetFiles(blobs.folder, memory="256MB", spill=blobs.folder / ".spill", what="the blob store")
         self.rows = ResultRows(self.database)
         self.clock = SystemClock.start()
-        self.staging = Staging(blobs)
+        self.staging = Staging(blobs, unannounced)
         self.outcomes = Outcomes(world.scheduler.address, None)
         store, self.estimates = Store(self.database), EstimateRows(self.database)
         self.histories = HistoryRows(self.database)

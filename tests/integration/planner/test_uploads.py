@@ -21,6 +21,7 @@ from penstock.v1 import planner_pb2
 from planner import staging, uploads
 from planner.parquet import Parquet
 from tests.integration.planner.conftest import Planner
+from tests.unannounced import unannounced
 from tests.unit.planner.archives import HOSTILE, Entry, archive
 
 Part = planner_pb2.CreateSourceRequest
@@ -259,7 +260,7 @@ from penstock.runtime.blobs import BlobStore, BlobWriter
 from penstock.runtime.settings import UploadLimits
 from planner.intake import FilesIntake
 from planner.staging import Staging
-with Staging(BlobStore(Path(sys.argv[1]))).upload() as upload:
+with Staging(BlobStore(Path(sys.argv[1])), print).upload() as upload:
     intake = FilesIntake(upload, UploadLimits())
     intake.begin("a.txt")
     intake.write(b"x" * 1_000_000)
@@ -269,13 +270,13 @@ with Staging(BlobStore(Path(sys.argv[1]))).upload() as upload:
 
 def test_what_a_killed_planner_left_goes_with_the_next_start(tmp_path: Path) -> None:
     blobs = BlobStore(tmp_path)
-    working = staging.Staging(blobs)
+    working = staging.Staging(blobs, unannounced)
     with working.upload() as upload:
         upload.open("archive").close()
         subprocess.run([sys.executable, "-c", LEAVER, str(tmp_path)], check=False, timeout=60)
         sessions = set((tmp_path / ".planner").iterdir())
         assert len(sessions) == 2
-        started = staging.Staging(blobs)
+        started = staging.Staging(blobs, unannounced)
         assert started.clean() == 1
         assert set((tmp_path / ".planner").iterdir()) == {working.session, started.session}
         assert upload.path("archive").exists()

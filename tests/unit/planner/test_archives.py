@@ -17,6 +17,7 @@ from penstock.runtime.errors import InvalidInput, PenstockError, TooLarge
 from penstock.runtime.settings import UploadLimits
 from planner.intake import ArchiveIntake, Taken
 from planner.staging import Staging
+from tests.unannounced import unannounced
 from tests.unit.planner.archives import HOSTILE, Entry, archive
 
 LIMITS = UploadLimits(max_documents=1_000, max_document_bytes=10 << 20, max_upload_bytes=64 << 20)
@@ -24,7 +25,7 @@ TOO_MUCH = {"too_large", "too_many_documents"}
 
 
 def take(blobs: BlobStore, data: bytes, limits: UploadLimits = LIMITS) -> tuple[Taken, list[dict[str, object]]]:
-    staging = Staging(blobs)
+    staging = Staging(blobs, unannounced)
     try:
         with staging.upload() as upload:
             intake = ArchiveIntake(upload, limits)
