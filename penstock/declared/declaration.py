@@ -10,6 +10,7 @@ import codecs
 import hashlib
 import re
 import tomllib
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,7 +94,7 @@ def read(data: bytes, *, name: str, folder: str, installed: Sequence[str] = ()) 
     except UnicodeDecodeError as error:
         return [Problem(data.count(b"\n", 0, error.start) + 1, "the file is no UTF-8: save it as UTF-8")]
     except (ValueError, RecursionError) as error:  # no TOML; a number that is too long for Python
-        return [_broken(error, last=len(text.splitlines()))]
+        return [_broken(error, text)]
     problems: list[tuple[Path, str]] = []
     form: Form | None = None
     try:
@@ -226,14 +227,32 @@ class _Parts:
                 self._tell(path, f"{{{slot.name}}}: there is no such parameter")
 
 
-def _broken(error: Exception, *, last: int) -> Problem:
-    text = str(error) if isinstance(error, tomllib.TOMLDecodeError) else "its values are nested too deep"
-    if type(error) is ValueError:
-        return Problem(0, "no TOML: a number in it has thousands of digits")
-    at = re.search(r" \(at line (\d+), column (\d+)\)$", text)
+def _broken(error: Exception, text: str) -> Problem:
+    if isinstance(error, RecursionError):
+        return Problem(_first_line(text), "no TOML: its values are nested too deep")
+    if not isinstance(error, tomllib.TOMLDecodeError):
+        # TOML, of which Python says what of it it does not take, and not where.
+        return Problem(_first_line(text), f"it can't be read: {str(error).partition(';')[0]}")
+    at = re.search(r" \(at line (\d+), column (\d+)\)$", str(error))
     if at is None:
-        return Problem(last, f"no TOML: {text}")
-    return Problem(int(at[1]), f"no TOML: {text[: at.start()]} (column {at[2]})")
+        return Problem(len(text.splitlines()), f"no TOML: {error}")
+    return Problem(int(at[1]), f"no TOML: {str(error)[: at.start()]} (column {at[2]})")
+
+
+def _first_line(text: str) -> int:
+    """Of a text that breaks the reader and is no wrong TOML up to there: the line that it breaks at."""
+    lines = text.split("\n")
+
+    def comes(count: int) -> bool:
+        try:
+            tomllib.loads("\n".join(lines[:count]))
+        except tomllib.TOMLDecodeError:
+            return False
+        except (ValueError, RecursionError):
+            return True
+        return False
+
+    return bisect_left(range(1, len(lines)), True, key=comes) + 1
 
 
 def _path(location: tuple[int | str, ...]) -> Path:

@@ -96,6 +96,8 @@ kind = "sad"
         ("wall_seconds = nan\n", 6, "wall_seconds"),
         ("memory_bytes = '1G'\n", 6, "integer"),
         ("broken", 6, "no TOML"),
+        (f"\n[payload]\ndefault = {'9' * 5_000}\nkind = 1\n", 8, "it can't be read: Exceeds the limit (4300"),
+        (f"\n[payload]\ndefault = {'[' * 5_000}\nkind = 1\n", 8, "nested too deep"),
         ("version = '2'\n", 6, "overwrite"),
     ],
 )
