@@ -2,9 +2,10 @@
 
 A file is read again when its size, its times or its place on the disk have changed, so what is answered is what is
 there now; the class of a file that is as it was stays the same. Times of files are coarse: one that changed a moment
-ago is read again until they can tell it from what is written next. A folder that is missing or can't be read declares
-nothing, and who asks for a processor is told. What is wrong, as a file that is half written, a folder or a link to
-nothing of that name, stands among `declared` with its problems, and hides nobody. Safe to use from several threads.
+ago, or that is dated ahead of us and was seen a moment ago, is read again until they can tell it from what is written
+next. A folder that is missing or can't be read declares nothing, and who asks for a processor is told. What is wrong,
+as a file that is half written, a folder or a link to nothing of that name, stands among `declared` with its problems,
+and hides nobody; so do files past the first MAX_FILES, as one. Safe to use from several threads.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +33,8 @@ __all__ = ["INSTALLED", "Declared", "Processors", "declared_in"]
 
 SUFFIX = ".toml"
 MAX_FILES = 1_000
+LEFT_OUT = "(left out)"
+"""The name under which all that are not read are listed: none that a declaration can have."""
 SETTLED_NS = 2_000_000_000
 """So long after a change another one has other times, whatever keeps the files."""
 
@@ -56,15 +59,20 @@ class Declared:
 
 
 class Processors:
-    """folder: where declarations lie; None: there are none. disabled: names that may not be used."""
+    """folder: where declarations lie; None: there are none. disabled: names that may not be used; now_ns: the time, by
+    the clock that files are dated by."""
 
-    def __init__(self, folder: Path | None = None, *, disabled: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path | None = None, *, disabled: Sequence[str] = (), now_ns: Callable[[], int] = time.time_ns
+    ) -> None:
         self.folder = folder
         self.disabled = frozenset(disabled)
         self.programs = Programs()
+        self._now_ns = now_ns
         self._lock = threading.Lock()
         self._read: dict[Path, _Read] = {}
         self._unreadable = ""
+        self._left_out = 0
 
     @cached_property
     def installed(self) -> Sequence[str]:
@@ -105,9 +113,9 @@ class Processors:
     def declared(self) -> list[Declared]:
         """What the files say now, by name."""
         with self._lock:
-            found = {file: self._one(file, stamp) for file, stamp in self._files()}
-            self._read = found
-            return [one.declared for one in found.values()]
+            files = self._files()
+            self._read = {file: self._one(file, stamp) for file, stamp in files[:MAX_FILES]}
+            return [*(one.declared for one in self._read.values()), *self._too_many(files[MAX_FILES:])]
 
     def _hint(self, name: str) -> str:
         """Where a declaration of this name would stand."""
@@ -122,14 +130,37 @@ class Processors:
         before = self._read.get(file)
         if before is not None and before.stamp == stamp and before.settled:
             return before
-        settled = time.time_ns() - max(stamp[2:]) > SETTLED_NS
+        now_ns = self._now_ns()
+        same = before is not None and before.stamp == stamp
+        # Of one that is dated ahead of us its date tells nothing: it settles as long after we saw it first.
+        since_ns = before.since_ns if before is not None and same else now_ns
+        settled = now_ns - min(max(stamp[2:]), since_ns) > SETTLED_NS
         declared = declared_in(file, installed=self.installed, programs=self.programs)
         if before is not None and before.declared.says(declared):
-            return _Read(stamp, settled, before.declared)
+            return _Read(stamp, since_ns, settled, before.declared)
         if declared.processor is None:
             told = "; ".join(map(str, declared.problems))
             log.warning("a declaration can't be used", file=str(declared.file), problems=told)
-        return _Read(stamp, settled, declared)
+        return _Read(stamp, since_ns, settled, declared)
+
+    def _too_many(self, left_out: Sequence[tuple[Path, _Stamp]]) -> list[Declared]:
+        """What those that are not read are listed as: one, by the name of the folder."""
+        if self._left_out != len(left_out):
+            self._left_out = len(left_out)
+            if left_out:
+                log.warning(
+                    "the folder of processors has more declarations than are read",
+                    found=MAX_FILES + len(left_out),
+                    most=MAX_FILES,
+                )
+        if not left_out or self.folder is None:
+            return []
+        first, shown = _printable(left_out[0][0].name), Path(_printable(str(self.folder)))
+        told = (
+            f"it has {MAX_FILES + len(left_out):,} declarations, of which {MAX_FILES:,} are read, by name: {first} and "
+            "those after it are not; take some out"
+        )
+        return [Declared(LEFT_OUT, shown, "", (Problem(0, told),), None)]
 
     def _files(self) -> list[tuple[Path, _Stamp]]:
         """What has a declaration's name, with what changes when it does. Kubernetes keeps its own beside, with dots."""
@@ -149,18 +180,15 @@ class Processors:
             self._unreadable = why
             return []
         self._unreadable = ""
-        if len(found) > MAX_FILES:
-            log.warning(
-                "the folder of processors has more declarations than are read", found=len(found), most=MAX_FILES
-            )
-        return sorted(found)[:MAX_FILES]
+        return sorted(found)
 
 
 @dataclass(frozen=True)
 class _Read:
-    """settled: a file with this stamp is this one."""
+    """since_ns: when it was seen first with this stamp, by our clock; settled: a file with this stamp is this one."""
 
     stamp: _Stamp
+    since_ns: int
     settled: bool
     declared: Declared
 

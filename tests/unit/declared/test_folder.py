@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import time
 from pathlib import Path
-from unittest.mock import patch
+from typing import Any
 
 import orjson
 import pytest
 
 from penstock.declared import folder
-from penstock.declared.folder import INSTALLED, Processors
+from penstock.declared.folder import INSTALLED, SETTLED_NS, Processors
 from penstock.runtime.errors import InvalidInput, NotFound
 from planner.processors import COMMAND, listed
 from tests.unit.declared.declarations import SMALL
@@ -79,7 +80,7 @@ def test_what_is_no_file_or_no_text_hides_nobody_and_is_told(tmp_path: Path) -> 
     assert processors.load("good").name == "good"
     assert "symbolic links" in told["itself"]
     assert told["pipe"] == told["zero"] == "it can't be read: a declaration is a file, and this is none"
-    assert "thousands of digits" in told["long"]
+    assert told["long"].startswith("line 1: it can't be read: Exceeds the limit (4300")
     assert told["wide"] == "line 6: payload: no JSON can say it: integer exceeds 64-bit range"
     assert told["most"] == "parameters: no JSON can say it: integer exceeds 64-bit range"
     assert "save it as UTF-8 without one" in told["mark"]
@@ -99,20 +100,100 @@ def test_every_beginning_of_a_file_is_wrong_or_another_processor(tmp_path: Path)
     assert len(versions) == len(whole) + 1
 
 
+class Clock:
+    """Stands still until it is set."""
+
+    def __init__(self) -> None:
+        self.ns = time.time_ns()
+
+    def __call__(self) -> int:
+        return self.ns
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that were read."""
+    real, seen = folder.declared_in, []
+
+    def noted(file: Path, **more: Any) -> folder.Declared:
+        seen.append(file.name)
+        return real(file, **more)
+
+    monkeypatch.setattr(folder, "declared_in", noted)
+    return seen
+
+
 def test_a_file_that_is_written_again_in_the_same_moment_is_read_again(tmp_path: Path) -> None:
-    """Clocks of disks tick some times a millisecond at best: same place, same size, same times."""
-    file, processors = tmp_path / "one.toml", Processors(tmp_path)
+    """Clocks of disks tick some times a millisecond at best: same place, same size, same times. So has what is stored
+    in a page of the file that was stored in before."""
+    file, now = tmp_path / "one.toml", Clock()
+    processors = Processors(tmp_path, now_ns=now)
     file.write_text(declared("one", "concurrency = 1\n"))
-    now_ns = time.time_ns()
-    os.utime(file, ns=(now_ns, now_ns))
-    before = processors.load("one")
-    with file.open("r+") as opened:
-        opened.write(declared("one", "concurrency = 2\n"))
-    os.utime(file, ns=(now_ns, now_ns))
-    with patch.object(folder, "_stamp", return_value=processors._read[file].stamp):
+    with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 0) as page:
+        page[-2:-1] = b"1"
+        before = processors.load("one")
+        page[-2:-1] = b"2"
         after = processors.load("one")
-        assert (before.concurrency, after.concurrency) == (1, 2)
-        assert processors.load("one") is after, "what is as it was stays the same class"
+    assert (before.concurrency, after.concurrency) == (1, 2)
+    assert processors.load("one") is after, "what is as it was stays the same class"
+
+
+def test_a_file_that_nobody_changes_settles_and_is_read_no_more(tmp_path: Path, reads: list[str]) -> None:
+    file, now = tmp_path / "one.toml", Clock()
+    file.write_text(declared("one"))
+    now.ns = file.stat().st_ctime_ns
+    processors = Processors(tmp_path, now_ns=now)
+    first = processors.load("one")
+    now.ns += SETTLED_NS
+    assert processors.load("one") is first
+    assert len(reads) == 2, "another change may have these times yet"
+    now.ns += 1
+    assert processors.load("one") is first
+    assert processors.load("one") is first
+    assert len(reads) == 3
+
+
+def test_a_file_that_is_dated_ahead_of_us_settles_once_it_was_looked_at_again(tmp_path: Path, reads: list[str]) -> None:
+    file, now = tmp_path / "one.toml", Clock()
+    file.write_text(declared("one"))
+    ahead_ns = now.ns + 3_600_000_000_000
+    os.utime(file, ns=(ahead_ns, ahead_ns))
+    processors = Processors(tmp_path, now_ns=now)
+    first = processors.load("one")
+    now.ns += SETTLED_NS
+    assert processors.load("one") is first
+    assert len(reads) == 2
+    now.ns += 1
+    assert processors.load("one") is first
+    now.ns += 1
+    assert processors.load("one") is first
+    assert len(reads) == 3, "it is read at every look"
+
+
+def test_declarations_that_are_too_many_are_listed_as_one_problem_and_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder, "MAX_FILES", 2)
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / f"{name}.toml").write_text(declared(name))
+    processors, said = Processors(tmp_path), []
+    monkeypatch.setattr(folder.log, "warning", lambda _, **fields: said.append(fields))
+    told = "it has 4 declarations, of which 2 are read, by name: c.toml and those after it are not; take some out"
+    for _ in range(3):
+        found = {one.name: [problem.text for problem in one.problems] for one in listed(processors)}
+        assert {name: problems for name, problems in found.items() if problems} == {"(left out)": [told]}
+        assert {"a", "b"} <= found.keys()
+        assert "c" not in found
+    with pytest.raises(NotFound, match="no processor named 'c'"):
+        processors.load("c")
+    (tmp_path / "a.toml").unlink()
+    assert "of which 2 are read, by name: d.toml" in str(processors.declared()[-1].problems[0])
+    (tmp_path / "b.toml").unlink()
+    assert [one.name for one in processors.declared()] == ["c", "d"]
+    (tmp_path / "e.toml").write_text(declared("e"))
+    assert processors.declared()[-1].problems
+    assert processors.declared()[-1].problems
+    assert [one["found"] for one in said] == [4, 3, 3]
 
 
 def test_who_asks_is_told_where_a_declaration_would_stand_and_that_the_folder_cant_be_read(tmp_path: Path) -> None:
