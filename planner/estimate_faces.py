@@ -62,7 +62,7 @@ def _run(row: EndedRun) -> planner_pb2.RunEstimate:
 
 
 def _runtime(row: EndedRun) -> planner_pb2.Judged | None:
-    if row.told is None or not row.told.HasField("runtime_seconds"):
+    if row.told is None or row.runtime_seconds is None or not row.told.HasField("runtime_seconds"):
         return None
     return _judged(row.told.runtime_seconds, row.runtime_seconds)
 

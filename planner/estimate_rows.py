@@ -49,7 +49,7 @@ run_estimates = sa.Table(
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("end_ms", sa.BigInteger, nullable=False),
     sa.Column("told", sa.LargeBinary, nullable=True),  # of an Estimate; NULL: there is nothing to compare
-    sa.Column("runtime_seconds", sa.Float, nullable=False),
+    sa.Column("runtime_seconds", sa.Float, nullable=True),  # NULL: nobody knows
     sa.Column("cost_micros", sa.BigInteger, nullable=False),
 )
 
@@ -57,7 +57,7 @@ run_estimates = sa.Table(
 @dataclass(frozen=True)
 class EndedRun:
     """A run that has ended. told: the totals to compare it with, None where there are none, or where it did not do what
-    was planned; runtime_seconds: in which it worked."""
+    was planned; runtime_seconds: in which it worked, None where nobody knows."""
 
     number: int
     settle_number: int
@@ -67,7 +67,7 @@ class EndedRun:
     state: str
     end_ms: int
     told: planner_pb2.Estimate | None
-    runtime_seconds: float
+    runtime_seconds: float | None
     cost_micros: int
 
     def values(self) -> dict[str, Any]:
@@ -100,6 +100,10 @@ class EstimateRows:
     def start(self, plan_id: str, *, now_ms: int) -> None:
         """A run is about to be started, with what is told now. now_ms: by the clock of the run's own times."""
         with self._database.write() as connection:
+            # Who removes the plan waits, and removes this with it: none is left for the plan of this id made again.
+            there = sa.select(plans.c.plan_id).where(plans.c.plan_id == plan_id).with_for_update(read=True)
+            if connection.execute(there).first() is None:
+                return
             query = sa.select(plan_estimates.c.made_ms, plan_estimates.c.totals).where(
                 plan_estimates.c.plan_id == plan_id
             )
@@ -157,10 +161,12 @@ class EstimateRows:
         )
 
     def sweep(self) -> int:
-        """Removes what was told of plans that are no more; answers of how many."""
+        """Removes what was told of plans that are no more, now and at starts; answers how much."""
         with self._database.write() as connection:
-            gone = sa.delete(plan_estimates).where(plan_estimates.c.plan_id.not_in(sa.select(plans.c.plan_id)))
-            return connection.execute(gone).rowcount
+            return sum(
+                connection.execute(sa.delete(told).where(told.c.plan_id.not_in(sa.select(plans.c.plan_id)))).rowcount
+                for told in (plan_estimates, started_estimates)
+            )
 
 
 def _without_groups(told: planner_pb2.Plan) -> planner_pb2.Plan:

@@ -103,7 +103,7 @@ class Ends:
             state=first.state,
             end_ms=first.end_ms,
             told=told,
-            runtime_seconds=was.seconds or 0.0,
+            runtime_seconds=was.seconds,
             cost_micros=run.money.spent_micros,
         )
         with self._database.write() as connection:

@@ -3,19 +3,29 @@ start."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
+import sqlalchemy as sa
 
+from penstock.runtime.parquet_files import ParquetFiles
 from penstock.runtime.sql import Database, migrate
 from penstock.v1 import planner_pb2
+from penstock.v1 import scheduler_pb2 as pb
+from planner.domain.active import Change
 from planner.domain.history import History, HistoryKey, Outcomes
-from planner.estimate_rows import EndedRun, EstimateRows
+from planner.estimate_faces import estimates_page
+from planner.estimate_rows import EndedRun, EstimateRows, run_estimates
+from planner.results.ends import Ended, Ends
 from planner.results.history_rows import HistoryRows
 from planner.results.rows import Move, ResultRows
+from planner.store import PlanRow, SourceRow, Store, plans
+from tests.integration.planner.conftest import FakeClock
 
 KEY = HistoryKey("noop", "1", "a=1")
 
@@ -91,8 +101,21 @@ def told(seconds: float) -> planner_pb2.Plan:
     return planner_pb2.Plan(estimate=planner_pb2.Estimate(runtime_seconds=spread, stages=[stage]))
 
 
+def planned(database: Database, plan_id: str) -> None:
+    store = Store(database)
+    store.keep_source(SourceRow("s", 2, 1, 0, 0, "0" * 64, 0, (0,), 0), request_id="", now_ms=0)
+    store.keep_plan(PlanRow(plan_id, "s", 2, "", "", (), "0" * 64, 0, 0, None), request_id="", now_ms=0)
+
+
+def removed(database: Database, plan_id: str) -> None:
+    """By whoever knows nothing of estimates."""
+    with database.write() as connection:
+        assert connection.execute(sa.delete(plans).where(plans.c.plan_id == plan_id)).rowcount == 1
+
+
 def test_a_run_has_what_was_told_when_it_was_started(database: Database) -> None:
     rows = EstimateRows(database)
+    planned(database, "plan-1")
     assert not rows.told_at("plan-1", 100).HasField("runtime_seconds")
     rows.start("plan-1", now_ms=50)  # nothing was told: nothing is kept
     rows.tell("plan-1", told(1), now_ms=100)
@@ -105,8 +128,71 @@ def test_a_run_has_what_was_told_when_it_was_started(database: Database) -> None
     assert at == {150: 1, 250: 1, 450: 1, 510: 3, 700: 3}
     assert rows.told(["plan-1"], groups=True)["plan-1"] == told(3)
     assert not rows.told(["plan-1", "plan-2"])["plan-1"].estimate.stages[0].groups
-    assert rows.sweep() == 1, "there is no such plan"
-    assert rows.told_at("plan-1", 700).runtime_seconds.low == 3, "a run that was started has it still"
+    assert rows.sweep() == 0
+    assert rows.told_at("plan-1", 700).runtime_seconds.low == 3
+
+
+def test_what_was_told_of_a_plan_that_is_gone_is_told_of_none_that_is_made_again(database: Database) -> None:
+    rows = EstimateRows(database)
+    for plan_id in ("plan-1", "plan-2"):
+        planned(database, plan_id)
+        rows.tell(plan_id, told(1), now_ms=100)
+        rows.start(plan_id, now_ms=200)
+    removed(database, "plan-1")
+    rows.tell("plan-1", told(2), now_ms=300)
+    rows.start("plan-1", now_ms=400)  # asked before it went: it is no plan that can be started any more
+    assert rows.sweep() == 2, "what is told, and what was at the first start"
+    planned(database, "plan-1")
+    assert not rows.told_at("plan-1", 500).HasField("runtime_seconds")
+    assert rows.told_at("plan-2", 500).runtime_seconds.low == 1
+
+
+class Said:
+    """What the scheduler tells of a run."""
+
+    def __init__(self, run: pb.Run, changes: Sequence[Change]) -> None:
+        self._run, self._changes = run, changes
+
+    async def run(self, run_id: str) -> pb.Run:
+        return self._run
+
+    async def states(self, run_id: str) -> Sequence[Change]:
+        return self._changes
+
+
+def known_runtimes(database: Database) -> dict[int, float | None]:
+    with database.read() as connection:
+        return {row.number: row.runtime_seconds for row in connection.execute(sa.select(run_estimates))}
+
+
+async def test_of_a_run_under_a_clock_that_went_back_nobody_invents_a_runtime(
+    database: Database, tmp_path: Path
+) -> None:
+    rows, files = EstimateRows(database), ParquetFiles(tmp_path, memory="64MB", spill=tmp_path / "spill", what="files")
+    ends = Ends(database=database, rows=rows, files=files, store=Store(database), clock=FakeClock())
+    run = pb.Run(run_id="run", plan_id="plan-1", state=pb.RUN_STATE_COMPLETED)
+    run.start_time.FromMilliseconds(1_000)
+    forth, back = [(1_000, "running"), (3_500, "completed")], [(9_000, "running"), (3_500, "completed")]
+    for number, changes in enumerate((forth, back), 1):
+        await ends.learn(cast("Any", Said(run, changes)), Ended(number=number, run_id="run", settle_number=1), [])
+    files.close()
+    assert known_runtimes(database) == {1: 2.5, 2: None}
+
+
+def test_runtimes_that_were_kept_before_they_could_be_unknown_are_read(database_url: str) -> None:
+    database = Database(database_url, "planner")
+    migrate(database, "0006")
+    with database.write() as connection:
+        connection.execute(sa.insert(run_estimates).values(ended(1).values()))
+    migrate(database)
+    rows = EstimateRows(database)
+    unknown = replace(ended(2), runtime_seconds=None)
+    with database.write() as connection:
+        rows.keep_end(connection, unknown)
+    assert rows.compared(before=0, limit=10) == [unknown, ended(1)]
+    page = estimates_page(rows, before=0, plan_id="", limit=10, notes=[])
+    assert [one.HasField("runtime_seconds") for one in page.estimates] == [False, True]
+    database.close()
 
 
 def ended(number: int, state: str = "completed", *, settled: int = 5, known: bool = True) -> EndedRun:
