@@ -117,7 +117,7 @@ class Ends:
         self, run: scheduler_pb2.Run, first: Done, was: Active, plan: PlanRow, parts: Sequence[Path]
     ) -> list[tuple[HistoryKey, History]]:
         from planner.domain.history import HistoryKey
-        from planner.results.histories import facts_of
+        from planner.results.histories import StageRun, facts_of
 
         def of_run(from_ms: int, to_ms: int) -> float | None:
             return worked(first.changes, from_ms=from_ms, to_ms=to_ms)
@@ -125,9 +125,7 @@ class Ends:
         found = []
         for stage, row in zip(run.stages, plan.stages, strict=False):
             settings = row.settings
-            history = facts_of(
-                self._files,
-                parts,
+            of = StageRun(
                 run_id=run.run_id,
                 stage=stage.stage,
                 run_ms=run.start_time.ToMilliseconds(),
@@ -137,6 +135,7 @@ class Ends:
                 steady=was.unbroken and not first.again,
                 laned=plan.laned,
             )
+            history = facts_of(self._files, parts, of)
             if history is not None:
                 key = HistoryKey(settings.processor, settings.processor_version, shown_parameters(settings.parameters))
                 found.append((key, history))

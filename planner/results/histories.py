@@ -11,7 +11,7 @@ Imported late: numpy takes a tenth of a second. Calls block. Files that can't be
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from planner.domain.moments import Run, RunFacts, run_facts
 from planner.domain.sketch import Floats
 from planner.results.parts import outcomes_of_run
 
-__all__ = ["facts_of", "measured"]
+__all__ = ["StageRun", "facts_of", "measured"]
 
 LEAST_SECONDS = 0.0005
 FACT_ROWS = 1_000_000
@@ -38,6 +38,21 @@ LONGEST_STARTUP_SECONDS = 300.0
 _LAST = "(end_ms - start_ms) / 1000.0"
 _USUAL = f"avg({_LAST}) FILTER (NOT healed) OVER ()"
 _EXECUTED = "CASE WHEN state = 'completed' THEN tries + 1 ELSE greatest(tries, 1) END"
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """A run of a stage. run_ms, start_ms: when the run and when its stage began; worked: how long the run worked
+    between two times, in seconds; steady: no pause kept slots empty; laned: limits may have."""
+
+    run_id: str
+    stage: int
+    run_ms: int
+    start_ms: int
+    max_run_seconds: int
+    worked: Callable[[int, int], float | None]
+    steady: bool
+    laned: bool
 
 
 def measured(
@@ -66,40 +81,26 @@ def measured(
     )
 
 
-def facts_of(
-    files: ParquetFiles,
-    parts: Sequence[Path],
-    *,
-    run_id: str,
-    stage: int,
-    run_ms: int,
-    start_ms: int,
-    max_run_seconds: int,
-    worked: Callable[[int, int], float | None],
-    steady: bool,
-    laned: bool,
-) -> History | None:
-    """A record of what the items of a run's stage do not tell, to be added to theirs; None where nothing is known.
-    worked: how long the run worked between two times, in seconds; steady: no pause kept slots empty; laned: limits may
-    have."""
-    rows = f"{outcomes_of_run(parts, run_id)} WHERE stage = {int(stage)} AND {_told(max_run_seconds)}"
+def facts_of(files: ParquetFiles, parts: Sequence[Path], of: StageRun) -> History | None:
+    """A record of what the items of a run's stage do not tell, to be added to theirs; None where nothing is known."""
+    rows = f"{outcomes_of_run(parts, of.run_id)} WHERE stage = {int(of.stage)} AND {_told(of.max_run_seconds)}"
     with files.cursor() as cursor:
         count, first, again = cursor.execute(
             f"SELECT count(*), min(start_ms), sum({_EXECUTED} - 1) FROM {rows}"
         ).fetchall()[0]
         if not count:
             return None
-        startup = worked(start_ms, max(first, start_ms))
-        if startup is None or (laned and startup > LONGEST_STARTUP_SECONDS):
+        startup = of.worked(of.start_ms, max(first, of.start_ms))
+        if startup is None or (of.laned and startup > LONGEST_STARTUP_SECONDS):
             return None
         facts: RunFacts | None = RunFacts(startup)
-        if steady and not laned and count <= FACT_ROWS and again <= RETRIED_SHARE * count:
+        if of.steady and not of.laned and count <= FACT_ROWS and again <= RETRIED_SHARE * count:
             told = cursor.execute(f"SELECT start_ms, end_ms FROM {rows}").fetchnumpy()
-            begins = (np.asarray(told["start_ms"], np.int64) - start_ms) / 1000
-            ends = np.maximum((np.asarray(told["end_ms"], np.int64) - start_ms) / 1000, begins)
+            begins = (np.asarray(told["start_ms"], np.int64) - of.start_ms) / 1000
+            ends = np.maximum((np.asarray(told["end_ms"], np.int64) - of.start_ms) / 1000, begins)
             found = run_facts(begins, ends, start_seconds=0.0, slots=_at_once(begins, ends))
             facts = replace(found, startup_seconds=startup) if found is not None else facts
-    return History(runs={run_id: Run(run_ms, 0, {}, facts)})
+    return History(runs={of.run_id: Run(of.run_ms, 0, {}, facts)})
 
 
 def _told(max_run_seconds: int) -> str:

@@ -19,7 +19,7 @@ from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import sources_pb2 as sp
 from planner.domain.history import HistoryKey
 from planner.domain.moments import RunFacts
-from planner.results.histories import facts_of, measured
+from planner.results.histories import LONGEST_STARTUP_SECONDS, StageRun, facts_of, measured
 from tests.integration.planner.planned import BRANDS, Plans
 from tests.integration.planner.test_results import Copy, ended
 from tests.integration.scheduler.world import HandWorker, World, completed, failed
@@ -289,6 +289,41 @@ def part(copy: Copy, rows: str) -> Path:
     return place
 
 
+def ran(start_ms: int, *, steady: bool = True, laned: bool = False) -> StageRun:
+    """A run of one stage that did nothing but work."""
+    return StageRun(
+        run_id="run",
+        stage=0,
+        run_ms=0,
+        start_ms=start_ms,
+        max_run_seconds=600,
+        worked=lambda begin, end: (end - begin) / 1000,
+        steady=steady,
+        laned=laned,
+    )
+
+
+async def test_where_items_have_limits_a_long_wait_for_the_first_was_one_for_a_limit(copy: Copy) -> None:
+    """Two slots, of which one had nothing to do for seconds between its items."""
+    longest_ms = int(LONGEST_STARTUP_SECONDS * 1000)
+    begins = [longest_ms, *(longest_ms + 2_000 + 5_000 * number for number in range(3))]
+    times = [(begin, begin + 5_000) for begin in begins]
+    place = part(copy, ", ".join(f"({seq}, 0, false, {begin}, {end})" for seq, (begin, end) in enumerate(times)))
+
+    def told(start_ms: int, *, laned: bool) -> RunFacts | None:
+        found = facts_of(copy.files, [place], ran(start_ms, laned=laned))
+        return found.runs["run"].facts if found is not None else None
+
+    known = told(0, laned=False)
+    assert known is not None
+    assert known.gap_seconds is not None
+    assert told(0, laned=True) == RunFacts(LONGEST_STARTUP_SECONDS), "how long slots stood empty, limits may have said"
+    assert told(-1, laned=True) is None
+    free = told(-1, laned=False)
+    assert free is not None
+    assert free.startup_seconds == LONGEST_STARTUP_SECONDS + 0.001
+
+
 @pytest.mark.parametrize("steady", [False, True])
 async def test_what_a_clock_that_was_set_says_is_no_time_of_an_item(copy: Copy, steady: bool) -> None:
     """One of two seconds; one that ended before it began, one that took ten years, one that never began."""
@@ -296,18 +331,7 @@ async def test_what_a_clock_that_was_set_says_is_no_time_of_an_item(copy: Copy, 
     place = part(copy, ", ".join(f"({seq}, 0, false, {begin}, {end})" for seq, (begin, end) in enumerate(times)))
     history = measured(copy.files, place, run_id="run", run_ms=0, max_tries=5, max_run_seconds=600)
     assert (history.items, history.groups["a"].seconds.total) == (1, 2.0)
-    found = facts_of(
-        copy.files,
-        [place],
-        run_id="run",
-        stage=0,
-        run_ms=0,
-        start_ms=500,
-        max_run_seconds=600,
-        worked=lambda begin, end: (end - begin) / 1000,
-        steady=steady,
-        laned=False,
-    )
+    found = facts_of(copy.files, [place], ran(500, steady=steady))
     assert found is not None
     assert found.runs["run"].facts == RunFacts(0.5)
 
