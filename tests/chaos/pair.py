@@ -42,17 +42,23 @@ class Pair:
     scheduler_port: int
     database_url: str
     postgres: PostgresServer | None
-    channels: list[grpc.aio.Channel] = field(default_factory=list)
+    channels: dict[str, grpc.aio.Channel] = field(default_factory=dict)
+    """To each program, since it was started last."""
 
     async def start(self, program: Program, port: int) -> None:
         program.start()
         deadline = time.monotonic() + START_SECONDS
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                return
+                break
             assert program.alive(), f"{program.name} does not serve:\n{program.tail()}"
             assert time.monotonic() < deadline, f"{program.name} does not serve:\n{program.tail()}"
             await asyncio.sleep(0.02)
+        if program.name in self.channels:
+            await self.channels[program.name].close()
+        self.channels[program.name] = grpc.aio.insecure_channel(
+            f"127.0.0.1:{port}", options=[*OPTIONS, ("grpc.initial_reconnect_backoff_ms", 50)]
+        )
 
     async def start_planner(self) -> None:
         await self.start(self.planner, self.port)
@@ -60,10 +66,9 @@ class Pair:
     def program(self, name: str) -> Program:
         return {"planner": self.planner, "scheduler": self.scheduler}[name]
 
-    def victim(self, number: int, *, gathers: bool = False) -> str:
-        """Who is killed at the moment of this number."""
-        who = ["planner", *(["database"] if self.postgres else []), *(["scheduler"] if gathers else [])]
-        return who[number % len(who)]
+    def victims(self, *, gathers: bool = False) -> list[str]:
+        """Whom an act needs, each of which is killed by turns."""
+        return ["planner", *(["database"] if self.postgres else []), *(["scheduler"] if gathers else [])]
 
     async def answers(self) -> None:
         """Once its database is there again, without being started itself."""
@@ -87,20 +92,13 @@ class Pair:
             assert time.monotonic() < deadline, found.notes
             await asyncio.sleep(0.05)
 
-    def channel(self, port: int) -> grpc.aio.Channel:
-        channel = grpc.aio.insecure_channel(
-            f"127.0.0.1:{port}", options=[*OPTIONS, ("grpc.initial_reconnect_backoff_ms", 50)]
-        )
-        self.channels.append(channel)
-        return channel
-
     @property
     def stub(self) -> planner_pb2_grpc.PlannerServiceAsyncStub:
-        return planner_pb2_grpc.PlannerServiceStub(self.channel(self.port))
+        return planner_pb2_grpc.PlannerServiceStub(self.channels["planner"])
 
     @property
     def runs(self) -> scheduler_pb2_grpc.SchedulerServiceAsyncStub:
-        return scheduler_pb2_grpc.SchedulerServiceStub(self.channel(self.scheduler_port))
+        return scheduler_pb2_grpc.SchedulerServiceStub(self.channels["scheduler"])
 
     @contextlib.contextmanager
     def sql(self) -> Iterator[Database]:
@@ -135,7 +133,7 @@ class Pair:
         return len(list((self.folder / "blobs" / ".planner").glob("*-*")))
 
     async def stop(self) -> None:
-        for channel in self.channels:
+        for channel in self.channels.values():
             await channel.close()
         for program in (self.planner, self.scheduler):
             program.kill()

@@ -13,7 +13,7 @@ import gzip
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import orjson
@@ -36,6 +36,7 @@ from tests.integration.scheduler.world import HandWorker, completed
 from tests.servers.postgres import PostgresServer
 
 MOMENTS = int(os.environ.get("PLANNER_KILLS", "2"))
+"""At which each act is disturbed: at least so many, and one for each who may die (`make chaos-planner KILLS=20`)."""
 ROWS = 20_000
 ITEMS, COST = 1_000, 7
 KEY = HistoryKey("noop", "1", "sleep_seconds=0.0")
@@ -92,10 +93,12 @@ async def pair(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str) -
         os.close(lifeline)
 
 
-def moments(seconds: float, seed: int) -> list[float]:
-    """Random, of each share of the time that the act takes."""
-    source = random.Random(seed)
-    return [seconds * 1.1 * (number + source.random()) / MOMENTS for number in range(MOMENTS)]
+def moments(seconds: float, seed: int, victims: Sequence[str], *, least: int = MOMENTS) -> list[tuple[float, str]]:
+    """Random ones, of each share of the time that the act takes; and who dies then. Each does once at least."""
+    source, count = random.Random(seed), max(least, len(victims))
+    return [
+        (seconds * 1.1 * (number + source.random()) / count, victims[number % len(victims)]) for number in range(count)
+    ]
 
 
 async def took(act: Callable[[], Awaitable[object]]) -> float:
@@ -151,9 +154,9 @@ async def kept_plans(pair: Pair) -> set[str]:
 
 async def test_a_source_that_was_being_registered_is_there_whole_or_not_at_all(pair: Pair) -> None:
     seconds = await took(lambda: register(pair, lines(ROWS), "first"))
-    for number, delay in enumerate(moments(seconds, 1)):
+    for number, (delay, victim) in enumerate(moments(seconds, 1, pair.victims())):
         name, data = f"mice-{number}", lines(ROWS, number + 2)
-        over = await killed(pair, lambda name=name, data=data: register(pair, data, name), delay, pair.victim(number))  # type: ignore[misc]
+        over = await killed(pair, lambda name=name, data=data: register(pair, data, name), delay, victim)  # type: ignore[misc]
         found = await versions(pair, name)
         assert found == [(1, ROWS)] or (not over and not found)
         assert pair.orphans() == set()
@@ -179,10 +182,10 @@ async def test_a_source_that_was_being_refreshed_has_its_old_version_or_the_new_
 
     file.write_bytes(lines(ROWS, 2))
     seconds = await took(refresh)
-    for number, delay in enumerate(moments(seconds, 2)):
+    for number, (delay, victim) in enumerate(moments(seconds, 2, pair.victims())):
         before = await versions(pair, "mice")
         file.write_bytes(lines(ROWS, number + 3))
-        over = await killed(pair, refresh, delay, pair.victim(number))
+        over = await killed(pair, refresh, delay, victim)
         found, newer = await versions(pair, "mice"), [(before[0][0] + 1, ROWS), *before]
         assert found == newer or (not over and found == before)
         assert pair.orphans() == set()
@@ -194,10 +197,10 @@ async def test_a_plan_that_was_being_made_is_there_whole_or_not_at_all(pair: Pai
     await register(pair, lines(ROWS), "mice")
     wanted = [await made(pair, "mice", ordering=sp.Ordering(sort=["price desc"]))]
     seconds = await took(lambda: made(pair, "mice", ordering=sp.Ordering(pinned=["Razer"])))
-    for number, delay in enumerate(moments(seconds, 3)):
+    for number, (delay, victim) in enumerate(moments(seconds, 3, pair.victims())):
         order = sp.Ordering(sort=["model", "price"], pinned=["Acer"] * (number % 2), groups=[f"g{number}"])
         before = await kept_plans(pair)
-        over = await killed(pair, lambda order=order: made(pair, "mice", ordering=order), delay, pair.victim(number))  # type: ignore[misc]
+        over = await killed(pair, lambda order=order: made(pair, "mice", ordering=order), delay, victim)  # type: ignore[misc]
         found = await kept_plans(pair)
         assert found == before if not over and len(found) == len(before) else len(found - before) == 1
         assert pair.orphans() == set()
@@ -230,9 +233,9 @@ async def test_a_plan_that_was_being_imported_is_there_whole_or_not_at_all(pair:
 
     await forget()
     seconds = await took(brought)
-    for number, delay in enumerate(moments(seconds, 4)):
+    for delay, victim in moments(seconds, 4, pair.victims()):
         await forget()
-        over = await killed(pair, brought, delay, pair.victim(number))
+        over = await killed(pair, brought, delay, victim)
         found = await kept_plans(pair)
         assert found == {plan.plan_id} or (not over and not found)
         assert await versions(pair, "mice") in ([(1, ROWS)], []) if not found else [(1, ROWS)]
@@ -256,7 +259,7 @@ async def ran(pair: Pair, plan: p.Plan, number: int) -> str:
     session = pb.WorkerSession(
         session=f"hand-{number}", worker="hand", worker_class="default", processors={"noop": "1"}
     )
-    worker = HandWorker(scheduler_pb2_grpc.LeaseServiceStub(pair.channel(pair.scheduler_port)), session)
+    worker = HandWorker(scheduler_pb2_grpc.LeaseServiceStub(pair.channels["scheduler"]), session)
     left = plan.item_count
     while left:
         leases = await worker.leases(500)
@@ -304,11 +307,11 @@ async def test_results_that_were_being_gathered_are_all_there_once(pair: Pair) -
     await register(pair, lines(ITEMS), "mice")
     ended = [await ran(pair, await planned_again(pair), 0)]
     seconds = await took(lambda: gathered(pair))
-    for number, delay in enumerate(moments(seconds, 5), 1):
+    for number, (delay, victim) in enumerate(moments(seconds, 5, pair.victims(gathers=True)), 1):
         plan = await planned_again(pair)
         ended.append(await ran(pair, plan, number))
-        await killed(pair, lambda: gathered(pair), delay, pair.victim(number, gathers=True))
-        if number % 3 == 0:  # again, before it has caught up
+        await killed(pair, lambda: gathered(pair), delay, victim)
+        if victim == "planner":  # again, before it has caught up
             await killed(pair, lambda: gathered(pair), delay / 2)
         await check_results(pair, plan, ended)
 
@@ -327,10 +330,11 @@ async def test_parts_that_were_being_merged_are_there_once_as_they_were_or_as_on
 
     await rounds(MERGED)
     merges, alone = times[-1], min(times[1:-1])
-    for number, delay in enumerate(moments(max(merges - alone / 2, alone), 6)):
+    # Half as many: before each, so many runs are made as are merged.
+    for delay, victim in moments(max(merges - alone / 2, alone), 6, pair.victims(), least=MOMENTS // 2):
         plan = await rounds(MERGED - 1)
         ended.append(await ran(pair, plan, len(ended)))
-        await killed(pair, lambda: gathered(pair), alone / 2 + delay, pair.victim(number))
+        await killed(pair, lambda: gathered(pair), alone / 2 + delay, victim)
         await check_results(pair, plan, ended)
         with pair.sql() as database:
             levels = [part.level for part in ResultRows(database).parts()]
