@@ -4,8 +4,6 @@ commands.
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import Annotated
 
@@ -20,6 +18,7 @@ from penstock.client.views import RunView, run_view
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.paging import whole_number
 from penstock.runtime.plain_text import MAX_CHARACTERS
+from penstock.strict_json import NotStrict, read_json
 from penstock.v1 import scheduler_pb2
 
 __all__ = [
@@ -79,35 +78,14 @@ def _known_parameters(request: Request) -> None:
         )
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        times = Counter(name for name, _ in pairs)
-        twice = next(name for name, _ in pairs if times[name] > 1)
-        raise HTTPException(400, f"the name {twice[:80]!r} stands twice in an object of the body")
-    return found
-
-
-def _no_number(text: str) -> float:
-    raise HTTPException(400, f"the body is no JSON: it has no number {text}")
-
-
 class _StrictRequest(Request):
-    """Reads JSON as it is defined: UTF-8, each name once, numbers that are numbers. A reader that takes one of two
-    equal names does something that the sender may not have meant."""
+    """Reads JSON as it is defined. Where it breaks the grammar, the framework tells."""
 
     async def json(self) -> object:
         try:
-            text = (await self.body()).decode("utf-8-sig")
-            return json.loads(text, object_pairs_hook=_object, parse_constant=_no_number)
-        except json.JSONDecodeError:  # the framework tells where
-            raise
-        except UnicodeDecodeError as error:
-            raise HTTPException(400, f"the body is no UTF-8: byte {error.start + 1} of it is wrong") from error
-        except RecursionError as error:
-            raise HTTPException(400, "the body is nested too deep") from error
-        except ValueError as error:
-            raise HTTPException(400, "the body has a number of too many digits") from error
+            return read_json(await self.body(), what="the body")
+        except NotStrict as error:
+            raise HTTPException(400, str(error)) from error
 
 
 class _StrictRoute(APIRoute):

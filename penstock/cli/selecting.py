@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,16 +95,11 @@ def sql_of(text: str) -> str:
 def selection_of(text: str) -> Selection | None:
     """What is typed as JSON, or with `@FILE` stands there; None for nothing. Raises InvalidInput."""
     from penstock.client.selections import Selection
-    from penstock.runtime.errors import InvalidInput
 
     if not text:
         return None
-    try:
-        told = json.loads(sql_of(text))
-    except ValueError as error:
-        raise InvalidInput(f"--selection is no JSON: {error}", code="bad_selection") from None
-    if not isinstance(told, dict):
-        raise InvalidInput('--selection must be a JSON object as {"missing": "scan"}', code="bad_selection")
+    data = Path(text[1:]).read_bytes() if text.startswith("@") else text
+    told = _object_of(data, option="--selection", as_='{"missing": "scan"}', code="bad_selection")
     return Selection.of(told)
 
 
@@ -124,9 +118,10 @@ def stage_of(
     from penstock.cli.starting import rules_of
     from penstock.client.plans import StageOptions
 
+    given = _object_of(parameters or "{}", option="--parameters", as_='{"top": 20}', code="bad_parameters")
     return StageOptions(
         processor=processor,
-        parameters={**_object(parameters), **pairs_of(param or [])},
+        parameters={**given, **pairs_of(param or [])},
         concurrency=concurrency,
         max_tries=max_tries,
         max_run_seconds=max_run_seconds,
@@ -134,15 +129,19 @@ def stage_of(
     )
 
 
-def _object(text: str) -> dict[str, Any]:
+def _object_of(data: bytes | str, *, option: str, as_: str, code: str) -> dict[str, Any]:
+    """One JSON object, read as strictly as HTTP does. as_: how one may look. Raises InvalidInput."""
     from penstock.runtime.errors import InvalidInput
+    from penstock.strict_json import NotStrict, read_json
 
     try:
-        found = json.loads(text or "{}")
+        found = read_json(data, what=option)
+    except NotStrict as error:
+        raise InvalidInput(str(error), code=code) from None
     except ValueError as error:
-        raise InvalidInput(f"--parameters is no JSON: {error}", code="bad_parameters") from None
+        raise InvalidInput(f"{option} is no JSON: {error}", code=code) from None
     if not isinstance(found, dict):
-        raise InvalidInput('--parameters must be a JSON object as {"top": 20}', code="bad_parameters")
+        raise InvalidInput(f"{option} must be a JSON object as {as_}", code=code)
     return found
 
 
