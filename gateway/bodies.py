@@ -5,7 +5,7 @@ commands.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request, Response
 from fastapi.routing import APIRoute
@@ -22,6 +22,7 @@ from penstock.strict_json import NotStrict, read_json
 from penstock.v1 import scheduler_pb2
 
 __all__ = [
+    "Always",
     "Body",
     "CommandAnswer",
     "CommandBody",
@@ -43,6 +44,16 @@ Token = Annotated[str, Query(max_length=1000, description="next_page_token of th
 Whole = Annotated[int, Field(ge=-(2**31 - 1), le=2**31 - 1, strict=True)]
 Truth = Annotated[bool, Field(strict=True)]
 """true or false: what confirms a cost is no text that happens to read so."""
+
+
+def _true(given: object) -> object:
+    if given is not True:  # a literal of its own would take 1, too
+        raise PydanticCustomError("literal_error", "Input should be true")
+    return given
+
+
+Always = Annotated[Literal[True], BeforeValidator(_true)]
+"""true, where nothing else means anything."""
 
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 

@@ -1,67 +1,21 @@
 """Which rows of a source a plan takes and in what order, and what a grid asks for, as the planner understands it.
 
-A `Selection` names at most one of its ways to include; none of them means all rows. Nothing is checked here but that:
-what a filter or a column means, the planner alone knows.
+A `Selection` names at most one of its ways to include; none of them means all rows. Nothing is checked here but that,
+and the form of what comes as JSON: what a filter or a column means, the planner alone knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from penstock.client.filling import filled
 from penstock.runtime.errors import InvalidInput
+from penstock.selection_form import WAYS, problems_of
 from penstock.v1 import sources_pb2
 
 __all__ = ["Ordering", "Selection", "row_query"]
-
-
-@dataclass(frozen=True)
-class _Form:
-    """What a field's value is, as JSON."""
-
-    what: str
-    fits: Callable[[object], bool]
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-_TEXT = _Form("a text", lambda value: isinstance(value, str) and value != "")
-_TEXTS = _Form("a list of texts", lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value))
-_TRUE = _Form("true", lambda value: value is True)
-_INCLUDES: Mapping[str, _Form] = {
-    "all": _TRUE,
-    "keys": _TEXTS,
-    "missing": _TEXT,
-    "reprocess": _Form(
-        'an object as {"processor": "scan", "threshold": 0.7}',
-        lambda value: (
-            isinstance(value, dict)
-            and set(value) == {"processor", "threshold"}
-            and _TEXT.fits(value["processor"])
-            and _is_number(value["threshold"])
-        ),
-    ),
-    "failed_of_run": _TEXT,
-    "changed_since_plan": _TEXT,
-    "sql": _TEXT,
-    "filter": _Form("a text", lambda value: isinstance(value, str)),
-}
-_FORM: Mapping[str, _Form] = {
-    **_INCLUDES,
-    "exclude_keys": _TEXTS,
-    "exclude_filter": _Form("a text", lambda value: isinstance(value, str)),
-    **dict.fromkeys(("org", "repo", "state"), _Form("a text", lambda value: isinstance(value, str))),
-    "limit": _Form(
-        "a whole number",
-        lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= 0,
-    ),
-    "again": _Form("true or false", lambda value: isinstance(value, bool)),
-}
-"""The fields of `sources.proto`, but for keys, which is a list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,18 +47,12 @@ class Selection:
     def of(cls, told: Mapping[str, object]) -> Selection:
         """From the one form that a selection has as JSON: as HTTP takes it, and as it is told of a plan. Raises
         InvalidInput with everything that is no such field or value."""
-        problems = [
-            f"{name[:80]!r} is no field of a selection; it has {', '.join(_FORM)}"
-            if name not in _FORM
-            else f"{name} is {str(value)[:80]!r}: {_FORM[name].what} is needed"
-            for name, value in told.items()
-            if name not in _FORM or not _FORM[name].fits(value)
-        ]
-        if problems:
+        if problems := problems_of(told):
             raise InvalidInput("; ".join(problems), code="bad_selection")
-        if "all" in told and (others := [name for name in _INCLUDES if name in told and name != "all"]):
+        given = {name: value for name, value in told.items() if value is not None}
+        if "all" in given and (others := [name for name in WAYS if name in given and name != "all"]):
             raise InvalidInput(f"rows are selected in one way, and all and {others[0]} are given", code="bad_selection")
-        fields: dict[str, Any] = {name: value for name, value in told.items() if name != "all"}
+        fields: dict[str, Any] = {name: value for name, value in given.items() if name != "all"}
         if "reprocess" in fields:
             asked = fields["reprocess"]
             fields |= {"reprocess": asked["processor"], "threshold": float(asked["threshold"])}
@@ -114,7 +62,7 @@ class Selection:
         """Raises InvalidInput with everything that is wrong at once."""
         given: dict[str, object] = {
             "filter": self.filter,
-            "keys": None if self.keys is None else sources_pb2.Selection.Keys(keys=_texts("keys", self.keys)),
+            "keys": None if self.keys is None else filled(sources_pb2.Selection.Keys, keys=_texts("keys", self.keys)),
             "missing": self.missing or None,
             "reprocess": self._reprocess(),
             "failed_of_run": self.failed_of_run or None,
