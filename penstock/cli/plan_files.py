@@ -67,8 +67,7 @@ def import_(
 
         async with connected(data) as client:
             view = plan_view(await client.plans.load(file, name=name))
-            own = (await client.sources.get(view["source_id"])).sort
-        show_made(view, as_json=as_json, own_order=own)
+            await show_made(client, view, as_json=as_json)
 
     carry_out(work())
 
@@ -106,8 +105,7 @@ def copy(
         async with connected(data) as client:
             found = await client.plans.get(plan)
             view = plan_view(await client.plans.copy(found.plan_id, name=name, changes=changes))
-            own = (await client.sources.get(view["source_id"])).sort
-        same = " (the same: nothing is set otherwise)" if view["plan_id"] == found.plan_id else ""
-        show_made(view, as_json=as_json, note=same, own_order=own)
+            same = " (the same: nothing is set otherwise)" if view["plan_id"] == found.plan_id else ""
+            await show_made(client, view, as_json=as_json, note=same)
 
     carry_out(work())

@@ -19,7 +19,7 @@ from penstock.cli.options import (
     connected,
     run_of,
 )
-from penstock.cli.plan_text import print_plan, show_made
+from penstock.cli.plan_text import own_order_of, print_plan, show_made
 from penstock.cli.profiles import ProfileOption
 from penstock.cli.rows import RowsFilterOption
 from penstock.cli.sampling import SampleOption, run_sample, say_nothing_left
@@ -206,7 +206,8 @@ def create(
                 raise _no_source(error, source) from None
             if sample:
                 if not as_json:
-                    print_plan(plan_view(plan), own_order=(await client.sources.get(plan.source_id)).sort)
+                    view = plan_view(plan)
+                    print_plan(view, own_order=await own_order_of(client, view))
                     show.say()
                 sampled = await run_sample(client, plan, sample, yes=yes, as_json=as_json)
                 if sampled.exit_code:
@@ -218,8 +219,7 @@ def create(
                         raise
                     say_nothing_left(error.message, as_json=as_json)
                     return 0
-            own = (await client.sources.get(plan.source_id)).sort
-        show_made(plan_view(plan), as_json=as_json, own_order=own)
+            await show_made(client, plan_view(plan), as_json=as_json)
         return 0
 
     carry_out(work())

@@ -14,10 +14,19 @@ from penstock.cli.source_text import print_groups, print_notices
 from penstock.words import counted
 
 if TYPE_CHECKING:
+    from penstock.client import AsyncClient
     from penstock.client.plan_views import LeftOutView, PlanComparisonView, PlanView
     from penstock.client.source_views import NoticeView
 
-__all__ = ["print_comparison", "print_plan", "print_selected", "show_made", "source_text", "warning_text"]
+__all__ = [
+    "own_order_of",
+    "print_comparison",
+    "print_plan",
+    "print_selected",
+    "show_made",
+    "source_text",
+    "warning_text",
+]
 
 KEYS_SHOWN = 5
 COMPARED_KEYS_SHOWN = 10
@@ -31,14 +40,28 @@ def _line(view: PlanView) -> str:
     return f"{view['plan_id']}: {counted(view['item_count'], 'item')}{groups}"
 
 
-def show_made(view: PlanView, *, as_json: bool, note: str = "", own_order: Sequence[str] = ()) -> None:
-    """A plan that a command made. note: what stands behind its last line; own_order: as of `print_plan`."""
+async def show_made(client: AsyncClient, view: PlanView, *, as_json: bool, note: str = "") -> None:
+    """A plan that a command made. note: what stands behind its last line."""
     if as_json:
         show.print_json(view)
         return
-    print_plan(view, own_order=own_order)
+    print_plan(view, own_order=await own_order_of(client, view))
     show.say()
     show.say(_line(view) + note)
+
+
+async def own_order_of(client: AsyncClient, view: PlanView) -> Sequence[str]:
+    """The sort columns of a plan's source, where they are shown; none while they can't be told: the plan is made, and
+    who made it is not to think otherwise."""
+    from penstock.runtime.errors import PenstockError
+
+    ordering = view["ordering"]
+    if ordering is None or ordering["as_selected"] or ordering["sort"]:
+        return ()
+    try:
+        return (await client.sources.get(view["source_id"])).sort
+    except PenstockError:
+        return ()
 
 
 def print_plan(view: PlanView, *, own_order: Sequence[str] = ()) -> None:

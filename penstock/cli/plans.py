@@ -21,7 +21,7 @@ from penstock.cli.options import (
 )
 from penstock.cli.plan_files import copy, export, import_
 from penstock.cli.plan_making import create
-from penstock.cli.plan_text import print_comparison, print_plan, source_text, warning_text
+from penstock.cli.plan_text import own_order_of, print_comparison, print_plan, source_text, warning_text
 from penstock.cli.profiles import profiles
 from penstock.cli.rows import (
     ColumnsOption,
@@ -64,7 +64,7 @@ def show_(plan: PlanArgument, data: DataOption = None, as_json: JsonOption = Fal
 
         async with connected(data) as client:
             view = plan_view(await client.plans.get(plan))
-            own = (await client.sources.get(view["source_id"])).sort
+            own = () if as_json else await own_order_of(client, view)
         if as_json:
             show.print_json(view)
         else:
