@@ -28,6 +28,7 @@ from planner.domain.ordering import Ordering, SortColumn
 from planner.domain.schema import Schema
 from planner.domain.selection import Flags, Selection
 from planner.domain.stages import StageSettings
+from planner.references import selection_by_ids
 from planner.results.asked import Asked, Done, Found
 from planner.results.copying import Results, parameters_hash
 from planner.sandbox.sandbox import Sandbox
@@ -60,8 +61,10 @@ class Chooser:
 
 @dataclass(frozen=True)
 class Chosen:
-    """identity: what the plan's id says of it; notices: what a person should know."""
+    """asked: the selection, with the ids of the plan and of the run that it names; identity: what the plan's id says
+    of it; notices: what a person should know."""
 
+    asked: sources_pb2.Selection
     wanted: Wanted
     identity: Mapping[str, object]
     notices: Sequence[Objection] = ()
@@ -69,8 +72,9 @@ class Chosen:
 
 @dataclass
 class _Read:
-    """What was read for a selection so far."""
+    """What was read for a selection so far. run: the one that it names, as it was named."""
 
+    run: str
     identity: dict[str, object] = field(default_factory=dict)
     notices: list[Objection] = field(default_factory=list)
     parts: list[Path] | None = None
@@ -101,9 +105,10 @@ class Choices:
         ordering: sources_pb2.Ordering,
         upload: Upload,
     ) -> Chosen:
-        which = asked.WhichOneof("include") or "all"
         order = ordering_of(ordering)
-        read = _Read()
+        read = _Read(run=asked.failed_of_run)
+        asked = await selection_by_ids(asked, self._store, lambda: self._asked(read))
+        which = asked.WhichOneof("include") or "all"
         ready = await self._ready(which, chooser, asked, upload, read)
         if which not in _PLAIN:
             # Others may find the same keys; the plan tells of this one.
@@ -129,7 +134,7 @@ class Choices:
             "ordering": order.identity(),
             **read.identity,
         }
-        return Chosen(wanted, identity, read.notices)
+        return Chosen(asked, wanted, identity, read.notices)
 
     async def _ready(
         self, which: str, chooser: Chooser, asked: sources_pb2.Selection, upload: Upload, read: _Read
@@ -159,12 +164,10 @@ class Choices:
                 )
             return self._kept(found, f"no result of {asked.missing}", which, read)
         if which == "failed_of_run":
-            # By its id: two plans that are told of one by its number and by its id are the same.
-            asked.failed_of_run = await asyncio.to_thread(results.run_named, asked.failed_of_run)
             found = await asyncio.to_thread(results.failed, snapshot, place, run_id=asked.failed_of_run)
             if not found.count:
                 raise InvalidInput(
-                    f"no row of {name} failed in run {asked.failed_of_run!r}, or there is no such run",
+                    f"no row of {name} failed in run {read.run!r}, or there is no such run",
                     code="selection_empty",
                 )
             return self._kept(found, f"failed in {asked.failed_of_run}", which, read)

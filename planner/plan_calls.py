@@ -50,8 +50,7 @@ class PlanCalls(PlannerCalls):
             actor=plain_text(request.actor, "actor"),
         )
         if source.kind in (CATALOG, TABLE):
-            selection = await self._by_id(request.selection)
-            asked = TablePlan(selection=selection, ordering=request.ordering, actor=wanted.actor)
+            asked = TablePlan(selection=request.selection, ordering=request.ordering, actor=wanted.actor)
             row = await self._parts.table_planning.create(source, version, wanted, asked)
         else:
             if request.HasField("selection") or request.HasField("ordering"):
@@ -238,14 +237,6 @@ class PlanCalls(PlannerCalls):
             return self._parts.comparing.compare(plan(one, now_ms=now_ms), plan(other, now_ms=now_ms))
 
         return await asyncio.to_thread(read)
-
-    async def _by_id(self, asked: sources_pb2.Selection) -> sources_pb2.Selection:
-        """The selection, with the id of the plan that it names: two that name one plan otherwise are the same."""
-        selection = sources_pb2.Selection()
-        selection.CopyFrom(asked)
-        if asked.changed_since_plan:
-            selection.changed_since_plan = await self._plan_id(asked.changed_since_plan, "selection.changed_since_plan")
-        return selection
 
     def _under_profiles(self, source: SourceRow, request: PlanRequest) -> dict[str, list[StageSettings]]:
         """The stages as each profile would have them."""

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import dataclass
 from typing import Any
 
 from penstock.declared.folder import Processors
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput
-from penstock.runtime.plain_text import plain_text
 from penstock.v1 import planner_pb2
 from planner.comparing import Comparing
 from planner.deriving import Deriving
@@ -24,6 +22,7 @@ from planner.plan_export import PlanExport
 from planner.plan_import import PlanImports
 from planner.planning import Planning
 from planner.reading import PlanReader
+from planner.references import plan_id_of
 from planner.removals.removing import Removing
 from planner.row_pages import RowPages
 from planner.samples import Sampling
@@ -38,7 +37,6 @@ from planner.uploads import Turns
 __all__ = ["Context", "PlannerCalls", "PlannerParts", "page_size"]
 
 Context = Any
-_PLAN_ID = re.compile(r"plan-[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,16 +83,8 @@ class PlannerCalls:
         return self._parts.store.source(version.source_id), version
 
     async def _plan_id(self, named: str, field: str = "plan_id") -> str:
-        """The id of the plan that a request names by its id, or by the name of a kept one. Raises NotFound, and
-        InvalidInput for a name that several plans have, or for none at all."""
-        text = plain_text(named, field)
-        if not text:  # an unnamed plan is not "the one without a name"
-            raise InvalidInput(
-                f"{field} is missing: give a plan's id, or the name of a kept one", code="plan_id_missing"
-            )
-        if _PLAN_ID.fullmatch(text):
-            return text
-        return await asyncio.to_thread(self._parts.store.plan_named, text)
+        """As `plan_id_of`."""
+        return await plan_id_of(self._parts.store, named, field)
 
     async def _made(self, row: PlanRow, profiles: ByProfile = dict) -> planner_pb2.Plan:
         """A plan that was just made, estimated and shown."""

@@ -143,7 +143,7 @@ class TablePlanning:
         """What the plan says of itself beside its stages: fields of its message, `rule`, and what its id hashes of the
         selection, by which another Penstock knows that a file of it is what it says."""
         selection = sources_pb2.Selection()
-        selection.CopyFrom(asked.selection)
+        selection.CopyFrom(chosen.asked)
         if len(selection.keys.keys) > KEPT_KEYS:
             selection.keys.Clear()
         if len(selection.exclude_keys) > KEPT_KEYS:

@@ -84,12 +84,16 @@ async def test_selections_by_results(plans: Plans) -> None:
     assert (by_number.plan_id, by_number.selection.failed_of_run) == (failed_ones.plan_id, run_id)
     with pytest.raises(InvalidInput, match="failed in run '77', or there is no such run"):
         await plans.plan(sp.Selection(failed_of_run="77"))
+    done = await plans.run(await plans.plan(sp.Selection(keys=sp.Selection.Keys(keys=["acer-1"]))))
+    number = str((await plans.world.get(done)).number)
+    with pytest.raises(InvalidInput, match=f"failed in run '{number}', or"):  # as it was named
+        await plans.plan(sp.Selection(failed_of_run=number))
     low = sp.Selection(reprocess=sp.Selection.Reprocess(processor="noop", threshold=0.95))
-    assert await plans.keys(await plans.plan(low)) == ["razer-1", "razer-3", "razer-5"]
+    assert await plans.keys(await plans.plan(low)) == ["acer-1", "razer-1", "razer-3", "razer-5"]
     with pytest.raises(InvalidInput, match="matches nothing"):
         await plans.plan(sp.Selection(reprocess=sp.Selection.Reprocess(processor="noop", threshold=0.5)))
     await plans.run(failed_ones)
-    assert (await plans.plan(sp.Selection(missing="noop"))).item_count == 6
+    assert (await plans.plan(sp.Selection(missing="noop"))).item_count == 5
     assert (await plans.plan(sp.Selection(missing="noop"))).plan_id != missing.plan_id
 
 
