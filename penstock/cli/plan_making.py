@@ -17,7 +17,6 @@ from penstock.cli.options import (
     YesOption,
     carry_out,
     connected,
-    run_of,
 )
 from penstock.cli.plan_text import own_order_of, print_plan, show_made
 from penstock.cli.profiles import ProfileOption
@@ -42,7 +41,6 @@ from penstock.cli.selecting import (
 )
 
 if TYPE_CHECKING:
-    from penstock.client import AsyncClient, Selection
     from penstock.runtime.errors import NotFound
     from penstock.v1 import planner_pb2
 
@@ -158,6 +156,8 @@ def create(
             missing=missing,
             reprocess=reprocess,
             threshold=threshold,
+            failed_of_run=failed_of,
+            changed_since_plan=changed_since,
             sql=sql_of(sql),
             exclude_filter=exclude_filter,
             exclude_keys=keys_of(exclude_ids) if exclude_ids else (),
@@ -186,7 +186,7 @@ def create(
         if whole is not None and typed != Selection():
             raise InvalidInput("--selection says all of it: what narrows it stands in there, too", code="bad_selection")
         async with connected(data) as client:
-            selection = whole or await _referred(client, typed, failed_of, changed_since)
+            selection = whole or typed
 
             async def made(*, only_look: bool) -> planner_pb2.Plan:
                 return await client.plans.create(
@@ -244,14 +244,3 @@ def _check_ways(given: Mapping[str, str | bool], *, exclude_ids: str) -> None:
         raise InvalidInput(f"rows are selected in one way: one of {' and '.join(ways)}", code="bad_selection")
     if given["--ids"] == exclude_ids == "-":
         raise InvalidInput("standard input is read once: --ids or --exclude-ids", code="bad_usage")
-
-
-async def _referred(client: AsyncClient, selection: Selection, run: str, plan: str) -> Selection:
-    """With the run and the plan that were typed, by their ids."""
-    from dataclasses import replace
-
-    if run:
-        return replace(selection, failed_of_run=(await run_of(client, run)).run_id)
-    if plan:
-        return replace(selection, changed_since_plan=(await client.plans.get(plan)).plan_id)
-    return selection

@@ -93,7 +93,9 @@ def test_a_plan_that_can_not_be_is_told(penstock: Typed, tmp_path: Path) -> None
         (("--missing", "noob"), "no processor named 'noob'"),
         (("--sql", "SELECT * FROM read_csv('/etc/passwd')"), "read_csv(…) can't be selected from"),
         (("--changed-since", "none"), "no plan"),
-        (("--failed-of", "run-none"), "no run 'run-none'"),
+        (("--failed-of", "run-none"), "failed in run 'run-none', or there is no such run"),
+        (("--selection", '{"failed_of_run": "run-none"}'), "failed in run 'run-none', or there is no such run"),
+        (("--selection", '{"missing": "a", "missing": "noop"}'), "the name 'missing' stands twice"),
     ):
         told = penstock("plans", "create", "cli-plans", "--processor", "noop", *options)
         assert (told.code, told.out) == (2, ""), options
