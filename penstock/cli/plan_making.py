@@ -1,8 +1,7 @@
-"""`penstock plans create`: what is typed as a selection, an order and a stage, made into a plan."""
+"""`penstock plans create`: its options, and the plan that is made of them, after a sample where one is wanted."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +17,7 @@ from penstock.cli.options import (
     carry_out,
     connected,
 )
+from penstock.cli.plan_asked import PlanAsked, ordering_asked, selection_asked
 from penstock.cli.plan_text import own_order_of, print_plan, show_made
 from penstock.cli.profiles import ProfileOption
 from penstock.cli.rows import RowsFilterOption
@@ -33,16 +33,11 @@ from penstock.cli.selecting import (
     ParamOption,
     RepoOption,
     RulesOption,
-    columns_of,
-    keys_of,
-    selection_of,
-    sql_of,
     stage_of,
 )
 
 if TYPE_CHECKING:
     from penstock.runtime.errors import NotFound
-    from penstock.v1 import planner_pb2
 
 __all__ = ["create"]
 
@@ -130,99 +125,71 @@ def create(
 
       penstock plans create mice --processor noop --profile thorough --sample 20
     """
-
-    async def work() -> int:
-        from penstock.client import Ordering, Selection
-        from penstock.client.plan_views import plan_view
-        from penstock.runtime.errors import InvalidInput, NotFound
-
-        _check_ways(
-            {
-                "--filter": filter,
-                "--ids": ids,
-                "--all": all_,
-                "--missing": missing,
-                "--reprocess": reprocess,
-                "--failed-of": failed_of,
-                "--changed-since": changed_since,
-                "--sql": sql,
-                "--selection": selection_json,
-            },
-            exclude_ids=exclude_ids,
-        )
-        typed = Selection(
-            filter=filter or None,
-            keys=keys_of(ids) if ids else None,
+    stage = stage_of(
+        processor,
+        param=param,
+        parameters=parameters,
+        concurrency=concurrency,
+        max_tries=max_tries,
+        max_run_seconds=max_run_seconds,
+        rules=rules,
+    )
+    asked = PlanAsked(
+        source=source,
+        stage=stage if processor else None,
+        selection=selection_asked(
+            filter=filter,
+            ids=ids,
+            everything=all_,
             missing=missing,
             reprocess=reprocess,
             threshold=threshold,
-            failed_of_run=failed_of,
-            changed_since_plan=changed_since,
-            sql=sql_of(sql),
+            failed_of=failed_of,
+            changed_since=changed_since,
+            sql=sql,
+            whole=selection_json,
             exclude_filter=exclude_filter,
-            exclude_keys=keys_of(exclude_ids) if exclude_ids else (),
+            exclude_ids=exclude_ids,
             org=org,
             repo=repo,
             state=state,
             limit=limit,
             again=again,
-        )
-        ordering = Ordering(
-            pinned=tuple(pin or ()),
-            groups=columns_of(group_order),
-            sort=columns_of(sort),
-            as_selected=as_selected,
-        )
-        stage = stage_of(
-            processor,
-            param=param,
-            parameters=parameters,
-            concurrency=concurrency,
-            max_tries=max_tries,
-            max_run_seconds=max_run_seconds,
-            rules=rules,
-        )
-        whole = selection_of(selection_json)
-        if whole is not None and typed != Selection():
-            raise InvalidInput("--selection says all of it: what narrows it stands in there, too", code="bad_selection")
-        async with connected(data) as client:
-            selection = whole or typed
+        ),
+        ordering=ordering_asked(pin=pin, group_order=group_order, sort=sort, as_selected=as_selected),
+        profile=profile,
+        granularity=granularity,
+        name=name,
+    )
+    carry_out(_made(asked, draft=draft, sample=sample, yes=yes, data=data, as_json=as_json))
 
-            async def made(*, only_look: bool) -> planner_pb2.Plan:
-                return await client.plans.create(
-                    source,
-                    stages=[stage] if processor else [],
-                    selection=None if selection == Selection() else selection,
-                    ordering=None if ordering == Ordering() else ordering,
-                    profile=profile,
-                    granularity=granularity,
-                    name=name,
-                    validate_only=only_look,
-                )
 
+async def _made(asked: PlanAsked, *, draft: bool, sample: int, yes: bool, data: Path | None, as_json: bool) -> int:
+    from penstock.client.plan_views import plan_view
+    from penstock.runtime.errors import InvalidInput, NotFound
+
+    async with connected(data) as client:
+        try:
+            plan = await asked.made(client, only_look=draft or sample > 0)
+        except NotFound as error:
+            raise _no_source(error, asked.source) from None
+        if sample:
+            if not as_json:
+                view = plan_view(plan)
+                print_plan(view, own_order=await own_order_of(client, view))
+                show.say()
+            sampled = await run_sample(client, plan, sample, yes=yes, as_json=as_json)
+            if sampled.exit_code:
+                return sampled.exit_code
             try:
-                plan = await made(only_look=draft or sample > 0)
-            except NotFound as error:
-                raise _no_source(error, source) from None
-            if sample:
-                if not as_json:
-                    view = plan_view(plan)
-                    print_plan(view, own_order=await own_order_of(client, view))
-                    show.say()
-                sampled = await run_sample(client, plan, sample, yes=yes, as_json=as_json)
-                if sampled.exit_code:
-                    return sampled.exit_code
-                try:
-                    plan = await made(only_look=draft)
-                except InvalidInput as error:
-                    if error.code != "selection_empty":
-                        raise
-                    say_nothing_left(error.message, as_json=as_json)
-                    return 0
-            await show_made(client, plan_view(plan), as_json=as_json)
-        return 0
-
-    carry_out(work())
+                plan = await asked.made(client, only_look=draft)
+            except InvalidInput as error:
+                if error.code != "selection_empty":
+                    raise
+                say_nothing_left(error.message, as_json=as_json)
+                return 0
+        await show_made(client, plan_view(plan), as_json=as_json)
+    return 0
 
 
 def _no_source(error: NotFound, typed: str) -> NotFound:
@@ -233,14 +200,3 @@ def _no_source(error: NotFound, typed: str) -> NotFound:
     there = f" ({known})" if (known := tables_text(typed)) else ""
     error.message += f"; it is a file here: register it first, by penstock sources add NAME {typed}{asked}{there}"
     return error
-
-
-def _check_ways(given: Mapping[str, str | bool], *, exclude_ids: str) -> None:
-    """Raises InvalidInput for rows that are selected in two ways, and for standard input that is read twice."""
-    from penstock.runtime.errors import InvalidInput
-
-    ways = [option for option, value in given.items() if value]
-    if len(ways) > 1:
-        raise InvalidInput(f"rows are selected in one way: one of {' and '.join(ways)}", code="bad_selection")
-    if given["--ids"] == exclude_ids == "-":
-        raise InvalidInput("standard input is read once: --ids or --exclude-ids", code="bad_usage")
