@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from gateway.bodies import Always, Body, Truth
 from penstock.client.filling import filled
@@ -35,7 +36,7 @@ def _bounds(part: Part) -> dict[str, Any]:
 
 
 def _text(name: str, description: str | None = None) -> Any:
-    """A field of texts that is left out as nothing: of a way of choosing null, else the empty text."""
+    """A field of texts that may be left out."""
     return Field(None if name in WAYS else "", description=description, **_bounds(FORM[name]))
 
 
@@ -71,6 +72,13 @@ class SelectionBody(Body):
     state: str = _text("state")
     limit: int = Field(0, strict=True, description="The first so many, in order; 0: all.", **_bounds(FORM["limit"]))
     again: Truth = Field(False, description="What the processor has done already is not left out.")
+
+    @field_validator(*WAYS, mode="before")
+    @classmethod
+    def _there(cls, given: object) -> object:
+        if given is None:
+            raise PydanticCustomError("null", "null selects nothing: leave it out, or say what is selected")
+        return given
 
     def message(self) -> sources_pb2.Selection:
         """Raises InvalidInput for two ways of choosing at once."""

@@ -119,7 +119,7 @@ WAYS: Mapping[str, Part] = {
     "sql": Text(100_000, least=1),
     "filter": FILTER,
 }
-"""Of these a selection has one; null is as good as none."""
+"""Of these a selection has one. None may be null: a variable that was never set is not to select all rows."""
 FORM: Mapping[str, Part] = {
     **WAYS,
     "exclude_keys": KEYS,
@@ -140,7 +140,7 @@ def problems_of(told: Mapping[str, object]) -> list[str]:
         part = FORM.get(name)
         if part is None:
             found.append(f"{_shown(name)} is no field of a selection; it has {', '.join(FORM)}")
-        elif not (value is None and name in WAYS) and (wrong := part.problem(name, value)):
+        elif wrong := part.problem(name, value):
             found.append(wrong)
         if len(found) == PROBLEMS_TOLD:
             break

@@ -33,6 +33,7 @@ from penstock.cli.selecting import (
     ParamOption,
     RepoOption,
     RulesOption,
+    refuse_empty,
     stage_of,
 )
 
@@ -43,6 +44,7 @@ __all__ = ["create"]
 
 
 def create(
+    context: typer.Context,
     source: SourceArgument,
     processor: Annotated[
         str, typer.Option("--processor", help="Who does the work: see `penstock processors list`.")
@@ -125,6 +127,7 @@ def create(
 
       penstock plans create mice --processor noop --profile thorough --sample 20
     """
+    refuse_empty(context)
     stage = stage_of(
         processor,
         param=param,

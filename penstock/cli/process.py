@@ -37,6 +37,7 @@ from penstock.cli.selecting import (
     ParametersOption,
     ParamOption,
     RepoOption,
+    refuse_empty,
     sql_of,
     stage_of,
 )
@@ -88,6 +89,7 @@ class _Asked:
 
 @app.command()
 def missing(
+    context: typer.Context,
     processor: ProcessorArgument,
     source: SourceOption = "",
     org: OrgOption = "",
@@ -124,6 +126,7 @@ def missing(
     """
     from penstock.client import Selection
 
+    refuse_empty(context)
     _process(
         _Asked(
             selection=Selection(missing=processor, org=org, repo=repo, limit=limit),
@@ -145,6 +148,7 @@ def missing(
 
 @app.command()
 def reprocess(
+    context: typer.Context,
     processor: ProcessorArgument,
     threshold: Annotated[
         float, typer.Option("--threshold", metavar="X", help="A `confidence` below this, as 0.7.", show_default=False)
@@ -176,6 +180,7 @@ def reprocess(
     """
     from penstock.client import Selection
 
+    refuse_empty(context)
     _process(
         _Asked(
             selection=Selection(reprocess=processor, threshold=threshold, org=org, repo=repo, limit=limit),
@@ -197,6 +202,7 @@ def reprocess(
 
 @app.command()
 def custom(
+    context: typer.Context,
     processor: ProcessorArgument,
     sql: Annotated[
         str, typer.Argument(metavar="SQL|@FILE", help="One SELECT that returns the key column.", show_default=False)
@@ -230,6 +236,7 @@ def custom(
     """
     from penstock.client import Selection
 
+    refuse_empty(context)
     _process(
         _Asked(
             selection=Selection(sql=sql_of(sql), org=org, repo=repo, limit=limit, again=again),

@@ -33,11 +33,20 @@ __all__ = [
     "columns_of",
     "keys_of",
     "ordering_text",
+    "refuse_empty",
     "selection_of",
     "selection_text",
     "sql_of",
     "stage_of",
 ]
+
+_SELECTING = frozenset(
+    (
+        *("filter", "ids", "missing", "reprocess", "failed_of", "changed_since", "sql", "selection_json"),
+        *("exclude_filter", "exclude_ids", "org", "repo"),
+    )
+)
+"""Parameters of commands. An empty --state is any."""
 
 _INCLUDED = {
     "missing": "missing",
@@ -85,6 +94,24 @@ def keys_of(file: str) -> list[str]:
     if not keys:
         raise InvalidInput(f"{'standard input' if file == '-' else file} has no keys: one a line", code="bad_keys")
     return keys
+
+
+def refuse_empty(context: typer.Context) -> None:
+    """Raises InvalidInput for what selects and was typed as nothing: a variable that was never set is not to select all
+    there is."""
+    from penstock.runtime.errors import InvalidInput
+
+    empty = []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name in _SELECTING and context.params[name] == "" and source is not None and source.name == "COMMANDLINE":
+            empty.append(parameter.opts[0])
+    if empty:
+        raise InvalidInput(
+            f"{' and '.join(empty)} {'is' if len(empty) == 1 else 'are'} empty: say what is selected, or leave it out",
+            code="bad_selection",
+        )
 
 
 def sql_of(text: str) -> str:

@@ -17,6 +17,8 @@ from penstock.v1 import sources_pb2
 
 __all__ = ["Ordering", "Selection", "row_query"]
 
+_NAMED = ("missing", "reprocess", "failed_of_run", "changed_since_plan", "sql")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
@@ -29,12 +31,12 @@ class Selection:
 
     filter: str | None = None
     keys: Sequence[str] | None = None
-    missing: str = ""
-    reprocess: str = ""
+    missing: str | None = None
+    reprocess: str | None = None
     threshold: float | None = None
-    failed_of_run: str = ""
-    changed_since_plan: str = ""
-    sql: str = ""
+    failed_of_run: str | None = None
+    changed_since_plan: str | None = None
+    sql: str | None = None
     exclude_keys: Sequence[str] = ()
     exclude_filter: str = ""
     org: str = ""
@@ -49,10 +51,9 @@ class Selection:
         InvalidInput with everything that is no such field or value."""
         if problems := problems_of(told):
             raise InvalidInput("; ".join(problems), code="bad_selection")
-        given = {name: value for name, value in told.items() if value is not None}
-        if "all" in given and (others := [name for name in WAYS if name in given and name != "all"]):
+        if "all" in told and (others := [name for name in WAYS if name in told and name != "all"]):
             raise InvalidInput(f"rows are selected in one way, and all and {others[0]} are given", code="bad_selection")
-        fields: dict[str, Any] = {name: value for name, value in given.items() if name != "all"}
+        fields: dict[str, Any] = {name: value for name, value in told.items() if name != "all"}
         if "reprocess" in fields:
             asked = fields["reprocess"]
             fields |= {"reprocess": asked["processor"], "threshold": float(asked["threshold"])}
@@ -63,19 +64,20 @@ class Selection:
         given: dict[str, object] = {
             "filter": self.filter,
             "keys": None if self.keys is None else filled(sources_pb2.Selection.Keys, keys=_texts("keys", self.keys)),
-            "missing": self.missing or None,
+            "missing": self.missing,
             "reprocess": self._reprocess(),
-            "failed_of_run": self.failed_of_run or None,
-            "changed_since_plan": self.changed_since_plan or None,
-            "sql": self.sql or None,
+            "failed_of_run": self.failed_of_run,
+            "changed_since_plan": self.changed_since_plan,
+            "sql": self.sql,
         }
         include = {name: value for name, value in given.items() if value is not None}
-        problems = []
+        # What names nothing, as a variable that was never set, is not to select all there is.
+        problems = [f"{name} is empty: it selects nothing" for name in _NAMED if getattr(self, name) == ""]
         if len(include) > 1:
             problems.append(f"rows are selected in one way, and {' and '.join(include)} are given")
-        if self.reprocess and self.threshold is None:
+        if self.reprocess is not None and self.threshold is None:
             problems.append(f"reprocess {self.reprocess} needs a threshold, as 0.7")
-        if self.threshold is not None and not self.reprocess:
+        if self.threshold is not None and self.reprocess is None:
             problems.append("a threshold belongs to reprocess, which names a processor")
         if problems:
             raise InvalidInput("; ".join(problems), code="bad_selection")
@@ -92,7 +94,7 @@ class Selection:
         )
 
     def _reprocess(self) -> sources_pb2.Selection.Reprocess | None:
-        if not self.reprocess:
+        if self.reprocess is None:
             return None
         return filled(sources_pb2.Selection.Reprocess, processor=self.reprocess, threshold=self.threshold or 0.0)
 

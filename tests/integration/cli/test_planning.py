@@ -214,6 +214,24 @@ def test_the_order_of_a_task_file_is_shown_before_it_runs(penstock: Typed, tmp_p
     assert "takes --skip and --limit" in refused.err
 
 
+def test_what_selects_and_is_empty_is_refused_and_never_all(penstock: Typed, mice: str, tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing.sql"
+    nothing.touch()
+    for option in ("--filter", "--ids", "--missing", "--failed-of", "--changed-since", "--sql", "--selection", "--org"):
+        refused = penstock("plans", "create", mice, "--processor", "noop", option, "", "--draft")
+        assert (refused.code, f"{option} is empty" in refused.err, refused.out) == (2, True, ""), refused.err
+    for command in (
+        ("plans", "create", mice, "--processor", "noop", "--sql", f"@{nothing}", "--draft"),
+        ("process", "custom", "noop", f"@{nothing}", "--source", mice, "--yes"),
+        ("process", "custom", "noop", "", "--source", mice, "--yes"),
+        ("process", "missing", "", "--source", mice, "--yes"),
+        ("process", "missing", "noop", "--source", mice, "--repo", "", "--yes"),
+        ("plans", "create", mice, "--processor", "noop", "--selection", '{"keys": null}', "--draft"),
+    ):
+        refused = penstock(*command)
+        assert (refused.code, refused.out) == (2, ""), (command, refused.err)
+
+
 def test_two_ways_to_select_are_refused(penstock: Typed, mice: str) -> None:
     refused = penstock("plans", "create", mice, "--processor", "noop", "--all", "--missing", "noop")
     assert refused.code == 2

@@ -35,6 +35,14 @@ def test_each_way_to_include_is_its_own(selection: Selection, which: str) -> Non
     assert selection.message().WhichOneof("include") == which
 
 
+@pytest.mark.parametrize("way", ["missing", "failed_of_run", "changed_since_plan", "sql"])
+def test_what_names_nothing_does_not_select_all(way: str) -> None:
+    with pytest.raises(InvalidInput, match=f"{way} is empty"):
+        Selection(**{way: ""}).message()  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match=f"{way} is null"):
+        Selection.of({way: None})
+
+
 def test_all_that_is_wrong_with_a_selection_is_told_at_once() -> None:
     with pytest.raises(InvalidInput) as told:
         Selection(filter="a = 1", missing="p", threshold=0.5).message()
