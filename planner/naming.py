@@ -219,6 +219,12 @@ class NamedSources:
 
     def unknown(self, name: str, connection: sa.Connection) -> NotFound:
         """The error for a name that is none, with some that are."""
+        version = sa.select(source_versions.c.name, source_versions.c.version).where(
+            source_versions.c.source_id == name
+        )
+        if row := connection.execute(version.limit(1)).first():
+            told = f"{name} is version {row.version} of {row.name!r}: a name goes with all its versions"
+            return NotFound(told, code="source_not_found")
         known = connection.execute(sa.select(source_names.c.name).order_by(source_names.c.name).limit(20)).scalars()
         listed = ", ".join(known) or "none"
         return NotFound(f"no source {name!r}; there are: {listed}", code="source_not_found")

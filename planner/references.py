@@ -35,11 +35,14 @@ async def plan_id_of(store: Store, named: str, field: str = "plan_id") -> str:
 async def selection_by_ids(
     asked: sources_pb2.Selection, store: Store, results: Callable[[], Awaitable[Asked]]
 ) -> sources_pb2.Selection:
-    """Another selection, with the ids of the plan and of the run that it names. results: asked for where a run is
-    named. A run that nobody knows stays as it is. Raises what `plan_id_of` does, and what results does."""
+    """Another selection, with the ids of the plan and of the run that it names, and with all rows where it names no way
+    of choosing. results: asked for where a run is named. A run that nobody knows stays as it is. Raises what
+    `plan_id_of` does, and what results does."""
     found = sources_pb2.Selection()
     found.CopyFrom(asked)
     match asked.WhichOneof("include"):
+        case None:
+            found.all = True
         case "changed_since_plan":
             found.changed_since_plan = await plan_id_of(store, asked.changed_since_plan, "selection.changed_since_plan")
         case "failed_of_run":

@@ -61,7 +61,14 @@ def bomb() -> bytes:
 REFUSED: dict[str, tuple[str, bytes, Mapping[str, str], int, str, str]] = {
     "a broken line": ("t.jsonl", LINES + b'{"id": 3, "n": }\n', {}, 400, "bad_rows", "line 3, column 16: not JSON"),
     "a broken quote": ("t.csv", b'id,n\n1,"a\n', {}, 400, "bad_rows", "line 2, column 3: the quote that opens here"),
-    "a cell of 10 MB": ("t.csv", b"id,n\n1," + b"x" * (10 << 20), {}, 400, "row_too_large", "line 2 has 10,485,775 bytes as JSON"),
+    "a cell of 10 MB": (
+        "t.csv",
+        b"id,n\n1," + b"x" * (10 << 20),
+        {},
+        400,
+        "row_too_large",
+        "line 2 has 10,485,775 bytes as JSON",
+    ),
     "5,000 columns": (
         "t.csv",
         ",".join(f"c{n}" for n in range(5_000)).encode() + b"\n",

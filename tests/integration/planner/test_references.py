@@ -68,5 +68,6 @@ async def test_results_are_read_for_a_run_alone(world: World, copy: Copy) -> Non
     async def never() -> Asked:
         raise AssertionError("nothing here needs results")
 
-    for asked in (sp.Selection(), sp.Selection(missing="noop"), sp.Selection(changed_since_plan="plan-" + "0" * 32)):
+    assert await selection_by_ids(sp.Selection(), Store(copy.database), never) == sp.Selection(all=True)
+    for asked in (sp.Selection(missing="noop"), sp.Selection(changed_since_plan="plan-" + "0" * 32)):
         assert await selection_by_ids(asked, Store(copy.database), never) == asked
