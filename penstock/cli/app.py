@@ -86,6 +86,10 @@ def root(
     """
 
 
+_NO_SUCH_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)
+"""What was typed is no file that can be used."""
+
+
 def run() -> int:
     """Runs the command line; the exit code."""
     try:
@@ -109,7 +113,7 @@ def _told(error: Exception) -> int:
         if isinstance(error, OSError):
             place = f"{error.filename}: " if error.filename else ""
             print(f"penstock: {place}{error.strerror or error}", file=sys.stderr)
-            return FAILED
+            return BAD_INPUT if isinstance(error, _NO_SUCH_FILE) else FAILED
         raise error
     if "--json" in sys.argv:
         import json

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = ["app"]
 
 TASK_SUFFIXES = (".md", ".markdown")
+DOCUMENT_SUFFIXES = {".txt", ".md", ".pdf", ".docx", ".html", ".htm"}
 
 app = typer.Typer(no_args_is_help=True, help="Where items come from: register it once, look at it, refresh it.")
 
@@ -192,7 +193,13 @@ def _guessed(paths: list[str], given: dict[str, Any], *, database: str) -> str:
         return "table"
     if given["--each-task"] or given["--batch-size"] or (suffixes and suffixes <= set(TASK_SUFFIXES)):
         return "tasks"
-    return "catalog"
+    return "documents" if len(paths) == 1 and _of_documents(Path(paths[0])) else "catalog"
+
+
+def _of_documents(folder: Path) -> bool:
+    """Whether it is a folder, and all that it has are texts for people."""
+    found = {file.suffix.lower() for file in folder.rglob("*") if file.is_file()} if folder.is_dir() else set()
+    return bool(found) and found <= DOCUMENT_SUFFIXES
 
 
 _OF_KIND = {

@@ -227,6 +227,7 @@ def test_what_selects_and_is_empty_is_refused_and_never_all(penstock: Typed, mic
         ("process", "missing", "", "--source", mice, "--yes"),
         ("process", "missing", "noop", "--source", mice, "--repo", "", "--yes"),
         ("plans", "create", mice, "--processor", "noop", "--selection", '{"keys": null}', "--draft"),
+        ("plans", "create", mice, "--processor", "noop", "--ids", tmp_path / "nobody", "--draft"),
     ):
         refused = penstock(*command)
         assert (refused.code, refused.out) == (2, ""), (command, refused.err)

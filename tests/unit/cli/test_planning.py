@@ -88,6 +88,16 @@ def test_a_parameter_by_itself_goes_before_the_object_of_all() -> None:
 )
 def test_the_kind_is_guessed_from_the_paths(paths: list[str], given: dict[str, Any], kind: str) -> None:
     assert _guessed(paths, {**NOTHING, **given}, database="") == kind
+
+
+def test_a_folder_of_nothing_but_texts_is_one_of_documents(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    assert _guessed([str(tmp_path)], NOTHING, database="") == "catalog"
+    for name in ("one.txt", "more/two.PDF"):
+        (tmp_path / name).touch()
+    assert _guessed([str(tmp_path)], NOTHING, database="") == "documents"
+    (tmp_path / "more" / "rows.json").touch()
+    assert _guessed([str(tmp_path)], NOTHING, database="") == "catalog"
     assert _guessed([], NOTHING, database="shop") == "table"
 
 
