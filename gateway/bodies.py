@@ -59,8 +59,9 @@ _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def flag_of(text: str) -> bool | None:
-    """What a parameter or a field of a form says, which has text alone: true, 1, false or 0; None for anything else."""
-    return _FLAGS.get(text)
+    """What a parameter or a field of a form says, which has text alone: true, 1, false or 0, in capitals or not; None
+    for anything else."""
+    return _FLAGS.get(text.lower())
 
 
 def _flag(given: object) -> bool:
