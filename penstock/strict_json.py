@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 
-__all__ = ["NotStrict", "read_json"]
+__all__ = ["NotStrict", "read_json", "repeated"]
 
 
 class NotStrict(ValueError):
     """Keeps the grammar, and still is none that is read here: a sentence that says why."""
+
+
+def repeated(pairs: Sequence[tuple[str, object]]) -> str:
+    """The first name of an object that stands there twice; one does."""
+    times = Counter(name for name, _ in pairs)
+    return next(name for name, _ in pairs if times[name] > 1)
 
 
 def read_json(data: bytes | str, *, what: str) -> object:
@@ -23,9 +30,7 @@ def read_json(data: bytes | str, *, what: str) -> object:
     def single(pairs: list[tuple[str, object]]) -> dict[str, object]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            times = Counter(name for name, _ in pairs)
-            twice = next(name for name, _ in pairs if times[name] > 1)
-            raise NotStrict(f"the name {twice[:80]!r} stands twice in an object of {what}")
+            raise NotStrict(f"the name {repeated(pairs)[:80]!r} stands twice in an object of {what}")
         return found
 
     def no_number(text: str) -> float:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from penstock.runtime.errors import InvalidInput
+from penstock.strict_json import repeated
 from planner.domain.rows import MAX_LINE_BYTES, TOO_DEEP, too_deep
 from planner.tables.csv_rows import not_utf8
 from planner.tables.refusals import short
@@ -189,9 +189,7 @@ def _parsed(text: str) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        times = Counter(name for name, _ in pairs)
-        twice = next(name for name, _ in pairs if times[name] > 1)
-        raise _Repeated(f"the name {short(twice)} stands twice in an object")
+        raise _Repeated(f"the name {short(repeated(pairs))} stands twice in an object")
     return found
 
 

@@ -17,6 +17,7 @@ from penstock.runtime.program import Service
 from penstock.runtime.settings import PlannerSection, Settings, UploadLimits
 from penstock.v1 import planner_pb2, planner_pb2_grpc
 from planner.__main__ import build
+from tests.integration.planner.copied import Copy
 from tests.integration.planner.planned import Plans, rows
 from tests.integration.scheduler.world import World
 
@@ -145,13 +146,26 @@ async def planner(
 
 
 @pytest.fixture
-async def world(tmp_path: Path, redis_url: str) -> AsyncIterator[World]:
+def knows_scheduler() -> bool:
+    """Whether the planner does; modules whose tests copy results themselves say no."""
+    return True
+
+
+@pytest.fixture
+async def world(tmp_path: Path, redis_url: str, knows_scheduler: bool) -> AsyncIterator[World]:
     """Planner and scheduler that know each other."""
-    one = await World.start(tmp_path, redis_url, f"sqlite:///{tmp_path}/scheduler.db", knows_scheduler=True)
+    one = await World.start(tmp_path, redis_url, f"sqlite:///{tmp_path}/scheduler.db", knows_scheduler=knows_scheduler)
     try:
         yield one
     finally:
         await one.stop()
+
+
+@pytest.fixture
+async def copy(world: World) -> AsyncIterator[Copy]:
+    one = Copy(world)
+    yield one
+    await one.close()
 
 
 @pytest.fixture

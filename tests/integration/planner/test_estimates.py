@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 import sqlalchemy as sa
@@ -18,19 +17,12 @@ from planner.domain.history import History, HistoryKey
 from planner.domain.parameter_names import shown_parameters
 from planner.results import copying
 from planner.results.rows import ResultRows
+from tests.integration.planner.copied import Copy, ended
 from tests.integration.planner.planned import Plans, rows
-from tests.integration.planner.test_results import Copy, ended
 from tests.integration.scheduler.world import World, completed, failed
 
 AGAIN = sp.Selection(again=True)
 NOOP = HistoryKey("noop", "1", "sleep_seconds=0.0")
-
-
-@pytest.fixture
-async def copy(world: World) -> AsyncIterator[Copy]:
-    one = Copy(world)
-    yield one
-    await one.close()
 
 
 async def recorded(world: World, plan: planner_pb2.Plan, *, cost: int = 0, wrong: int = 0) -> str:

@@ -4,7 +4,6 @@ people, clocks and dying programs did between."""
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import duckdb
@@ -20,21 +19,14 @@ from penstock.v1 import sources_pb2 as sp
 from planner.domain.history import HistoryKey
 from planner.domain.moments import RunFacts
 from planner.results.histories import LONGEST_STARTUP_SECONDS, StageRun, facts_of, measured
+from tests.integration.planner.copied import Copy, ended
 from tests.integration.planner.planned import BRANDS, Plans
-from tests.integration.planner.test_results import Copy, ended
 from tests.integration.scheduler.world import HandWorker, World, completed, failed
 from tests.servers.inprocess import serve
 
 AGAIN = sp.Selection(again=True)
 KEY = HistoryKey("noop", "1", "sleep_seconds=0.0")
 COUNT = sum(BRANDS.values())
-
-
-@pytest.fixture
-async def copy(world: World) -> AsyncIterator[Copy]:
-    one = Copy(world)
-    yield one
-    await one.close()
 
 
 async def begun(world: World, plan: planner_pb2.Plan) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from penstock.runtime.channel import calling
@@ -14,25 +11,15 @@ from penstock.v1 import sources_pb2 as sp
 from planner.references import selection_by_ids
 from planner.results.asked import Asked
 from planner.store import Store
+from tests.integration.planner.copied import Copy, ended
 from tests.integration.planner.planned import Plans, rows
-from tests.integration.planner.test_results import Copy, ended
 from tests.integration.scheduler.world import World
 
 
 @pytest.fixture
-async def world(tmp_path: Path, redis_url: str) -> AsyncIterator[World]:
-    one = await World.start(tmp_path, redis_url, f"sqlite:///{tmp_path}/scheduler.db")
-    try:
-        yield one
-    finally:
-        await one.stop()
-
-
-@pytest.fixture
-async def copy(world: World) -> AsyncIterator[Copy]:
-    one = Copy(world)
-    yield one
-    await one.close()
+def knows_scheduler() -> bool:
+    """No: the planner copies nothing by itself."""
+    return False
 
 
 async def test_what_is_named_stands_by_its_id_and_what_was_handed_in_as_it_was(world: World, copy: Copy) -> None:

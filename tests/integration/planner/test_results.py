@@ -3,101 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from penstock.runtime.blobs import BlobStore
 from penstock.runtime.clock import SystemClock
 from penstock.runtime.errors import Unavailable
-from penstock.runtime.parquet_files import ParquetFiles
-from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
-from planner.estimate_rows import EstimateRows
 from planner.results import copying
-from planner.results.copying import Results, confidence_of
-from planner.results.ends import Ends
-from planner.results.history_rows import HistoryRows
-from planner.results.outcomes import Outcomes
-from planner.results.parts import Parts, latest
+from planner.results.copying import confidence_of
 from planner.results.rows import DROPPED_MS, ResultRows
-from planner.staging import Staging
-from planner.store import Store
-from tests.integration.scheduler.world import World, completed, failed
-from tests.unannounced import unannounced
-
-
-class Copy:
-    """A copy of its own over the world's planner and scheduler."""
-
-    def __init__(self, world: World) -> None:
-        blobs = BlobStore(world.settings.blob_folder())
-        self.database = Database(world.settings.planner.database_url, "planner")
-        self.files = ParquetFiles(blobs.folder, memory="256MB", spill=blobs.folder / ".spill", what="the blob store")
-        self.rows = ResultRows(self.database)
-        self.clock = SystemClock.start()
-        self.staging = Staging(blobs, unannounced)
-        self.outcomes = Outcomes(world.scheduler.address, None)
-        store, self.estimates = Store(self.database), EstimateRows(self.database)
-        self.histories = HistoryRows(self.database)
-        self.results = Results(
-            outcomes=self.outcomes,
-            rows=self.rows,
-            parts=Parts(self.files),
-            files=self.files,
-            ends=Ends(database=self.database, rows=self.estimates, files=self.files, store=store, clock=self.clock),
-            store=store,
-            blobs=blobs,
-            staging=self.staging,
-            clock=self.clock,
-        )
-
-    async def latest(self, columns: str = '"key", state, confidence') -> list[tuple[object, ...]]:
-        parts = await self.results.catch_up()
-        if not parts:
-            return []
-        with self.files.cursor() as cursor:
-            return cursor.execute(f'SELECT {columns} FROM {latest(parts)} AS r ORDER BY "key"').fetchall()
-
-    async def close(self) -> None:
-        await self.outcomes.close()
-        self.files.close()
-        self.staging.close()
-        self.database.close()
+from tests.integration.planner.copied import Copy, ended
+from tests.integration.scheduler.world import World, completed
 
 
 @pytest.fixture
-async def world(tmp_path: Path, redis_url: str) -> AsyncIterator[World]:
-    one = await World.start(tmp_path, redis_url, f"sqlite:///{tmp_path}/scheduler.db")
-    try:
-        yield one
-    finally:
-        await one.stop()
-
-
-@pytest.fixture
-async def copy(world: World) -> AsyncIterator[Copy]:
-    one = Copy(world)
-    yield one
-    await one.close()
-
-
-async def ended(world: World, count: int, *, wrong: int = 0, confidence: float = 0.5) -> str:
-    """A run of `count` items of which the first `wrong` fail for good."""
-    run_id = await world.run(count)
-    worker = world.worker()
-    left = count
-    while left:
-        leases = await worker.leases(min(500, left))
-        outcomes = [
-            failed(lease, permanent=True) if lease.seq < wrong else completed(lease, {"confidence": confidence})
-            for lease in leases
-        ]
-        assert not await worker.report(run_id, outcomes)
-        left -= len(leases)
-    await worker.end()
-    return run_id
+def knows_scheduler() -> bool:
+    """No: the planner copies nothing by itself."""
+    return False
 
 
 async def test_what_settled_before_the_call_stands_in_it_once(world: World, copy: Copy) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
@@ -17,24 +17,14 @@ from planner.results import copying
 from planner.results.asked import Asked
 from planner.results.parts import Parts
 from planner.results.rows import DROPPED_MS, ResultRows
-from tests.integration.planner.test_results import Copy, ended
+from tests.integration.planner.copied import Copy, ended
 from tests.integration.scheduler.world import World, completed
 
 
 @pytest.fixture
-async def world(tmp_path: Path, redis_url: str) -> AsyncIterator[World]:
-    one = await World.start(tmp_path, redis_url, f"sqlite:///{tmp_path}/scheduler.db")
-    try:
-        yield one
-    finally:
-        await one.stop()
-
-
-@pytest.fixture
-async def copy(world: World) -> AsyncIterator[Copy]:
-    one = Copy(world)
-    yield one
-    await one.close()
+def knows_scheduler() -> bool:
+    """No: the planner copies nothing by itself."""
+    return False
 
 
 async def failed_of(copy: Copy, run_id: str, folder: Path) -> list[str]:

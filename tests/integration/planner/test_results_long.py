@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from planner.results import copying
-from tests.integration.planner.test_results import Copy
+from tests.integration.planner.copied import Copy
 from tests.integration.scheduler.world import World, completed
 
 ITEMS = 1_200
 
 
 @pytest.fixture
-async def world(tmp_path: Path, redis_url: str) -> AsyncIterator[World]:
-    one = await World.start(tmp_path, redis_url, f"sqlite:///{tmp_path}/scheduler.db")
-    try:
-        yield one
-    finally:
-        await one.stop()
-
-
-@pytest.fixture
-async def copy(world: World) -> AsyncIterator[Copy]:
-    one = Copy(world)
-    yield one
-    await one.close()
+def knows_scheduler() -> bool:
+    """No: the planner copies nothing by itself."""
+    return False
 
 
 async def test_long_results_are_copied_a_share_at_a_time(

@@ -20,7 +20,7 @@ from penstock.cli.rows import print_page
 from penstock.cli.rule_text import rule_lines
 from penstock.cli.selecting import columns_of, keys_of, ordering_text, selection_text, sql_of, stage_of
 from penstock.cli.source_text import size_text
-from penstock.cli.sources import _check, _guessed
+from penstock.cli.sources import DOCUMENT_SUFFIXES, _check, _guessed
 from penstock.client import Ordering, Selection
 from penstock.client.plan_views import plan_view
 from penstock.client.rules import Rules
@@ -28,6 +28,7 @@ from penstock.client.source_views import row_page_view, source_view
 from penstock.client.views import rules_view
 from penstock.runtime.errors import InvalidInput, NotFound
 from penstock.v1 import planner_pb2, sources_pb2
+from worker.processors.document import KINDS
 
 NOTHING: dict[str, Any] = dict.fromkeys(
     ("--key", "--group", "--sort", "--format", "--skip-bad", "--table", "--query", "--each-task", "--batch-size"), ""
@@ -88,6 +89,10 @@ def test_a_parameter_by_itself_goes_before_the_object_of_all() -> None:
 )
 def test_the_kind_is_guessed_from_the_paths(paths: list[str], given: dict[str, Any], kind: str) -> None:
     assert _guessed(paths, {**NOTHING, **given}, database="") == kind
+
+
+def test_documents_are_what_their_processor_reads() -> None:
+    assert set(KINDS) == DOCUMENT_SUFFIXES
 
 
 def test_a_folder_of_nothing_but_texts_is_one_of_documents(tmp_path: Path) -> None:
