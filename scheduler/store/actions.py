@@ -25,6 +25,7 @@ from scheduler.store.item_fields import FIELDS, never_leased, values
 from scheduler.store.reopening import reopen
 from scheduler.store.rows import StageRow
 from scheduler.store.schema import actions, items
+from scheduler.store.statements import Statement
 from scheduler.store.unit import RunUnit
 
 __all__ = ["ActionRow", "Chunk", "apply", "insert_action", "load_action", "open_actions", "rows_for_action", "save"]
@@ -72,7 +73,9 @@ _COLUMNS = [actions.c[field.name] for field in fields(ActionRow)]
 # One action.
 _LOAD = sa.select(*_COLUMNS).where(actions.c.action_id == sa.bindparam("id"))
 # Actions that are not done, oldest first, by the index on `done`.
-_OPEN = sa.select(actions.c.action_id).where(actions.c.done == sa.false()).order_by(actions.c.create_ms).limit(100)
+_OPEN = Statement.of(
+    sa.select(actions.c.action_id).where(actions.c.done == sa.false()).order_by(actions.c.create_ms).limit(100)
+)
 
 _NAMES = (
     "seq, key, grp, state, attempt, tries, session, start_ms, end_ms, due_ms, error_kind, error, fingerprint, lane, "
@@ -157,7 +160,7 @@ def load_action(connection: sa.Connection, action_id: str) -> ActionRow:
 
 
 def open_actions(connection: sa.Connection) -> list[str]:
-    return list(connection.execute(_OPEN).scalars())
+    return [action_id for (action_id,) in _OPEN.rows(connection, {})]
 
 
 def insert_action(connection: sa.Connection, row: ActionRow) -> None:

@@ -19,9 +19,9 @@ __all__ = ["any_due", "release_due"]
 
 # What is due, longest first, by the index of what has a time. While retries are off, those wait.
 _DUE_NOW = "due_ms IS NOT NULL AND due_ms <= :now AND (state = 'deferred' OR :allowed)"
-_DUE = sa.text(f"SELECT run, stage, seq, state FROM items WHERE {_DUE_NOW} ORDER BY due_ms LIMIT :most")
+_DUE = Statement(f"SELECT run, stage, seq, state FROM items WHERE {_DUE_NOW} ORDER BY due_ms LIMIT :most")
 # Whether anything is.
-_ANY = sa.text(f"SELECT 1 FROM items WHERE {_DUE_NOW} LIMIT 1")
+_ANY = Statement(f"SELECT 1 FROM items WHERE {_DUE_NOW} LIMIT 1")
 # Makes these startable, if they wait still.
 _RELEASE_HEAD = "UPDATE items SET state = 'queued', due_ms = NULL WHERE run = :run AND stage = :stage AND "
 _RELEASE_TAIL = " AND state = :state AND due_ms <= :now RETURNING seq, coalesce(lane, ''), coalesce(rank, seq)"
@@ -34,7 +34,7 @@ _RELEASE = Statement(
 def release_due(connection: sa.Connection, effects: Effects, now_ms: int, limit: int) -> int:
     """Makes what is due startable, at most `limit`; returns how many."""
     found: dict[int, dict[tuple[int, str], list[int]]] = {}
-    for run, stage, seq, state in connection.execute(_DUE, _values(connection, now_ms) | {"most": limit}):
+    for run, stage, seq, state in _DUE.rows(connection, _values(connection, now_ms) | {"most": limit}):
         found.setdefault(run, {}).setdefault((stage, state), []).append(seq)
     count = 0
     for number in sorted(found):
@@ -59,7 +59,7 @@ def release_due(connection: sa.Connection, effects: Effects, now_ms: int, limit:
 
 
 def any_due(connection: sa.Connection, now_ms: int) -> bool:
-    return connection.execute(_ANY, _values(connection, now_ms)).first() is not None
+    return bool(_ANY.rows(connection, _values(connection, now_ms)))
 
 
 def _values(connection: sa.Connection, now_ms: int) -> dict[str, int | bool]:

@@ -18,6 +18,7 @@ from scheduler.store.effects import Effects
 from scheduler.store.locking import lock
 from scheduler.store.rows import STAGE_COLUMNS, StageRow, gate_of
 from scheduler.store.schema import runs, stages
+from scheduler.store.statements import Statement
 from scheduler.store.unit import RunUnit
 
 __all__ = ["WaitingGate", "answer", "overdue", "time_out", "waiting"]
@@ -27,6 +28,15 @@ _WORDS = {GATE_ANSWER_APPROVE: "approved", GATE_ANSWER_REJECT: "rejected"}
 # From the few runs that may wait to their stages by key, never through all stages.
 _WAITING = runs.join(stages, stages.c.run == runs.c.number)
 _MAY_WAIT = (runs.c.state.in_([RunState.WAITING, RunState.PAUSED]), stages.c.state == StageState.WAITING)
+# Runs with a gate that waits and is due, by the index on the states of runs.
+_OVERDUE = Statement.of(
+    sa.select(runs.c.number)
+    .select_from(_WAITING)
+    .where(*_MAY_WAIT, stages.c.gate_due_ms <= sa.bindparam("now", type_=sa.BigInteger))
+    .distinct()
+    .order_by(runs.c.number)
+    .limit(LIMIT)
+)
 
 
 @dataclass(frozen=True)
@@ -81,9 +91,7 @@ def _stage_at(unit: RunUnit, name: str) -> StageRow:
 
 def overdue(connection: sa.Connection, now_ms: int) -> list[int]:
     """Numbers of runs with a gate whose time is over; for a reader, so that the sweep writes only when there is one."""
-    # Gates that wait and are due, by the index on the states of runs.
-    query = sa.select(runs.c.number).select_from(_WAITING).where(*_MAY_WAIT, stages.c.gate_due_ms <= now_ms)
-    return list(connection.execute(query.distinct().order_by(runs.c.number).limit(LIMIT)).scalars())
+    return [number for (number,) in _OVERDUE.rows(connection, {"now": now_ms})]
 
 
 def time_out(connection: sa.Connection, effects: Effects, now_ms: int) -> int:

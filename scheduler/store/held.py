@@ -12,6 +12,7 @@ from scheduler.domain.states import LIVE_RUNS, ItemState, StageState
 from scheduler.store.effects import Place, Slot, StageKey
 from scheduler.store.schema import items, runs, stages
 from scheduler.store.seeing import OPEN_INDEX, by_index
+from scheduler.store.statements import Rows, Statement
 
 __all__ = [
     "OVERRUN_MS",
@@ -36,11 +37,17 @@ _OPEN_STAGES = stages.join(
 
 # What runs, with its lane.
 _HELD = sa.select(items.c.run, items.c.stage, items.c.seq, _LANE).select_from(_OPEN_STAGES).where(_RUNNING)
+_ALL_HELD = Statement.of(_HELD)
+_HELD_BY = Statement.of(_HELD.where(items.c.session == sa.bindparam("session")))
+# Stages that run.
+_RUNNING_STAGES = Statement("SELECT run, stage FROM stages WHERE state = 'running'")
+# Whose the runs are that may hold slots.
+_OWNERS = Statement.of(sa.select(runs.c.number, runs.c.owner).where(runs.c.state.in_(sorted(LIVE_RUNS))))
 
 
 def session_rows(connection: sa.Connection, session: str) -> dict[StageKey, list[Slot]]:
     """What a session holds."""
-    return _by_stage(connection, _HELD.where(items.c.session == session))
+    return _by_stage(_HELD_BY.rows(connection, {"session": session}))
 
 
 def busy_sessions(connection: sa.Connection) -> set[str]:
@@ -58,12 +65,12 @@ def running_alone(connection: sa.Connection, worker_class: str) -> int:
 
 def all_running(connection: sa.Connection) -> dict[StageKey, list[Slot]]:
     """Everything that runs."""
-    return _by_stage(connection, _HELD)
+    return _by_stage(_ALL_HELD.rows(connection, {}))
 
 
-def _by_stage(connection: sa.Connection, query: sa.Select[int, int, int, str]) -> dict[StageKey, list[Slot]]:
+def _by_stage(rows: Rows) -> dict[StageKey, list[Slot]]:
     found: dict[StageKey, list[Slot]] = {}
-    for run, stage, seq, lane in connection.execute(query):
+    for run, stage, seq, lane in rows:
         found.setdefault((run, stage), []).append((seq, lane))
     return found
 
@@ -83,14 +90,13 @@ def open_rows(connection: sa.Connection, run: int, stage: int, state: ItemState)
 
 def running_stages(connection: sa.Connection) -> list[StageKey]:
     """Every stage that runs, of paused and stopping runs too."""
-    query = sa.select(stages.c.run, stages.c.stage).where(stages.c.state == StageState.RUNNING)
-    return [(run, stage) for run, stage in connection.execute(query)]
+    return [(run, stage) for run, stage in _RUNNING_STAGES.rows(connection, {})]
 
 
 OVERRUN_MS = 10_000
 """A worker ends what runs too long itself; the scheduler does when it has not."""
 # What was leased for longer than its stage allows it to run. Of a suspect the time begins when its worker says so.
-_OVERDUE = sa.text(f"""
+_OVERDUE = Statement(f"""
 SELECT i.run, i.stage, i.seq, r.run_id, i.attempt, i.session, i.start_ms, s.max_run_seconds
 FROM stages AS s JOIN items AS i ON i.run = s.run AND i.stage = s.stage JOIN runs AS r ON r.number = s.run
 WHERE s.state = 'running' AND i.state = 'running' AND i.settle_number IS NULL
@@ -104,7 +110,7 @@ Since = Callable[[str, tuple[str, int, int, int], int], int | None]
 def overdue(connection: sa.Connection, now_ms: int, since: Since, limit: int) -> dict[StageKey, list[int]]:
     """Seqs of what runs too long, at most `limit`."""
     found: dict[StageKey, list[int]] = {}
-    rows = connection.execute(_OVERDUE, {"now": now_ms})
+    rows = _OVERDUE.rows(connection, {"now": now_ms})
     late = (
         ((run, stage), seq)
         for run, stage, seq, run_id, attempt, session, start_ms, seconds in rows
@@ -122,5 +128,4 @@ def too_long(since_ms: int | None, seconds: int, now_ms: int) -> bool:
 
 def owners(connection: sa.Connection) -> dict[int, str]:
     """Whom the slots of each run that may hold some are counted for."""
-    query = sa.select(runs.c.number, runs.c.owner).where(runs.c.state.in_(list(LIVE_RUNS)))
-    return {row[0]: row[1] for row in connection.execute(query)}
+    return {row[0]: row[1] for row in _OWNERS.rows(connection, {})}

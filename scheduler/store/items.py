@@ -416,7 +416,10 @@ def _all_held(unit: RunUnit, stage: StageRow, count: int, wanted: int) -> None:
         )
 
 
+_KEEP = Statement.of(sa.insert(attempts))
+
+
 def record_attempts(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Keeps ended attempts that their item's row will forget."""
     if rows:
-        connection.execute(sa.insert(attempts), list(rows))
+        _KEEP.run_many(connection, rows)

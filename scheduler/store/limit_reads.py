@@ -75,32 +75,18 @@ _EVENTS = Statement(
     "(:time_ms, :key, :number) ORDER BY time_ms DESC, key DESC, number DESC LIMIT :most"
 )
 # Whether a closure is over, or a stage or lane has a valve whose run may have ended.
-_DUE = (
-    sa.select(sa.literal(1))
-    .select_from(limits)
-    .where(
-        sa.text("cautious"),
-        sa.or_(
-            sa.and_(limits.c.state == ValveState.CLOSED, limits.c.closed_until_ms <= sa.bindparam("now")),
-            *(_KEY.startswith(word) for word in RESERVED),
-        ),
-    )
-    .limit(1)
+_RESERVED = " OR ".join(f"key LIKE '{word}%'" for word in RESERVED)
+_DUE = Statement(
+    "SELECT EXISTS (SELECT 1 FROM limits WHERE cautious "
+    f"AND ((state = 'closed' AND closed_until_ms <= :now) OR {_RESERVED}))"
 )
 # Whether a pattern's closure is over.
-_PATTERN_DUE = (
-    sa.select(sa.literal(1))
-    .select_from(limits)
-    .where(
-        sa.text("declared"),
-        _KEY.endswith("*"),
-        limits.c.state == ValveState.CLOSED,
-        limits.c.closed_until_ms <= sa.bindparam("now"),
-    )
-    .limit(1)
+_PATTERN_DUE = Statement(
+    "SELECT EXISTS (SELECT 1 FROM limits WHERE declared AND key LIKE '%*' AND state = 'closed' "
+    "AND closed_until_ms <= :now)"
 )
 # How many keys are in which state, of those that are not simply open.
-_COUNTS = sa.select(limits.c.state, sa.func.count()).where(sa.text("cautious")).group_by(limits.c.state)
+_COUNTS = Statement("SELECT state, count(*) FROM limits WHERE cautious GROUP BY state")
 
 
 def page_of(connection: sa.Connection, *, after: str, prefix: str, most: int, in_use: Iterable[str]) -> list[LimitRow]:
@@ -172,8 +158,8 @@ def nearby(connection: sa.Connection, key: str, most: int = 5) -> list[str]:
 
 def closures_due(connection: sa.Connection, now_ms: int) -> bool:
     """Whether `Valves.due` would have something to look at."""
-    return any(connection.execute(query, {"now": now_ms}).scalar() for query in (_DUE, _PATTERN_DUE))
+    return any(query.rows(connection, {"now": now_ms})[0][0] for query in (_DUE, _PATTERN_DUE))
 
 
 def count_valves(connection: sa.Connection) -> dict[str, int]:
-    return {row[0]: row[1] for row in connection.execute(_COUNTS)}
+    return {row[0]: row[1] for row in _COUNTS.rows(connection, {})}

@@ -151,25 +151,20 @@ _ALL = Statement(f"{_OF} ORDER BY key")
 # Rows that nobody declared under a pattern.
 _UNDER = _SELECT.where(sa.not_(limits.c.declared)).order_by(limits.c.key)
 # The latest event of a key, for one that has no row now.
-_LATEST = sa.select(sa.func.coalesce(sa.func.max(limit_events.c.number), 0)).where(
-    limit_events.c.key == sa.bindparam("k")
-)
+_LATEST = Statement("SELECT coalesce(max(number), 0) FROM limit_events WHERE key = :key")
 # A row to lock, for a key that has none: two schedulers may both want to make it.
-_PLACE = sa.text(
+_PLACE = Statement(
     "INSERT INTO limits (key, concurrency, rates, adaptive, cooldown_ms, declared, state, closed_until_ms, cautious,"
     " valve, reason, change_ms, version) VALUES (:key, NULL, :rates, false, :cooldown_ms, false, 'open', 0, false,"
     " :valve, '', :now_ms, :version) ON CONFLICT (key) DO NOTHING"
 )
 # Everything that a change may touch.
-_WRITE = (
-    sa.update(limits)
-    .where(limits.c.key == sa.bindparam("k"))
-    .values({name: sa.bindparam(f"v_{name}") for name in (*_COLUMNS[1:], "state", "closed_until_ms", "cautious")})
-)
+_WRITTEN = (*_COLUMNS[1:], "state", "closed_until_ms", "cautious")
+_WRITE = Statement(f"UPDATE limits SET {', '.join(f'{name} = :{name}' for name in _WRITTEN)} WHERE key = :key")
 # A row that has nothing more to say.
-_DELETE = sa.delete(limits).where(limits.c.key == sa.bindparam("k"))
+_DELETE = Statement("DELETE FROM limits WHERE key = :key")
 # What became of a key.
-_EVENT = sa.insert(limit_events)
+_EVENT = Statement.of(sa.insert(limit_events))
 # The oldest events.
 _OLD = (
     sa.select(limit_events.c.key, limit_events.c.number)
@@ -229,9 +224,9 @@ def _place(connection: sa.Connection, key: str, now_ms: int) -> None:
         "cooldown_ms": COOLDOWN_MS,
         "valve": _valve_bytes(NEW),
         "now_ms": now_ms,
-        "version": connection.execute(_LATEST, {"k": key}).scalar_one(),
+        "version": _LATEST.rows(connection, {"key": key})[0][0],
     }
-    connection.execute(_PLACE, values)
+    _PLACE.run(connection, values)
 
 
 def patterns_of(connection: sa.Connection) -> dict[str, LimitRow]:
@@ -300,11 +295,11 @@ class Writes:
                 }
             )
         if not after.needed:
-            self._gone.append({"k": after.key})
+            self._gone.append({"key": after.key})
             if before.told:
                 self.effects.limits[after.key] = None
             return replace(after, stored=False)
-        self._rows.append({"k": after.key, **{f"v_{name}": value for name, value in _values(after).items()}})
+        self._rows.append({"key": after.key, **_values(after)})
         state = after.state()
         if state != before.state() or after.declared != before.declared:
             self.effects.limits[after.key] = state
@@ -313,7 +308,7 @@ class Writes:
     def flush(self) -> None:
         for statement, values in ((_EVENT, self._events), (_WRITE, self._rows), (_DELETE, self._gone)):
             if values:
-                self.connection.execute(statement, values)
+                statement.run_many(self.connection, values)
         self._events, self._rows, self._gone = [], [], []
 
 

@@ -13,12 +13,17 @@ from typing import Any
 
 import orjson
 import sqlalchemy as sa
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from penstock.runtime.exchange import Rows, Values, exchanged
 
 __all__ = ["Asked", "Rows", "Statement", "Values", "array", "finish", "listed", "together"]
 
 _NAME = re.compile(r"(?<![:\w]):([a-z_]+)")
+_DIALECTS: dict[str, sa.Dialect] = {
+    "sqlite": sa.create_engine("sqlite://", paramstyle="named").dialect,
+    "postgresql": sa.create_engine("postgresql+psycopg://").dialect,
+}
 
 
 class Statement:
@@ -26,6 +31,21 @@ class Statement:
 
     def __init__(self, text: str, *, postgresql: str = "") -> None:
         self._texts = {"sqlite": text, "postgresql": _NAME.sub(r"%(\1)s", (postgresql or text).replace("%", "%%"))}
+
+    @classmethod
+    def of(cls, query: sa.ClauseElement, *, columns: Sequence[str] | None = None) -> Statement:
+        """A query, compiled once for each database; values that it has already become part of its text. Rows come as
+        the driver gives them (SQLite tells truth by 0 and 1). columns: those that an INSERT writes."""
+        made = cls("")
+        for name, dialect in _DIALECTS.items():
+            compiled = query.compile(dialect=dialect, column_keys=columns)
+            assert isinstance(compiled, SQLCompiler)
+            text = str(compiled)
+            for key, bind in compiled.binds.items():
+                if not bind.required:
+                    text = re.sub(rf":{key}\b|%\({key}\)s|__\[POSTCOMPILE_{key}\]", _literal(bind.value), text)
+            made._texts[name] = text
+        return made
 
     def text(self, dialect: str) -> str:
         """As its driver takes it."""
@@ -140,6 +160,12 @@ def array(values: Iterable[Any], type_: str) -> str:
 def listed(connection: sa.Connection, values: Sequence[Any], type_: str) -> str:
     """A list as one value: for SQLite's json_each, or for PostgreSQL's CAST as an array of this type."""
     return orjson.dumps(values).decode() if connection.dialect.name == "sqlite" else array(values, type_)
+
+
+def _literal(value: object) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(map(_literal, value))
+    return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
 
 
 def _quoted(value: str) -> str:

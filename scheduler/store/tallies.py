@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import orjson
 import sqlalchemy as sa
 
-from scheduler.store.statements import Statement
+from scheduler.store.statements import Statement, array, listed
 
 __all__ = ["MINUTES", "MOST_GROUPS", "OTHER", "note_failures", "note_settled"]
 
@@ -43,28 +43,24 @@ _ADD = (
     "last_ms = excluded.last_ms"
 )
 # Add to the groups that there are, make the new ones; the first failure of a group stays its example.
-_GROUPS_SQLITE = sa.text(
+_GROUPS = Statement(
     _INSERT + "SELECT :run, :stage, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, "
-    ":now, :now FROM json_each(:rows) WHERE true" + _ADD
-)
-_GROUPS_POSTGRESQL = sa.text(
-    _INSERT + "SELECT :run, :stage, v.fingerprint, v.kind, v.count, v.seq, v.key, v.error, :now, :now "
+    ":now, :now FROM json_each(:rows) WHERE true" + _ADD,
+    postgresql=_INSERT + "SELECT :run, :stage, v.fingerprint, v.kind, v.count, v.seq, v.key, v.error, :now, :now "
     "FROM unnest(CAST(:fingerprints AS text[]), CAST(:kinds AS text[]), CAST(:counts AS bigint[]), "
     "CAST(:seqs AS bigint[]), CAST(:keys AS text[]), CAST(:errors AS text[])) "
-    "AS v(fingerprint, kind, count, seq, key, error)" + _ADD
+    "AS v(fingerprint, kind, count, seq, key, error)" + _ADD,
 )
 # Which of these fingerprints the stage has.
-_KNOWN_SQLITE = sa.text(
+_KNOWN = Statement(
     "SELECT fingerprint FROM failures WHERE run = :run AND stage = :stage "
-    "AND fingerprint IN (SELECT value FROM json_each(:fingerprints))"
-)
-_KNOWN_POSTGRESQL = sa.text(
-    "SELECT f.fingerprint FROM unnest(CAST(:fingerprints AS text[])) AS v(fingerprint) CROSS JOIN LATERAL "
+    "AND fingerprint IN (SELECT value FROM json_each(:fingerprints))",
+    postgresql="SELECT f.fingerprint FROM unnest(CAST(:fingerprints AS text[])) AS v(fingerprint) CROSS JOIN LATERAL "
     "(SELECT fingerprint FROM failures WHERE run = :run AND stage = :stage AND fingerprint = v.fingerprint OFFSET 0) "
-    "AS f"
+    "AS f",
 )
 # How many a stage has; at most MOST_GROUPS + 1.
-_COUNT = sa.text("SELECT count(*) FROM failures WHERE run = :run AND stage = :stage AND fingerprint <> :other")
+_COUNT = Statement("SELECT count(*) FROM failures WHERE run = :run AND stage = :stage AND fingerprint <> :other")
 
 # Add to the minute; answers what it has now.
 _MINUTE = Statement("""
@@ -73,7 +69,7 @@ ON CONFLICT (run, minute) DO UPDATE SET settled = throughput.settled + excluded.
 RETURNING settled
 """)
 # Forget the minutes that no summary reads.
-_FORGET = sa.text("DELETE FROM throughput WHERE run = :run AND minute < :oldest")
+_FORGET = Statement("DELETE FROM throughput WHERE run = :run AND minute < :oldest")
 
 
 def note_failures(connection: sa.Connection, run: int, stage: int, failures: Iterable[Failure], now_ms: int) -> None:
@@ -88,13 +84,10 @@ def note_failures(connection: sa.Connection, run: int, stage: int, failures: Ite
     if not groups:
         return
     stage_of = {"run": run, "stage": stage}
-    if connection.dialect.name == "sqlite":
-        found = connection.execute(_KNOWN_SQLITE, {**stage_of, "fingerprints": orjson.dumps(list(groups)).decode()})
-    else:
-        found = connection.execute(_KNOWN_POSTGRESQL, {**stage_of, "fingerprints": list(groups)})
-    known = set(found.scalars())
+    asked = {**stage_of, "fingerprints": listed(connection, list(groups), "text")}
+    known = {fingerprint for (fingerprint,) in _KNOWN.rows(connection, asked)}
     new = [fingerprint for fingerprint in groups if fingerprint not in known and fingerprint != OTHER]
-    there = connection.execute(_COUNT, {**stage_of, "other": OTHER}).scalar_one() if new else 0
+    there = _COUNT.rows(connection, {**stage_of, "other": OTHER})[0][0] if new else 0
     for fingerprint in new[max(0, MOST_GROUPS - there) :]:
         group = groups.pop(fingerprint)
         other = groups.setdefault(OTHER, _Group(group.kind, 0, group.seq, group.key, group.error))
@@ -106,18 +99,18 @@ def _write(connection: sa.Connection, run: int, stage: int, groups: Sequence[tup
     common = {"run": run, "stage": stage, "now": now_ms}
     if connection.dialect.name == "sqlite":
         rows = orjson.dumps([(f, g.kind, g.count, g.seq, g.key, g.error) for f, g in groups]).decode()
-        connection.execute(_GROUPS_SQLITE, {**common, "rows": rows})
+        _GROUPS.run(connection, {**common, "rows": rows})
         return
-    connection.execute(
-        _GROUPS_POSTGRESQL,
+    _GROUPS.run(
+        connection,
         {
             **common,
-            "fingerprints": [f for f, _ in groups],
-            "kinds": [g.kind for _, g in groups],
-            "counts": [g.count for _, g in groups],
-            "seqs": [g.seq for _, g in groups],
-            "keys": [g.key for _, g in groups],
-            "errors": [g.error for _, g in groups],
+            "fingerprints": array([f for f, _ in groups], "text"),
+            "kinds": array([g.kind for _, g in groups], "text"),
+            "counts": array([g.count for _, g in groups], "bigint"),
+            "seqs": array([g.seq for _, g in groups], "bigint"),
+            "keys": array([g.key for _, g in groups], "text"),
+            "errors": array([g.error for _, g in groups], "text"),
         },
     )
 
@@ -129,4 +122,4 @@ def note_settled(connection: sa.Connection, run: int, now_ms: int, count: int) -
     minute = now_ms // MINUTE_MS
     ((total,),) = _MINUTE.rows(connection, {"run": run, "minute": minute, "count": count})
     if total == count:
-        connection.execute(_FORGET, {"run": run, "oldest": minute - MINUTES + 1})
+        _FORGET.run(connection, {"run": run, "oldest": minute - MINUTES + 1})

@@ -50,6 +50,20 @@ def test_rows_and_counts_are_the_same_whether_somebody_listens_or_not(database: 
     assert bool([statement for statement in seen if "costs" in statement]) is listened
 
 
+def test_a_query_that_is_compiled_once_answers_as_sqlalchemy_does(database: Database) -> None:
+    columns = ("processor", "version", "histogram")
+    put = Statement.of(sa.insert(costs), columns=columns)
+    query = sa.select(costs.c.processor).order_by(costs.c.processor)
+    query = query.where(costs.c.version.in_(["it's", "2"]), costs.c.processor.startswith("a"))
+    query = query.where(costs.c.processor > sa.bindparam("least")).limit(sa.bindparam("most", type_=sa.Integer))
+    with database.write() as connection:
+        rows = [("a1", "it's"), ("a2", "2"), ("a3", "3"), ("b1", "2"), ("a4", "2"), ("a5", "2")]
+        put.run_many(connection, [dict(zip(columns, (*row, b""), strict=True)) for row in rows])
+        values = {"least": "a1", "most": 2}
+        expected = [tuple(row) for row in connection.execute(query, values)]
+        assert Statement.of(query).rows(connection, values) == expected == [("a2",), ("a4",)]
+
+
 def test_a_refused_statement_undoes_its_transaction(database: Database) -> None:
     values = {"name": "a", "version": "1", "histogram": b""}
 
