@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -37,7 +38,17 @@ def machine() -> dict[str, str | int | float]:
         "memory_mb": memory,
         "kernel": platform.release(),
         "load_before": round(os.getloadavg()[0], 2),
+        "loop_seconds": round(loop_seconds(), 2),
     }
+
+
+def loop_seconds() -> float:
+    """CPU seconds of a loop that only counts to ten million: how quick this machine is just now. A virtual machine may
+    be half as quick in the next hour, and every measure with it."""
+    began, count = time.process_time(), 0
+    while count < 10_000_000:
+        count += 1
+    return time.process_time() - began
 
 
 def versions() -> dict[str, str]:
@@ -61,7 +72,8 @@ def write(name: str, rows: Sequence[Row]) -> Path:
     widths = [max(len(column), *(len(line[i]) for line in cells)) for i, column in enumerate(columns)]
     here = report["machine"]
     assert isinstance(here, dict)
-    print(f"\n{name}: {here['cpu']}, {here['cores']} cores, load before {here['load_before']}")
+    pace = f"load before {here['load_before']}, loop {here['loop_seconds']} s"
+    print(f"\n{name}: {here['cpu']}, {here['cores']} cores, {pace}")
     print("  " + "  ".join(column.ljust(width) for column, width in zip(columns, widths, strict=True)))
     for line in cells:
         print("  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)))
