@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-__all__ = ["Rows", "Values", "exchanged", "given_back"]
+__all__ = ["Rows", "Values", "exchanged", "exchanged_each", "given_back"]
 
 Values = Mapping[str, Any] | Sequence[Any]
 Rows = Sequence[tuple[Any, ...]]
@@ -45,6 +45,16 @@ def exchanged(driver: Any, asked: Sequence[tuple[str, Values]], *, ends: bool) -
     finally:
         for cursor in (own, *cursors):
             cursor.close()
+
+
+def exchanged_each(driver: Any, text: str, values: Sequence[Values]) -> int:
+    """How many rows this text changed, executed for each of these. driver: the psycopg connection."""
+    with driver.cursor() as cursor:
+        # What the driver executes many times it puts into a pipeline, of its own where there is none.
+        with _pipeline(driver):
+            cursor.executemany(text, values)
+        count: int = cursor.rowcount
+    return count
 
 
 def given_back(driver: Any) -> None:

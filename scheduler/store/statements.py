@@ -7,6 +7,7 @@ somebody listens to is served in its way, so that listeners see every statement.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -15,7 +16,7 @@ import orjson
 import sqlalchemy as sa
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from penstock.runtime.exchange import Rows, Values, exchanged
+from penstock.runtime.exchange import Rows, Values, exchanged, exchanged_each
 
 __all__ = ["Asked", "Rows", "Statement", "Values", "array", "finish", "listed", "together"]
 
@@ -69,24 +70,35 @@ class Statement:
 
     def run(self, connection: sa.Connection, values: Values) -> int:
         """How many rows it changed."""
-        return self._run(connection, values, many=False)
-
-    def run_many(self, connection: sa.Connection, values: Sequence[Values]) -> int:
-        """How many rows it changed, executed for each of these."""
-        return self._run(connection, values, many=True)
-
-    def _run(self, connection: sa.Connection, values: Any, *, many: bool) -> int:
         text = self._texts[connection.dialect.name]
         if _listened(connection):
-            return connection.exec_driver_sql(text, values if many else _given(values)).rowcount
+            return connection.exec_driver_sql(text, _given(values)).rowcount
         cursor = _cursor(connection)
         try:
-            (cursor.executemany if many else cursor.execute)(text, values)
+            cursor.execute(text, values)
             count: int = cursor.rowcount
         except Exception as error:
             raise _told(connection, text, error) from error
         finally:
             cursor.close()
+        return count
+
+    def run_many(self, connection: sa.Connection, values: Sequence[Values]) -> int:
+        """How many rows it changed, executed for each of these."""
+        if len(values) == 1:
+            return self.run(connection, values[0])
+        text = self._texts[connection.dialect.name]
+        if _listened(connection):
+            return connection.exec_driver_sql(text, values).rowcount
+        driver: Any = connection.connection.driver_connection
+        try:
+            if connection.dialect.name == "postgresql":
+                return exchanged_each(driver, text, values)
+            with contextlib.closing(driver.cursor()) as cursor:
+                cursor.executemany(text, values)
+                count: int = cursor.rowcount
+        except Exception as error:
+            raise _told(connection, text, error) from error
         return count
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -113,9 +113,14 @@ def test_a_connection_that_breaks_is_given_up_where_it_is_seen(postgres_url: str
     other.close()
 
 
+def _put_each(connection: sa.Connection, asked: list[Asked]) -> None:
+    PUT.run_many(connection, [values for _, values in asked])
+
+
+@pytest.mark.parametrize("put", [together, _put_each])
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_transaction_of_one_who_says_nothing_more_is_ended_by_the_server(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch, count: int
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, put: Callable[[sa.Connection, list[Asked]], None], count: int
 ) -> None:
     other = Database(postgres_url, "scheduler")
     migrate(other)
@@ -125,7 +130,7 @@ def test_a_transaction_of_one_who_says_nothing_more_is_ended_by_the_server(
 
     def fall_silent_with_locks() -> None:
         with database.write() as connection:
-            together(connection, _costs(*"ab"[:count]))
+            put(connection, _costs(*"ab"[:count]))
             driver = connection.connection.driver_connection
             assert driver is not None
             deadline = time.monotonic() + 20
