@@ -21,6 +21,7 @@ from penstock.runtime.exchange import Rows, Values, exchanged, exchanged_each
 __all__ = ["Asked", "Rows", "Statement", "Values", "array", "finish", "listed", "together"]
 
 _NAME = re.compile(r"(?<![:\w]):([a-z_]+)")
+_BIND = re.compile(r"(?<![:\w]):(\w+)|%\((\w+)\)s|__\[POSTCOMPILE_(\w+)\]")
 _DIALECTS: dict[str, sa.Dialect] = {
     "sqlite": sa.create_engine("sqlite://", paramstyle="named").dialect,
     "postgresql": sa.create_engine("postgresql+psycopg://").dialect,
@@ -41,11 +42,10 @@ class Statement:
         for name, dialect in _DIALECTS.items():
             compiled = query.compile(dialect=dialect, column_keys=columns)
             assert isinstance(compiled, SQLCompiler)
-            text = str(compiled)
-            for key, bind in compiled.binds.items():
-                if not bind.required:
-                    text = re.sub(rf":{key}\b|%\({key}\)s|__\[POSTCOMPILE_{key}\]", _literal(bind.value), text)
-            made._texts[name] = text
+            fixed = {key: _literal(bind.value) for key, bind in compiled.binds.items() if not bind.required}
+            if name == "postgresql":
+                fixed = {key: literal.replace("%", "%%") for key, literal in fixed.items()}
+            made._texts[name] = _filled(str(compiled), fixed)
         return made
 
     def text(self, dialect: str) -> str:
@@ -174,10 +174,19 @@ def listed(connection: sa.Connection, values: Sequence[Any], type_: str) -> str:
     return orjson.dumps(values).decode() if connection.dialect.name == "sqlite" else array(values, type_)
 
 
+def _filled(text: str, fixed: Mapping[str, str]) -> str:
+    """With these in place of what stands for them; what else stands for a value stays."""
+    return _BIND.sub(lambda found: fixed.get(found[found.lastindex or 0], found[0]), text)
+
+
 def _literal(value: object) -> str:
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if isinstance(value, str):
+        return "'" + value.replace("'", "''") + "'"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, list | tuple):
         return ", ".join(map(_literal, value))
-    return str(value) if isinstance(value, int) else "'" + str(value).replace("'", "''") + "'"
+    raise TypeError(f"{value!r} can't be a part of a text; bind it")
 
 
 def _quoted(value: str) -> str:

@@ -64,6 +64,20 @@ def test_a_query_that_is_compiled_once_answers_as_sqlalchemy_does(database: Data
         assert Statement.of(query).rows(connection, values) == expected == [("a2",), ("a4",)]
 
 
+def test_what_a_query_has_already_stands_in_its_text_as_it_is(database: Database) -> None:
+    with database.write() as connection:
+        for value in ("100%", "%(least)s", ":least", r"\1 \g<0>", "it's", "%%"):
+            PUT.run(connection, {"name": value, "version": value, "histogram": b""})
+            query = sa.select(costs.c.processor).where(costs.c.version == value)
+            found = Statement.of(query.where(costs.c.processor >= sa.bindparam("least"))).rows(
+                connection, {"least": ""}
+            )
+            assert found == [(value,)]
+    for unfit in (None, 0.5, b"a"):
+        with pytest.raises(TypeError, match="bind it"):
+            Statement.of(sa.select(sa.literal(unfit, sa.LargeBinary)))
+
+
 def test_a_refused_statement_undoes_its_transaction(database: Database) -> None:
     values = {"name": "a", "version": "1", "histogram": b""}
 
