@@ -36,7 +36,7 @@ from scheduler.store.effects import Effects
 from scheduler.store.item_fields import columns, never_leased
 from scheduler.store.locking import lock
 from scheduler.store.reopening import refuse_read_only
-from scheduler.store.requests import known, remember
+from scheduler.store.requests import known, once, remember
 from scheduler.store.rows import RunRow, StageRow
 from scheduler.store.schema import items
 from scheduler.store.unit import RunUnit
@@ -102,7 +102,7 @@ class Actions:
             )
             return done
 
-        done = await self._engine.commits.run(work)
+        done = await self._engine.commits.run(once(command.request, work))
         for _ in range(INLINE_CHUNKS):
             if done.done:
                 return done

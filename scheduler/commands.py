@@ -32,7 +32,7 @@ from scheduler.store.locking import lock
 from scheduler.store.plan_uses import use
 from scheduler.store.reads import find_run
 from scheduler.store.reopening import has_left, refuse_read_only, reopen
-from scheduler.store.requests import Request, known, remember
+from scheduler.store.requests import Request, known, once, remember
 from scheduler.store.rows import Opening, RunRow, StageRow
 from scheduler.store.starting import NewRun, insert_run
 from scheduler.store.unit import RunUnit
@@ -180,7 +180,7 @@ class Commands:
                 effects.begun.append(Opening(new.run_id, plan.plan_id, unit.run.epoch, new.owner, new.priority, row))
             return Answer(number, True, (unit.run, unit.stages, new.exclusive_keys))
 
-        answer = await self._engine.commits.run(work)
+        answer = await self._engine.commits.run(once(asked.request, work))
         await give_way()
         return answer
 
@@ -243,7 +243,7 @@ class Commands:
             remember(connection, command.request, run_id=command.run_id, changed=changed, now_ms=now_ms)
             return Answer(number, changed)
 
-        return await self._engine.commits.run(work)
+        return await self._engine.commits.run(once(command.request, work))
 
 
 def _already(unit: RunUnit, event: RunEvent) -> bool:

@@ -32,7 +32,7 @@ from scheduler.store import price_table
 from scheduler.store.effects import Effects
 from scheduler.store.limit_reads import EventRow, Place, events_of, page_in_states, page_of
 from scheduler.store.limit_rows import LimitRow
-from scheduler.store.requests import Request, digest_of, known, remember
+from scheduler.store.requests import Request, digest_of, known, once, remember
 
 __all__ = ["LimitService"]
 
@@ -174,7 +174,7 @@ class LimitService(scheduler_pb2_grpc.LimitServiceServicer):
         method = request.DESCRIPTOR.name
         asked = Request(request_id, method, digest_of(request))
 
-        def once(connection: sa.Connection, effects: Effects) -> bytes:
+        def noted(connection: sa.Connection, effects: Effects) -> bytes:
             before = known(connection, asked)
             if before is not None:
                 return before.answer
@@ -182,7 +182,7 @@ class LimitService(scheduler_pb2_grpc.LimitServiceServicer):
             remember(connection, asked, run_id="", changed=True, now_ms=self._engine.now_ms(), answer=given)
             return given
 
-        answer.ParseFromString(await self._engine.commits.run(once))
+        answer.ParseFromString(await self._engine.commits.run(once(asked, noted)))
         self._engine.wake()
         await give_way()
         return answer

@@ -110,7 +110,7 @@ COMPLETED_FIELDS = (
 
 
 class Stale(Exception):
-    """What is remembered of a lease is not so any more: the transaction must be made again, from the rows."""
+    """What was read before is not so any more: the transaction must be made again, from the rows."""
 
 
 class Settled(NamedTuple):

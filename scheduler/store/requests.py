@@ -1,21 +1,29 @@
 """Requests by their id: the same one, sent again within a day, changes nothing and gets the same answer.
 
 The note of a request is written in the transaction that carries it out, so both are there or neither is; the same id
-for another request is refused. What a refusal answers is not kept: it may be right the next time.
+for another request is refused. What a refusal answers is not kept: it may be right the next time. Of two schedulers
+that carry out the same request in the same moment one comes second, and finds what it asked for done already: it looks
+again, and answers what the first one did.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import sqlalchemy as sa
 from google.protobuf.message import Message
 
-from penstock.runtime.errors import AlreadyExists, Unavailable
+from penstock.runtime.errors import AlreadyExists, PenstockError
+from scheduler.store.effects import Effects
+from scheduler.store.items import Stale
 from scheduler.store.statements import Statement
 
-__all__ = ["Request", "digest_of", "known", "remember"]
+__all__ = ["Request", "digest_of", "known", "once", "remember"]
+
+T = TypeVar("T")
 
 # What was answered to an id.
 _KNOWN = Statement("SELECT method, digest, run_id, changed, answer FROM requests WHERE request_id = :id")
@@ -70,8 +78,8 @@ def known(connection: sa.Connection, request: Request) -> Known | None:
 def remember(
     connection: sa.Connection, request: Request, *, run_id: str, changed: bool, now_ms: int, answer: bytes = b""
 ) -> None:
-    """Keeps the answer, in the transaction of what it tells of. Raises Unavailable, and so undoes it, when the same
-    request is carried out by another scheduler in this moment."""
+    """Keeps the answer, in the transaction of what it tells of. Raises Stale, and so undoes it, when another scheduler
+    has carried out the same request meanwhile."""
     if request.request_id:
         values = {
             "id": request.request_id,
@@ -83,6 +91,19 @@ def remember(
             "answer": answer,
         }
         if not _REMEMBER.rows(connection, values):
-            raise Unavailable(
-                f"request {request.request_id!r} is being carried out just now; ask again", code="request_busy"
-            )
+            raise Stale
+
+
+def once(request: Request, work: Callable[[sa.Connection, Effects], T]) -> Callable[[sa.Connection, Effects], T]:
+    """The same work, of which nothing is refused for what the same request has done at another scheduler, while this
+    one waited for its lock: raises Stale then."""
+
+    def looking(connection: sa.Connection, effects: Effects) -> T:
+        try:
+            return work(connection, effects)
+        except PenstockError as refusal:
+            if known(connection, request) is not None:
+                raise Stale from refusal
+            raise
+
+    return looking

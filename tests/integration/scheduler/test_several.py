@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psycopg
 import pytest
 import redis.asyncio
 import sqlalchemy as sa
+from google.protobuf.message import Message
 
 import scheduler.__main__
 from penstock.runtime.errors import Conflict
 from penstock.runtime.sql import Database
+from penstock.v1 import rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
-from scheduler import holding, recovery
+from scheduler import actions, commands, holding, limits, recovery
 from scheduler.store import leaders
 from tests.integration.scheduler.world import HandWorker, World, completed, failed, throttled
 from tests.servers.inprocess import Served, serve
@@ -288,3 +291,77 @@ async def test_a_failure_that_is_written_down_while_retries_are_allowed_is_not_f
     await reporting
     await allowing
     await one.until(run_id, lambda run: run.counts.retry == 0 and run.counts.queued == 3, seconds=15)
+
+
+Ask = Callable[[World], Awaitable[Message]]
+
+
+async def _gated(world: World) -> str:
+    rules = rules_pb2.StageRules(gate=rules_pb2.GateRules(name="ready"))
+    run_id = await world.run(3, rules=rules)
+    await world.until(run_id, lambda run: run.state == pb.RUN_STATE_WAITING)
+    return run_id
+
+
+async def _asked(world: World, call: str) -> Ask:
+    """A call with a request id that can be carried out once."""
+    if call == "start":
+        plan_id = await world.plan(3)
+        start = pb.StartRunRequest(plan_id=plan_id, exclusive_keys=["project:x"], request_id="same")
+        return lambda face: face.runs.StartRun(start, timeout=20)
+    if call == "limit":
+        limit = await world.limits.SetLimit(pb.SetLimitRequest(limit=pb.Limit(key="provider:x", concurrency=1)))
+        again = pb.SetLimitRequest(
+            limit=pb.Limit(key="provider:x", concurrency=2, etag=limit.etag), request_id="same", actor="me"
+        )
+        return lambda face: face.limits.SetLimit(again, timeout=20)
+    run_id = await _gated(world)
+    if call == "gate":
+        yes = pb.AnswerGateRequest(run_id=run_id, gate="ready", answer=rules_pb2.GATE_ANSWER_APPROVE, request_id="same")
+        return lambda face: face.runs.AnswerGate(yes, timeout=20)
+    skip = pb.ActOnItemsRequest(run_id=run_id, verb=pb.ITEM_VERB_SKIP, seqs=[0, 1, 2], request_id="same")
+    await world.runs.AnswerGate(
+        pb.AnswerGateRequest(run_id=run_id, gate="ready", answer=rules_pb2.GATE_ANSWER_APPROVE), timeout=20
+    )
+    return lambda face: face.runs.ActOnItems(skip, timeout=20)
+
+
+@pytest.mark.parametrize(
+    ("call", "module", "name"),
+    [
+        ("start", commands, "use"),
+        ("gate", commands, "lock"),
+        ("skip", actions, "lock"),
+        ("limit", limits, "locked"),
+    ],
+)
+async def test_a_request_that_both_carry_out_in_the_same_moment_is_answered_by_both_alike(
+    pair: tuple[World, World], monkeypatch: pytest.MonkeyPatch, call: str, module: ModuleType, name: str
+) -> None:
+    one, other = pair
+    ask = await _asked(one, call)
+    loop, real = asyncio.get_running_loop(), getattr(module, name)
+    answers: list[Message] = []
+
+    async def told_by(face: World) -> Message:
+        return await ask(face)
+
+    def later(*arguments: Any, **named: Any) -> Any:
+        """The other one comes first, after this one has looked whether it was asked before."""
+        monkeypatch.setattr(module, name, real)
+        answers.append(asyncio.run_coroutine_threadsafe(told_by(other), loop).result(20))
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(module, name, later)
+    second = await ask(one)
+    (first,) = answers
+    assert _same(first) == _same(second)
+
+
+def _same(answer: Message) -> Any:
+    """What was done; not how the run is doing meanwhile."""
+    if isinstance(answer, pb.Run):
+        return answer.run_id
+    if isinstance(answer, pb.RunCommandResponse):
+        return answer.run.run_id, answer.changed
+    return answer
