@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import TYPE_CHECKING
 
 import orjson
 from fastapi import APIRouter
@@ -16,6 +17,9 @@ from gateway.wiring import Parts, Wired
 from penstock.runtime.channel import calling
 from penstock.runtime.errors import PenstockError, Unavailable
 from penstock.runtime.program import CAUSE_KEY, Check, watch_checks
+
+if TYPE_CHECKING:
+    from gateway.auth.identities import Identities
 
 __all__ = ["router"]
 
@@ -67,10 +71,25 @@ def _check(parts: Parts, name: str) -> Check:
     return check
 
 
+def _own_check(identities: Identities) -> Check:
+    async def check() -> None:
+        try:
+            await identities.check()
+        except PenstockError as error:
+            # Anybody may ask for readiness: no more than a cause that names nobody.
+            raise Unavailable(f"the gateway can't use its SQL database: {error.cause or 'its log says why'}") from error
+
+    return check
+
+
 @router.get("/readyz", responses={503: {"description": "Which part is away, and why."}})
 async def readyz(parts: Wired) -> Response:
-    """200 when planner, scheduler and analyzer serve; else 503 that says which one does not, and why."""
-    answers = await watch_checks({name: _check(parts, name) for name in parts.client.connection.channels})
+    """200 when planner, scheduler and analyzer serve, and the gateway can tell who asks; else 503 that says which one
+    does not, and why."""
+    checked = {name: _check(parts, name) for name in parts.client.connection.channels}
+    if parts.identities is not None:
+        checked["gateway"] = _own_check(parts.identities)
+    answers = await watch_checks(checked)
     away = [f"{name}: {why}" for name, why in answers.items() if why]
     checks = {name: why or "ok" for name, why in answers.items()}
     if not away:

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from penstock.runtime.errors import InvalidInput
+from penstock.runtime.gateway_settings import GatewaySection
+from penstock.runtime.setting_types import DatabaseUrl, Port, Section
 
 __all__ = ["PREFIX", "Settings", "describe", "load"]
 
@@ -31,22 +33,17 @@ CLIENT_NAMES = frozenset(
         "PENSTOCK_URL",
         "PENSTOCK_CONFIG",
         "PENSTOCK_DATA",
+        "PENSTOCK_TOKEN",
         "PENSTOCK_LIFELINE_FD",
         "PENSTOCK_WORKER_SESSION",
     }
 )
 """Environment names that are read elsewhere: by clients and by the supervisor's children."""
 
-LISTED = ("gateway.cors_origins", "planner.source_folders", "planner.disabled_processors")
+LISTED = ("gateway.cors_origins", "gateway.trusted_proxies", "planner.source_folders", "planner.disabled_processors")
 """Settings with several values: in the environment they stand with commas between them, or as a JSON array."""
 
 MIB = 1 << 20
-
-
-def _database_url(value: str) -> str:
-    if value and not value.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
-        raise ValueError("begins with sqlite:/// or postgresql://")
-    return value
 
 
 def _redis_url(value: str) -> str:
@@ -69,8 +66,6 @@ def _json(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
-Port = Annotated[int, Field(ge=0, le=65535)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 Seconds = Annotated[float, Field(ge=0.01, le=86_400)]
 """Loops wait so long between two turns: with less they would do nothing else."""
@@ -78,10 +73,6 @@ LeaseTerm = Annotated[float, Field(ge=1, le=86_400)]
 """Under a second a worker that is only busy renews too late, and its work is granted again and again."""
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class ServerSection(Section):
@@ -202,12 +193,6 @@ class AnalyzerSection(ServerSection):
     embedding_api_key_file: Path | None = Field(None, description="File with the provider's key.")
     embedding_batch: int = Field(64, ge=1, le=2048, description="Texts in one request to the provider.")
     embedding_timeout_seconds: Seconds = Field(60.0, description="Time for one request to the provider.")
-
-
-class GatewaySection(Section):
-    host: str = Field("127.0.0.1", description="Address of the HTTP server.")
-    port: Port = Field(8420, description="Port of the HTTP server.")
-    cors_origins: tuple[str, ...] = Field((), description="Foreign origins that may call the HTTP API.")
 
 
 class Settings(Section):

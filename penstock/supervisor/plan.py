@@ -54,6 +54,12 @@ def program_environment(
         ours["PENSTOCK_CONFIG"] = str(config)
     if workers is not None:
         ours["PENSTOCK_SCHEDULER__WORKERS"] = str(workers)
+    if settings.gateway.auth == "tokens":
+        # The token of this folder is the first admin's: who may read it may do everything already.
+        if settings.gateway.admin_token_file is None:
+            ours["PENSTOCK_GATEWAY__ADMIN_TOKEN_FILE"] = str(token)
+        if not settings.gateway.database_url:
+            ours["PENSTOCK_GATEWAY__DATABASE_URL"] = "sqlite:///gateway.db"
     for name in GRPC_PROGRAMS:
         address = f"{HOST}:{ports[name]}"
         ours[f"PENSTOCK_{name.upper()}_ADDRESS"] = address
