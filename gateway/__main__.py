@@ -96,6 +96,15 @@ def who_may_ask(settings: Settings) -> tuple[Identities, Database] | None:
     return make_identities(settings)
 
 
+def opened(settings: Settings) -> tuple[socket.socket, tuple[Identities, Database] | None]:
+    """The socket, and who may ask there. Raises InvalidInput for settings that can't be, OSError for a port that is
+    taken."""
+    asked = who_may_ask(settings)
+    if settings.gateway.tls_folder:
+        check_folder(settings.gateway.tls_folder)
+    return listening(settings.gateway.host, settings.gateway.port, loopback=asked is None), asked
+
+
 async def serve(
     settings: Settings, where: Endpoints, sock: socket.socket, asked: tuple[Identities, Database] | None = None
 ) -> None:
@@ -153,10 +162,7 @@ def main() -> None:
         logs.configure("gateway", level=settings.log_level)
         tracing.configure("gateway", settings.trace_exporter)
         where = endpoints(settings, settings.token())
-        asked = who_may_ask(settings)
-        if settings.gateway.tls_folder:
-            check_folder(settings.gateway.tls_folder)
-        sock = listening(settings.gateway.host, settings.gateway.port, loopback=asked is None)
+        sock, asked = opened(settings)
     except InvalidInput as error:
         print(f"penstock gateway: {error.message}", file=sys.stderr)
         raise SystemExit(2) from None

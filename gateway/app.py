@@ -115,6 +115,8 @@ def _schema(app: FastAPI) -> dict[str, Any]:
                     "description": "Its state does not allow it, or request_id was used before.",
                     **answer,
                 }
+            if (method, path) == ("post", "/api/v1/tokens"):
+                answers["409"] = {"description": "There is one of this name, or nobody is asked for a token.", **answer}
             if method == "post" and path in UPLOADS | PLANS:
                 answers["413"] = {"description": "Too many bytes, documents or rows.", **answer}
     app.openapi_schema = schema

@@ -24,6 +24,7 @@ __all__ = ["FRESH_SECONDS", "Known"]
 FRESH_SECONDS = 2.0
 USE_MS = 60_000
 REMEMBERED = 2_000
+NEVER = float("-inf")
 
 T = TypeVar("T")
 
@@ -37,7 +38,7 @@ class _Remembered(Generic[T]):
         self._rows: OrderedDict[bytes, tuple[T, float]] = OrderedDict()
 
     def get(self, key: bytes, *, after: float) -> T | None:
-        row, at = self._rows.get(key, (None, 0.0))
+        row, at = self._rows.get(key, (None, NEVER))
         return row if at > after else None
 
     def put(self, key: bytes, row: T | None, at: float) -> None:
@@ -50,7 +51,7 @@ class _Remembered(Generic[T]):
     def stale(self) -> None:
         """All are asked for again; that they were good is still known."""
         for key, (row, _) in self._rows.items():
-            self._rows[key] = (row, 0.0)
+            self._rows[key] = (row, NEVER)
 
     def __contains__(self, key: bytes) -> bool:
         return key in self._rows
@@ -63,6 +64,7 @@ class Known:
         self._clock = clock
         self._of_tokens: _Remembered[TokenRow] = _Remembered()
         self._of_sessions: _Remembered[SessionRow] = _Remembered()
+        self._forgotten = 0
 
     def had(self, sha256: bytes) -> bool:
         """Whether it was somebody's when it was last looked up."""
@@ -70,6 +72,7 @@ class Known:
 
     def forget(self) -> None:
         """What was revoked or signed out here ends at once."""
+        self._forgotten += 1
         self._of_tokens.stale()
         self._of_sessions.stale()
 
@@ -78,8 +81,10 @@ class Known:
         now = self._clock.monotonic()
         row = self._of_tokens.get(sha256, after=now - FRESH_SECONDS)
         if row is None:
+            before = self._forgotten
             row = await asyncio.to_thread(self._found, sha256)
-            self._of_tokens.put(sha256, row, now)
+            # What was read before a revocation must not be believed after it.
+            self._of_tokens.put(sha256, row, now if before == self._forgotten else NEVER)
         return row
 
     def _found(self, sha256: bytes) -> TokenRow | None:
@@ -101,6 +106,7 @@ class Known:
         now = self._clock.monotonic()
         row = self._of_sessions.get(sha256, after=now - FRESH_SECONDS)
         if row is None:
+            before = self._forgotten
             row = await asyncio.to_thread(self.sessions.find, sha256)
-            self._of_sessions.put(sha256, row, now)
+            self._of_sessions.put(sha256, row, now if before == self._forgotten else NEVER)
         return row
