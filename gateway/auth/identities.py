@@ -135,7 +135,9 @@ class Identities:
 
     async def _of_issuer(self, secret: str, sha256: bytes) -> Principal:
         assert self._oidc is not None
-        return await self._oidc.principal(secret)
+        principal = await self._oidc.principal(secret)
+        self._known.was_good(sha256)
+        return principal
 
     async def _of_session(self, secret: str, sha256: bytes) -> Principal:
         ended = Unauthenticated("your session has ended: sign in again", code="session_ended")

@@ -64,11 +64,16 @@ class Known:
         self._clock = clock
         self._of_tokens: _Remembered[TokenRow] = _Remembered()
         self._of_sessions: _Remembered[SessionRow] = _Remembered()
+        self._of_issuer: _Remembered[bool] = _Remembered()
         self._forgotten = 0
 
     def had(self, sha256: bytes) -> bool:
         """Whether it was somebody's when it was last looked up."""
-        return sha256 in self._of_tokens or sha256 in self._of_sessions
+        return sha256 in self._of_tokens or sha256 in self._of_sessions or sha256 in self._of_issuer
+
+    def was_good(self, sha256: bytes) -> None:
+        """A token of the issuer, of which nothing else is remembered."""
+        self._of_issuer.put(sha256, True, NEVER)
 
     def forget(self) -> None:
         """What was revoked or signed out here ends at once."""

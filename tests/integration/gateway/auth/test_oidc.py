@@ -175,6 +175,17 @@ async def test_an_issuer_that_is_away_keeps_nobody_out_whose_key_is_known(
         assert (await who(it, issuer.token("first"))).status_code == 200
 
 
+async def test_a_person_does_not_wait_for_the_wrong_tokens_of_others(
+    tmp_path: Path, sqlite_url: str, issuer: TestIssuer
+) -> None:
+    async with at(tmp_path, sqlite_url, issuer) as it:
+        good = issuer.token("first")
+        assert (await who(it, good)).status_code == 200
+        codes = [(await who(it, issuer.token("first", aud="other"))).status_code for _ in range(13)]
+        assert (codes[0], codes[-1]) == (401, 429)
+        assert (await who(it, good)).status_code == 200
+
+
 async def test_an_issuer_of_another_name_is_none(tmp_path: Path, sqlite_url: str, issuer: TestIssuer) -> None:
     issuer.calls_itself = "https://evil.example"
     async with at(tmp_path, sqlite_url, issuer) as it:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 from pathlib import Path
 
 import httpx
@@ -11,6 +13,7 @@ import sqlalchemy as sa
 
 from gateway.auth.door import COOKIE
 from gateway.auth.secrets import TOKEN, new_secret
+from gateway.store.tokens import TokenRow
 from tests.integration.gateway.auth.serving import ADMIN, BASE, Gate, gate
 
 RUNS = "/api/v1/runs"
@@ -64,6 +67,40 @@ async def test_a_token_lives_from_its_making_to_its_revocation(tmp_path: Path, d
         ended = (await it.as_(ADMIN, "GET", "/api/v1/tokens?ended=true")).json()["tokens"]
         assert [one["state"] for one in ended] == ["revoked"]
         assert await made(it, "ci") != secret  # the name is free again, the old token stays revoked
+        assert told(await it.as_(secret, "GET", RUNS)) == (401, "token_revoked")
+
+
+async def test_another_gateway_hears_of_a_revocation_within_two_seconds(tmp_path: Path, postgres_url: str) -> None:
+    async with gate(tmp_path, postgres_url) as one, gate(tmp_path, postgres_url) as other:
+        secret = await made(one, "ci")
+        cookie = await signed_in(one, secret)
+        assert (await other.as_(secret, "GET", "/openapi.json")).status_code == 200
+        assert (await by_session(other, cookie)).status_code == 200
+        await one.as_(ADMIN, "DELETE", "/api/v1/tokens/ci")
+        other.clock.ahead_seconds += 2
+        assert told(await other.as_(secret, "GET", RUNS)) == (401, "token_revoked")
+        assert told(await by_session(other, cookie)) == (401, "session_ended")
+
+
+async def test_what_was_read_before_a_revocation_is_not_believed_after_it(tmp_path: Path, sqlite_url: str) -> None:
+    async with gate(tmp_path, sqlite_url) as it:
+        secret = await made(it, "ci")
+        known = it.identities._known
+        found, reading, revoked = known._found, threading.Event(), threading.Event()
+
+        def slowly(sha256: bytes) -> TokenRow | None:
+            row = found(sha256)
+            reading.set()
+            assert revoked.wait(30)
+            return row
+
+        known._found = slowly  # type: ignore[method-assign]
+        early = asyncio.create_task(it.as_(secret, "GET", "/openapi.json"))
+        await asyncio.to_thread(reading.wait, 30)
+        await it.as_(ADMIN, "DELETE", "/api/v1/tokens/ci")
+        revoked.set()
+        assert (await early).status_code == 200  # it was asked before
+        known._found = found  # type: ignore[method-assign]
         assert told(await it.as_(secret, "GET", RUNS)) == (401, "token_revoked")
 
 
