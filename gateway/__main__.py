@@ -18,11 +18,14 @@ from collections.abc import Iterator
 import uvicorn
 
 from gateway.app import create_app
+from gateway.health import probed
 from penstock.client.asynchronous import AsyncClient
 from penstock.client.discovery import Endpoints
 from penstock.runtime import lifeline, logs, metrics, tracing
 from penstock.runtime.errors import InvalidInput
+from penstock.runtime.probes import Probes
 from penstock.runtime.settings import Settings, load
+from penstock.runtime.tls import Identity, Proof, proof_of
 
 GRACE_SECONDS = 3
 RETRY_SECONDS = 6.0  # a killed service is back within 5 s: better a slow answer than a 503
@@ -39,7 +42,7 @@ class Server(uvicorn.Server):
         yield
 
 
-def endpoints(settings: Settings, token: str | None) -> Endpoints:
+def endpoints(settings: Settings, proof: Proof) -> Endpoints:
     """Where the services are. Raises InvalidInput that names every address that is missing."""
     missing = [
         f"PENSTOCK_{name.upper()}_ADDRESS"
@@ -54,8 +57,9 @@ def endpoints(settings: Settings, token: str | None) -> Endpoints:
         analyzer=settings.analyzer_address,
         http=f"http://{settings.gateway.host}:{settings.gateway.port}",
         data=settings.data,
-        token=token,
+        token=proof if isinstance(proof, str) else None,
         blobs=settings.blob_folder(),
+        identity=proof if isinstance(proof, Identity) else None,
     )
 
 
@@ -80,7 +84,10 @@ def listening(host: str, port: int) -> socket.socket:
 async def serve(settings: Settings, where: Endpoints, sock: socket.socket) -> None:
     stopping = asyncio.Event()
     client = AsyncClient(endpoints=where, actor="http", retry_seconds=RETRY_SECONDS)
+    probes = Probes()
+    await probes.start(settings)
     async with client:
+        probes.ready = probed(client)
         server = Server(
             uvicorn.Config(
                 create_app(settings, client, stopping),
@@ -98,6 +105,7 @@ async def serve(settings: Settings, where: Endpoints, sock: socket.socket) -> No
 
         def stop() -> None:
             log.info("draining")
+            probes.not_ready("it stops")
             stopping.set()
             server.should_exit = True
 
@@ -107,6 +115,7 @@ async def serve(settings: Settings, where: Endpoints, sock: socket.socket) -> No
             loop.add_signal_handler(signal.SIGINT, stop)
         log.info("serving", port=sock.getsockname()[1], pid=os.getpid())
         await server.serve(sockets=[sock])
+    await probes.stop()
     log.info("stopped")
 
 
@@ -115,7 +124,9 @@ def main() -> None:
         settings = load()
         logs.configure("gateway", level=settings.log_level)
         tracing.configure("gateway", settings.trace_exporter)
-        where = endpoints(settings, settings.token())
+        where = endpoints(settings, proof_of(settings))
+        if where.identity is not None:
+            where.identity.expect("gateway")
         sock = listening(settings.gateway.host, settings.gateway.port)
     except InvalidInput as error:
         print(f"penstock gateway: {error.message}", file=sys.stderr)
@@ -126,7 +137,11 @@ def main() -> None:
         raise SystemExit(1) from None
     metrics.leave_out_schedulers()
     lifeline.watch()
-    asyncio.run(serve(settings, where, sock))
+    try:
+        asyncio.run(serve(settings, where, sock))
+    except InvalidInput as error:
+        print(f"penstock gateway: {error.message}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

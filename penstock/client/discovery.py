@@ -2,7 +2,8 @@
 
 The order: arguments (`url` or `data`), PENSTOCK_DATA, PENSTOCK_URL, the default data folder if something serves
 there. A data folder names its server in `endpoints.json` and keeps the token beside it; a URL is asked for its gRPC
-addresses, which lie on the same machine. Nothing found, or nobody alive behind it: Unavailable, one line that names
+addresses, which lie on the same machine, or in the same cluster: there PENSTOCK_TLS__FOLDER says with which
+certificates to call. Nothing found, or nobody alive behind it: Unavailable, one line that names
 `penstock up`.
 """
 
@@ -15,9 +16,13 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from penstock.runtime.data_folder import default_data
 from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
+
+if TYPE_CHECKING:
+    from penstock.runtime.tls import Identity, Proof
 
 __all__ = ["Endpoints", "find"]
 
@@ -29,7 +34,8 @@ SERVICES = ("planner", "scheduler", "analyzer")
 class Endpoints:
     """One gRPC address a service (`host:port`), and what else a client on the same machine may use.
 
-    http: base URL of the gateway; data: the data folder; token: what gRPC calls carry; blobs: folder of the blob store.
+    http: base URL of the gateway; data: the data folder; token: what gRPC calls carry; blobs: folder of the blob store;
+    identity: the certificates that gRPC calls are made with, instead of a token.
     """
 
     planner: str
@@ -39,6 +45,12 @@ class Endpoints:
     data: Path | None = None
     token: str | None = None
     blobs: Path | None = None
+    identity: Identity | None = None
+
+    @property
+    def proof(self) -> Proof:
+        """How calls show who makes them: certificates where there are some, else the token."""
+        return self.identity or self.token
 
 
 def find(
@@ -50,13 +62,13 @@ def find(
     """
     environment = os.environ if environment is None else environment
     if url:
-        return _from_url(url)
+        return _from_url(url, environment)
     if data:
         return _from_data(Path(data))
     if environment.get("PENSTOCK_DATA"):
         return _from_data(Path(environment["PENSTOCK_DATA"]))
     if environment.get("PENSTOCK_URL"):
-        return _from_url(environment["PENSTOCK_URL"])
+        return _from_url(environment["PENSTOCK_URL"], environment)
     folder = default_data(environment)
     if (folder / "endpoints.json").exists():
         return _from_data(folder)
@@ -102,7 +114,8 @@ def _from_data(folder: Path) -> Endpoints:
             f"{place / 'endpoints.json'} is damaged: start Penstock again with `penstock up --data {folder}`",
             code="not_running",
         ) from None
-    return Endpoints(**addresses, http=http, data=place, token=_token(place), blobs=blobs)
+    planner, scheduler, analyzer = (addresses[name] for name in SERVICES)
+    return Endpoints(planner, scheduler, analyzer, http=http, data=place, token=_token(place), blobs=blobs)
 
 
 def _token(folder: Path) -> str | None:
@@ -117,7 +130,22 @@ def _token(folder: Path) -> str | None:
         ) from error
 
 
-def _from_url(url: str) -> Endpoints:
+def _identity(environment: Mapping[str, str], base: str, *, asked: bool) -> Identity | None:
+    folder = environment.get("PENSTOCK_TLS__FOLDER")
+    if not folder:
+        if asked:
+            raise InvalidInput(
+                f"the Penstock at {base} is called over mutual TLS: set PENSTOCK_TLS__FOLDER to a folder with ca.crt, "
+                "tls.crt and tls.key of penstock-client",
+                code="tls",
+            )
+        return None
+    from penstock.runtime.tls import identity
+
+    return identity(Path(folder).absolute())
+
+
+def _from_url(url: str, environment: Mapping[str, str]) -> Endpoints:
     base = url.rstrip("/")
     if not base.startswith(("http://", "https://")):
         raise InvalidInput(f"PENSTOCK_URL {url!r} is no URL: http://127.0.0.1:8420 is one", code="bad_url")
@@ -133,6 +161,7 @@ def _from_url(url: str) -> Endpoints:
             data=folder,
             token=_token(folder) if folder else None,
             blobs=Path(told["blobs"]) if told.get("blobs") else None,
+            identity=_identity(environment, base, asked=bool(told.get("tls"))),
         )
     except PenstockError:
         raise
