@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import socket
 import ssl
 import time
@@ -27,13 +28,6 @@ AGAIN_SECONDS = 2.0
 _SIGNS = ("handshake", "verification", "socket closed", "connection reset", "broken pipe", "endpoint")
 """In gRPC's words where a connection was made and the two did not agree."""
 
-_REFUSALS = {
-    "UNKNOWN_CA": "it does not trust who signed it",
-    "CERTIFICATE_EXPIRED": "it has ended",
-    "CERTIFICATE_REQUIRED": "it got none",
-    "BAD_CERTIFICATE": "it can't read it",
-}
-
 
 class Explaining(grpc.aio.UnaryUnaryClientInterceptor):
     """Puts the explanation in place of gRPC's words, where there is one."""
@@ -44,6 +38,7 @@ class Explaining(grpc.aio.UnaryUnaryClientInterceptor):
         self._service = service
         self._told = ""
         self._until = 0.0
+        self._asking = asyncio.Lock()
 
     async def intercept_unary_unary(self, continuation, client_call_details, request):  # type: ignore[no-untyped-def]
         call = await continuation(client_call_details, request)
@@ -64,14 +59,16 @@ class Explaining(grpc.aio.UnaryUnaryClientInterceptor):
     async def _explained(self, details: str) -> str:
         if not any(sign in details.lower() for sign in _SIGNS):
             return ""
-        if time.monotonic() >= self._until:
-            self._told = await asyncio.to_thread(explain, self._address, self._identity, self._service)
-            self._until = time.monotonic() + AGAIN_SECONDS
-        return self._told
+        async with self._asking:  # calls that fail together ask once
+            if time.monotonic() >= self._until:
+                ask = functools.partial(explain, self._address, self._identity, self._service, details=details)
+                self._told = await asyncio.to_thread(ask)
+                self._until = time.monotonic() + AGAIN_SECONDS
+            return self._told
 
 
-def explain(address: str, identity: Identity, service: str) -> str:
-    """What is wrong between us and the service, or "" when nothing is to be seen."""
+def explain(address: str, identity: Identity, service: str, *, details: str = "") -> str:
+    """What is wrong between us and the service, or "" when nothing is to be seen. details: what gRPC said."""
     held = identity.look()
     now = datetime.datetime.now(datetime.UTC)
     subject = f"the {service} at {address} can't be called over mutual TLS"
@@ -93,13 +90,18 @@ def explain(address: str, identity: Identity, service: str) -> str:
             context.wrap_socket(plain, server_hostname=name) as secured,
         ):
             shown = secured.getpeercert(binary_form=True)
-            why = _wrong(x509.load_der_x509_certificate(shown), held, name, now) if shown else ""
+            leaf = x509.load_der_x509_certificate(shown) if shown else None
+            why = _wrong(leaf, held, name, now) if leaf else ""
+            # Whether what stands between it and an authority leads to ours is gRPC's to say: here one sees the leaf.
+            if leaf and not why and "VERIFY_FAILED" in details and not held.trusts(leaf):
+                issuer, trusted = leaf.issuer.rfc4514_string(), held.folder / certificates.CA
+                why = f"its certificate is signed by {issuer}, and {trusted} has no such authority"
             why = why or _refused(secured, held)
     except ssl.SSLError as error:
         if "WRONG_VERSION_NUMBER" in str(error) or "PACKET_LENGTH" in str(error):
             why = "it answers without TLS: tls.folder is set here and not there"
         else:
-            why = _reason(error, held)
+            why = f"the handshake fails: {error.reason or error}"
     except (OSError, ValueError):
         return ""
     return f"{subject}: {why}" if why else ""
@@ -114,29 +116,19 @@ def _wrong(shown: x509.Certificate, held: certificates.Certificates, name: str, 
         return f"its certificate begins on {certificates.date_text(begins)}"
     if name not in names:
         return f"its certificate is another's: its DNS names ({', '.join(names) or 'none'}) have no {name}"
-    if not held.trusts(shown):
-        issuer = shown.issuer.rfc4514_string()
-        return f"its certificate is signed by {issuer}, and {held.folder / certificates.CA} has no such authority"
     return ""
 
 
 def _refused(secured: ssl.SSLSocket, held: certificates.Certificates) -> str:
-    """With TLS 1.3 the other side says what it thinks of our certificate after the handshake: by its first bytes, or an
-    alert."""
+    """With TLS 1.3 the other side looks at our certificate after the handshake: then come its first bytes, or the end
+    of the connection. gRPC's servers do not say why."""
     secured.settimeout(STEP_SECONDS)
     try:
         if secured.recv(1):
             return ""
-    except ssl.SSLError as error:
-        return _reason(error, held)
+    except TimeoutError:
+        return ""
     except OSError:
         pass
-    return f"it closes the connection when it sees {held.folder / certificates.CERTIFICATE} (signed by {held.issuer})"
-
-
-def _reason(error: ssl.SSLError, held: certificates.Certificates) -> str:
     path = held.folder / certificates.CERTIFICATE
-    for alert, words in _REFUSALS.items():
-        if alert in str(error):
-            return f"it refuses {path} (signed by {held.issuer}): {words}"
-    return f"it refuses {path} (signed by {held.issuer}): {error.reason or error}"
+    return f"it refuses {path}: most likely its ca.crt does not have the authority {held.issuer}, or its clock is wrong"

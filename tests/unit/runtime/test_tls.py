@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-
 from prometheus_client import REGISTRY
 
 from penstock.runtime import certificates, metrics
