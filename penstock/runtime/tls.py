@@ -10,6 +10,7 @@ date, and readiness with it. A program that starts with files that can't be used
 
 from __future__ import annotations
 
+import contextvars
 import datetime
 import functools
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
+import structlog
 
 from penstock.runtime import metrics
 from penstock.runtime.errors import InvalidInput, Unavailable
@@ -58,6 +60,7 @@ class Identity:
         self._now = now
         self._monotonic = monotonic
         self._lock = threading.Lock()
+        self._context = contextvars.copy_context()
         self._wanted = ""
         self._refused: tuple[_Stamp, str] | None = None
         self._seen = self._stamp()
@@ -74,11 +77,8 @@ class Identity:
             if why := self._foreign(self._held):
                 raise InvalidInput(why, code="tls")
             if self._held.authority_ends is None:
-                log.warning(
-                    "no authority in ca.crt has signed tls.crt: programs that have the same ca.crt will refuse it",
-                    folder=str(self.folder),
-                    issuer=self._held.issuer,
-                )
+                what = "no authority in ca.crt has signed tls.crt: programs that have the same ca.crt will refuse it"
+                self._say(log.warning, what, issuer=self._held.issuer)
 
     def current(self) -> Certificates:
         """What to show and trust now: the same value until the files change."""
@@ -140,14 +140,21 @@ class Identity:
             why = self._foreign(found) or found.ended(self._when())
         except InvalidInput as error:
             why = error.message
+        except Exception as error:  # a handshake asks: what nobody has foreseen in a file must not end it
+            why = f"{type(error).__name__}: {error}"
         metrics.CERTIFICATE_REFUSED.labels("tls.crt").set(1 if why else 0)
         if why:
             if self._refused != (stamp, why):
-                log.error("new certificates can't be used; the old ones are kept", folder=str(self.folder), error=why)
+                self._say(log.error, "new certificates can't be used; the old ones are kept", error=why)
             self._refused = (stamp, why)
             return
         self._seen, self._held, self._refused = stamp, found, None
-        log.info("new certificates are in use", folder=str(self.folder), ends=found.not_after.isoformat())
+        self._say(log.info, "new certificates are in use", ends=found.not_after.isoformat())
+
+    def _say(self, say: Callable[..., object], what: str, **fields: str) -> None:
+        """In a program of ours; a client's standard output is its own. A handshake's thread knows no program's name."""
+        if structlog.is_configured():
+            self._context.copy().run(say, what, folder=str(self.folder), **fields)
 
     def _foreign(self, certificates: Certificates) -> str:
         if not self._wanted or self._wanted in certificates.names:

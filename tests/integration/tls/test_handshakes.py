@@ -182,8 +182,8 @@ async def test_a_caller_without_a_certificate_gets_nothing(served: Served, tmp_p
     alone = grpc.ssl_channel_credentials(ours.pem)
     options = [("grpc.ssl_target_name_override", "penstock-planner")]
     async with grpc.aio.secure_channel(served.address, alone, options=options) as channel:
+        stub = planner_pb2_grpc.PlannerServiceStub(channel)
         with pytest.raises(Unavailable), calling():
-            stub = planner_pb2_grpc.PlannerServiceStub(channel)
             await stub.GetPlan(planner_pb2.GetPlanRequest(plan_id="p"), timeout=10)
 
 

@@ -6,6 +6,8 @@ import importlib
 from pathlib import Path
 
 import pytest
+from grpc_health.v1 import health
+from grpc_reflection.v1alpha import reflection
 
 from penstock.runtime import callers
 from penstock.runtime.errors import PermissionDenied, Unauthenticated
@@ -50,6 +52,11 @@ def test_leases_are_for_workers_alone() -> None:
 def test_no_program_may_do_what_people_do_but_the_gateway() -> None:
     for method in ("PlannerService/CreatePlan", "SchedulerService/StartRun", "LimitService/SetLimit"):
         assert callers.allowed(f"/penstock.v1.{method}") == {"gateway", "client"}
+
+
+def test_health_is_for_each_and_reflection_for_people() -> None:
+    assert callers.allowed(f"/{health.SERVICE_NAME}/Check") == set(callers.CALLERS)
+    assert callers.allowed(f"/{reflection.SERVICE_NAME}/ServerReflectionInfo") == {"client"}
 
 
 def test_a_method_that_nobody_knows_is_refused() -> None:
