@@ -136,6 +136,7 @@ def main() -> None:
         print(f"penstock gateway: port {settings.gateway.port} {what}", file=sys.stderr)
         raise SystemExit(1) from None
     metrics.leave_out_schedulers()
+    metrics.expose(settings.gateway.metrics_port, settings.metrics_host)
     lifeline.watch()
     try:
         asyncio.run(serve(settings, where, sock))

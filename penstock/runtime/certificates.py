@@ -14,11 +14,25 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from penstock.runtime.errors import InvalidInput
 
-__all__ = ["CA", "CERTIFICATE", "FILES", "KEY", "Certificates", "date_text", "read", "valid_from_to"]
+__all__ = [
+    "CA",
+    "CERTIFICATE",
+    "CLIENT",
+    "FILES",
+    "KEY",
+    "SERVER",
+    "Certificates",
+    "date_text",
+    "dns_names",
+    "read",
+    "valid_from_to",
+]
 
+SERVER, CLIENT = "server auth", "client auth"
 CA, CERTIFICATE, KEY = "ca.crt", "tls.crt", "tls.key"
 FILES = (CA, CERTIFICATE, KEY)
 
@@ -28,7 +42,8 @@ class Certificates:
     """One reading of a folder.
 
     chain: tls.crt, the program's own certificate first; names: its DNS names; not_before, not_after: its time; issuer:
-    who signed it; authority_ends: until when the authority in ca.crt that signed it holds (None: none of them did).
+    who signed it; usages: what of `SERVER` and `CLIENT` it is good for; authority_ends: until when the authority in
+    ca.crt that signed it holds (None: none of them did).
     """
 
     folder: Path
@@ -39,6 +54,7 @@ class Certificates:
     not_before: datetime.datetime
     not_after: datetime.datetime
     issuer: str
+    usages: frozenset[str]
     authorities: tuple[x509.Certificate, ...]
     authority_ends: datetime.datetime | None
 
@@ -101,6 +117,7 @@ def read(folder: Path) -> Certificates:
         not_before=begins,
         not_after=ends,
         issuer=leaf.issuer.rfc4514_string() or "(no name)",
+        usages=_usages(leaf),
         authorities=tuple(authorities),
         authority_ends=None if signer is None else valid_from_to(signer)[1],
     )
@@ -112,6 +129,15 @@ def dns_names(certificate: x509.Certificate) -> tuple[str, ...]:
     except (x509.ExtensionNotFound, ValueError):
         return ()
     return tuple(names.get_values_for_type(x509.DNSName))
+
+
+def _usages(certificate: x509.Certificate) -> frozenset[str]:
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except (x509.ExtensionNotFound, ValueError):
+        return frozenset((SERVER, CLIENT))
+    kinds = {ExtendedKeyUsageOID.SERVER_AUTH: SERVER, ExtendedKeyUsageOID.CLIENT_AUTH: CLIENT}
+    return frozenset(kinds[one] for one in found if one in kinds)
 
 
 def _certificates(path: Path, texts: dict[str, bytes], problems: list[str]) -> list[x509.Certificate]:

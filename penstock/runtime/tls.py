@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import grpc
 import structlog
 
-from penstock.runtime import metrics
+from penstock.runtime import callers, metrics
 from penstock.runtime.errors import InvalidInput, Unavailable
 from penstock.runtime.logs import get_logger
 
@@ -62,6 +62,7 @@ class Identity:
         self._lock = threading.Lock()
         self._context = contextvars.copy_context()
         self._wanted = ""
+        self._uses: set[str] = set()
         self._refused: tuple[_Stamp, str] | None = None
         self._seen = self._stamp()
         self._held = self._read(folder)
@@ -71,9 +72,14 @@ class Identity:
         metrics.CERTIFICATE_REFUSED.labels("tls.crt").set(0)
 
     def expect(self, program: str) -> None:
-        """Says whose certificate it has to be. Raises InvalidInput when it is another's."""
+        """Says whose certificate it has to be. Raises InvalidInput when it is another's, or for another use."""
         with self._lock:
             self._wanted = f"penstock-{program}"
+            self._uses = set()
+            if program in callers.RULES:
+                self._uses.add("server auth")
+            if any(edge.caller == program for edge in callers.edges()):
+                self._uses.add("client auth")
             if why := self._foreign(self._held):
                 raise InvalidInput(why, code="tls")
             if self._held.authority_ends is None:
@@ -93,6 +99,9 @@ class Identity:
             stamp = self._stamp()
             if stamp != self._seen:
                 self._take(stamp)
+            elif self._refused is not None:  # what was there before is there again
+                self._refused = None
+                metrics.CERTIFICATE_REFUSED.labels("tls.crt").set(0)
             return self._held
 
     async def check(self) -> None:
@@ -157,11 +166,13 @@ class Identity:
             self._context.copy().run(say, what, folder=str(self.folder), **fields)
 
     def _foreign(self, certificates: Certificates) -> str:
-        if not self._wanted or self._wanted in certificates.names:
-            return ""
-        names = ", ".join(certificates.names) or "none"
         path = self.folder / "tls.crt"
-        return f"the certificate {path} is another's: its DNS names ({names}) have no {self._wanted}"
+        if self._wanted and self._wanted not in certificates.names:
+            names = ", ".join(certificates.names) or "none"
+            return f"the certificate {path} is another's: its DNS names ({names}) have no {self._wanted}"
+        if lacking := ", ".join(sorted(self._uses - certificates.usages)):
+            return f"the certificate {path} is not for the use that {self._wanted} has for it: {lacking} is lacking"
+        return ""
 
     def _stamp(self) -> _Stamp:
         return tuple(map(_stamp, self._files))

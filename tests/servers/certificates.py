@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,11 +36,15 @@ class Authority:
         self.certificate = self._signed(subject, self.key, days, x509.BasicConstraints(ca=True, path_length=0))
         self.pem = self.certificate.public_bytes(serialization.Encoding.PEM)
 
-    def leaf(self, *names: str, days: float = 30.0, begins_days: float = -30.0) -> Leaf:
-        """For these DNS names, from `begins_days` to `days` from now."""
+    def leaf(
+        self, *names: str, days: float = 30.0, begins_days: float = -30.0, uses: Sequence[x509.ObjectIdentifier] = ()
+    ) -> Leaf:
+        """For these DNS names, from `begins_days` to `days` from now; for these uses alone, or any."""
         key = ec.generate_private_key(ec.SECP256R1())
-        extension = x509.SubjectAlternativeName([x509.DNSName(name) for name in names]) if names else None
-        made = self._signed(_name("program"), key, days, extension, begins_days=begins_days)
+        extensions: list[x509.ExtensionType] = [x509.ExtendedKeyUsage(uses)] if uses else []
+        if names:
+            extensions.append(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]))
+        made = self._signed(_name("program"), key, days, *extensions, begins_days=begins_days)
         form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         return Leaf(made.public_bytes(serialization.Encoding.PEM), key.private_bytes(*form))
 
@@ -48,8 +53,7 @@ class Authority:
         subject: x509.Name,
         key: ec.EllipticCurvePrivateKey,
         days: float,
-        extension: x509.ExtensionType | None,
-        *,
+        *extensions: x509.ExtensionType,
         begins_days: float = -30.0,
     ) -> x509.Certificate:
         now = datetime.datetime.now(datetime.UTC)
@@ -63,7 +67,7 @@ class Authority:
             .not_valid_before(min(now + datetime.timedelta(days=begins_days), ends - datetime.timedelta(hours=1)))
             .not_valid_after(ends)
         )
-        if extension is not None:
+        for extension in extensions:
             builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
         return builder.sign(self.key, hashes.SHA256())
 

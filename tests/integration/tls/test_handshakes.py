@@ -100,9 +100,9 @@ async def ask(address: str, proof: Proof, *, service: str = "planner", plan: str
 
 
 def gateway(
-    tmp_path: Path, by: Authority, *trusted: Authority, name: str = "penstock-gateway", **more: float
+    tmp_path: Path, by: Authority, *trusted: Authority, name: str = "penstock-gateway", days: float = 30.0
 ) -> Identity:
-    return Identity(mount(tmp_path / "caller", by.leaf(name, **more), *trusted))
+    return Identity(mount(tmp_path / "caller", by.leaf(name, days=days), *trusted))
 
 
 async def refusal(address: str, proof: Proof, **more: str) -> str:

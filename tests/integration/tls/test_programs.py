@@ -218,7 +218,7 @@ def _ended(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_what_tls_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Side by side, by turns; told, and not bounded: what it costs is a matter of the machine."""
-    turns, items, reads = 3, 5_000, 500
+    turns, items, reads = 3, 3_000, 300
     ways = {
         "token": Secured(tmp_path / "token", None, programs=COUNTED),
         "mutual TLS": Secured(tmp_path / "tls", Authority("costs"), programs=COUNTED),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from prometheus_client import REGISTRY
 
 from penstock.runtime import certificates, metrics
@@ -208,6 +212,49 @@ def test_a_program_with_another_s_certificate_does_not_start(tmp_path: Path, aut
     identity.expect("planner")
     with pytest.raises(InvalidInput, match=r"is another's: its DNS names \(penstock-planner\) have no penstock-worker"):
         identity.expect("worker")
+
+
+@pytest.mark.parametrize(
+    ("program", "use", "lacking"),
+    [
+        ("planner", ExtendedKeyUsageOID.SERVER_AUTH, "client auth"),
+        ("planner", ExtendedKeyUsageOID.CLIENT_AUTH, "server auth"),
+        ("gateway", ExtendedKeyUsageOID.SERVER_AUTH, "client auth"),
+        ("gateway", ExtendedKeyUsageOID.CLIENT_AUTH, ""),
+        ("analyzer", ExtendedKeyUsageOID.SERVER_AUTH, ""),
+    ],
+)
+def test_a_certificate_for_another_use_is_said(
+    tmp_path: Path, authority: Authority, program: str, use: x509.ObjectIdentifier, lacking: str
+) -> None:
+    identity = Identity(mount(tmp_path / "tls", authority.leaf(f"penstock-{program}", uses=[use]), authority))
+    if not lacking:
+        identity.expect(program)
+        return
+    with pytest.raises(InvalidInput, match=f"is not for the use that penstock-{program} has for it: {lacking} is"):
+        identity.expect(program)
+
+
+def test_files_that_are_put_back_are_refused_no_more(tmp_path: Path, authority: Authority) -> None:
+    folder = mount(tmp_path / "tls", authority.leaf("x"), authority)
+    identity = Identity(folder)
+    old = (folder / "..data").readlink()
+    mount(folder, Leaf(b"", b""), authority)
+    identity.look()
+    refused_now = metrics.CERTIFICATE_REFUSED.labels("tls.crt")
+    assert refused_now._value.get() == 1
+    (folder / "..data").unlink()
+    (folder / "..data").symlink_to(old)
+    identity.look()
+    assert refused_now._value.get() == 0
+
+
+def test_a_program_without_certificates_loads_nothing_to_read_them() -> None:
+    imports = "import sys, planner.__main__, scheduler.__main__, gateway.__main__, worker.__main__, penstock.cli.app"
+    names = "{'cryptography.x509', 'penstock.runtime.certificates', 'penstock.runtime.handshakes'}"
+    asked = f"{imports}; print(sorted({names} & set(sys.modules)))"
+    command = [sys.executable, "-c", asked]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout == "[]\n"
 
 
 def test_without_a_folder_the_token_is_the_proof(tmp_path: Path, authority: Authority) -> None:
