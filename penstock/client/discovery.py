@@ -130,16 +130,14 @@ def _token(folder: Path) -> str | None:
         ) from error
 
 
-def _identity(environment: Mapping[str, str], base: str, *, asked: bool) -> Identity | None:
+def _identity(environment: Mapping[str, str], base: str) -> Identity:
     folder = environment.get("PENSTOCK_TLS__FOLDER")
     if not folder:
-        if asked:
-            raise InvalidInput(
-                f"the Penstock at {base} is called over mutual TLS: set PENSTOCK_TLS__FOLDER to a folder with ca.crt, "
-                "tls.crt and tls.key of penstock-client",
-                code="tls",
-            )
-        return None
+        raise InvalidInput(
+            f"the Penstock at {base} is called over mutual TLS: set PENSTOCK_TLS__FOLDER to a folder with ca.crt, "
+            "tls.crt and tls.key of penstock-client",
+            code="tls",
+        )
     from penstock.runtime.tls import identity
 
     return identity(Path(folder).absolute())
@@ -161,7 +159,7 @@ def _from_url(url: str, environment: Mapping[str, str]) -> Endpoints:
             data=folder,
             token=_token(folder) if folder else None,
             blobs=Path(told["blobs"]) if told.get("blobs") else None,
-            identity=_identity(environment, base, asked=bool(told.get("tls"))),
+            identity=_identity(environment, base) if told.get("tls") else None,
         )
     except PenstockError:
         raise

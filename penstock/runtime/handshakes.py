@@ -22,7 +22,7 @@ from penstock.runtime.tls import Identity
 
 __all__ = ["Explaining", "explain"]
 
-STEP_SECONDS = 2.0
+STEP_SECONDS = 1.0
 AGAIN_SECONDS = 2.0
 
 _SIGNS = ("handshake", "verification", "socket closed", "connection reset", "broken pipe", "endpoint")
