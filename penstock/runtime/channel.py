@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 from penstock.runtime import tracing
-from penstock.runtime.errors import from_rpc_error
+from penstock.runtime.errors import Unavailable, from_rpc_error
 
 if TYPE_CHECKING:
     from penstock.runtime.tls import Proof
@@ -36,6 +36,8 @@ OPTIONS: list[tuple[str, Any]] = [
 
 DEADLINE_SECONDS = 30.0
 
+CLOSED = " (who closes what connects may ask for mutual TLS: PENSTOCK_TLS__FOLDER would be wanting here)"
+"""gRPC's words are the same for a server that has just died."""
 
 Details = grpc.aio.ClientCallDetails
 
@@ -107,4 +109,7 @@ def calling() -> Iterator[None]:
         if task is not None and task.cancelling():
             # An intercepted call that is cancelled says so by its status: whoever cancelled us must see it.
             raise asyncio.CancelledError from error
-        raise from_rpc_error(error) from error
+        failure = from_rpc_error(error)
+        if failure.message.startswith("failed to connect") and failure.message.endswith("Socket closed"):
+            raise Unavailable(failure.message + CLOSED, code=failure.code) from error
+        raise failure from error

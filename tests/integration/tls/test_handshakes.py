@@ -177,7 +177,7 @@ async def test_a_service_without_tls_is_told_of(tmp_path: Path, ours: Authority)
 
 
 async def test_a_caller_without_a_certificate_gets_nothing(served: Served, tmp_path: Path, ours: Authority) -> None:
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unavailable, match="may ask for mutual TLS: PENSTOCK_TLS__FOLDER would be wanting here"):
         await ask(served.address, "token")
     alone = grpc.ssl_channel_credentials(ours.pem)
     options = [("grpc.ssl_target_name_override", "penstock-planner")]
