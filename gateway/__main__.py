@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from gateway.app import create_app
+from gateway.health import probed
 from gateway.tls import CERTIFICATE, KEY, check_folder, renew
 from penstock.client.asynchronous import AsyncClient
 from penstock.client.discovery import Endpoints
 from penstock.runtime import lifeline, logs, metrics, tracing
 from penstock.runtime.errors import InvalidInput
+from penstock.runtime.probes import Probes
 from penstock.runtime.settings import Settings, load
+from penstock.runtime.tls import Identity, Proof, proof_of
 
 if TYPE_CHECKING:
     from gateway.auth.identities import Identities
@@ -45,7 +48,7 @@ class Server(uvicorn.Server):
         yield
 
 
-def endpoints(settings: Settings, token: str | None) -> Endpoints:
+def endpoints(settings: Settings, proof: Proof) -> Endpoints:
     """Where the services are. Raises InvalidInput that names every address that is missing."""
     missing = [
         f"PENSTOCK_{name.upper()}_ADDRESS"
@@ -60,8 +63,9 @@ def endpoints(settings: Settings, token: str | None) -> Endpoints:
         analyzer=settings.analyzer_address,
         http=f"{'https' if settings.gateway.tls_folder else 'http'}://{settings.gateway.host}:{settings.gateway.port}",
         data=settings.data,
-        token=token,
+        token=proof if isinstance(proof, str) else None,
         blobs=settings.blob_folder(),
+        identity=proof if isinstance(proof, Identity) else None,
     )
 
 
@@ -112,7 +116,10 @@ async def serve(
     client = AsyncClient(endpoints=where, actor="http", retry_seconds=RETRY_SECONDS)
     folder = settings.gateway.tls_folder
     beside: list[asyncio.Task[None]] = []
+    probes = Probes()
+    await probes.start(settings)
     async with client:
+        probes.ready = probed(client, asked[0] if asked else None)
         config = uvicorn.Config(
             create_app(settings, client, stopping, asked[0] if asked else None),
             log_config=None,
@@ -139,6 +146,7 @@ async def serve(
 
         def stop() -> None:
             log.info("draining")
+            probes.not_ready("it stops")
             stopping.set()
             server.should_exit = True
 
@@ -151,6 +159,7 @@ async def serve(
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
+    await probes.stop()
     if asked:
         asked[1].close()
     log.info("stopped")
@@ -161,7 +170,9 @@ def main() -> None:
         settings = load()
         logs.configure("gateway", level=settings.log_level)
         tracing.configure("gateway", settings.trace_exporter)
-        where = endpoints(settings, settings.token())
+        where = endpoints(settings, proof_of(settings))
+        if where.identity is not None:
+            where.identity.expect("gateway")
         sock, asked = opened(settings)
     except InvalidInput as error:
         print(f"penstock gateway: {error.message}", file=sys.stderr)
@@ -171,8 +182,13 @@ def main() -> None:
         print(f"penstock gateway: port {settings.gateway.port} {what}", file=sys.stderr)
         raise SystemExit(1) from None
     metrics.leave_out_schedulers()
+    metrics.expose(settings.gateway.metrics_port, settings.metrics_host)
     lifeline.watch()
-    asyncio.run(serve(settings, where, sock, asked))
+    try:
+        asyncio.run(serve(settings, where, sock, asked))
+    except InvalidInput as error:
+        print(f"penstock gateway: {error.message}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

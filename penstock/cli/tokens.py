@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from penstock.cli import show
-from penstock.cli.options import DataOption, JsonOption, carry_out, connected, seconds_of
+from penstock.cli.options import DataOption, JsonOption, carry_out, seconds_of
 
 if TYPE_CHECKING:
     from penstock.client.token_views import TokenView
+    from penstock.client.tokens import Tokens
 
 __all__ = ["app"]
 
@@ -25,6 +27,14 @@ NEVER = "never"
 def _seconds(text: str) -> int | None:
     """`90d` as seconds; None for `never`. Raises InvalidInput."""
     return None if text == NEVER else max(int(seconds_of(text, "--expires")), 1)
+
+
+def _tokens(data: Path | None) -> Tokens:
+    """Of the gateway alone: from afar there is nothing else that answers. Raises Unavailable."""
+    from penstock.client.discovery import find_gateway
+    from penstock.client.tokens import Tokens
+
+    return Tokens(lambda: find_gateway(data=data))
 
 
 @app.command()
@@ -50,8 +60,7 @@ def create(
 
     async def work() -> None:
         seconds = _seconds(expires)
-        async with connected(data) as client:
-            made = await client.tokens.create(name, role=role, expires_seconds=seconds)
+        made = await _tokens(data).create(name, role=role, expires_seconds=seconds)
         if as_json:
             show.print_json(made)
             return
@@ -75,8 +84,7 @@ def list_(
     """
 
     async def work() -> None:
-        async with connected(data) as client:
-            tokens = await client.tokens.list(ended=ended)
+        tokens = await _tokens(data).list(ended=ended)
         if as_json:
             show.print_json(tokens)
             return
@@ -120,8 +128,7 @@ def revoke(
     """
 
     async def work() -> None:
-        async with connected(data) as client:
-            changed = await client.tokens.revoke(token)
+        changed = await _tokens(data).revoke(token)
         if as_json:
             show.print_json({"token": token, "changed": changed})
         else:

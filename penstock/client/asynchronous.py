@@ -13,6 +13,7 @@ from penstock.client.discovery import Endpoints, find
 from penstock.client.documents import Documents
 from penstock.client.exports import export
 from penstock.client.gates import Gates
+from penstock.client.gateway_calls import GatewayCalls
 from penstock.client.handle import RunHandle
 from penstock.client.items import Items
 from penstock.client.limits import Limits, Prices, Retries
@@ -88,7 +89,7 @@ class AsyncClient:
         self.retries = Retries(self.connection)
         self.processors = Processors(self.connection)
         self.collections = Collections(self.connection)
-        self.tokens = Tokens(self.connection)
+        self.tokens = Tokens(lambda: GatewayCalls(self.endpoints.http, self.endpoints.api_token))
         self.documents = Documents(self.connection, sources=self.sources, plans=self.plans, runs=self.runs)
         return self
 

@@ -2,8 +2,9 @@
 
 The order: arguments (`url` or `data`), PENSTOCK_DATA, PENSTOCK_URL, the default data folder if something serves
 there. A data folder names its server in `endpoints.json` and keeps the token beside it; a URL is asked for its gRPC
-addresses, which lie on the same machine, with the API token where one is given (PENSTOCK_TOKEN): a gateway that
-asks for tokens tells nothing without. Nothing found, or nobody alive behind it: Unavailable, one line that names
+addresses, which lie on the same machine, or in the same cluster: there PENSTOCK_TLS__FOLDER says with which
+certificates to call. The API token (PENSTOCK_TOKEN) goes with the question where one is given: a gateway that asks who
+calls tells nothing without. Nothing found, or nobody alive behind it: Unavailable, one line that names
 `penstock up`.
 """
 
@@ -14,12 +15,16 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from penstock.client.gateway_calls import GatewayCalls
 from penstock.runtime.data_folder import default_data
-from penstock.runtime.errors import PenstockError, Unavailable
+from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
 
-__all__ = ["Endpoints", "find"]
+if TYPE_CHECKING:
+    from penstock.runtime.tls import Identity, Proof
+
+__all__ = ["Endpoints", "find", "find_gateway"]
 
 SERVICES = ("planner", "scheduler", "analyzer")
 
@@ -29,7 +34,8 @@ class Endpoints:
     """One gRPC address a service (`host:port`), and what else a client on the same machine may use.
 
     http: base URL of the gateway; data: the data folder; token: what gRPC calls carry; blobs: folder of the blob store;
-    api_token: what calls of the gateway carry.
+    identity: the certificates that gRPC calls are made with, instead of a token; api_token: what calls of the gateway
+    carry.
     """
 
     planner: str
@@ -39,7 +45,13 @@ class Endpoints:
     data: Path | None = None
     token: str | None = None
     blobs: Path | None = None
+    identity: Identity | None = None
     api_token: str | None = field(default=None, repr=False)
+
+    @property
+    def proof(self) -> Proof:
+        """How calls show who makes them: certificates where there are some, else the token."""
+        return self.identity or self.token
 
 
 def find(
@@ -60,17 +72,27 @@ def find(
     return replace(found, api_token=api_token) if api_token else found
 
 
+def find_gateway(*, data: Path | str | None = None, environment: Mapping[str, str] | None = None) -> GatewayCalls:
+    """The gateway alone, by the same order: for what it knows by itself, which needs no gRPC and no certificates."""
+    environment = os.environ if environment is None else environment
+    url = environment.get("PENSTOCK_URL")
+    if url and not data and not environment.get("PENSTOCK_DATA"):
+        return GatewayCalls(url, environment.get("PENSTOCK_TOKEN"))
+    found = find(data=data, environment=environment)
+    return GatewayCalls(found.http, found.api_token)
+
+
 def _found(
     url: str | None, data: Path | str | None, api_token: str | None, environment: Mapping[str, str]
 ) -> Endpoints:
     if url:
-        return _from_url(url, api_token)
+        return _from_url(url, api_token, environment)
     if data:
         return _from_data(Path(data))
     if environment.get("PENSTOCK_DATA"):
         return _from_data(Path(environment["PENSTOCK_DATA"]))
     if environment.get("PENSTOCK_URL"):
-        return _from_url(environment["PENSTOCK_URL"], api_token)
+        return _from_url(environment["PENSTOCK_URL"], api_token, environment)
     folder = default_data(environment)
     if (folder / "endpoints.json").exists():
         return _from_data(folder)
@@ -116,9 +138,10 @@ def _from_data(folder: Path) -> Endpoints:
             f"{place / 'endpoints.json'} is damaged: start Penstock again with `penstock up --data {folder}`",
             code="not_running",
         ) from None
+    planner, scheduler, analyzer = (addresses[name] for name in SERVICES)
     token = _token(place)
     # The folder's token is the first admin's of its own gateway. Never of one that a URL names, which could say any.
-    return Endpoints(**addresses, http=http, data=place, token=token, blobs=blobs, api_token=token)
+    return Endpoints(planner, scheduler, analyzer, http=http, data=place, token=token, blobs=blobs, api_token=token)
 
 
 def _token(folder: Path) -> str | None:
@@ -133,7 +156,20 @@ def _token(folder: Path) -> str | None:
         ) from error
 
 
-def _from_url(url: str, api_token: str | None) -> Endpoints:
+def _identity(environment: Mapping[str, str], base: str) -> Identity:
+    folder = environment.get("PENSTOCK_TLS__FOLDER")
+    if not folder:
+        raise InvalidInput(
+            f"the Penstock at {base} is called over mutual TLS: set PENSTOCK_TLS__FOLDER to a folder with ca.crt, "
+            "tls.crt and tls.key of penstock-client",
+            code="tls",
+        )
+    from penstock.runtime.tls import identity
+
+    return identity(Path(folder).absolute())
+
+
+def _from_url(url: str, api_token: str | None, environment: Mapping[str, str]) -> Endpoints:
     calls = GatewayCalls(url, api_token)
     told = calls.ask("GET", "/api/v1/endpoints")
     try:
@@ -145,6 +181,7 @@ def _from_url(url: str, api_token: str | None) -> Endpoints:
             data=folder,
             token=_token(folder) if folder else None,
             blobs=Path(told["blobs"]) if told.get("blobs") else None,
+            identity=_identity(environment, calls.url) if told.get("tls") else None,
         )
     except PenstockError:
         raise

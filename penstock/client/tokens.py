@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+from collections.abc import Callable
 from urllib.parse import quote, urlencode
 
-from penstock.client.connection import Connection
 from penstock.client.gateway_calls import GatewayCalls
 from penstock.client.token_views import RoleWord, SessionView, TokenMadeView, TokenPageView, TokenView
-from penstock.runtime.errors import Unavailable
 
 __all__ = ["DEFAULT_SECONDS", "Tokens"]
 
@@ -21,15 +20,11 @@ class Tokens:
     """Every call raises Conflict (code `auth_is_off`) where the gateway asks nobody for a token, PermissionDenied for
     who is no admin."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, gateway: Callable[[], GatewayCalls]) -> None:
+        self._gateway = gateway
 
     async def _ask(self, method: str, path: str, body: object = None) -> builtins.dict[str, object]:
-        where = self._connection.endpoints
-        if not where.http:
-            raise Unavailable("this client knows no gateway: give its URL", code="not_running")
-        calls = GatewayCalls(where.http, where.api_token)
-        return await asyncio.to_thread(calls.ask, method, path, body)
+        return await asyncio.to_thread(self._gateway().ask, method, path, body)
 
     async def who(self) -> SessionView:
         """Who this client is for the gateway, and what that may be."""

@@ -55,6 +55,7 @@ class OidcSettings(Section):
 class GatewaySection(Section):
     host: str = Field("127.0.0.1", description="Address of the HTTP server; any but loopback needs auth = tokens.")
     port: Port = Field(8420, description="Port of the HTTP server.")
+    metrics_port: Port = Field(0, description="Port of Prometheus metrics at metrics_host, beside /metrics; 0: none.")
     cors_origins: tuple[str, ...] = Field((), description="Foreign origins that may call the HTTP API.")
     auth: Literal["none", "tokens"] = Field(
         "none", description="Who may ask: whoever reaches loopback, or who has a token or a session."

@@ -80,7 +80,7 @@ class ServerSection(Section):
 
     listen: str = Field("127.0.0.1:0", description="host:port of the gRPC server; port 0: any free one.")
     database_url: DatabaseUrl = Field("", description="sqlite:///FILE or postgresql://…; this service's own.")
-    metrics_port: Port = Field(0, description="Port of Prometheus metrics on loopback; 0: none.")
+    metrics_port: Port = Field(0, description="Port of Prometheus metrics at metrics_host; 0: none.")
 
 
 class UploadLimits(Section):
@@ -174,7 +174,7 @@ class SchedulerSection(ServerSection):
 class WorkerSection(Section):
     slots: int = Field(256, ge=1, le=10_000, description="Leases that one worker holds at once.")
     worker_class: str = Field("default", min_length=1, description="The class of this worker.")
-    metrics_port: Port = Field(0, description="Port of Prometheus metrics on loopback; 0: none.")
+    metrics_port: Port = Field(0, description="Port of Prometheus metrics at metrics_host; 0: none.")
     lease_margin_seconds: Seconds = Field(
         5.0, description="A lease is not begun so long before its term ends; a third of the term at most."
     )
@@ -195,6 +195,13 @@ class AnalyzerSection(ServerSection):
     embedding_timeout_seconds: Seconds = Field(60.0, description="Time for one request to the provider.")
 
 
+class TlsSection(Section):
+    folder: str = Field(
+        "",
+        description="Folder with ca.crt, tls.crt and tls.key: gRPC is mutual TLS by them; empty: by the token.",
+    )
+
+
 class Settings(Section):
     data: Path | None = Field(None, description="The data folder of the embedded mode.")
     blobs: Path | None = Field(None, description="Folder of the blob store; default DATA/blobs.")
@@ -211,6 +218,10 @@ class Settings(Section):
     planner_address: str = Field("", description="host:port of the planner.")
     scheduler_address: str = Field("", description="host:port of the scheduler.")
     analyzer_address: str = Field("", description="host:port of the analyzer.")
+    health_port: Port = Field(0, description="Port of plain gRPC health alone (live, and readiness); 0: none.")
+    health_host: str = Field("0.0.0.0", description="Address of the same.")
+    metrics_host: str = Field("127.0.0.1", description="Address of Prometheus metrics.")
+    tls: TlsSection = Field(default_factory=lambda: TlsSection())
     worker_classes: dict[Name, WorkerClassSettings] = Field(
         default_factory=dict,
         description='Classes of workers, as {"default": {"environment": ["OPENAI_API_KEY"]}}: the names that their '

@@ -48,6 +48,9 @@ def program_environment(
         "PENSTOCK_GATEWAY__HOST": HOST,
         "PENSTOCK_GATEWAY__PORT": str(ports["gateway"]),
         "PENSTOCK_SCHEDULER__BACKEND": "process",
+        # Here the token is enough, and one port can't be of five programs.
+        "PENSTOCK_TLS__FOLDER": "",
+        "PENSTOCK_HEALTH_PORT": "0",
         ENVIRONMENT_NAME: str(lifeline),
     }
     if config is not None:
