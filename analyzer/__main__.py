@@ -33,7 +33,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     blobs = BlobStore(settings.blob_folder())
     database = Database(section.database_url, "analyzer")
     await asyncio.to_thread(migrate, database)
-    metrics.expose(section.metrics_port)
+    metrics.expose(section.metrics_port, settings.metrics_host)
     store = Store(database)
     # Scoring is bound by the interpreter: one thread each for documents and collections leaves health its turn.
     documents = ThreadPoolExecutor(1, "documents")

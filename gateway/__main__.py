@@ -14,15 +14,24 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import uvicorn
 
 from gateway.app import create_app
+from gateway.health import probed
+from gateway.tls import CERTIFICATE, KEY, check_folder, renew
 from penstock.client.asynchronous import AsyncClient
 from penstock.client.discovery import Endpoints
 from penstock.runtime import lifeline, logs, metrics, tracing
 from penstock.runtime.errors import InvalidInput
+from penstock.runtime.probes import Probes
 from penstock.runtime.settings import Settings, load
+from penstock.runtime.tls import Identity, Proof, proof_of
+
+if TYPE_CHECKING:
+    from gateway.auth.identities import Identities
+    from penstock.runtime.sql import Database
 
 GRACE_SECONDS = 3
 RETRY_SECONDS = 6.0  # a killed service is back within 5 s: better a slow answer than a 503
@@ -39,7 +48,7 @@ class Server(uvicorn.Server):
         yield
 
 
-def endpoints(settings: Settings, token: str | None) -> Endpoints:
+def endpoints(settings: Settings, proof: Proof) -> Endpoints:
     """Where the services are. Raises InvalidInput that names every address that is missing."""
     missing = [
         f"PENSTOCK_{name.upper()}_ADDRESS"
@@ -52,24 +61,29 @@ def endpoints(settings: Settings, token: str | None) -> Endpoints:
         planner=settings.planner_address,
         scheduler=settings.scheduler_address,
         analyzer=settings.analyzer_address,
-        http=f"http://{settings.gateway.host}:{settings.gateway.port}",
+        http=f"{'https' if settings.gateway.tls_folder else 'http'}://{settings.gateway.host}:{settings.gateway.port}",
         data=settings.data,
-        token=token,
+        token=proof if isinstance(proof, str) else None,
         blobs=settings.blob_folder(),
+        identity=proof if isinstance(proof, Identity) else None,
     )
 
 
-def listening(host: str, port: int) -> socket.socket:
-    """A listening socket on loopback. Raises InvalidInput for any other address: HTTP asks for no token."""
+def listening(host: str, port: int, *, loopback: bool = True) -> socket.socket:
+    """A listening socket; `loopback`: on loopback alone, since HTTP asks for no token. Raises InvalidInput for an
+    address that can't be."""
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError:
         address = None
-    if address is None or not address.is_loopback:
+    if loopback and (address is None or not address.is_loopback):
         raise InvalidInput(
-            f"gateway.host is {host!r}; HTTP asks for no token, so it must be a loopback address like 127.0.0.1",
+            f"gateway.host is {host!r}; HTTP asks for no token, so it must be a loopback address like 127.0.0.1, "
+            "unless gateway.auth is tokens",
             code="settings",
         )
+    if address is None:
+        raise InvalidInput(f"gateway.host is {host!r}; an address like 0.0.0.0 or :: is needed", code="settings")
     sock = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind((str(address), port))
@@ -77,27 +91,62 @@ def listening(host: str, port: int) -> socket.socket:
     return sock
 
 
-async def serve(settings: Settings, where: Endpoints, sock: socket.socket) -> None:
+def who_may_ask(settings: Settings) -> tuple[Identities, Database] | None:
+    """None where nobody is asked who they are. Raises InvalidInput."""
+    if settings.gateway.auth == "none":
+        return None
+    from gateway.auth.opening import make_identities
+
+    return make_identities(settings)
+
+
+def opened(settings: Settings) -> tuple[socket.socket, tuple[Identities, Database] | None]:
+    """The socket, and who may ask there. Raises InvalidInput for settings that can't be, OSError for a port that is
+    taken."""
+    asked = who_may_ask(settings)
+    if settings.gateway.tls_folder:
+        check_folder(settings.gateway.tls_folder)
+    return listening(settings.gateway.host, settings.gateway.port, loopback=asked is None), asked
+
+
+async def serve(
+    settings: Settings, where: Endpoints, sock: socket.socket, asked: tuple[Identities, Database] | None = None
+) -> None:
     stopping = asyncio.Event()
     client = AsyncClient(endpoints=where, actor="http", retry_seconds=RETRY_SECONDS)
+    folder = settings.gateway.tls_folder
+    beside: list[asyncio.Task[None]] = []
+    probes = Probes()
+    await probes.start(settings)
     async with client:
-        server = Server(
-            uvicorn.Config(
-                create_app(settings, client, stopping),
-                log_config=None,
-                access_log=False,
-                lifespan="off",
-                loop="asyncio",
-                http="h11",
-                ws="none",
-                server_header=False,
-                proxy_headers=False,
-                timeout_graceful_shutdown=GRACE_SECONDS,
-            )
+        probes.ready = probed(client, asked[0] if asked else None)
+        config = uvicorn.Config(
+            create_app(settings, client, stopping, asked[0] if asked else None),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            ssl_certfile=folder / CERTIFICATE if folder else None,
+            ssl_keyfile=folder / KEY if folder else None,
         )
+        server = Server(config)
+        if folder:
+            config.load()
+            assert config.ssl is not None
+            beside.append(asyncio.create_task(renew(config.ssl, folder)))
+        if asked:
+            from gateway.auth.opening import open_database
+
+            beside.append(asyncio.create_task(open_database(*asked, stopping)))
 
         def stop() -> None:
             log.info("draining")
+            probes.not_ready("it stops")
             stopping.set()
             server.should_exit = True
 
@@ -107,6 +156,12 @@ async def serve(settings: Settings, where: Endpoints, sock: socket.socket) -> No
             loop.add_signal_handler(signal.SIGINT, stop)
         log.info("serving", port=sock.getsockname()[1], pid=os.getpid())
         await server.serve(sockets=[sock])
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+    await probes.stop()
+    if asked:
+        asked[1].close()
     log.info("stopped")
 
 
@@ -115,8 +170,10 @@ def main() -> None:
         settings = load()
         logs.configure("gateway", level=settings.log_level)
         tracing.configure("gateway", settings.trace_exporter)
-        where = endpoints(settings, settings.token())
-        sock = listening(settings.gateway.host, settings.gateway.port)
+        where = endpoints(settings, proof_of(settings))
+        if where.identity is not None:
+            where.identity.expect("gateway")
+        sock, asked = opened(settings)
     except InvalidInput as error:
         print(f"penstock gateway: {error.message}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -125,8 +182,13 @@ def main() -> None:
         print(f"penstock gateway: port {settings.gateway.port} {what}", file=sys.stderr)
         raise SystemExit(1) from None
     metrics.leave_out_schedulers()
+    metrics.expose(settings.gateway.metrics_port, settings.metrics_host)
     lifeline.watch()
-    asyncio.run(serve(settings, where, sock))
+    try:
+        asyncio.run(serve(settings, where, sock, asked))
+    except InvalidInput as error:
+        print(f"penstock gateway: {error.message}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

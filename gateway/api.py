@@ -55,6 +55,7 @@ class Endpoints(TypedDict):
     analyzer: str
     data: str | None
     blobs: str | None
+    tls: bool
 
 
 @router.get("/collections/{run_id}", tags=["collections"])
@@ -105,7 +106,8 @@ async def check_processor(name: ProcessorName, parts: Wired) -> ProcessorCheck:
 
 @router.get("/endpoints", tags=["endpoints"])
 async def endpoints(parts: Wired) -> Endpoints:
-    """The gRPC addresses, for clients on this machine. Their token lies in the data folder."""
+    """The gRPC addresses, for clients on this machine, whose token lies in the data folder; with `tls` for those that
+    have a certificate."""
     where = parts.client.endpoints
     return {
         "version": __version__,
@@ -115,4 +117,5 @@ async def endpoints(parts: Wired) -> Endpoints:
         "analyzer": where.analyzer,
         "data": str(where.data) if where.data else None,
         "blobs": str(where.blobs) if where.blobs else None,
+        "tls": where.identity is not None,
     }

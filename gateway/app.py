@@ -3,20 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
-from gateway import api, batch, health, items, limits, pages, plans, problems, products, runs, sources
+from gateway import (
+    api,
+    batch,
+    health,
+    items,
+    limits,
+    pages,
+    plans,
+    problems,
+    products,
+    runs,
+    sessions,
+    sources,
+    tokens,
+)
+from gateway.auth.roles import Role
+from gateway.auth.rules import RULES, Rules
 from gateway.guard import PLANS, UPLOADS, Guard
 from gateway.wiring import Parts, attach
 from penstock import __version__
 from penstock.client.asynchronous import AsyncClient
 from penstock.runtime.settings import Settings
 
-__all__ = ["create_app"]
+if TYPE_CHECKING:
+    from gateway.auth.identities import Identities
+
+__all__ = ["ROUTERS", "create_app"]
+
+ROUTERS = (pages, batch, api, sources, plans, products, runs, items, limits, sessions, tokens, health)
+"""In the order in which they are asked. Which role each of their routes needs is in `gateway.auth.rules`."""
 
 _NAMES_OTHERS = {
     ("post", "/api/v1/runs"),
@@ -30,15 +52,24 @@ _NAMES_OTHERS = {
 """Routes that name a thing by id elsewhere than in their path."""
 
 
-def create_app(settings: Settings, client: AsyncClient, stopping: asyncio.Event) -> ASGIApp:
-    """`client` must be open before the first request; `stopping` ends the event streams."""
-    app = FastAPI(title="Penstock", version=__version__, docs_url=None, redoc_url=None)
-    attach(app, Parts(client, settings, stopping))
+def create_app(
+    settings: Settings, client: AsyncClient, stopping: asyncio.Event, identities: Identities | None = None
+) -> ASGIApp:
+    """`client` must be open before the first request; `stopping` ends the event streams. identities: who may ask;
+    None: whoever reaches us by loopback."""
+    app = FastAPI(title="Penstock", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    attach(app, Parts(client, settings, stopping, identities))
     problems.install(app)
-    for router in (pages, batch, api, sources, plans, products, runs, items, limits, health):
+    for router in ROUTERS:
         app.include_router(router.router)
     app.openapi = lambda: _schema(app)  # type: ignore[method-assign]
-    return Guard(app, settings.gateway.cors_origins)
+    if identities is None:
+        return Guard(app, settings.gateway.cors_origins)
+    from gateway.auth.door import Door
+
+    rules = Rules(route for router in ROUTERS for route in router.router.routes)
+    door = Door(identities, rules, settings.gateway.proxies())
+    return Guard(app, settings.gateway.cors_origins, door)
 
 
 def _schema(app: FastAPI) -> dict[str, Any]:
@@ -73,7 +104,9 @@ def _schema(app: FastAPI) -> dict[str, Any]:
             if path == "/readyz":
                 continue
             answers["400"] = {"description": "Bad input; nothing was kept.", **answer}
-            answers["403"] = {"description": "Not from this machine, or a foreign origin.", **answer}
+            if RULES.get(f"{method.upper()} {path}") is not Role.ANYONE:
+                answers["401"] = {"description": "Where tokens are asked for: there is none, or it is wrong.", **answer}
+            answers["403"] = {"description": "Not from this machine, a foreign origin, or no such role.", **answer}
             names = "{" in path or (method, path) in _NAMES_OTHERS
             if names:
                 answers["404"] = {"description": "There is no such thing.", **answer}
@@ -82,6 +115,8 @@ def _schema(app: FastAPI) -> dict[str, Any]:
                     "description": "Its state does not allow it, or request_id was used before.",
                     **answer,
                 }
+            if (method, path) == ("post", "/api/v1/tokens"):
+                answers["409"] = {"description": "There is one of this name, or nobody is asked for a token.", **answer}
             if method == "post" and path in UPLOADS | PLANS:
                 answers["413"] = {"description": "Too many bytes, documents or rows.", **answer}
     app.openapi_schema = schema

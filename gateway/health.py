@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import TYPE_CHECKING
 
 import orjson
 from fastapi import APIRouter
@@ -12,12 +13,16 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
 from gateway.problems import MEDIA_TYPE
-from gateway.wiring import Parts, Wired
+from gateway.wiring import Wired
+from penstock.client.asynchronous import AsyncClient
 from penstock.runtime.channel import calling
 from penstock.runtime.errors import PenstockError, Unavailable
 from penstock.runtime.program import CAUSE_KEY, Check, watch_checks
 
-__all__ = ["router"]
+if TYPE_CHECKING:
+    from gateway.auth.identities import Identities
+
+__all__ = ["answers", "probed", "router"]
 
 _DEPENDENCIES = {"sql": "its SQL database", "redis": "Redis", "blobs": "the blob folder"}
 """The checks by which services answer for what they need."""
@@ -31,8 +36,8 @@ async def healthz() -> dict[str, str]:
     return {"status": "alive"}
 
 
-def _check(parts: Parts, name: str) -> Check:
-    ask = parts.client.connection.channels[name].unary_unary(
+def _check(client: AsyncClient, name: str) -> Check:
+    ask = client.connection.channels[name].unary_unary(
         "/grpc.health.v1.Health/Check",
         request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
         response_deserializer=health_pb2.HealthCheckResponse.FromString,
@@ -67,12 +72,46 @@ def _check(parts: Parts, name: str) -> Check:
     return check
 
 
+async def answers(client: AsyncClient, identities: Identities | None = None) -> dict[str, str]:
+    """What is needed -> "" when it can work, else why not: the services, our own certificate where we have one, and
+    our own database where we ask who calls."""
+    checks = {name: _check(client, name) for name in client.connection.channels}
+    if client.endpoints.identity is not None:
+        checks["certificate"] = client.endpoints.identity.check
+    if identities is not None:
+        checks["gateway"] = _own_check(identities)
+    return await watch_checks(checks)
+
+
+def _own_check(identities: Identities) -> Check:
+    async def check() -> None:
+        try:
+            await identities.check()
+        except PenstockError as error:
+            # Anybody may ask for readiness: no more than a cause that names nobody.
+            raise Unavailable(f"the gateway can't use its SQL database: {error.cause or 'its log says why'}") from error
+
+    return check
+
+
+def probed(client: AsyncClient, identities: Identities | None = None) -> Check:
+    """The same as one check, for a kubelet."""
+
+    async def ready() -> None:
+        away = [name for name, why in (await answers(client, identities)).items() if why]
+        if away:
+            raise Unavailable(f"away: {', '.join(away)}", cause=f"away: {', '.join(away)}")
+
+    return ready
+
+
 @router.get("/readyz", responses={503: {"description": "Which part is away, and why."}})
 async def readyz(parts: Wired) -> Response:
-    """200 when planner, scheduler and analyzer serve; else 503 that says which one does not, and why."""
-    answers = await watch_checks({name: _check(parts, name) for name in parts.client.connection.channels})
-    away = [f"{name}: {why}" for name, why in answers.items() if why]
-    checks = {name: why or "ok" for name, why in answers.items()}
+    """200 when planner, scheduler and analyzer serve, and the gateway can tell who asks; else 503 that says which one
+    does not, and why."""
+    found = await answers(parts.client, parts.identities)
+    away = [f"{name}: {why}" for name, why in found.items() if why]
+    checks = {name: why or "ok" for name, why in found.items()}
     if not away:
         return Response(orjson.dumps({"status": "ready", "checks": checks}), media_type="application/json")
     body = {

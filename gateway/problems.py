@@ -20,15 +20,24 @@ from typing_extensions import TypedDict
 from gateway.pages import text
 from penstock.runtime.errors import PenstockError
 
-__all__ = ["MEDIA_TYPE", "Problem", "install", "problem"]
+__all__ = ["MEDIA_TYPE", "Problem", "install", "problem", "told"]
 
 MEDIA_TYPE = "application/problem+json"
 
-_CODES = {404: "no_such_route", 405: "method_not_allowed", 400: "invalid_input", 413: "too_large", 403: "forbidden"}
+_CODES = {
+    401: "unauthenticated",
+    404: "no_such_route",
+    405: "method_not_allowed",
+    400: "invalid_input",
+    413: "too_large",
+    403: "forbidden",
+}
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _MOST_TOLD = 10
 _ADVICE = {
-    403: "Open this page by the address that `penstock up` printed.",
+    403: "Who may do what is in the documentation; an admin gives roles. With `penstock up`, open this page by the "
+    "address that it printed.",
+    429: "Wait a little, then try again with the right token.",
     404: "It may have been mistyped. All jobs are on the first page.",
     503: "A part of Penstock is starting again. Wait a few seconds and reload; /readyz says which part.",
 }
@@ -62,7 +71,7 @@ def problem(
     """The answer for an error, in the form that the request's headers ask for."""
     phrase = HTTPStatus(status).phrase
     if _wants_page(headers):
-        page = Template(text("error.html")).substitute(
+        page = Template(text("login.html" if status == 401 else "error.html")).substitute(
             status=status, title=escape(phrase), detail=escape(detail), advice=escape(_ADVICE.get(status, ""))
         )
         return Response(page, status, dict(answer_headers or {}), "text/html; charset=utf-8")
@@ -72,9 +81,15 @@ def problem(
     return Response(orjson.dumps(body), status, dict(answer_headers or {}), MEDIA_TYPE)
 
 
-def _told(error: PenstockError, request: Request) -> Response:
-    headers = {"Retry-After": "2"} if error.http_status in (429, 503) else None
-    return problem(request.headers, error.http_status, error.message, error.code, headers, about=error.metadata)
+def told(error: PenstockError, headers: Mapping[str, str]) -> Response:
+    """The answer for an error of ours, in the form that the request's headers ask for."""
+    more = None
+    if error.http_status in (429, 503):
+        more = {"Retry-After": "2"}
+    elif error.http_status == 401:
+        why = "" if error.code == "token_missing" else ', error="invalid_token"'
+        more = {"WWW-Authenticate": f'Bearer realm="penstock"{why}'}
+    return problem(headers, error.http_status, error.message, error.code, more, about=error.metadata)
 
 
 def _sentence(error: Mapping[str, object]) -> str:
@@ -118,7 +133,7 @@ def install(app: FastAPI) -> None:
 
     async def penstock_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, PenstockError)
-        return _told(error, request)
+        return told(error, request.headers)
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

@@ -10,6 +10,7 @@ from starlette.responses import StreamingResponse
 from typing_extensions import TypedDict
 
 from gateway import events
+from gateway.auth.roles import Role, needs
 from gateway.bodies import (
     Body,
     CommandAnswer,
@@ -23,7 +24,7 @@ from gateway.bodies import (
     run_of,
 )
 from gateway.source_forms import kind_of
-from gateway.wiring import Wired
+from gateway.wiring import Asking, Wired
 from penstock.client.operator_views import (
     ExplanationView,
     GateView,
@@ -83,6 +84,12 @@ class ChangeBody(CommandBody):
     priority: Whole | None = None
     budget_micros: Micros | None = Field(None, description="-1: no cap.")
     stages: list[StageChangeBody] = Field(default_factory=list, max_length=1_000)
+
+    def changes_budgets(self) -> bool:
+        said = [self.budget_micros]
+        for stage in self.stages:
+            said += (stage.budget_micros, stage.item_budget_micros)
+        return any(micros is not None for micros in said)
 
 
 class CloneBody(CommandBody):
@@ -154,8 +161,11 @@ async def get_run(run_id: RunId, parts: Wired) -> RunView:
 
 
 @router.patch("/runs/{run_id}", tags=["runs"])
-async def update_run(run_id: RunId, body: ChangeBody, parts: Wired) -> CommandAnswer:
-    """Changes a live run: priority, budgets, concurrency, tries, time of an item. What is absent stays as it is."""
+async def update_run(run_id: RunId, body: ChangeBody, parts: Wired, asking: Asking) -> CommandAnswer:
+    """Changes a live run: priority, budgets, concurrency, tries, time of an item. What is absent stays as it is.
+    Where tokens are asked for, budgets are an admin's."""
+    if body.changes_budgets():
+        needs(asking, Role.ADMIN, what="to change a budget")
     run = await run_of(run_id, parts)
     stages = [StageChange(**stage.model_dump()) for stage in body.stages]
     answer = await parts.client.runs.update(

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, FastAPI, Request
 
+from gateway.auth.roles import Principal
 from penstock.client.asynchronous import AsyncClient
 from penstock.runtime.settings import Settings
 
-__all__ = ["Parts", "Wired", "attach"]
+if TYPE_CHECKING:
+    from gateway.auth.identities import Identities
+
+__all__ = ["Asking", "Parts", "Wired", "attach"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,8 @@ class Parts:
     client: AsyncClient
     settings: Settings
     stopping: asyncio.Event
+    identities: Identities | None = None
+    """Who may ask; None: nobody is asked who they are."""
 
 
 def attach(app: FastAPI, parts: Parts) -> None:
@@ -31,3 +37,12 @@ async def _parts(request: Request) -> Parts:
 
 
 Wired = Annotated[Parts, Depends(_parts)]
+
+
+async def _principal(request: Request) -> Principal | None:
+    found: Principal | None = request.scope.get("principal")
+    return found
+
+
+Asking = Annotated[Principal | None, Depends(_principal)]
+"""Who asks; None where nobody is asked who they are."""

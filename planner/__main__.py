@@ -17,6 +17,7 @@ from penstock.runtime.parquet_files import ParquetFiles
 from penstock.runtime.program import Service, main
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database, migrate
+from penstock.runtime.tls import proof_of
 from penstock.v1 import planner_pb2_grpc
 from planner.choices import Choices
 from planner.comparing import Comparing
@@ -82,7 +83,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     removed = await asyncio.to_thread(staging.clean)
     if removed:
         log.info("what killed planners left was removed", sessions=removed)
-    metrics.expose(section.metrics_port)
+    metrics.expose(section.metrics_port, settings.metrics_host)
     store = Store(database)
     parquet = Parquet(blobs.folder)
     reader = PlanReader(store=store, blobs=blobs, parquet=parquet, clock=clock)
@@ -97,9 +98,10 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     spill = blobs.folder / ".planner" / "results-spill"
     files = ParquetFiles(blobs.folder, memory=RESULTS_MEMORY, spill=spill, what="the blob store")
     address = settings.scheduler_address
-    outcomes = Outcomes(address, settings.token()) if address else None
-    limits = LimitsSeen(address, settings.token()) if address else None
-    uses = PlanUses(address, settings.token()) if address else None
+    proof = proof_of(settings)
+    outcomes = Outcomes(address, proof) if address else None
+    limits = LimitsSeen(address, proof) if address else None
+    uses = PlanUses(address, proof) if address else None
     estimates = EstimateRows(database)
     results = Results(
         outcomes=outcomes,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from penstock.runtime.channel import calling, open_channel
+from penstock.runtime.tls import Proof
 from penstock.v1 import scheduler_pb2, scheduler_pb2_grpc
 
 __all__ = ["LimitsSeen"]
@@ -18,8 +19,8 @@ ASK_SECONDS = 2.0
 
 
 class LimitsSeen:
-    def __init__(self, address: str, token: str | None) -> None:
-        self._channel = open_channel(address, token)
+    def __init__(self, address: str, proof: Proof) -> None:
+        self._channel = open_channel(address, proof, service="scheduler")
         self._stub = scheduler_pb2_grpc.LimitServiceStub(self._channel)
 
     async def limits(self) -> tuple[Sequence[scheduler_pb2.Limit], bool]:

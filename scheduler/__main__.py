@@ -20,6 +20,7 @@ from penstock.runtime.clock import SharedClock, random_id
 from penstock.runtime.program import Service, main
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database, migrate
+from penstock.runtime.tls import proof_of
 from penstock.v1 import scheduler_pb2_grpc
 from scheduler.actions import Actions
 from scheduler.archive_file import ArchiveFiles
@@ -61,7 +62,7 @@ async def build(settings: Settings) -> Service:
     if database.is_sqlite:
         await asyncio.to_thread(hold, database, clock.now_ms())
     ready = Ready(settings.redis_url, settings.redis_prefix)
-    plans = Plans(settings.planner_address, settings.token())
+    plans = Plans(settings.planner_address, proof_of(settings))
     shared = not database.is_sqlite
     commits = GroupCommit(database, queue_size=section.commit_queue, monotonic=clock.monotonic)
     windows = Windows(
@@ -130,7 +131,7 @@ async def build(settings: Settings) -> Service:
     if section.backend == "process":
         backend = ProcessBackend(settings, engine, database, clock=clock, new_id=random_id)
         loops["workers"] = backend.serve
-    metrics.expose(section.metrics_port)
+    metrics.expose(section.metrics_port, settings.metrics_host)
 
     async def check_redis() -> None:
         await ready.check()

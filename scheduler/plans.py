@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from penstock.runtime.channel import calling, open_channel
 from penstock.runtime.clock import to_timestamp
 from penstock.runtime.errors import NotFound
+from penstock.runtime.tls import Proof
 from penstock.v1 import common_pb2, planner_pb2, planner_pb2_grpc
 
 __all__ = ["PLAN", "Plans"]
@@ -25,8 +26,8 @@ DERIVE_SEQS = 100_000
 class Plans:
     """Raises the planner's errors as our own; `Unavailable` when it can't be reached."""
 
-    def __init__(self, address: str, token: str | None) -> None:
-        self._channel = open_channel(address, token)
+    def __init__(self, address: str, proof: Proof) -> None:
+        self._channel = open_channel(address, proof, service="planner")
         self._stub = planner_pb2_grpc.PlannerServiceStub(self._channel)
 
     async def keep(

@@ -32,6 +32,7 @@ LONG = (
     "up/test_up.py",
     "chaos/test_rolling.py",
     "cli/test_declared.py",
+    "tls/test_programs.py",
     "scheduler/test_closed_head.py",
     "simulator/test_simulator.py",
 )

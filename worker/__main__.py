@@ -19,7 +19,9 @@ from penstock.runtime.blobs import BlobStore
 from penstock.runtime.channel import open_channel
 from penstock.runtime.clock import random_id
 from penstock.runtime.errors import InvalidInput, PenstockError
+from penstock.runtime.probes import Probes
 from penstock.runtime.settings import Settings, load
+from penstock.runtime.tls import Identity, proof_of
 from penstock.v1 import scheduler_pb2 as pb
 from penstock.v1 import scheduler_pb2_grpc
 from worker.agent import Agent
@@ -34,13 +36,18 @@ async def serve(settings: Settings) -> None:
             "scheduler_address (PENSTOCK_SCHEDULER_ADDRESS) is not set: it says where work comes from",
             code="no_address",
         )
-    token = settings.token()
+    proof = proof_of(settings)
+    if isinstance(proof, Identity):
+        proof.expect("worker")
+        await proof.check()
+    probes = Probes()
+    await probes.start(settings)
     addresses = {
         "planner": settings.planner_address,
         "scheduler": settings.scheduler_address,
         "analyzer": settings.analyzer_address,
     }
-    channels = {name: open_channel(address, token) for name, address in addresses.items() if address}
+    channels = {name: open_channel(address, proof, service=name) for name, address in addresses.items() if address}
     extractor = Extractor(
         settings.worker.extract_seconds,
         settings.worker.extract_memory_bytes,
@@ -58,7 +65,8 @@ async def serve(settings: Settings) -> None:
         processors=runner.versions(),
     )
     agent = Agent(session, scheduler_pb2_grpc.LeaseServiceStub(channels["scheduler"]), runner, settings.worker)
-    metrics.expose(settings.worker.metrics_port)
+    metrics.expose(settings.worker.metrics_port, settings.metrics_host)
+    probes.ready = agent.ready
     drains: set[asyncio.Task[None]] = set()
     retires: set[asyncio.Task[None]] = set()
     loop = asyncio.get_running_loop()
@@ -80,6 +88,7 @@ async def serve(settings: Settings) -> None:
     finally:
         for channel in channels.values():
             await channel.close()
+        await probes.stop()
 
 
 def main() -> None:

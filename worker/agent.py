@@ -19,7 +19,7 @@ from typing import Any
 
 from penstock.processor import Failure, ProcessorError
 from penstock.runtime.channel import calling
-from penstock.runtime.errors import Conflict, InvalidInput, PenstockError, TooLarge
+from penstock.runtime.errors import Conflict, InvalidInput, PenstockError, TooLarge, Unavailable
 from penstock.runtime.logs import get_logger
 from penstock.runtime.settings import WorkerSection
 from penstock.v1 import scheduler_pb2 as pb
@@ -91,6 +91,13 @@ class Agent:
                     task.result()
         finally:
             await _cancelled({*tasks, over, *self._running})
+
+    async def ready(self) -> None:
+        """Raises Unavailable before the scheduler's first answer, and once nothing more is taken."""
+        if self._draining.is_set():
+            raise Unavailable("the worker takes nothing more", cause="it drains")
+        if not self._term_known.is_set():
+            raise Unavailable("the scheduler has not answered yet", cause="the scheduler has not answered yet")
 
     async def drain(self) -> None:
         """Stops acquiring, hands back what has not begun, lets the rest finish within the grace, and ends the session

@@ -1,4 +1,5 @@
-"""The page at `/` and the error page: plain HTML, CSS and JavaScript files of ours, nothing from elsewhere."""
+"""The page at `/`, the one to sign in at, the error page: plain HTML, CSS and JavaScript files of ours, nothing from
+elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from importlib import resources
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
 __all__ = ["router", "text"]
 
@@ -63,6 +64,16 @@ async def amounts(request: Request) -> Response:
 @router.get("/operating.js")
 async def operating(request: Request) -> Response:
     return _file(request, "operating.js")
+
+
+@router.get("/login.js")
+async def login(request: Request) -> Response:
+    return _file(request, "login.js")
+
+
+@router.get("/openapi.json")
+async def schema(request: Request) -> Response:
+    return JSONResponse(request.app.openapi())
 
 
 @router.get("/icon.svg")

@@ -22,6 +22,7 @@ find("#message button").addEventListener("click", () => (find("#message").hidden
 
 async function ask(path, options) {
   const answer = await fetch(path, options);
+  if (answer.status === 401) location.reload(); // the session has ended: the same address asks to sign in again
   const body = await answer.json().catch(() => ({}));
   if (!answer.ok) throw new Error(body.detail || `${answer.status} ${answer.statusText}`);
   return body;
@@ -249,6 +250,20 @@ find("#more").addEventListener("click", () => {
   refresh();
 });
 
+// ---- who asks
+
+async function greet() {
+  const session = await ask("/api/v1/session").catch(() => null);
+  if (!session || session.auth === "none") return;
+  document.body.dataset.role = session.role;
+  find("#who span").textContent = `${session.actor} (${session.role})`;
+  find("#who").hidden = false;
+}
+find("#who button").addEventListener("click", async () => {
+  await fetch("/api/v1/session", { method: "DELETE" }).catch(() => {});
+  location.reload();
+});
+
 // ---- upload
 
 const isZip = (file) => /\.zip$/i.test(file.name);
@@ -276,6 +291,7 @@ function send(entries) {
   });
   request.addEventListener("loadend", () => {
     box.hidden = true;
+    if (request.status === 401) return location.reload();
     if (request.status === 200) return refresh();
     let detail = "the upload broke off; nothing of it was kept";
     try {
@@ -341,4 +357,5 @@ addEventListener("drop", async (event) => {
   }
 });
 
+greet();
 refresh();

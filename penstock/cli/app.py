@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -23,6 +24,7 @@ from penstock.cli import (
     server,
     sources,
     tasks,
+    tokens,
 )
 from penstock.cli.up import up
 
@@ -54,6 +56,7 @@ app.add_typer(limits.app, name="limits")
 app.add_typer(retries.app, name="retries")
 app.add_typer(processors.app, name="processors")
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(tokens.app, name="tokens")
 app.command()(server.settings)
 
 
@@ -68,6 +71,15 @@ def root(
     version: Annotated[
         bool, typer.Option("--version", "-V", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            help="File with the API token, for a gateway that asks for one (default: $PENSTOCK_TOKEN).",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Large batches of AI work: choose the items, see the plan, start, watch, pause, stop, resume.
 
@@ -84,6 +96,8 @@ def root(
     Exit codes: 0 completed; 1 failed, stopped or unreachable; 2 bad input or usage; 3 completed with failures;
     130 detached by Ctrl-C while watching.
     """
+    if token_file is not None:
+        os.environ["PENSTOCK_TOKEN"] = token_file.read_text().strip()
 
 
 _NO_SUCH_FILE = (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError)

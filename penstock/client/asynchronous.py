@@ -13,6 +13,7 @@ from penstock.client.discovery import Endpoints, find
 from penstock.client.documents import Documents
 from penstock.client.exports import export
 from penstock.client.gates import Gates
+from penstock.client.gateway_calls import GatewayCalls
 from penstock.client.handle import RunHandle
 from penstock.client.items import Items
 from penstock.client.limits import Limits, Prices, Retries
@@ -20,6 +21,7 @@ from penstock.client.plans import Plans
 from penstock.client.resources import Collections, Processors
 from penstock.client.runs import RunRef, Runs
 from penstock.client.sources import Sources
+from penstock.client.tokens import Tokens
 from penstock.runtime.clock import IdSource, random_id
 from penstock.v1 import scheduler_pb2
 
@@ -29,7 +31,8 @@ __all__ = ["AsyncClient"]
 class AsyncClient:
     """Use it as `async with AsyncClient() as penstock`: it finds the server on entry and closes its channels on exit.
 
-    url, data: where the server is (see `penstock.client.discovery`); endpoints: where it is, known already. actor:
+    url, data: where the server is (see `penstock.client.discovery`); endpoints: where it is, known already. api_token:
+    for a gateway that asks who calls (default: PENSTOCK_TOKEN). actor:
     who acts, as the events tell it. retry_seconds: how long a service may be away before a read gives up.
     """
 
@@ -46,6 +49,7 @@ class AsyncClient:
     retries: Retries
     processors: Processors
     collections: Collections
+    tokens: Tokens
 
     def __init__(
         self,
@@ -53,6 +57,7 @@ class AsyncClient:
         url: str | None = None,
         data: Path | str | None = None,
         endpoints: Endpoints | None = None,
+        api_token: str | None = None,
         actor: str = "sdk",
         retry_seconds: float = RETRY_SECONDS,
         make_id: IdSource = random_id,
@@ -60,6 +65,7 @@ class AsyncClient:
         self._url = url
         self._data = data
         self._given = endpoints
+        self._api_token = api_token
         self._actor = actor
         self._retry_seconds = retry_seconds
         self._make_id = make_id
@@ -69,7 +75,7 @@ class AsyncClient:
         if self._given is not None:
             self.endpoints = self._given
         else:
-            self.endpoints = await asyncio.to_thread(find, url=self._url, data=self._data)
+            self.endpoints = await asyncio.to_thread(find, url=self._url, data=self._data, api_token=self._api_token)
         self.connection = Connection(
             self.endpoints, actor=self._actor, retry_seconds=self._retry_seconds, make_id=self._make_id
         )
@@ -83,6 +89,7 @@ class AsyncClient:
         self.retries = Retries(self.connection)
         self.processors = Processors(self.connection)
         self.collections = Collections(self.connection)
+        self.tokens = Tokens(lambda: GatewayCalls(self.endpoints.http, self.endpoints.api_token))
         self.documents = Documents(self.connection, sources=self.sources, plans=self.plans, runs=self.runs)
         return self
 

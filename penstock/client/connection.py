@@ -75,7 +75,7 @@ class Connection:
         self.retry_seconds = retry_seconds
         self.make_id = make_id
         self.channels: dict[str, grpc.aio.Channel] = {
-            name: open_channel(address, endpoints.token)
+            name: open_channel(address, endpoints.proof, service=name)
             for name, address in (
                 ("planner", endpoints.planner),
                 ("scheduler", endpoints.scheduler),

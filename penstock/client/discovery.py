@@ -2,7 +2,9 @@
 
 The order: arguments (`url` or `data`), PENSTOCK_DATA, PENSTOCK_URL, the default data folder if something serves
 there. A data folder names its server in `endpoints.json` and keeps the token beside it; a URL is asked for its gRPC
-addresses, which lie on the same machine. Nothing found, or nobody alive behind it: Unavailable, one line that names
+addresses, which lie on the same machine, or in the same cluster: there PENSTOCK_TLS__FOLDER says with which
+certificates to call. The API token (PENSTOCK_TOKEN) goes with the question where one is given: a gateway that asks who
+calls tells nothing without. Nothing found, or nobody alive behind it: Unavailable, one line that names
 `penstock up`.
 """
 
@@ -10,18 +12,20 @@ from __future__ import annotations
 
 import json
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from penstock.client.gateway_calls import GatewayCalls
 from penstock.runtime.data_folder import default_data
 from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
 
-__all__ = ["Endpoints", "find"]
+if TYPE_CHECKING:
+    from penstock.runtime.tls import Identity, Proof
 
-HTTP_SECONDS = 5.0
+__all__ = ["Endpoints", "find", "find_gateway"]
+
 SERVICES = ("planner", "scheduler", "analyzer")
 
 
@@ -29,7 +33,9 @@ SERVICES = ("planner", "scheduler", "analyzer")
 class Endpoints:
     """One gRPC address a service (`host:port`), and what else a client on the same machine may use.
 
-    http: base URL of the gateway; data: the data folder; token: what gRPC calls carry; blobs: folder of the blob store.
+    http: base URL of the gateway; data: the data folder; token: what gRPC calls carry; blobs: folder of the blob store;
+    identity: the certificates that gRPC calls are made with, instead of a token; api_token: what calls of the gateway
+    carry.
     """
 
     planner: str
@@ -39,24 +45,54 @@ class Endpoints:
     data: Path | None = None
     token: str | None = None
     blobs: Path | None = None
+    identity: Identity | None = None
+    api_token: str | None = field(default=None, repr=False)
+
+    @property
+    def proof(self) -> Proof:
+        """How calls show who makes them: certificates where there are some, else the token."""
+        return self.identity or self.token
 
 
 def find(
-    *, url: str | None = None, data: Path | str | None = None, environment: Mapping[str, str] | None = None
+    *,
+    url: str | None = None,
+    data: Path | str | None = None,
+    api_token: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Endpoints:
-    """The endpoints of the server that is meant.
+    """The endpoints of the server that is meant; api_token: else PENSTOCK_TOKEN, else the data folder's own token.
 
-    Raises Unavailable (code `not_running`), or InvalidInput for a bad URL.
+    Raises Unavailable (code `not_running`), InvalidInput for a bad URL, Unauthenticated or PermissionDenied where the
+    gateway does not take the token.
     """
     environment = os.environ if environment is None else environment
+    api_token = api_token or environment.get("PENSTOCK_TOKEN") or None
+    found = _found(url, data, api_token, environment)
+    return replace(found, api_token=api_token) if api_token else found
+
+
+def find_gateway(*, data: Path | str | None = None, environment: Mapping[str, str] | None = None) -> GatewayCalls:
+    """The gateway alone, by the same order: for what it knows by itself, which needs no gRPC and no certificates."""
+    environment = os.environ if environment is None else environment
+    url = environment.get("PENSTOCK_URL")
+    if url and not data and not environment.get("PENSTOCK_DATA"):
+        return GatewayCalls(url, environment.get("PENSTOCK_TOKEN"))
+    found = find(data=data, environment=environment)
+    return GatewayCalls(found.http, found.api_token)
+
+
+def _found(
+    url: str | None, data: Path | str | None, api_token: str | None, environment: Mapping[str, str]
+) -> Endpoints:
     if url:
-        return _from_url(url)
+        return _from_url(url, api_token, environment)
     if data:
         return _from_data(Path(data))
     if environment.get("PENSTOCK_DATA"):
         return _from_data(Path(environment["PENSTOCK_DATA"]))
     if environment.get("PENSTOCK_URL"):
-        return _from_url(environment["PENSTOCK_URL"])
+        return _from_url(environment["PENSTOCK_URL"], api_token, environment)
     folder = default_data(environment)
     if (folder / "endpoints.json").exists():
         return _from_data(folder)
@@ -102,7 +138,10 @@ def _from_data(folder: Path) -> Endpoints:
             f"{place / 'endpoints.json'} is damaged: start Penstock again with `penstock up --data {folder}`",
             code="not_running",
         ) from None
-    return Endpoints(**addresses, http=http, data=place, token=_token(place), blobs=blobs)
+    planner, scheduler, analyzer = (addresses[name] for name in SERVICES)
+    token = _token(place)
+    # The folder's token is the first admin's of its own gateway. Never of one that a URL names, which could say any.
+    return Endpoints(planner, scheduler, analyzer, http=http, data=place, token=token, blobs=blobs, api_token=token)
 
 
 def _token(folder: Path) -> str | None:
@@ -117,31 +156,34 @@ def _token(folder: Path) -> str | None:
         ) from error
 
 
-def _from_url(url: str) -> Endpoints:
-    base = url.rstrip("/")
-    if not base.startswith(("http://", "https://")):
-        raise InvalidInput(f"PENSTOCK_URL {url!r} is no URL: http://127.0.0.1:8420 is one", code="bad_url")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def _identity(environment: Mapping[str, str], base: str) -> Identity:
+    folder = environment.get("PENSTOCK_TLS__FOLDER")
+    if not folder:
+        raise InvalidInput(
+            f"the Penstock at {base} is called over mutual TLS: set PENSTOCK_TLS__FOLDER to a folder with ca.crt, "
+            "tls.crt and tls.key of penstock-client",
+            code="tls",
+        )
+    from penstock.runtime.tls import identity
+
+    return identity(Path(folder).absolute())
+
+
+def _from_url(url: str, api_token: str | None, environment: Mapping[str, str]) -> Endpoints:
+    calls = GatewayCalls(url, api_token)
+    told = calls.ask("GET", "/api/v1/endpoints")
     try:
-        with opener.open(f"{base}/api/v1/endpoints", timeout=HTTP_SECONDS) as answer:
-            told = json.loads(answer.read(1 << 16))
         addresses = {name: str(told[name]) for name in SERVICES}
         folder = Path(told["data"]) if told.get("data") else None
         return Endpoints(
             **addresses,
-            http=base,
+            http=calls.url,
             data=folder,
             token=_token(folder) if folder else None,
             blobs=Path(told["blobs"]) if told.get("blobs") else None,
+            identity=_identity(environment, calls.url) if told.get("tls") else None,
         )
     except PenstockError:
         raise
-    except (ValueError, KeyError, TypeError, urllib.error.HTTPError):
-        raise Unavailable(
-            f"what answers at {base} is no Penstock: give the URL that `penstock up` printed", code="not_running"
-        ) from None
-    except OSError as error:
-        reason = getattr(error, "reason", error)
-        raise Unavailable(
-            f"no Penstock answers at {base} ({reason}): start one with `penstock up`", code="not_running"
-        ) from None
+    except (ValueError, KeyError, TypeError):
+        raise calls.no_penstock() from None

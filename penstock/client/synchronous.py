@@ -22,6 +22,7 @@ from penstock.client.runs import RunRef
 from penstock.client.synchronous_limits import Gates, Limits, Prices, Retries
 from penstock.client.synchronous_runs import Items, RunHandle, Runs
 from penstock.client.synchronous_sources import Plans, Sources
+from penstock.client.synchronous_tokens import Tokens
 from penstock.client.uploads import PathLike
 from penstock.v1 import analyzer_pb2, planner_pb2, scheduler_pb2
 
@@ -102,11 +103,14 @@ class Client:
         url: str | None = None,
         data: Path | str | None = None,
         endpoints: Endpoints | None = None,
+        api_token: str | None = None,
         actor: str = "sdk",
         retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self._loop = Loop()
-        client = AsyncClient(url=url, data=data, endpoints=endpoints, actor=actor, retry_seconds=retry_seconds)
+        client = AsyncClient(
+            url=url, data=data, endpoints=endpoints, api_token=api_token, actor=actor, retry_seconds=retry_seconds
+        )
         try:
             self._client = self._loop.run(client.open())
         except BaseException:
@@ -123,6 +127,7 @@ class Client:
         self.retries = Retries(self._loop, self._client)
         self.documents = Documents(self._loop, self._client)
         self.processors = Processors(self._loop, self._client)
+        self.tokens = Tokens(self._loop, self._client)
 
     def run(self, run: RunRef | scheduler_pb2.Run) -> RunHandle:
         """One run to wait for, to follow and to command: by its number, its id, or as `runs.start` answered it."""

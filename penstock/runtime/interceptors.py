@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 import grpc
 from grpc_status import rpc_status
 
-from penstock.runtime import metrics, tracing
+from penstock.runtime import callers, metrics, tracing
 from penstock.runtime.errors import (
     EARLY_STATUS_KEY,
     Internal,
@@ -29,6 +29,7 @@ from penstock.runtime.errors import (
     to_status,
 )
 from penstock.runtime.logs import get_logger
+from penstock.runtime.tls import Identity, Proof
 
 __all__ = ["DEFAULT_DEADLINE_SECONDS", "CallInterceptor"]
 
@@ -71,10 +72,12 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """`token` is what calls must carry as `authorization: Bearer …`; None asks for nothing."""
+    """proof: a token is what calls must carry as `authorization: Bearer …`; with certificates the caller's own says who
+    it is, and `callers` what it may call; None asks for nothing."""
 
-    def __init__(self, token: str | None) -> None:
-        self._expected = None if token is None else f"Bearer {token}"
+    def __init__(self, proof: Proof) -> None:
+        self._by_certificate = isinstance(proof, Identity)
+        self._expected = f"Bearer {proof}" if isinstance(proof, str) else None
 
     async def intercept_service(
         self,
@@ -101,7 +104,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         )
         return make(wrapped, handler.request_deserializer, handler.response_serializer)
 
-    def _admit(self, method: str, headers: dict[str, str]) -> None:
+    def _admit(self, method: str, headers: dict[str, str], context: Context) -> None:
+        if self._by_certificate:
+            callers.admit(method, [name.decode() for name in context.auth_context().get("peer_dns", ())])
         if self._expected is None or method.startswith(_OPEN_METHODS):
             return
         if not hmac.compare_digest(headers.get("authorization", ""), self._expected):
@@ -115,7 +120,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             started = time.perf_counter()
             try:
                 with tracing.span(method, headers):
-                    self._admit(method, headers)
+                    self._admit(method, headers, context)
                     if bounded and context.time_remaining() is None:
                         async with asyncio.timeout(DEFAULT_DEADLINE_SECONDS):
                             answer = await body(request, context)
@@ -133,7 +138,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             started = time.perf_counter()
             try:
                 with tracing.span(method, headers):
-                    self._admit(method, headers)
+                    self._admit(method, headers, context)
                     # Reflection and health come as coroutines that write to the context.
                     result = body(request, context)
                     if hasattr(result, "__aiter__"):

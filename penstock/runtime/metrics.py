@@ -6,6 +6,8 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_se
 
 __all__ = [
     "BATCH_ITEMS",
+    "CERTIFICATE_EXPIRY",
+    "CERTIFICATE_REFUSED",
     "COMMIT_CALLS",
     "COMMIT_SECONDS",
     "EVENTS",
@@ -41,6 +43,14 @@ __all__ = [
 RPC_SECONDS = Histogram("penstock_rpc_seconds", "Time of a gRPC call on the server.", ["method", "code"])
 HTTP_SECONDS = Histogram("penstock_http_seconds", "Time of an HTTP request.", ["method", "route", "status"])
 READY = Gauge("penstock_ready", "1 when the named dependency answers.", ["check"])
+CERTIFICATE_EXPIRY = Gauge(
+    "penstock_certificate_expiry_seconds",
+    "Seconds until the certificate in use ends, and the authority that signed it; below 0: it has.",
+    ["file"],
+)
+CERTIFICATE_REFUSED = Gauge(
+    "penstock_certificate_refused", "1 while newer files in tls.folder can't be used and older ones are.", ["file"]
+)
 COMMIT_SECONDS = Histogram("penstock_commit_seconds", "Time of one shared SQL transaction.")
 COMMIT_CALLS = Histogram(
     "penstock_commit_calls", "Calls that shared one transaction.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
@@ -93,10 +103,10 @@ _OF_SCHEDULERS = (
 )
 
 
-def expose(port: int) -> None:
-    """Serves `/metrics` of this process on loopback at `port`; 0 serves nothing."""
+def expose(port: int, host: str = "127.0.0.1") -> None:
+    """Serves `/metrics` of this process at `host` and `port`; port 0 serves nothing."""
     if port:
-        start_http_server(port, addr="127.0.0.1")
+        start_http_server(port, addr=host)
 
 
 def leave_out_schedulers() -> None:

@@ -2,6 +2,7 @@
 
     start   settings (all problems at once, exit 2), logs, traces, lifeline, then `build`: migrations, clients, service
     serve   health (of each check by its name, too), reflection, the methods; background loops, restarted when they fail
+            (over mutual TLS where there are certificates; plain health for kubelets has a port of its own)
     drain   on SIGTERM: readiness false, `drain`, no new calls, calls under way get `GRACE_SECONDS`
     stop    close what `build` opened; exit 0
 
@@ -19,7 +20,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -30,7 +31,9 @@ from penstock.runtime import lifeline, logs, metrics, tracing
 from penstock.runtime.channel import MAX_MESSAGE_BYTES
 from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
 from penstock.runtime.interceptors import CallInterceptor
+from penstock.runtime.probes import CAUSE_KEY, Probes
 from penstock.runtime.settings import Settings, load
+from penstock.runtime.tls import Identity, Proof, proof_of
 
 __all__ = ["CAUSE_KEY", "Check", "Health", "Service", "main", "watch_checks"]
 
@@ -39,8 +42,6 @@ GC_VALUES = 50_000
 GRACE_SECONDS = 5.0
 CHECK_SECONDS = 1.0
 CHECK_TIMEOUT_SECONDS = 3.0
-CAUSE_KEY = "penstock-cause"
-"""In the trailing metadata of a health answer about a check that fails: what is wrong, in a few words."""
 
 Check = Callable[[], Awaitable[None]]
 """Raises when a dependency does not answer."""
@@ -58,6 +59,16 @@ class Health(health.aio.HealthServicer):
     def __init__(self) -> None:
         super().__init__()
         self.causes: dict[str, str] = {}
+        self.away: list[str] | None = None
+        """Names of the checks that fail; None before the first turn."""
+
+    async def ready(self) -> None:
+        """Raises Unavailable with the cause while the whole is not well."""
+        if self.away is None:
+            raise Unavailable("it starts", cause="it starts")
+        if self.away:
+            told = "; ".join(f"{name}: {self.causes.get(name, 'does not answer')}" for name in self.away)
+            raise Unavailable(told, cause=told)
 
     async def Check(
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext[Any, Any]
@@ -90,18 +101,20 @@ def main(program: str, build: Callable[[Settings], Awaitable[Service]], *, liste
         settings = load()
         logs.configure(program, level=settings.log_level)
         tracing.configure(program, settings.trace_exporter)
-        token = settings.token()
+        proof = proof_of(settings)
+        if isinstance(proof, Identity):
+            proof.expect(program)
     except InvalidInput as error:
         print(f"penstock {program}: {error.message}", file=sys.stderr)
         raise SystemExit(2) from None
     lifeline.watch()
-    asyncio.run(_run(program, settings, token, build, listen(settings)))
+    asyncio.run(_run(program, settings, proof, build, listen(settings)))
 
 
 async def _run(
     program: str,
     settings: Settings,
-    token: str | None,
+    proof: Proof,
     build: Callable[[Settings], Awaitable[Service]],
     address: str,
 ) -> None:
@@ -110,11 +123,18 @@ async def _run(
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     if lifeline.inherited() is None:
         loop.add_signal_handler(signal.SIGINT, stop.set)
-    service = await _built(settings, build, stop)
+    probes = Probes()
+    try:
+        await probes.start(settings)
+    except InvalidInput as error:
+        print(f"penstock {program}: {error.message}", file=sys.stderr)
+        raise SystemExit(2) from None
+    service = await _built(settings, proof, build, stop, probes)
     if service is None:
+        await probes.stop()
         return
     server = grpc.aio.server(
-        interceptors=[CallInterceptor(token)],
+        interceptors=[CallInterceptor(proof)],
         options=[
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -129,7 +149,11 @@ async def _run(
     reflection.enable_server_reflection([*service.names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     service.register(server)
     try:
-        port = server.add_insecure_port(address)
+        if isinstance(proof, Identity):
+            service = replace(service, checks={**service.checks, "certificate": proof.check})
+            port = server.add_secure_port(address, proof.server_credentials())
+        else:
+            port = server.add_insecure_port(address)
     except RuntimeError:
         log.error("the address is taken", address=address)
         raise SystemExit(1) from None
@@ -138,6 +162,7 @@ async def _run(
     gc.freeze()
     gc.set_threshold(GC_VALUES, 20, 20)
     await server.start()
+    probes.ready = servicer.ready
     log.info("serving", port=port, pid=os.getpid())
     tasks = [
         asyncio.create_task(_restarted(name, body), name=name)
@@ -148,6 +173,7 @@ async def _run(
     ]
     await stop.wait()
     log.info("draining")
+    probes.not_ready("it stops")
     await servicer.enter_graceful_shutdown()
     await service.drain()
     await server.stop(GRACE_SECONDS)
@@ -157,22 +183,30 @@ async def _run(
             task.cancel()
         _, left = await asyncio.wait(left, timeout=0.5)
     await service.close()
+    await probes.stop()
     log.info("stopped")
 
 
 async def _built(
-    settings: Settings, build: Callable[[Settings], Awaitable[Service]], stop: asyncio.Event
+    settings: Settings,
+    proof: Proof,
+    build: Callable[[Settings], Awaitable[Service]],
+    stop: asyncio.Event,
+    probes: Probes,
 ) -> Service | None:
-    """Tries until the dependencies answer or we are told to stop."""
+    """Tries until the dependencies answer or we are told to stop; the probes say meanwhile what is waited for."""
     delay = 0.1
     while not stop.is_set():
         try:
+            if isinstance(proof, Identity):
+                await proof.check()
             return await build(settings)
         except InvalidInput as error:
             print(error.message, file=sys.stderr)
             raise SystemExit(2) from None
         except PenstockError as error:
             log.warning("not ready to start; trying again", error=error.message, code=error.code)
+            probes.not_ready(error.cause or error.code.replace("_", " "))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), delay)
             delay = min(delay * 2, 2.0)
@@ -229,7 +263,8 @@ async def _health(servicer: Health, service: Service) -> None:
                 elif not problem and last.get(name):
                     log.info("a dependency answers again", check=name)
         last = answers
-        ready = not any(answers.values())
+        servicer.away = [name for name, problem in answers.items() if problem]
+        ready = not servicer.away
         status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
         for name in ("", *service.names):
             await servicer.set(name, status)

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from penstock.runtime.errors import InvalidInput
+from penstock.runtime.gateway_settings import GatewaySection
+from penstock.runtime.setting_types import DatabaseUrl, Port, Section
 
 __all__ = ["PREFIX", "Settings", "describe", "load"]
 
@@ -31,22 +33,17 @@ CLIENT_NAMES = frozenset(
         "PENSTOCK_URL",
         "PENSTOCK_CONFIG",
         "PENSTOCK_DATA",
+        "PENSTOCK_TOKEN",
         "PENSTOCK_LIFELINE_FD",
         "PENSTOCK_WORKER_SESSION",
     }
 )
 """Environment names that are read elsewhere: by clients and by the supervisor's children."""
 
-LISTED = ("gateway.cors_origins", "planner.source_folders", "planner.disabled_processors")
+LISTED = ("gateway.cors_origins", "gateway.trusted_proxies", "planner.source_folders", "planner.disabled_processors")
 """Settings with several values: in the environment they stand with commas between them, or as a JSON array."""
 
 MIB = 1 << 20
-
-
-def _database_url(value: str) -> str:
-    if value and not value.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
-        raise ValueError("begins with sqlite:/// or postgresql://")
-    return value
 
 
 def _redis_url(value: str) -> str:
@@ -69,8 +66,6 @@ def _json(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
-Port = Annotated[int, Field(ge=0, le=65535)]
 RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 Seconds = Annotated[float, Field(ge=0.01, le=86_400)]
 """Loops wait so long between two turns: with less they would do nothing else."""
@@ -80,16 +75,12 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 EnvironmentName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class ServerSection(Section):
     """What every gRPC server has."""
 
     listen: str = Field("127.0.0.1:0", description="host:port of the gRPC server; port 0: any free one.")
     database_url: DatabaseUrl = Field("", description="sqlite:///FILE or postgresql://…; this service's own.")
-    metrics_port: Port = Field(0, description="Port of Prometheus metrics on loopback; 0: none.")
+    metrics_port: Port = Field(0, description="Port of Prometheus metrics at metrics_host; 0: none.")
 
 
 class UploadLimits(Section):
@@ -183,7 +174,7 @@ class SchedulerSection(ServerSection):
 class WorkerSection(Section):
     slots: int = Field(256, ge=1, le=10_000, description="Leases that one worker holds at once.")
     worker_class: str = Field("default", min_length=1, description="The class of this worker.")
-    metrics_port: Port = Field(0, description="Port of Prometheus metrics on loopback; 0: none.")
+    metrics_port: Port = Field(0, description="Port of Prometheus metrics at metrics_host; 0: none.")
     lease_margin_seconds: Seconds = Field(
         5.0, description="A lease is not begun so long before its term ends; a third of the term at most."
     )
@@ -204,10 +195,11 @@ class AnalyzerSection(ServerSection):
     embedding_timeout_seconds: Seconds = Field(60.0, description="Time for one request to the provider.")
 
 
-class GatewaySection(Section):
-    host: str = Field("127.0.0.1", description="Address of the HTTP server.")
-    port: Port = Field(8420, description="Port of the HTTP server.")
-    cors_origins: tuple[str, ...] = Field((), description="Foreign origins that may call the HTTP API.")
+class TlsSection(Section):
+    folder: str = Field(
+        "",
+        description="Folder with ca.crt, tls.crt and tls.key: gRPC is mutual TLS by them; empty: by the token.",
+    )
 
 
 class Settings(Section):
@@ -226,6 +218,10 @@ class Settings(Section):
     planner_address: str = Field("", description="host:port of the planner.")
     scheduler_address: str = Field("", description="host:port of the scheduler.")
     analyzer_address: str = Field("", description="host:port of the analyzer.")
+    health_port: Port = Field(0, description="Port of plain gRPC health alone (live, and readiness); 0: none.")
+    health_host: str = Field("0.0.0.0", description="Address of the same.")
+    metrics_host: str = Field("127.0.0.1", description="Address of Prometheus metrics.")
+    tls: TlsSection = Field(default_factory=lambda: TlsSection())
     worker_classes: dict[Name, WorkerClassSettings] = Field(
         default_factory=dict,
         description='Classes of workers, as {"default": {"environment": ["OPENAI_API_KEY"]}}: the names that their '

@@ -48,12 +48,21 @@ def program_environment(
         "PENSTOCK_GATEWAY__HOST": HOST,
         "PENSTOCK_GATEWAY__PORT": str(ports["gateway"]),
         "PENSTOCK_SCHEDULER__BACKEND": "process",
+        # Here the token is enough, and one port can't be of five programs.
+        "PENSTOCK_TLS__FOLDER": "",
+        "PENSTOCK_HEALTH_PORT": "0",
         ENVIRONMENT_NAME: str(lifeline),
     }
     if config is not None:
         ours["PENSTOCK_CONFIG"] = str(config)
     if workers is not None:
         ours["PENSTOCK_SCHEDULER__WORKERS"] = str(workers)
+    if settings.gateway.auth == "tokens":
+        # The token of this folder is the first admin's: who may read it may do everything already.
+        if settings.gateway.admin_token_file is None:
+            ours["PENSTOCK_GATEWAY__ADMIN_TOKEN_FILE"] = str(token)
+        if not settings.gateway.database_url:
+            ours["PENSTOCK_GATEWAY__DATABASE_URL"] = "sqlite:///gateway.db"
     for name in GRPC_PROGRAMS:
         address = f"{HOST}:{ports[name]}"
         ours[f"PENSTOCK_{name.upper()}_ADDRESS"] = address

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from penstock.runtime.channel import calling, open_channel
+from penstock.runtime.tls import Proof
 from penstock.v1 import scheduler_pb2, scheduler_pb2_grpc
 from planner.store import PlanRow
 
@@ -25,8 +26,8 @@ class Uses:
 
 
 class PlanUses:
-    def __init__(self, address: str, token: str | None) -> None:
-        self._channel = open_channel(address, token)
+    def __init__(self, address: str, proof: Proof) -> None:
+        self._channel = open_channel(address, proof, service="scheduler")
         self._stub = scheduler_pb2_grpc.SchedulerServiceStub(self._channel)
 
     async def release(self, plan: PlanRow, *, force: bool, look: bool = False) -> Uses:

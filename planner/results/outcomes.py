@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from penstock.runtime.channel import calling, open_channel
+from penstock.runtime.tls import Proof
 from penstock.v1 import scheduler_pb2, scheduler_pb2_grpc
 
 __all__ = ["Outcomes"]
@@ -17,8 +18,8 @@ MOST_CHANGES = 10_000
 class Outcomes:
     """Raises the scheduler's errors as our own; Unavailable when it can't be reached."""
 
-    def __init__(self, address: str, token: str | None) -> None:
-        self._channel = open_channel(address, token)
+    def __init__(self, address: str, proof: Proof) -> None:
+        self._channel = open_channel(address, proof, service="scheduler")
         self._stub = scheduler_pb2_grpc.SchedulerServiceStub(self._channel)
 
     async def settled(self, after_number: int) -> tuple[Sequence[scheduler_pb2.SettledRun], int, int]:

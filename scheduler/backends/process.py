@@ -246,6 +246,7 @@ class ProcessBackend:
     def _spawn(self, session: str) -> subprocess.Popen[bytes]:
         environment = dict(os.environ)
         environment["PENSTOCK_WORKER_SESSION"] = session
+        environment["PENSTOCK_HEALTH_PORT"] = "0"  # ours; here a worker's process is looked at itself
         fd = lifeline.inherited()
         output = None
         if self._settings.data is not None:

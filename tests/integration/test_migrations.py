@@ -13,7 +13,12 @@ from alembic.migration import MigrationContext
 
 from penstock.runtime.sql import Database, migrate
 
-STORES = {"scheduler": "scheduler.store.schema", "planner": "planner.store", "analyzer": "analyzer.store"}
+STORES = {
+    "scheduler": "scheduler.store.schema",
+    "planner": "planner.store",
+    "analyzer": "analyzer.store",
+    "gateway": "gateway.store.schema",
+}
 
 
 @pytest.mark.parametrize("service", STORES)

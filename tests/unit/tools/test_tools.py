@@ -112,11 +112,20 @@ def test_faults_of_the_lock_are_found(project: Path, text: str, words: str) -> N
     assert any(words in problem for problem in verify.locks())
 
 
-def test_an_old_table_of_settings_is_found_and_written_anew(project: Path) -> None:
-    page = project / "docs" / "operating.md"
+@pytest.mark.parametrize(
+    ("name", "begin", "end"),
+    [("operating.md", verify.TABLE_BEGIN, verify.TABLE_END), ("http.md", verify.RULES_BEGIN, verify.RULES_END)],
+)
+def test_an_old_table_is_found_and_written_anew(project: Path, name: str, begin: str, end: str) -> None:
+    pages = {"operating.md": (verify.TABLE_BEGIN, verify.TABLE_END), "http.md": (verify.RULES_BEGIN, verify.RULES_END)}
+    for other, marks in pages.items():
+        (project / "docs" / other).write_text("\n".join(marks))
+    verify.docs(write=True)
+    assert verify.docs() == []
+    page = project / "docs" / name
     page.write_text("no table here")
     assert verify.docs() != []
-    page.write_text(f"before\n{verify.TABLE_BEGIN}\nold\n{verify.TABLE_END}\nafter\n")
+    page.write_text(f"before\n{begin}\nold\n{end}\nafter\n")
     assert verify.docs() != []
     assert verify.docs(write=True) == []
     assert verify.docs() == []

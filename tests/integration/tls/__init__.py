@@ -1,0 +1,1 @@
+"""Mutual TLS between programs: real handshakes, real programs."""
