@@ -1,9 +1,9 @@
 """Programs of the cluster, built from Go modules into a cache that is keyed by what they are built from.
 
 Each folder here is a module of its own (their wishes for client libraries do not fit into one): `go.mod` names the
-programs by `tool` lines, `go.sum` holds the hash of every byte that goes in. What is built from the two lies in
-CACHE/NAME-KEY/bin, KEY a hash of both files and of the way of building, so that a change of either builds anew and an
-older checkout finds its own. A folder appears by one rename when all its programs are there: half a build is never
+programs by `tool` lines, `go.sum` holds the hash of every byte that goes in. What is built lies in CACHE/NAME-KEY/bin,
+KEY a hash of both files, of a program's own source and of the way of building, so that a change of any builds anew and
+an older checkout finds its own. A folder appears by one rename when all its programs are there: half a build is never
 taken. One process builds at a time, the others wait for it and find it done.
 
 It may not reach anything but Go's module proxy, and only for modules that `go.sum` names. Where Go is missing, or a
@@ -52,7 +52,8 @@ class Module:
 
     @property
     def key(self) -> str:
-        parts = [(self.source / name).read_bytes() for name in ("go.mod", "go.sum")]
+        written = [self.source / "go.mod", self.source / "go.sum", *sorted(self.source.glob("*.go"))]
+        parts = [path.read_bytes() for path in written if path.exists()]
         way = [self.linker_flags, repr(sorted(self.programs.items())), repr(sorted(_BUILDING.items()))]
         return hashlib.sha256(b"\0".join([*parts, *(text.encode() for text in way)])).hexdigest()[:16]
 
@@ -73,6 +74,7 @@ MODULES: Mapping[str, Module] = {
                 f"{_STAMP}.gitMinor": KUBERNETES_VERSION.split(".")[1],
             },
         ),
+        Module(name="probe", folder="probe", programs={"probe": "."}),
         Module(name="helm", folder="helm", programs={"helm": "helm.sh/helm/v4/cmd/helm"}),
         Module(name="kwok", folder="kwok", programs={"kwok": "sigs.k8s.io/kwok/cmd/kwok"}),
         Module(name="coredns", folder="coredns", programs={"coredns": "github.com/coredns/coredns"}),

@@ -1,4 +1,4 @@
-"""`python -m tests.cluster.tools [core|helm|kwok|coredns|score|s3|all]`: builds, and prints the folder of programs."""
+"""`python -m tests.cluster.tools [core|probe|helm|kwok|coredns|score|s3|all]`: builds, then prints where."""
 
 from __future__ import annotations
 
