@@ -91,7 +91,7 @@ def test_a_pod_reaches_the_service_by_its_name(servers: Node) -> None:
 
 def test_a_pod_that_is_deleted_ends_in_good_order(servers: Node) -> None:
     plane = servers.control_plane
-    plane.apply(pod("goes"))
+    plane.apply(pod("goes", ready=False))
     servers.wait_pod(NAMESPACE, "goes")
     plane.kubectl("delete", "pod", "goes", "-n", NAMESPACE, "--wait=true", "--timeout=15s")
     assert plane.try_kubectl("get", "pod", "goes", "-n", NAMESPACE).returncode != 0

@@ -7,7 +7,9 @@ raises NotReady with the end of its log.
 
 from __future__ import annotations
 
+import http.client
 import json
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,7 @@ import httpx
 from tests.cluster import tools
 from tests.cluster.box.place import HOST
 from tests.cluster.programs import node_files
-from tests.cluster.programs.control_plane import ControlPlane
+from tests.cluster.programs.control_plane import API_ADDRESS, ControlPlane
 from tests.cluster.programs.daemon import Daemon, wait_until
 from tests.cluster.programs.images import archive
 from tests.cluster.programs.scheduler import pod_scheduler
@@ -53,8 +55,11 @@ class Node:
         probe = tools.program("probe")
         self.load(archive(self.folder / "probe.tar", program=probe, name=IMAGE))
         self.control_plane.apply(*node_files.dns_reader())
-        for daemon in (self.scheduler, self.kubelet, self.kube_proxy, self.coredns):
+        for daemon in (self.scheduler, self.kubelet, self.coredns):
             daemon.start()
+        # It asks for its node once a second: better there than waited for.
+        self.kubelet.wait_until(self._is_known, f"{NODE} is known", seconds=READY_SECONDS)
+        self.kube_proxy.start()
         self.wait_ready()
 
     def stop(self) -> None:
@@ -64,6 +69,8 @@ class Node:
     def wait_ready(self) -> None:
         """Until the API server counts the node as Ready, and names and services work."""
         self.kubelet.wait_until(self._is_ready, f"{NODE} is Ready", seconds=READY_SECONDS)
+        self.kube_proxy.wait_until(_services_answer, f"{API_ADDRESS} leads to the API", seconds=READY_SECONDS)
+        self.coredns.wait_until(_names_are_known, "it knows the cluster's names", seconds=READY_SECONDS)
 
     def load(self, image: Path) -> None:
         """Takes an image from a docker archive. Raises AssertionError with what containerd said."""
@@ -91,13 +98,21 @@ class Node:
             told = self.control_plane.try_kubectl("describe", "pod", name, "-n", namespace).stdout
             raise AssertionError(f"{error}\n{told[-3000:]}") from None
 
-    def _is_ready(self) -> bool:
+    def _node(self) -> str | None:
+        """The node as the API has it."""
         with self.control_plane.client() as api:
             try:
                 answer = api.get(f"/api/v1/nodes/{NODE}")
             except httpx.HTTPError:
-                return False
-            return answer.status_code == httpx.codes.OK and _condition(answer.text, "Ready")
+                return None
+            return answer.text if answer.status_code == httpx.codes.OK else None
+
+    def _is_known(self) -> bool:
+        return self._node() is not None
+
+    def _is_ready(self) -> bool:
+        node = self._node()
+        return node is not None and _condition(node, "Ready")
 
     def _has_runtime(self) -> bool:
         return self._ctr("version").returncode == 0
@@ -126,7 +141,9 @@ class Node:
         )
 
     def _write_proxy(self) -> str:
-        return self._write("kube-proxy.json", json.dumps(node_files.kube_proxy(self._client("system:kube-proxy"))))
+        return self._write(
+            "kube-proxy.json", json.dumps(node_files.kube_proxy(self._client("system:kube-proxy"), node=NODE))
+        )
 
     def _kubelet(self) -> list[str]:
         authority = self.control_plane.authority
@@ -143,6 +160,25 @@ class Node:
             *(f"--root-dir={self.folder / 'kubelet'}", f"--cert-dir={self.folder / 'kubelet-certificates'}"),
             *(f"--hostname-override={NODE}", f"--node-ip={HOST}"),
         ]
+
+
+def _services_answer() -> bool:
+    try:
+        socket.create_connection((API_ADDRESS, 443), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _names_are_known() -> bool:
+    connection = http.client.HTTPConnection(node_files.DNS_READY, timeout=1)
+    try:
+        connection.request("GET", "/ready")
+        return connection.getresponse().status == httpx.codes.OK
+    except OSError:
+        return False
+    finally:
+        connection.close()
 
 
 def _condition(text: str, kind: str) -> bool:

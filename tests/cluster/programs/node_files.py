@@ -16,6 +16,8 @@ from tests.cluster.programs.certificates import Pair
 PAUSE_IMAGE = "localhost/probe:1"
 NODE_PODS = "10.244.0.0/24"
 DOMAIN = "cluster.local"
+DNS_READY = "127.0.0.1:8181"
+"""Where CoreDNS says that it knows the cluster's names."""
 CNI_PROGRAMS = "/usr/lib/cni"
 
 
@@ -100,11 +102,13 @@ def kubelet(place: Place, *, folder: Path, socket: Path, certificate_authority: 
     }
 
 
-def kube_proxy(kubeconfig: Path) -> dict[str, Any]:
+def kube_proxy(kubeconfig: Path, *, node: str) -> dict[str, Any]:
     return {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "mode": "nftables",
+        # Otherwise it waits for a node that is named as the machine, and gives up after half a minute.
+        "hostnameOverride": node,
         "clusterCIDR": PODS,
         "bindAddress": HOST,
         "nodePortAddresses": [HOST_NETWORK],
@@ -124,6 +128,7 @@ def corefile(kubeconfig: Path) -> str:
         endpoint_pod_names
     }}
     cache 5
+    ready {DNS_READY}
 }}
 .:53 {{
     bind {HOST}
