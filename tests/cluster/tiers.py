@@ -37,12 +37,6 @@ TIERS: Mapping[str, Tier] = {
     tier.name: tier
     for tier in (
         Tier(
-            name="box",
-            about="nothing is left of a cluster, however it ends",
-            packages=_BOX_PACKAGES,
-            boxed=False,
-        ),
-        Tier(
             name="chart",
             about="what Helm makes of the chart, and what a real API server says to it",
             modules=("core", "helm", "score"),
@@ -66,6 +60,12 @@ TIERS: Mapping[str, Tier] = {
             modules=("core", "probe", "coredns", "helm", "s3"),
             packages=_NODE,
             kernel=(*_BOX_KERNEL, "veth", "nftables", "overlay", "cgroups"),
+        ),
+        Tier(
+            name="box",
+            about="nothing is left of a cluster, however it ends",
+            packages=_BOX_PACKAGES,
+            boxed=False,
         ),
     )
 }

@@ -23,7 +23,7 @@ from tests.cluster.box import machine
 from tests.cluster.box.place import Place
 
 UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
-_INTERRUPT_SECONDS = 10.0
+_INTERRUPT_SECONDS = 5.0
 _PR_SET_PDEATHSIG = 1
 
 
