@@ -31,12 +31,14 @@ class Standing:
 
 
 def standing() -> Standing:
+    # Read before it is asked who lives: a box that begins in between is then seen.
+    sysctls = machine.sysctls()
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     return Standing(
         mounts=frozenset(mount for mount in mounts if any(word in mount for word in _OURS)),
         interfaces=frozenset(path.name for path in Path("/sys/class/net").iterdir()),
         folders=frozenset(str(Path(mount)) for mount in MOUNTS if Path(mount).exists()),
-        sysctls={} if machine.occupied() else machine.sysctls(),
+        sysctls={} if machine.occupied() else sysctls,
     )
 
 

@@ -9,19 +9,24 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import leftovers
-from tests.cluster.box import machine
 from tests.cluster.box.callers import SECONDS, Caller
 
 
 @pytest.fixture
 def before() -> leftovers.Standing:
-    """The machine while no other box lives on it: its sysctls count only then."""
+    """The machine as the test finds it; what others' boxes do to its sysctls meanwhile is not counted."""
+    return leftovers.standing()
+
+
+@pytest.fixture
+def before_alone() -> leftovers.Standing:
+    """The same, while no other box lives: sysctls and folders count."""
     deadline = time.monotonic() + SECONDS
-    while machine.occupied():
+    while not (now := leftovers.standing()).sysctls:
         if time.monotonic() > deadline:
             pytest.skip("another box lives on this machine")
         time.sleep(0.2)
-    return leftovers.standing()
+    return now
 
 
 @pytest.fixture

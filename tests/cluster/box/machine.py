@@ -72,6 +72,13 @@ def occupied() -> bool:
         return any((ACCOUNT / "boxes").iterdir())
 
 
+def entered(name: str) -> bool:
+    """Whether the account has this box now; clears up after those that were killed."""
+    with _locked():
+        _sweep()
+        return (ACCOUNT / "boxes" / name).exists()
+
+
 def sysctls() -> dict[str, str]:
     """As they are now."""
     return {key: _sysctl(key).read_text().strip() for key in SYSCTLS if _sysctl(key).exists()}

@@ -153,6 +153,7 @@ def _build(module: Module, say: Callable[[str], None]) -> None:
             _go(["build", "-ldflags", module.linker_flags, "-o", str(target / name), package], module=module, name=name)
             size = (target / name).stat().st_size / 1e6
             say(f"{name}: built in {time.monotonic() - began:.0f} s, {size:.0f} MB")
+        half.chmod(0o755)
         half.rename(bin_folder(module).parent)
     finally:
         shutil.rmtree(half, ignore_errors=True)
