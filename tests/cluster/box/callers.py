@@ -46,5 +46,6 @@ class Caller:
 def assert_nothing_left(one: Caller, before: leftovers.Standing, state: Path) -> None:
     one.wait_gone()
     wait_until(lambda: not machine.entered(one.name), "the box has left the account", seconds=SECONDS)
-    assert leftovers.left(before, one.name) == []
-    assert not state.exists()
+    left = leftovers.left(before, one.name)
+    assert not left, f"left behind: {left}"
+    assert not state.exists(), f"left behind: {state}"
