@@ -8,6 +8,7 @@ something outlived its box, or when anything was skipped under PEN_CI.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -58,8 +59,13 @@ def main(words: list[str]) -> int:
 
 def _tier(tier: Tier, arguments: list[str], *, installs: bool) -> Outcome:
     outcome = Outcome(tier=tier.name)
-    outcome.skipped = _prepare(tier, installs=installs)
+    outcome.skipped = _lacking(tier, installs=installs)
     if outcome.skipped:
+        return outcome
+    try:
+        tools.build(tier.modules, say=say)
+    except tools.BuildFailed as error:
+        outcome.errors.append(str(error))
         return outcome
     outcome.logs = _logs_folder(tier.name)
     results = outcome.logs / RESULTS
@@ -81,13 +87,14 @@ def _tier(tier: Tier, arguments: list[str], *, installs: bool) -> Outcome:
     outcome.read(results)
     for pid, line in marked(mark).items():
         outcome.left.append(f"process {pid} {line[:150]}")
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     outcome.left += leftovers.left(before, name)
     return outcome
 
 
-def _prepare(tier: Tier, *, installs: bool) -> list[str]:
-    """Why the tier can't run here, a line each; the programs are built when there is none."""
+def _lacking(tier: Tier, *, installs: bool) -> list[str]:
+    """Why the tier can't run on this machine, a line each."""
     if not tier.folder.is_dir():
         return ["it has no tests yet"]
     missing = packages.lacking(tier.packages)
@@ -103,11 +110,6 @@ def _prepare(tier: Tier, *, installs: bool) -> list[str]:
         unbuilt := [name for name in tier.modules if not tools.built(tools.MODULES[name])]
     ):
         reasons.append(f"no Go here to build {', '.join(unbuilt)}")
-    if not reasons and tier.modules:
-        try:
-            tools.build(tier.modules, say=say)
-        except tools.BuildFailed as error:
-            reasons.append(str(error))
     return reasons
 
 

@@ -16,12 +16,14 @@ RESULTS = "tests.xml"
 
 @dataclass(kw_only=True)
 class Outcome:
-    """One tier. `skipped` says why it did not run at all, `left` what outlived it."""
+    """One tier. `skipped` says what this machine lacks for it, `left` what outlived it."""
 
     tier: str
     seconds: float = 0.0
     code: int = 0
     skipped: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    """Why it failed before any test, where this machine has what it needs."""
     tests: int = 0
     tests_failed: int = 0
     tests_skipped: list[str] = field(default_factory=list)
@@ -41,13 +43,15 @@ class Outcome:
                 self.tests_failed += 1
 
     def failed(self, *, strict: bool) -> bool:
-        whole = bool(self.code or self.left or self.tests_failed)
+        whole = bool(self.code or self.errors or self.left or self.tests_failed)
         return whole or (strict and bool(self.skipped or self.tests_skipped))
 
     def lines(self, *, strict: bool) -> list[str]:
         not_run = "skipped, and CI skips nothing" if strict else "skipped"
         if self.skipped:
             return [f"{self.tier}: {not_run}: {line}" for line in self.skipped]
+        if self.errors:
+            return [f"{self.tier}: FAILED: {line}" for line in self.errors]
         passed = self.tests - self.tests_failed - len(self.tests_skipped)
         counts = [f"{passed} passed"]
         if self.tests_failed:

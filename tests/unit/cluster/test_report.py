@@ -49,7 +49,13 @@ def test_a_skip_fails_in_ci_alone_and_says_so(outcome: Outcome) -> None:
 
 
 @pytest.mark.parametrize(
-    "outcome", [Outcome(tier="node", left=["mount /x"]), Outcome(tier="node", code=3), Outcome(tier="node", code=-9)]
+    "outcome",
+    [
+        Outcome(tier="node", left=["mount /x"]),
+        Outcome(tier="node", code=3),
+        Outcome(tier="node", code=-9),
+        Outcome(tier="node", errors=["kubelet can't be built"]),
+    ],
 )
 def test_what_is_left_behind_and_an_end_without_tests_fail(outcome: Outcome) -> None:
     assert outcome.failed(strict=False)
