@@ -14,7 +14,7 @@ from analyzer.embeddings import embedder_of
 from analyzer.service import AnalyzerService
 from analyzer.store import Store
 from penstock.runtime import metrics
-from penstock.runtime.blobs import BlobStore
+from penstock.runtime.blob_place import open_blobs
 from penstock.runtime.clock import Clock, SystemClock
 from penstock.runtime.program import Service, main
 from penstock.runtime.settings import Settings
@@ -30,7 +30,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     clock = clock or SystemClock.start()
     section = settings.analyzer
     embedder = embedder_of(section)
-    blobs = BlobStore(settings.blob_folder())
+    blobs = open_blobs(settings)
     database = Database(section.database_url, "analyzer")
     await asyncio.to_thread(migrate, database)
     metrics.expose(section.metrics_port)

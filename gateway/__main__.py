@@ -56,6 +56,9 @@ def endpoints(settings: Settings, token: str | None) -> Endpoints:
         data=settings.data,
         token=token,
         blobs=settings.blob_folder(),
+        blobs_url=settings.blobs_url,
+        s3_endpoint=settings.s3_endpoint,
+        s3_region=settings.s3_region,
     )
 
 

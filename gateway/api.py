@@ -55,6 +55,9 @@ class Endpoints(TypedDict):
     analyzer: str
     data: str | None
     blobs: str | None
+    blobs_url: str
+    s3_endpoint: str
+    s3_region: str
 
 
 @router.get("/collections/{run_id}", tags=["collections"])
@@ -114,5 +117,8 @@ async def endpoints(parts: Wired) -> Endpoints:
         "scheduler": where.scheduler,
         "analyzer": where.analyzer,
         "data": str(where.data) if where.data else None,
-        "blobs": str(where.blobs) if where.blobs else None,
+        "blobs": str(where.blobs) if where.blobs and not where.blobs_url else None,
+        "blobs_url": where.blobs_url,
+        "s3_endpoint": where.s3_endpoint,
+        "s3_region": where.s3_region,
     }

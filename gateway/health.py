@@ -19,7 +19,7 @@ from penstock.runtime.program import CAUSE_KEY, Check, watch_checks
 
 __all__ = ["router"]
 
-_DEPENDENCIES = {"sql": "its SQL database", "redis": "Redis", "blobs": "the blob folder"}
+_DEPENDENCIES = {"sql": "its SQL database", "redis": "Redis", "blobs": "the blob store"}
 """The checks by which services answer for what they need."""
 
 router = APIRouter(tags=["health"])

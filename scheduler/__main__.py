@@ -15,7 +15,7 @@ from functools import partial
 import grpc
 
 from penstock.runtime import metrics
-from penstock.runtime.blobs import BlobStore
+from penstock.runtime.blob_place import open_blobs
 from penstock.runtime.clock import SharedClock, random_id
 from penstock.runtime.program import Service, main
 from penstock.runtime.settings import Settings
@@ -74,7 +74,7 @@ async def build(settings: Settings) -> Service:
         byte_limit=section.window_bytes,
         now_ms=clock.now_ms,
     )
-    blobs = BlobStore(settings.blob_folder())
+    blobs = open_blobs(settings)
     moved = Moved()
     telling = Telling(ready, name=name) if shared else None
     engine = Engine(

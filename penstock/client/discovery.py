@@ -29,7 +29,8 @@ SERVICES = ("planner", "scheduler", "analyzer")
 class Endpoints:
     """One gRPC address a service (`host:port`), and what else a client on the same machine may use.
 
-    http: base URL of the gateway; data: the data folder; token: what gRPC calls carry; blobs: folder of the blob store.
+    http: base URL of the gateway; data: the data folder; token: what gRPC calls carry; blobs: folder of the blob store,
+    unless it lies in S3: then blobs_url, s3_endpoint and s3_region are as in the settings, and keys the caller's own.
     """
 
     planner: str
@@ -39,6 +40,9 @@ class Endpoints:
     data: Path | None = None
     token: str | None = None
     blobs: Path | None = None
+    blobs_url: str = ""
+    s3_endpoint: str = ""
+    s3_region: str = ""
 
 
 def find(
@@ -93,6 +97,7 @@ def _from_data(folder: Path) -> Endpoints:
         addresses = {name: str(told[name]) for name in SERVICES}
         http = str(told.get("http", ""))
         blobs = Path(told.get("blobs") or place / "blobs")
+        in_s3 = _in_s3(told)
     except FileNotFoundError:
         raise _not_running(folder) from None
     except OSError as error:
@@ -102,7 +107,11 @@ def _from_data(folder: Path) -> Endpoints:
             f"{place / 'endpoints.json'} is damaged: start Penstock again with `penstock up --data {folder}`",
             code="not_running",
         ) from None
-    return Endpoints(**addresses, http=http, data=place, token=_token(place), blobs=blobs)
+    return Endpoints(**addresses, http=http, data=place, token=_token(place), blobs=blobs, **in_s3)
+
+
+def _in_s3(told: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(told.get(name) or "") for name in ("blobs_url", "s3_endpoint", "s3_region")}
 
 
 def _token(folder: Path) -> str | None:
@@ -133,6 +142,7 @@ def _from_url(url: str) -> Endpoints:
             data=folder,
             token=_token(folder) if folder else None,
             blobs=Path(told["blobs"]) if told.get("blobs") else None,
+            **_in_s3(told),
         )
     except PenstockError:
         raise

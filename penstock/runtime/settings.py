@@ -16,11 +16,11 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from penstock.runtime.errors import InvalidInput
+from penstock.runtime.setting_urls import BlobsUrl, DatabaseUrl, HttpUrl, RedisUrl
 
 __all__ = ["PREFIX", "Settings", "describe", "load"]
 
@@ -43,23 +43,6 @@ LISTED = ("gateway.cors_origins", "planner.source_folders", "planner.disabled_pr
 MIB = 1 << 20
 
 
-def _database_url(value: str) -> str:
-    if value and not value.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
-        raise ValueError("begins with sqlite:/// or postgresql://")
-    return value
-
-
-def _redis_url(value: str) -> str:
-    url = urlsplit(value)
-    try:
-        right = bool(url.path) if url.scheme == "unix" else url.scheme in ("redis", "rediss") and url.port != 0
-    except ValueError:  # the port is no port
-        right = False
-    if value and not right:
-        raise ValueError("is redis://host:port/0 or unix:///path")
-    return value
-
-
 def _json(values: dict[str, Any]) -> dict[str, Any]:
     """Parameters are JSON: what TOML has besides, and NaN, would be null in a plan, or stop it much later."""
     try:
@@ -69,9 +52,7 @@ def _json(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-DatabaseUrl = Annotated[str, AfterValidator(_database_url)]
 Port = Annotated[int, Field(ge=0, le=65535)]
-RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 Seconds = Annotated[float, Field(ge=0.01, le=86_400)]
 """Loops wait so long between two turns: with less they would do nothing else."""
 LeaseTerm = Annotated[float, Field(ge=1, le=86_400)]
@@ -216,6 +197,14 @@ class Settings(Section):
     processors: Path | None = Field(
         None, description="Folder of declared processors, one file each; default DATA/processors."
     )
+    blobs_url: BlobsUrl = Field(
+        "", description="s3://BUCKET or s3://BUCKET/PREFIX: blobs lie there, and their folder has local copies."
+    )
+    s3_endpoint: HttpUrl = Field("", description="http(s)://host:port of an S3-compatible service; empty: AWS.")
+    s3_region: str = Field("", description="Region of the bucket; empty: as the machine is set up.")
+    blob_cache_bytes: int = Field(
+        2048 * MIB, ge=MIB, description="Local copies of blobs in S3, beside what is in use; of each place and folder."
+    )
     redis_url: RedisUrl = Field("", description="redis://host:port/0 or unix:///path.")
     redis_prefix: str = Field("penstock", pattern=r"^[a-z0-9-]{1,32}$", description="First part of every Redis key.")
     token_file: Path | None = Field(
@@ -307,11 +296,17 @@ def load(environment: Mapping[str, str] | None = None, *, config: Path | None = 
             if item["type"] == "extra_forbidden":
                 problems.append(f"{path}: no such setting{_nearest(path, known | _beside(item['loc']))}")
             else:
-                problems.append(f"{path}: {item['msg']} (got {item['input']!r})")
+                shown = "" if _is_secret(item["loc"]) else f" (got {item['input']!r})"
+                problems.append(f"{path}: {item['msg']}{shown}")
         settings = None
     if problems or settings is None:
         raise InvalidInput("settings are wrong:\n  " + "\n  ".join(problems), code="settings")
     return settings
+
+
+def _is_secret(place: tuple[int | str, ...]) -> bool:
+    """Whether what stands there may have a password: a URL."""
+    return any(str(part) == "databases" or str(part).endswith("_url") for part in place)
 
 
 def _listed(value: str) -> list[str]:

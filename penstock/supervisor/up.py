@@ -347,6 +347,9 @@ class Supervisor:
                 "redis": self._redis_url,
                 # As the programs see it, whose working folder is the data folder.
                 "blobs": str(self._folder.path / (self._settings.blobs or "blobs")),
+                "blobs_url": self._settings.blobs_url,
+                "s3_endpoint": self._settings.s3_endpoint,
+                "s3_region": self._settings.s3_region,
                 "pids": pids,
             },
         )
