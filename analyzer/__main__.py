@@ -17,8 +17,9 @@ from penstock.runtime import metrics
 from penstock.runtime.blob_place import open_blobs
 from penstock.runtime.clock import Clock, SystemClock
 from penstock.runtime.program import Service, main
+from penstock.runtime.schema import prepare
 from penstock.runtime.settings import Settings
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.sql import Database
 from penstock.v1 import analyzer_pb2_grpc
 
 __all__ = ["build"]
@@ -31,8 +32,8 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     section = settings.analyzer
     embedder = embedder_of(section)
     blobs = open_blobs(settings)
-    database = Database(section.database_url, "analyzer")
-    await asyncio.to_thread(migrate, database)
+    database = Database.of(settings, "analyzer")
+    await asyncio.to_thread(prepare, database, settings.database)
     metrics.expose(section.metrics_port)
     store = Store(database)
     # Scoring is bound by the interpreter: one thread each for documents and collections leaves health its turn.

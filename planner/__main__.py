@@ -15,8 +15,9 @@ from penstock.runtime.errors import PenstockError
 from penstock.runtime.logs import get_logger
 from penstock.runtime.parquet_files import ParquetFiles
 from penstock.runtime.program import Service, main
+from penstock.runtime.schema import prepare
 from penstock.runtime.settings import Settings
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.sql import Database
 from penstock.v1 import planner_pb2_grpc
 from planner.choices import Choices
 from planner.comparing import Comparing
@@ -75,8 +76,8 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     clock = clock or SystemClock.start()
     section = settings.planner
     blobs = open_blobs(settings)
-    database = Database(section.database_url, "planner")
-    await asyncio.to_thread(migrate, database)
+    database = Database.of(settings, "planner")
+    await asyncio.to_thread(prepare, database, settings.database)
     dropped = DroppedFiles(database, blobs, clock)
     staging = Staging(blobs, dropped.announce)
     await asyncio.to_thread(blobs.check_writing)

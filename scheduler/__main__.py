@@ -18,8 +18,9 @@ from penstock.runtime import metrics
 from penstock.runtime.blob_place import open_blobs
 from penstock.runtime.clock import SharedClock, random_id
 from penstock.runtime.program import Service, main
+from penstock.runtime.schema import prepare
 from penstock.runtime.settings import Settings
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2_grpc
 from scheduler.actions import Actions
 from scheduler.archive_file import ArchiveFiles
@@ -54,8 +55,8 @@ from scheduler.windows import Windows
 
 async def build(settings: Settings) -> Service:
     section = settings.scheduler
-    database = Database(section.database_url, "scheduler")
-    await asyncio.to_thread(migrate, database)
+    database = Database.of(settings, "scheduler")
+    await asyncio.to_thread(prepare, database, settings.database)
     clock = await started(database)
     name = random_id("scheduler")
     if database.is_sqlite:

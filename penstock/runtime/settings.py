@@ -73,6 +73,22 @@ class ServerSection(Section):
     metrics_port: Port = Field(0, description="Port of Prometheus metrics on loopback; 0: none.")
 
 
+class DatabaseSection(Section):
+    """Of every program that has one; the pool is of connections to PostgreSQL."""
+
+    auto_migrate: bool = Field(
+        True, description="A program brings its schema to its own version at the start; else it waits until it is."
+    )
+    pool_size: int = Field(4, ge=1, le=100, description="Connections to PostgreSQL that each program keeps.")
+    pool_overflow: int = Field(4, ge=0, le=100, description="And opens besides while those are all in use.")
+
+
+class MigrationsSection(Section):
+    database_url: DatabaseUrl = Field(
+        "", description="Of the role that may make tables, for `penstock migrate` alone; empty: each service's own."
+    )
+
+
 class UploadLimits(Section):
     """Bounds of one upload; past them it is refused whole (413), a document alone when only it is too large."""
 
@@ -220,6 +236,8 @@ class Settings(Section):
         description='Classes of workers, as {"default": {"environment": ["OPENAI_API_KEY"]}}: the names that their '
         "workers have in their environment; none: any class may be named, and what it has is not known.",
     )
+    database: DatabaseSection = Field(default_factory=lambda: DatabaseSection())
+    migrations: MigrationsSection = Field(default_factory=lambda: MigrationsSection())
     planner: PlannerSection = Field(default_factory=lambda: PlannerSection())
     scheduler: SchedulerSection = Field(default_factory=lambda: SchedulerSection())
     worker: WorkerSection = Field(default_factory=lambda: WorkerSection())

@@ -13,6 +13,7 @@ import pytest
 from penstock.client.resources import StageOptions
 from penstock.v1 import scheduler_pb2
 from tests.integration.stores.conftest import aws
+from tests.integration.stores.test_roles import SERVICES, as_role, make_roles, migrated
 from tests.servers.postgres import PostgresServer
 from tests.servers.s3 import KEY, SECRET, S3Server
 from tests.servers.stack import Stack, until
@@ -26,10 +27,15 @@ def server(s3_program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture(scope="module")
-def stack(server: S3Server, postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Each service by its own role, and migrated by that of the migrations alone."""
+    postgres = PostgresServer()
     url = postgres.create_database()
+    make_roles(url)
+    migrated(url)
     environment = {
-        **{f"PENSTOCK_{name}__DATABASE_URL": url for name in ("PLANNER", "SCHEDULER", "ANALYZER")},
+        **{f"PENSTOCK_{name.upper()}__DATABASE_URL": as_role(url, name) for name in SERVICES},
+        "PENSTOCK_DATABASE__AUTO_MIGRATE": "false",
         "PENSTOCK_BLOBS_URL": f"s3://{server.bucket}/of-the-stack",
         "PENSTOCK_S3_ENDPOINT": server.url,
         "PENSTOCK_S3_REGION": "us-east-1",
@@ -41,7 +47,7 @@ def stack(server: S3Server, postgres: PostgresServer, tmp_path_factory: pytest.T
         yield one
     finally:
         one.stop()
-        postgres.drop_database(url)
+        postgres.stop()
 
 
 @pytest.fixture(autouse=True)
