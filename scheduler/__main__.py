@@ -61,7 +61,7 @@ async def build(settings: Settings) -> Service:
     name = random_id("scheduler")
     if database.is_sqlite:
         await asyncio.to_thread(hold, database, clock.now_ms())
-    ready = Ready(settings.redis_url, settings.redis_prefix)
+    ready = Ready(settings.redis_url, settings.redis_prefix, ca_file=settings.redis_ca_file)
     plans = Plans(settings.planner_address, settings.token())
     shared = not database.is_sqlite
     commits = GroupCommit(database, queue_size=section.commit_queue, monotonic=clock.monotonic)

@@ -35,14 +35,28 @@ def _http_url(value: str) -> str:
     return value
 
 
+_SENTINEL = re.compile(
+    r"rediss?[+]sentinel://([^@/?#]*@)?[A-Za-z0-9.-]+(:[1-9]\d{0,4})?(,[A-Za-z0-9.-]+(:[1-9]\d{0,4})?)*"
+    r"/[A-Za-z0-9._-]+(/\d{1,4})?([?]sentinel_(username|password)=[^&]+(&sentinel_(username|password)=[^&]+)?)?"
+)
+
+
 def _redis_url(value: str) -> str:
-    url = urlsplit(value)
     try:
-        right = bool(url.path) if url.scheme == "unix" else url.scheme in ("redis", "rediss") and url.port != 0
+        url = urlsplit(value)
+        if url.scheme == "unix":
+            right = bool(url.path)
+        elif url.scheme.endswith("+sentinel"):
+            right = _SENTINEL.fullmatch(value) is not None
+        else:
+            right = url.scheme in ("redis", "rediss") and url.port != 0
     except ValueError:  # the port is no port
         right = False
     if value and not right:
-        raise ValueError("is redis://host:port/0 or unix:///path")
+        raise ValueError(
+            "is redis://host:port/0, rediss://host:port/0, unix:///path or redis+sentinel://host:port,host:port/service/0;"
+            " in a password @ is written %40, / %2F, : %3A, # %23, % %25"
+        )
     return value
 
 

@@ -221,7 +221,14 @@ class Settings(Section):
     blob_cache_bytes: int = Field(
         2048 * MIB, ge=MIB, description="Local copies of blobs in S3, beside what is in use; of each place and folder."
     )
-    redis_url: RedisUrl = Field("", description="redis://host:port/0 or unix:///path.")
+    redis_url: RedisUrl = Field(
+        "",
+        description="redis://USER:PASSWORD@host:port/0, rediss:// with TLS, unix:///path, or "
+        "redis+sentinel://host:port,host:port/service/0 (rediss+sentinel:// with TLS).",
+    )
+    redis_ca_file: Path | None = Field(
+        None, description="CA of Redis's certificate, as PEM; empty: those that the machine trusts."
+    )
     redis_prefix: str = Field("penstock", pattern=r"^[a-z0-9-]{1,32}$", description="First part of every Redis key.")
     token_file: Path | None = Field(
         None, description="File with the token that gRPC calls carry; empty: none is asked for."
