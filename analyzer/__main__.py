@@ -14,11 +14,12 @@ from analyzer.embeddings import embedder_of
 from analyzer.service import AnalyzerService
 from analyzer.store import Store
 from penstock.runtime import metrics
-from penstock.runtime.blobs import BlobStore
+from penstock.runtime.blob_place import open_blobs
 from penstock.runtime.clock import Clock, SystemClock
 from penstock.runtime.program import Service, main
+from penstock.runtime.schema import prepare
 from penstock.runtime.settings import Settings
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.sql import Database
 from penstock.v1 import analyzer_pb2_grpc
 
 __all__ = ["build"]
@@ -30,9 +31,9 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     clock = clock or SystemClock.start()
     section = settings.analyzer
     embedder = embedder_of(section)
-    blobs = BlobStore(settings.blob_folder())
-    database = Database(section.database_url, "analyzer")
-    await asyncio.to_thread(migrate, database)
+    blobs = open_blobs(settings)
+    database = Database.of(settings, "analyzer")
+    await asyncio.to_thread(prepare, database, settings.database)
     metrics.expose(section.metrics_port, settings.metrics_host)
     store = Store(database)
     # Scoring is bound by the interpreter: one thread each for documents and collections leaves health its turn.

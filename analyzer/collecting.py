@@ -24,13 +24,14 @@ from analyzer.embeddings import Embedder
 from analyzer.store import CollectionRow, DocumentRow, Store, pack_neighbours
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.clock import Clock
-from penstock.runtime.errors import InvalidInput, TooLarge
+from penstock.runtime.errors import InvalidInput, PenstockError, TooLarge
 from penstock.v1 import analyzer_pb2
 
 __all__ = ["MAX_COLLECTION_DOCUMENTS", "Collecting", "Step"]
 
 MAX_COLLECTION_DOCUMENTS = 500_000
 READING_SHARE = 0.3
+BLOBS_AT_ONCE = 64
 PASSAGE_TEXT_BYTES = 2 << 20
 """Texts of larger documents are not searched for the words of a passage."""
 
@@ -105,8 +106,7 @@ class Collecting:
     def _read(self, part: list[Document], builder: CollectionBuilder, kept: dict[int, _Kept]) -> list[str]:
         """Adds documents to the builder; returns their texts if a provider needs them."""
         texts = []
-        for each in part:
-            sketch, text = self._sketch(each)
+        for each, sketch, text in self._sketches(part):
             probability = each.summary.ai_probability if each.summary.HasField("ai_probability") else None
             builder.add(each.seq, sketch, probability)
             kept[each.seq] = _Kept(each.filename, each.summary.SerializeToString(), each.sketch_blob.sha256)
@@ -114,11 +114,23 @@ class Collecting:
                 texts.append(text)
         return texts
 
-    def _sketch(self, document: Document) -> tuple[Sketch, str]:
+    def _sketches(self, part: Sequence[Document]) -> Iterator[tuple[Document, Sketch, str]]:
+        """With the text, where it is at hand."""
+        for first in range(0, len(part), BLOBS_AT_ONCE):
+            some = part[first : first + BLOBS_AT_ONCE]
+            hashes = [each.sketch_blob.sha256 for each in some if not each.sketch]
+            found = dict(zip(hashes, self._blobs.get_each(hashes), strict=True))
+            for each in some:
+                data = b"" if each.sketch else found[each.sketch_blob.sha256]
+                if isinstance(data, PenstockError):
+                    raise data
+                yield each, *self._sketch(each, data)
+
+    def _sketch(self, document: Document, data: bytes) -> tuple[Sketch, str]:
         try:
             if document.sketch:
                 return decode(document.sketch), ""
-            value = orjson.loads(self._blobs.get(document.sketch_blob.sha256))
+            value = orjson.loads(data)
             return decode(base64.b64decode(value["sketch"], validate=True)), str(value.get("text", ""))
         except (SketchError, ValueError, KeyError, TypeError) as error:
             raise InvalidInput(

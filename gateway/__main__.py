@@ -66,6 +66,9 @@ def endpoints(settings: Settings, proof: Proof) -> Endpoints:
         token=proof if isinstance(proof, str) else None,
         blobs=settings.blob_folder(),
         identity=proof if isinstance(proof, Identity) else None,
+        blobs_url=settings.blobs_url,
+        s3_endpoint=settings.s3_endpoint,
+        s3_region=settings.s3_region,
     )
 
 
@@ -142,7 +145,7 @@ async def serve(
         if asked:
             from gateway.auth.opening import open_database
 
-            beside.append(asyncio.create_task(open_database(*asked, stopping)))
+            beside.append(asyncio.create_task(open_database(*asked, stopping, settings.database)))
 
         def stop() -> None:
             log.info("draining")

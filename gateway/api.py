@@ -56,6 +56,9 @@ class Endpoints(TypedDict):
     data: str | None
     blobs: str | None
     tls: bool
+    blobs_url: str
+    s3_endpoint: str
+    s3_region: str
 
 
 @router.get("/collections/{run_id}", tags=["collections"])
@@ -116,6 +119,9 @@ async def endpoints(parts: Wired) -> Endpoints:
         "scheduler": where.scheduler,
         "analyzer": where.analyzer,
         "data": str(where.data) if where.data else None,
-        "blobs": str(where.blobs) if where.blobs else None,
+        "blobs": str(where.blobs) if where.blobs and not where.blobs_url else None,
+        "blobs_url": where.blobs_url,
+        "s3_endpoint": where.s3_endpoint,
+        "s3_region": where.s3_region,
         "tls": where.identity is not None,
     }

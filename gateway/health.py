@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["answers", "probed", "router"]
 
-_DEPENDENCIES = {"sql": "its SQL database", "redis": "Redis", "blobs": "the blob folder"}
+_DEPENDENCIES = {"sql": "its SQL database", "redis": "Redis", "blobs": "the blob store"}
 """The checks by which services answer for what they need."""
 
 router = APIRouter(tags=["health"])

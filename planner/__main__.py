@@ -9,14 +9,15 @@ import grpc
 
 from penstock.declared.folder import Processors
 from penstock.runtime import metrics
-from penstock.runtime.blobs import BlobStore
+from penstock.runtime.blob_place import open_blobs
 from penstock.runtime.clock import Clock, SystemClock
 from penstock.runtime.errors import PenstockError
 from penstock.runtime.logs import get_logger
 from penstock.runtime.parquet_files import ParquetFiles
 from penstock.runtime.program import Service, main
+from penstock.runtime.schema import prepare
 from penstock.runtime.settings import Settings
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.sql import Database
 from penstock.runtime.tls import proof_of
 from penstock.v1 import planner_pb2_grpc
 from planner.choices import Choices
@@ -75,11 +76,12 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     """All parts of the planner. Raises Unavailable while SQL or the blob folder can't be used."""
     clock = clock or SystemClock.start()
     section = settings.planner
-    blobs = BlobStore(settings.blob_folder())
-    database = Database(section.database_url, "planner")
-    await asyncio.to_thread(migrate, database)
+    blobs = open_blobs(settings)
+    database = Database.of(settings, "planner")
+    await asyncio.to_thread(prepare, database, settings.database)
     dropped = DroppedFiles(database, blobs, clock)
     staging = Staging(blobs, dropped.announce)
+    await asyncio.to_thread(blobs.check_writing)
     removed = await asyncio.to_thread(staging.clean)
     if removed:
         log.info("what killed planners left was removed", sessions=removed)

@@ -146,7 +146,7 @@ class Choices:
             return await self._custom(chooser, asked.sql, upload, read)
         if which == "changed_since_plan":
             plan = await asyncio.to_thread(self._store.plan, asked.changed_since_plan, now_ms=self._clock.now_ms())
-            file = self._blobs.path(plan.items_sha256)
+            file = await asyncio.to_thread(self._blobs.path, plan.items_sha256)
             results = Asked(self._files, ())
             found = await asyncio.to_thread(results.changed, snapshot, place, plan=file)
             return self._kept(found, f"changed since {plan.name or plan.plan_id}", which, read)

@@ -32,7 +32,9 @@ class Comparing:
         answer = planner_pb2.PlanComparison(settings=list(_settings(one, other)))
         if one.items_sha256 == other.items_sha256:
             return answer
-        first, second = self._items(one), self._items(other)
+        # The files stay as long as their paths are kept.
+        files = [self._blobs.path(plan.items_sha256).resolve() for plan in (one, other)]
+        first, second = map(_items, files)
         both = (
             "SELECT o.key, n.seq, row_number() OVER (ORDER BY o.seq) AS was, "
             "row_number() OVER (ORDER BY n.seq) AS now, o.payload <> n.payload AS changed "
@@ -53,9 +55,9 @@ class Comparing:
                 getattr(answer, name).extend(row[0] for row in rows)
         return answer
 
-    def _items(self, plan: PlanRow) -> str:
-        place: Path = self._blobs.path(plan.items_sha256)
-        return f"(SELECT seq, key, payload FROM read_parquet({literal(place.resolve())}) WHERE stage = 0)"
+
+def _items(file: Path) -> str:
+    return f"(SELECT seq, key, payload FROM read_parquet({literal(file)}) WHERE stage = 0)"
 
 
 def _settings(one: PlanRow, other: PlanRow) -> Iterator[str]:

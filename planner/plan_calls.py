@@ -154,7 +154,7 @@ class PlanCalls(PlannerCalls):
             return row, self._parts.store.source(row.source_id)
 
         row, source = await asyncio.to_thread(find)
-        items = self._parts.staging.blobs.path(row.items_sha256)
+        items = await asyncio.to_thread(self._parts.staging.blobs.path, row.items_sha256)
         page = await self._parts.pages.page(source, row.source_name or row.source_id, request.query, plan=items)
         placed = _why(row)
         for one in page.rows:

@@ -66,7 +66,8 @@ class PlanCopies:
         if stage.lanes is None:
             return self._planning.kept(replace(row, lanes_sha256=""), keeping)
         with self._staging.upload() as upload:
-            upload.path("items").symlink_to(upload.blobs.path(old.items_sha256).resolve())
+            file = upload.blobs.path(old.items_sha256).resolve()  # stays until it is read, as long as this does
+            upload.path("items").symlink_to(file)
             items, table = kept_items(upload, "items", stage, self._parquet)
         row = replace(row, items_sha256=items.sha256, items_bytes=items.size_bytes, lanes_sha256=table)
         return self._planning.kept(row, keeping)

@@ -55,19 +55,20 @@ class PlanExport:
     def _lines(self, manifest: Manifest, plan: PlanRow, source: SourceRow) -> Iterator[bytes]:
         """All but the last line, many at a time."""
         yield manifest.line()
-        snapshot = str(self._blobs.path(source.snapshot_sha256).resolve())
+        snapshot = self._blobs.path(source.snapshot_sha256).resolve()
+        items = self._blobs.path(plan.items_sha256).resolve()
         with self._files.cursor() as cursor:
             places = cursor.execute(
                 "SELECT items.place FROM read_parquet($plan) AS plan JOIN (SELECT key, file_row_number AS place "
                 "FROM read_parquet($snapshot, file_row_number = true)) AS items USING (key) "
                 "WHERE plan.stage = 0 ORDER BY plan.seq",
-                {"plan": str(self._blobs.path(plan.items_sha256).resolve()), "snapshot": snapshot},
+                {"plan": str(items), "snapshot": str(snapshot)},
             )
             while some := places.fetchmany(ROWS_A_LINE):
                 yield orjson.dumps([row[0] for row in some], option=orjson.OPT_APPEND_NEWLINE)
             if not manifest.source.carried:
                 return
-            rows = cursor.execute("SELECT payload FROM read_parquet($snapshot)", {"snapshot": snapshot})
+            rows = cursor.execute("SELECT payload FROM read_parquet($snapshot)", {"snapshot": str(snapshot)})
             first = True
             while found := rows.fetchmany(2_048):
                 texts = [row[0] for row in found]

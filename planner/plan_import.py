@@ -232,12 +232,13 @@ class PlanImports:
 
     def _same(self, found: PlanRow, place: Path, upload: Upload) -> None:
         """Raises Conflict when the plan that is here has other items, or in another order."""
+        here = upload.blobs.path(found.items_sha256).resolve()
         with self._files.cursor() as cursor:
             (other,) = cursor.execute(
                 "SELECT count(*) FROM (SELECT seq, key FROM read_parquet($one) WHERE stage = 0) AS one "
                 "FULL OUTER JOIN (SELECT seq, key FROM read_parquet($other)) AS other USING (seq) "
                 "WHERE one.key IS DISTINCT FROM other.key",
-                {"one": str(upload.blobs.path(found.items_sha256).resolve()), "other": str(place.resolve())},
+                {"one": str(here), "other": str(place.resolve())},
             ).fetchall()[0]
         if other:
             raise Conflict(

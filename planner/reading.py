@@ -179,7 +179,7 @@ class PlanReader:
             count = _rising(seqs, first, end)
             if count * _SPARSE < end - start and self._seldom((plan.items_sha256, stage, None, number)):
                 some = list(seqs[first : first + count])
-                file = self._blobs.path(plan.items_sha256)
+                file = await asyncio.to_thread(self._blobs.path, plan.items_sha256)
                 rows = await asyncio.to_thread(self._parquet.read_seqs, file, stage=stage, seqs=some, laned=plan.laned)
                 if len(rows) != len(some):
                     raise _damaged(plan, stage)
@@ -207,7 +207,7 @@ class PlanReader:
         plan, row = await self._stage(plan_id, stage)
         if not plan.laned:
             return [("", row.item_count, 0)] if row.item_count and after < 0 else []
-        file = self._blobs.path(plan.lanes_sha256)
+        file = await asyncio.to_thread(self._blobs.path, plan.lanes_sha256)
         return await asyncio.to_thread(self._parquet.read_lanes, file, stage=stage, after=after, limit=limit)
 
     def forget(self) -> None:

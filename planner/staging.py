@@ -93,7 +93,8 @@ class Staging:
             shutil.rmtree(folder, ignore_errors=True)
 
     def check(self) -> None:
-        """Raises Unavailable when the blob folder can't be written."""
+        """Raises Unavailable when the blob folder can't be written, or S3 not be reached."""
+        self.blobs.check()
         place = self.session / "check"
         try:
             with place.open("wb") as file:

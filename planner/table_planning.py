@@ -83,7 +83,7 @@ class TablePlanning:
         with self._staging.upload() as upload:
             chooser = Chooser(
                 name=version.name if version is not None else source.source_id,
-                snapshot=upload.blobs.path(source.snapshot_sha256),
+                snapshot=await asyncio.to_thread(upload.blobs.path, source.snapshot_sha256),
                 item_count=source.item_count,
                 schema=schema_of(source),
                 stage=stage.settings,

@@ -15,11 +15,12 @@ from functools import partial
 import grpc
 
 from penstock.runtime import metrics
-from penstock.runtime.blobs import BlobStore
+from penstock.runtime.blob_place import open_blobs
 from penstock.runtime.clock import SharedClock, random_id
 from penstock.runtime.program import Service, main
+from penstock.runtime.schema import prepare
 from penstock.runtime.settings import Settings
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.sql import Database
 from penstock.runtime.tls import proof_of
 from penstock.v1 import scheduler_pb2_grpc
 from scheduler.actions import Actions
@@ -55,13 +56,13 @@ from scheduler.windows import Windows
 
 async def build(settings: Settings) -> Service:
     section = settings.scheduler
-    database = Database(section.database_url, "scheduler")
-    await asyncio.to_thread(migrate, database)
+    database = Database.of(settings, "scheduler")
+    await asyncio.to_thread(prepare, database, settings.database)
     clock = await started(database)
     name = random_id("scheduler")
     if database.is_sqlite:
         await asyncio.to_thread(hold, database, clock.now_ms())
-    ready = Ready(settings.redis_url, settings.redis_prefix)
+    ready = Ready(settings.redis_url, settings.redis_prefix, ca_file=settings.redis_ca_file)
     plans = Plans(settings.planner_address, proof_of(settings))
     shared = not database.is_sqlite
     commits = GroupCommit(database, queue_size=section.commit_queue, monotonic=clock.monotonic)
@@ -75,7 +76,7 @@ async def build(settings: Settings) -> Service:
         byte_limit=section.window_bytes,
         now_ms=clock.now_ms,
     )
-    blobs = BlobStore(settings.blob_folder())
+    blobs = open_blobs(settings)
     moved = Moved()
     telling = Telling(ready, name=name) if shared else None
     engine = Engine(

@@ -188,11 +188,11 @@ class ArchiveFiles:
         if not parts:
             return []
         chosen = ", ".join(_name(name) for name in TABLES[table])
-        files = [str(self._blobs.path(part.sha256).resolve()) for part in parts]
+        files = [self._blobs.path(part.sha256).resolve() for part in parts]
         with self._files.cursor() as cursor:
             found = cursor.execute(
                 f"SELECT {chosen} FROM read_parquet($files) WHERE {where} ORDER BY {order} LIMIT {int(limit)}",
-                {"files": files, **values},
+                {"files": [str(file) for file in files], **values},
             ).fetchall()
         return [dict(zip(TABLES[table], row, strict=True)) for row in found]
 

@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import orjson
-import redis.asyncio
 
 from penstock.runtime.errors import InvalidInput, Unavailable
 from scheduler.domain.limits import LimitState
@@ -26,6 +26,7 @@ from scheduler.members import by_lane, fields, limit_text, members, places, rank
 from scheduler.parked import Parked, read_parked
 from scheduler.proposals import Proposals, Proposed, StageAsk
 from scheduler.redis_errors import translated
+from scheduler.redis_place import connect
 from scheduler.store.effects import Effects, Place, Slot, StageKey
 
 __all__ = [
@@ -39,7 +40,6 @@ __all__ = [
     "lane_field",
 ]
 
-CALL_SECONDS = 3.0
 BATCH = 1_000
 LISTEN_SECONDS = 2.0
 MAIN, ROWS = "main", "rows"
@@ -79,19 +79,13 @@ def _in_order(counts: Mapping[str, int] | None) -> dict[str, int]:
 class Ready:
     """The ready and lease sets of every open stage, and the limits, under one generation."""
 
-    def __init__(self, url: str, prefix: str) -> None:
+    def __init__(self, url: str, prefix: str, *, ca_file: Path | None = None) -> None:
         if not url:
             raise InvalidInput(
                 "the scheduler has no Redis: set PENSTOCK_REDIS_URL (redis://host:port/0 or unix:///path)",
                 code="settings",
             )
-        self._redis = redis.asyncio.from_url(
-            url,
-            socket_timeout=CALL_SECONDS,
-            socket_connect_timeout=CALL_SECONDS,
-            retry_on_timeout=False,
-            redis_connect_func=self._connected,
-        )
+        self._redis = connect(url, ca_file, connected=self._connected)
         self._prefix = f"{prefix}:{{s}}"
         scripts = resources.files("scheduler").joinpath("lua")
         shared = scripts.joinpath("shared.lua").read_text()

@@ -15,7 +15,7 @@ import sys
 
 from penstock.declared.folder import Processors
 from penstock.runtime import lifeline, logs, metrics, tracing
-from penstock.runtime.blobs import BlobStore
+from penstock.runtime.blob_place import open_blobs
 from penstock.runtime.channel import open_channel
 from penstock.runtime.clock import random_id
 from penstock.runtime.errors import InvalidInput, PenstockError
@@ -54,7 +54,7 @@ async def serve(settings: Settings) -> None:
         asyncio.Semaphore(max(1, os.cpu_count() or 1)),
     )
     runner = Runner(
-        BlobStore(settings.blob_folder()),
+        open_blobs(settings),
         Services({**channels, "extractor": extractor}),
         Processors(settings.processor_folder()),
     )

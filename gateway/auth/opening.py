@@ -19,8 +19,9 @@ from gateway.store.tokens import Tokens
 from penstock.runtime.clock import Clock, SystemClock
 from penstock.runtime.errors import PenstockError
 from penstock.runtime.logs import get_logger
-from penstock.runtime.settings import Settings
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.schema import prepare
+from penstock.runtime.settings import DatabaseSection, Settings
+from penstock.runtime.sql import Database
 
 __all__ = ["make_identities", "open_database"]
 
@@ -34,7 +35,7 @@ def make_identities(settings: Settings, clock: Clock | None = None) -> tuple[Ide
     """Nothing is opened yet. Raises InvalidInput for settings that can't be."""
     clock = clock or SystemClock.start()
     section = settings.gateway
-    database = Database(section.database_url, "gateway")
+    database = Database.of(settings, "gateway")
     oidc = None
     if section.oidc.issuer:
         # PyJWT and cryptography weigh 6 MB: only whom an issuer is named pays for them.
@@ -59,19 +60,21 @@ def make_identities(settings: Settings, clock: Clock | None = None) -> tuple[Ide
     return identities, database
 
 
-async def open_database(identities: Identities, database: Database, stopping: asyncio.Event) -> None:
-    """Migrates it, however long it is away, and lets people in."""
+async def open_database(
+    identities: Identities, database: Database, stopping: asyncio.Event, section: DatabaseSection
+) -> None:
+    """Prepares it, however long it is away or older than we are, and lets people in."""
     delay = FIRST_DELAY_SECONDS
     while not stopping.is_set():
         try:
-            await asyncio.to_thread(migrate, database)
+            await asyncio.to_thread(prepare, database, section)
         except Exception as error:
             if isinstance(error, PenstockError):
                 identities.wait(error.message)
                 log.warning("the gateway's database is not ready; trying again", error=error.message)
             else:
-                identities.wait("its database can't be migrated, and its log says why")
-                log.error("the gateway's database can't be migrated", error=str(error), exc_info=error)
+                identities.wait("its database can't be prepared, and its log says why")
+                log.error("the gateway's database can't be prepared", error=str(error), exc_info=error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stopping.wait(), delay)
             delay = min(delay * 2, MOST_DELAY_SECONDS)

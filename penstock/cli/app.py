@@ -26,6 +26,7 @@ from penstock.cli import (
     tasks,
     tokens,
 )
+from penstock.cli.migrate import migrate
 from penstock.cli.up import up
 
 __all__ = ["app", "run"]
@@ -43,6 +44,7 @@ app = typer.Typer(
 )
 app.command()(up)
 app.command()(server.status)
+app.command()(migrate)
 app.add_typer(documents.app, name="documents")
 app.add_typer(sources.app, name="sources")
 app.add_typer(plans.app, name="plans")

@@ -17,6 +17,7 @@ import stamina
 import stamina.instrumentation
 
 from penstock.client.discovery import Endpoints
+from penstock.runtime.blob_place import blobs_at
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.channel import calling, open_channel
 from penstock.runtime.clock import IdSource, random_id
@@ -96,11 +97,13 @@ class Connection:
 
     @property
     def blobs(self) -> BlobStore:
-        """The blob store, which a client on the same machine reads by itself. Raises Unavailable where it has none."""
+        """The blob store, which a client reads by itself: on the same machine, or in S3 with keys of its own. Raises
+        Unavailable where it has none."""
         if self._blobs is None:
-            if self.endpoints.blobs is None:
+            where = self.endpoints
+            if where.blobs is None and not where.blobs_url:
                 raise Unavailable("this client can't reach the blob store: run it where the data folder is")
-            self._blobs = BlobStore(self.endpoints.blobs)
+            self._blobs = blobs_at(where.blobs, url=where.blobs_url, endpoint=where.s3_endpoint, region=where.s3_region)
         return self._blobs
 
     async def read(self, call: Callable[[], Awaitable[T]]) -> T:

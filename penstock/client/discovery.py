@@ -33,7 +33,8 @@ SERVICES = ("planner", "scheduler", "analyzer")
 class Endpoints:
     """One gRPC address a service (`host:port`), and what else a client on the same machine may use.
 
-    http: base URL of the gateway; data: the data folder; token: what gRPC calls carry; blobs: folder of the blob store;
+    http: base URL of the gateway; data: the data folder; token: what gRPC calls carry; blobs: folder of the blob store,
+    unless it lies in S3: then blobs_url, s3_endpoint and s3_region are as in the settings, and keys the caller's own;
     identity: the certificates that gRPC calls are made with, instead of a token; api_token: what calls of the gateway
     carry.
     """
@@ -45,6 +46,9 @@ class Endpoints:
     data: Path | None = None
     token: str | None = None
     blobs: Path | None = None
+    blobs_url: str = ""
+    s3_endpoint: str = ""
+    s3_region: str = ""
     identity: Identity | None = None
     api_token: str | None = field(default=None, repr=False)
 
@@ -129,6 +133,7 @@ def _from_data(folder: Path) -> Endpoints:
         addresses = {name: str(told[name]) for name in SERVICES}
         http = str(told.get("http", ""))
         blobs = Path(told.get("blobs") or place / "blobs")
+        in_s3 = _in_s3(told)
     except FileNotFoundError:
         raise _not_running(folder) from None
     except OSError as error:
@@ -138,10 +143,13 @@ def _from_data(folder: Path) -> Endpoints:
             f"{place / 'endpoints.json'} is damaged: start Penstock again with `penstock up --data {folder}`",
             code="not_running",
         ) from None
-    planner, scheduler, analyzer = (addresses[name] for name in SERVICES)
     token = _token(place)
     # The folder's token is the first admin's of its own gateway. Never of one that a URL names, which could say any.
-    return Endpoints(planner, scheduler, analyzer, http=http, data=place, token=token, blobs=blobs, api_token=token)
+    return Endpoints(**addresses, http=http, data=place, token=token, blobs=blobs, api_token=token, **in_s3)
+
+
+def _in_s3(told: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(told.get(name) or "") for name in ("blobs_url", "s3_endpoint", "s3_region")}
 
 
 def _token(folder: Path) -> str | None:
@@ -182,6 +190,7 @@ def _from_url(url: str, api_token: str | None, environment: Mapping[str, str]) -
             token=_token(folder) if folder else None,
             blobs=Path(told["blobs"]) if told.get("blobs") else None,
             identity=_identity(environment, calls.url) if told.get("tls") else None,
+            **_in_s3(told),
         )
     except PenstockError:
         raise

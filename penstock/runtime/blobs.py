@@ -2,7 +2,8 @@
 
 A blob is written to a temporary file beside its place and renamed onto it, so a reader sees all of it or nothing, and
 two writers of the same bytes do no harm. `put_many` is durable when it returns: the file system is synced. A crash
-leaves at most temporary files, which `clean` removes: the planner calls it now and then.
+leaves at most temporary files, which `clean` removes: the planner calls it now and then. `penstock.runtime.blobs_s3` is
+the same store over S3; who has either knows no difference, but that `path` and all that reads may wait for a network.
 
 This module is synchronous; callers on an event loop go through `asyncio.to_thread`.
 """
@@ -15,27 +16,31 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Self
 
 from penstock.runtime.disk import disk_full, is_full
-from penstock.runtime.errors import InvalidInput, NotFound, Unavailable
+from penstock.runtime.errors import InvalidInput, NotFound, PenstockError, Unavailable
 from penstock.v1 import common_pb2
 
-__all__ = ["BlobStore", "BlobWriter", "blob_trouble", "is_blob_hash"]
+__all__ = ["STALE_SECONDS", "BlobStore", "BlobWriter", "bad_hash", "blob_trouble", "is_blob_hash"]
 
 _SYNCFS = ctypes.CDLL(None, use_errno=True).syncfs
 _SHA256 = re.compile("[0-9a-f]{64}")
 _TEMPORARY = ".tmp"
-_STALE_SECONDS = 3600.0
+STALE_SECONDS = 3600.0
 _OPEN_WRITERS = 128  # file descriptors held by one put_many
 
 
 def is_blob_hash(text: str) -> bool:
     """Whether a blob may have this name: a SHA-256, in 64 lower-case hex digits."""
     return _SHA256.fullmatch(text) is not None
+
+
+def bad_hash(text: str) -> InvalidInput:
+    return InvalidInput(f"{text!r} is no blob hash: 64 lower-case hex digits are", code="bad_blob_hash")
 
 
 def blob_trouble(error: OSError, folder: Path) -> Unavailable:
@@ -48,6 +53,9 @@ def blob_trouble(error: OSError, folder: Path) -> Unavailable:
 class BlobStore:
     """Blobs in a folder: `ab/cdef…` (sharded by the first two hex digits)."""
 
+    removes_what_it_saw = True
+    """Whether `remove` with `written_ns` is safe against one that is written anew meanwhile."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         try:
@@ -56,9 +64,16 @@ class BlobStore:
             raise blob_trouble(error, folder) from error
         self._shards: set[str] = set()
 
+    @property
+    def told(self) -> str:
+        """What it is called in messages."""
+        return str(self.folder)
+
     def path(self, sha256: str) -> Path:
+        """The blob as a file, for those who need one: it stays at least while this object is kept. Raises InvalidInput;
+        a folder does not look whether it is there, S3 raises NotFound and Unavailable."""
         if not is_blob_hash(sha256):
-            raise InvalidInput(f"{sha256!r} is no blob hash: 64 lower-case hex digits are", code="bad_blob_hash")
+            raise bad_hash(sha256)
         return self.folder / sha256[:2] / sha256[2:]
 
     def put(self, data: bytes) -> common_pb2.BlobRef:
@@ -149,6 +164,16 @@ class BlobStore:
             raise Unavailable(f"blob {sha256} is damaged on disk", code="blob_damaged")
         return data
 
+    def get_each(self, hashes: Sequence[str]) -> list[bytes | PenstockError]:
+        """As many answers, in order: what `get` would raise stands in the place of what can't be had."""
+        answers: list[bytes | PenstockError] = []
+        for sha256 in hashes:
+            try:
+                answers.append(self.get(sha256))
+            except PenstockError as error:
+                answers.append(error)
+        return answers
+
     def open(self, sha256: str) -> BinaryIO:
         """The blob to read from. Raises NotFound, Unavailable."""
         try:
@@ -158,13 +183,46 @@ class BlobStore:
         except OSError as error:
             raise blob_trouble(error, self.folder) from error
 
+    def written_ns(self, sha256: str) -> int | None:
+        """When it was written; None: it is not there. Raises Unavailable."""
+        try:
+            return self.path(sha256).stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise blob_trouble(error, self.folder) from error
+
+    def remove(self, sha256: str, *, written_ns: int | None = None) -> bool:
+        """Whether it went: False where it is not there, or was written at another time than `written_ns`. A death in
+        between leaves it set aside, for `clean`. Raises Unavailable."""
+        place = self.path(sha256)
+        aside = self.folder / _TEMPORARY / secrets.token_hex(12)
+        try:
+            os.rename(place, aside)
+            if written_ns is not None and aside.stat().st_mtime_ns != written_ns:
+                # Somebody has written it between the look and now: it is theirs.
+                os.rename(aside, place)
+                return False
+            aside.unlink()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise blob_trouble(error, self.folder) from error
+        return True
+
+    def check(self) -> None:
+        """Raises Unavailable when what is not this machine's disk can't be reached; called each second."""
+
+    def check_writing(self) -> None:
+        """The same, and when nothing may be written there; called once at a start."""
+
     def clean(self) -> int:
         """Removes temporary files of writers that died over an hour ago; returns how many. Raises Unavailable."""
         count = 0
         try:
             for entry in (self.folder / _TEMPORARY).iterdir():
                 with suppress(FileNotFoundError):  # its writer keeps or discards it just now
-                    if time.time() - entry.stat().st_mtime > _STALE_SECONDS:
+                    if time.time() - entry.stat().st_mtime > STALE_SECONDS:
                         entry.unlink()
                         count += 1
         except OSError as error:

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
-from penstock.runtime.setting_types import DatabaseUrl, Port, Section
+from penstock.runtime.setting_types import Port, Section
+from penstock.runtime.setting_urls import DatabaseUrl
 
 __all__ = ["GatewaySection", "OidcSettings"]
 

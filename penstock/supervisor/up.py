@@ -344,9 +344,12 @@ class Supervisor:
             {
                 "http": self._url,
                 **addresses,
-                "redis": self._redis_url,
+                "redis": redis_server.without_password(self._redis_url),
                 # As the programs see it, whose working folder is the data folder.
                 "blobs": str(self._folder.path / (self._settings.blobs or "blobs")),
+                "blobs_url": self._settings.blobs_url,
+                "s3_endpoint": self._settings.s3_endpoint,
+                "s3_region": self._settings.s3_region,
                 "pids": pids,
             },
         )

@@ -9,7 +9,7 @@ plan notes its files in the same transaction (`drop`); who writes a file for a r
 sweep looks when each was written, and an hour later who has it. The hour is for those who read the plan before it went,
 or copy it: their call is over by then, and what they made of it is a row that the sweep sees. Who writes a file anew
 names it in a row a moment later: one that was written since the look gets another look, and another hour. No
-transaction waits for the disk.
+transaction waits for the disk; where a store can't remove just what was looked at (S3), one waits for a removal.
 
 A planner that dies at any point leaves a note that the next sweep takes up, or a file set aside that `BlobStore.clean`
 removes.
@@ -17,8 +17,6 @@ removes.
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +24,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from penstock.runtime.blobs import BlobStore, blob_trouble
+from penstock.runtime.blobs import BlobStore
 from penstock.runtime.clock import Clock
 from penstock.runtime.sql import Database
 from planner.results.rows import result_parts
@@ -98,7 +96,7 @@ class DroppedFiles:
         removed: list[_Note] = []
         again: list[_Note] = []
         for note in due:
-            written_ns = self._written_ns(note)
+            written_ns = self._blobs.written_ns(note.sha256)
             if note.sha256 in wanted or written_ns is None:
                 ended.append(note)
             elif written_ns == note.written_ns and self._remove(note):
@@ -117,7 +115,7 @@ class DroppedFiles:
         if not fresh:
             return
         now_ms = self._clock.now_ms()
-        found = {note: self._written_ns(note) for note in fresh}
+        found = {note: self._blobs.written_ns(note.sha256) for note in fresh}
         there = [{**_as_noted(note), "found_ns": found_ns} for note, found_ns in found.items() if found_ns is not None]
         never_came = [note for note, found_ns in found.items() if found_ns is None and note.drop_ms <= now_ms - KEPT_MS]
         seen = sa.update(dropped_files).where(_NOTED).values(drop_ms=now_ms, written_ns=sa.bindparam("found_ns"))
@@ -137,31 +135,17 @@ class DroppedFiles:
         if notes:
             connection.execute(sa.delete(dropped_files).where(_NOTED), [_as_noted(note) for note in notes])
 
-    def _written_ns(self, note: _Note) -> int | None:
-        """None: it is not on the disk."""
-        try:
-            return self._blobs.path(note.sha256).stat().st_mtime_ns
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise blob_trouble(error, self._blobs.folder) from error
-
     def _remove(self, note: _Note) -> bool:
         """Whether it went; False where somebody has written or removed it since it was looked at."""
-        place = self._blobs.path(note.sha256)
-        aside = self._blobs.folder / ".tmp" / secrets.token_hex(12)
-        try:
-            os.rename(place, aside)
-            if aside.stat().st_mtime_ns != note.written_ns:
-                # Somebody has written it between the look and now: it is theirs.
-                os.rename(aside, place)
+        if self._blobs.removes_what_it_saw:
+            return self._blobs.remove(note.sha256, written_ns=note.written_ns)
+        # Who writes it anew notes it before: either the note is another by now, or they wait for this transaction, and
+        # write when the old one is gone.
+        with self._database.write() as connection:
+            mine = sa.select(dropped_files.c.sha256).where(_NOTED).with_for_update()
+            if connection.execute(mine, _as_noted(note)).first() is None:
                 return False
-            aside.unlink()
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            raise blob_trouble(error, self._blobs.folder) from error
-        return True
+            return self._blobs.remove(note.sha256, written_ns=note.written_ns)
 
 
 def _as_noted(note: _Note) -> dict[str, Any]:

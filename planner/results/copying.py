@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import orjson
 
 from penstock.runtime.blobs import BlobStore, blob_trouble
 from penstock.runtime.clock import Clock
-from penstock.runtime.errors import InvalidInput, NotFound, Unavailable
+from penstock.runtime.errors import NotFound, Unavailable
 from penstock.runtime.logs import get_logger
 from penstock.runtime.parquet_files import ParquetFiles
 from penstock.v1 import scheduler_pb2
@@ -37,7 +37,8 @@ PART_BYTES = 24 << 20
 MERGED = 8
 """So many parts of one level become one of the next."""
 CONFIDENCE_BYTES = 4 << 20
-"""A result that is a larger blob is not read for its confidence."""
+"""A result that is a larger blob is not read for its confidence; as much is read at once."""
+BLOBS_AT_ONCE = 64
 
 _STATES = {scheduler_pb2.ITEM_STATE_COMPLETED: "completed", scheduler_pb2.ITEM_STATE_FAILED: "failed"}
 
@@ -140,7 +141,7 @@ class Results:
         async with self._turn:
             parts, files = await asyncio.to_thread(self._rows.dropped, now_ms=self._clock.now_ms())
             for sha256 in files:
-                await asyncio.to_thread(self._blobs.path(sha256).unlink, missing_ok=True)
+                await asyncio.to_thread(self._blobs.remove, sha256)
             if parts:
                 await asyncio.to_thread(self._rows.forget, parts)
         return len(files)
@@ -191,7 +192,7 @@ class Results:
             count, last, more = await self._read(outcomes, origin, after, lines)
             if count:
                 place = gathered.upload.path(f"part{len(gathered.files)}")
-                items = self._blobs.path(stage.plan.items_sha256)
+                items = await asyncio.to_thread(self._blobs.path, stage.plan.items_sha256)
                 await asyncio.to_thread(self._parts.write, lines, items, place, origin)
                 move = await asyncio.to_thread(self._move, stage, place, after, last)
                 gathered.files.append(place)
@@ -252,13 +253,27 @@ class Results:
         gathered.count = 0
 
     def _lines(self, items: Sequence[scheduler_pb2.RunItem]) -> bytes:
-        return b"".join(Parts.line(self._row(item)) for item in items)
+        lines, asked = list[bytes](), deque[scheduler_pb2.RunItem](items)
+        while asked:
+            some, size = list[scheduler_pb2.RunItem](), 0
+            while asked and (not some or (len(some) < BLOBS_AT_ONCE and size < CONFIDENCE_BYTES)):
+                some.append(asked.popleft())
+                size += some[-1].result_blob.size_bytes if _read_for_confidence(some[-1]) else 0
+            lines += self._some_lines(some)
+        return b"".join(lines)
 
-    def _row(self, item: scheduler_pb2.RunItem) -> OutcomeRow:
+    def _some_lines(self, items: Sequence[scheduler_pb2.RunItem]) -> Iterator[bytes]:
+        hashes = [item.result_blob.sha256 for item in items if _read_for_confidence(item)]
+        found = dict(zip(hashes, self._blobs.get_each(hashes), strict=True))
+        for item in items:
+            text = found.get(item.result_blob.sha256, b"") if _read_for_confidence(item) else item.result
+            if isinstance(text, Unavailable) and text.code != "blob_damaged":
+                raise text
+            yield Parts.line(self._row(item, text if isinstance(text, bytes) else b""))  # what is lost has none
+
+    def _row(self, item: scheduler_pb2.RunItem, text: bytes) -> OutcomeRow:
+        """text: what its confidence is read from."""
         blob = item.result_blob if item.HasField("result_blob") else None
-        text = bytes(item.result)
-        if not text and blob is not None and blob.size_bytes <= CONFIDENCE_BYTES:
-            text = self._blob(blob.sha256)
         return {
             "stage": item.stage,
             "seq": item.seq,
@@ -278,12 +293,6 @@ class Results:
             "start_ms": item.start_time.ToMilliseconds() if item.HasField("start_time") else None,
             "end_ms": item.end_time.ToMilliseconds() if item.HasField("end_time") else None,
         }
-
-    def _blob(self, sha256: str) -> bytes:
-        try:
-            return self._blobs.path(sha256).read_bytes()
-        except (OSError, InvalidInput):
-            return b""  # a result that is lost has no confidence
 
     async def _merge(self) -> None:
         """Levels that are full become one part of the next."""
@@ -310,6 +319,11 @@ class Results:
         part = self._rows.announce(level=level, sha256=sha256, row_count=row_count, now_ms=self._clock.now_ms())
         keep_file(upload, name, announced=True)
         return part
+
+
+def _read_for_confidence(item: scheduler_pb2.RunItem) -> bool:
+    """Whether its result is a blob, and no large one."""
+    return not item.result and item.HasField("result_blob") and item.result_blob.size_bytes <= CONFIDENCE_BYTES
 
 
 def parameters_hash(parameters: object) -> str:

@@ -11,8 +11,10 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.schema import migrate
+from penstock.runtime.sql import Database
 
+OF_MIGRATIONS = ("alembic_version", "schema_range")
 STORES = {
     "scheduler": "scheduler.store.schema",
     "planner": "planner.store",
@@ -23,6 +25,7 @@ STORES = {
 
 @pytest.mark.parametrize("service", STORES)
 def test_migrations_and_tables_agree(service: str, database_url: str) -> None:
+    importlib.import_module(f"{service}.__main__")  # and with it every module that has tables
     metadata = importlib.import_module(STORES[service]).metadata
     assert isinstance(metadata, sa.MetaData)
     database = Database(database_url, service)
@@ -30,7 +33,7 @@ def test_migrations_and_tables_agree(service: str, database_url: str) -> None:
         migrate(database)
         migrate(database)  # a second start changes nothing
         with database.engine.connect() as connection:
-            options = {"include_name": lambda name, kind, _: not (kind == "table" and name == "alembic_version")}
+            options = {"include_name": lambda name, kind, _: not (kind == "table" and name in OF_MIGRATIONS)}
             differences = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
             assert not differences, differences
             there = set(sa.inspect(connection).get_table_names())
@@ -41,10 +44,11 @@ def test_migrations_and_tables_agree(service: str, database_url: str) -> None:
 
 def test_replicas_that_start_at_once_migrate_one_after_another(postgres_url: str) -> None:
     migration = """
-import sys, alembic.command, scheduler, penstock.runtime.sql as sql
+import sys, alembic.command, scheduler, penstock.runtime.schema as schema
+from penstock.runtime.sql import Database
 print("ready", flush=True)
 sys.stdin.read()
-sql.migrate(sql.Database(sys.argv[1], "scheduler"))
+schema.migrate(Database(sys.argv[1], "scheduler"))
 """
     pipe = subprocess.PIPE
     command = [sys.executable, "-c", migration, postgres_url]

@@ -19,7 +19,8 @@ import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
 from penstock.runtime.errors import Unavailable
-from penstock.runtime.sql import Database, migrate, translated
+from penstock.runtime.schema import migrate
+from penstock.runtime.sql import Database, translated
 
 __all__ = ["Change", "SimDatabase", "SqlWorld"]
 

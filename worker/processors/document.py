@@ -167,13 +167,17 @@ def _decoded(
     items: Sequence[WorkItem], places: Sequence[int], context: Context[DocumentParameters]
 ) -> dict[int, str | Failure]:
     answers: dict[int, str | Failure] = {}
-    for place in places:
-        try:
-            answers[place] = decode(context.blobs.get(str(items[place].payload["blob"])))
-        except (NotFound, InvalidInput) as error:
-            answers[place] = _permanent(error.message)
-        except Unreadable as error:
-            answers[place] = _permanent(str(error))
+    found = context.blobs.get_each([str(items[place].payload["blob"]) for place in places])
+    for place, data in zip(places, found, strict=True):
+        if isinstance(data, NotFound | InvalidInput):
+            answers[place] = _permanent(data.message)
+        elif isinstance(data, PenstockError):
+            raise data
+        else:
+            try:
+                answers[place] = decode(data)
+            except Unreadable as error:
+                answers[place] = _permanent(str(error))
     return answers
 
 

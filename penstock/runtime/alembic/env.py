@@ -1,5 +1,5 @@
-"""How alembic runs our migrations: on the connection that `penstock.runtime.sql.migrate` hands in, in one
-transaction.
+"""How alembic runs our migrations: on the connection that `penstock.runtime.schema.migrate` hands in, in one
+transaction, in which what it `note`s of them is written, too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ context.configure(connection=connection, target_metadata=None)
 if connection.dialect.name == "sqlite":
     connection.exec_driver_sql("BEGIN IMMEDIATE")
     context.run_migrations()
+    context.config.attributes["note"](connection)
     connection.commit()
 else:
     with context.begin_transaction():
         context.run_migrations()
+        context.config.attributes["note"](connection)

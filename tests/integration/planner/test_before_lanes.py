@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.clock import SystemClock
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.schema import migrate
+from penstock.runtime.sql import Database
 from planner.deriving import Deriving
 from planner.domain.stages import plan_id
 from planner.parquet import LaneFilter, Parquet

@@ -14,7 +14,8 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.runtime.parquet_files import ParquetFiles
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.schema import migrate
+from penstock.runtime.sql import Database
 from penstock.v1 import planner_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from planner.domain.active import Change

@@ -11,7 +11,8 @@ import pytest
 
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.clock import SystemClock
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.schema import migrate
+from penstock.runtime.sql import Database
 from planner import reading
 from planner.domain.stages import StageSettings
 from planner.parquet import BLOCK_ROWS, ItemTuple, Parquet

@@ -12,7 +12,8 @@ import pytest
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.channel import calling
 from penstock.runtime.errors import AlreadyExists, InvalidInput, NotFound
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.schema import migrate
+from penstock.runtime.sql import Database
 from penstock.v1 import planner_pb2
 from planner.domain.stages import StageSettings
 from planner.removals.dropped_files import DroppedFiles

@@ -11,7 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.schema import migrate
+from penstock.runtime.sql import Database
 from penstock.v1 import rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler.domain.outcomes import Backoff

@@ -18,8 +18,9 @@ import redis.asyncio
 
 import scheduler.__main__ as program
 from penstock.runtime import metrics
+from penstock.runtime.schema import migrate
 from penstock.runtime.settings import Settings
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.sql import Database
 from penstock.v1 import common_pb2, planner_pb2
 from scheduler.limits import Limits
 from scheduler.ready import Lost

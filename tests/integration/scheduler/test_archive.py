@@ -14,7 +14,8 @@ import sqlalchemy as sa
 
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.errors import Conflict
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.schema import migrate
+from penstock.runtime.sql import Database
 from scheduler import archiving
 from scheduler.archive_file import ArchiveFiles, Index
 from scheduler.archives import Archives

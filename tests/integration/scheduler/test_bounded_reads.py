@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.schema import migrate
+from penstock.runtime.sql import Database
 from scheduler.domain.states import ItemState
 from scheduler.store import archive, explaining, held, reading, reads, seeing
 from scheduler.summary import run_summary

@@ -9,7 +9,8 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.runtime.errors import Conflict, InvalidInput
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.schema import migrate
+from penstock.runtime.sql import Database
 from scheduler.store import exclusive
 from scheduler.store.schema import runs
 

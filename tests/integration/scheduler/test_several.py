@@ -189,7 +189,7 @@ async def test_a_flushed_redis_is_made_anew_by_one_and_both_go_on(pair: tuple[Wo
 
 
 def test_sqlite_takes_one_scheduler_and_names_the_other(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from penstock.runtime.sql import migrate
+    from penstock.runtime.schema import migrate
 
     database = Database(sqlite_url, "scheduler")
     migrate(database)

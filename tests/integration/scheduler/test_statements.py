@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from penstock.runtime import sql
 from penstock.runtime.errors import Unavailable
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.schema import migrate
+from penstock.runtime.sql import Database
 from scheduler.commit import ambiguous
 from scheduler.store.schema import costs
 from scheduler.store.statements import Asked, Statement, array, finish, together

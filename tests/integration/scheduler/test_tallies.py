@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.schema import migrate
+from penstock.runtime.sql import Database
 from scheduler.store.schema import failures, throughput
 from scheduler.store.tallies import MINUTES, MOST_GROUPS, OTHER, note_failures, note_settled
 

@@ -10,7 +10,8 @@ import orjson
 import pytest
 import sqlalchemy as sa
 
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.schema import migrate
+from penstock.runtime.sql import Database
 from scheduler.domain.prices import Histogram
 from scheduler.domain.states import StageState
 from scheduler.store import money, switches

@@ -12,7 +12,8 @@ from itertools import pairwise
 import pytest
 import sqlalchemy as sa
 
-from penstock.runtime.sql import Database, migrate
+from penstock.runtime.schema import migrate
+from penstock.runtime.sql import Database
 from penstock.v1 import rules_pb2
 from scheduler.domain.limits import OPEN, LimitState
 from scheduler.store.effects import Effects

@@ -137,6 +137,7 @@ class World:
         *,
         knows_scheduler: bool = False,
         planner_database_url: str = "",
+        redis_ca_file: Path | None = None,
         **scheduler_settings: object,
     ) -> World:
         """knows_scheduler: the planner reads results of it, and sources in FOLDER/served."""
@@ -145,6 +146,7 @@ class World:
             {
                 "blobs": folder / "blobs",
                 "redis_url": redis_url,
+                "redis_ca_file": redis_ca_file,
                 "planner": {
                     "database_url": planner_database_url or f"sqlite:///{folder}/planner.db",
                     "source_folders": [folder / "served"],

@@ -81,7 +81,7 @@ async def gate(folder: Path, database_url: str, **section: Any) -> AsyncIterator
     )
     clock = MovedClock()
     identities, database = make_identities(settings, clock)
-    await open_database(identities, database, asyncio.Event())
+    await open_database(identities, database, asyncio.Event(), settings.database)
     try:
         async with AsyncClient(endpoints=AWAY, retry_seconds=0.01) as client:
             app = create_app(settings, client, asyncio.Event(), identities)

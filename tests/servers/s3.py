@@ -1,0 +1,120 @@
+"""A real S3 server over a folder: versitygw, built of its Go module on first use, or taken from the cache of it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from penstock.supervisor import watcher
+
+__all__ = ["KEY", "SECRET", "S3Server", "server_program"]
+
+VERSION = "v1.8.0"
+PACKAGE = f"github.com/versity/versitygw/cmd/versitygw@{VERSION}"
+KEY, SECRET = "penstock-key", "penstock-secret-7c1f"
+START_SECONDS = 30.0
+
+
+def server_program() -> Path | str:
+    """The program, or why it can't be had here."""
+    cache = Path(os.environ.get("PENSTOCK_CLUSTER_CACHE") or Path.home() / ".cache" / "penstock-cluster")
+    for found in sorted(cache.glob("s3-*/bin/versitygw")):  # as the cluster's tools build it
+        return found
+    program = cache / f"s3-{VERSION}" / "versitygw"
+    if program.exists():
+        return program
+    if shutil.which("go") is None:
+        return "versitygw can't be built here: there is no Go"
+    program.parent.mkdir(parents=True, exist_ok=True)
+    with (program.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of several test processes one builds
+        if program.exists():
+            return program
+        with tempfile.TemporaryDirectory(dir=program.parent) as folder:
+            built = subprocess.run(
+                ["go", "install", "-trimpath", "-ldflags", "-s -w", PACKAGE],
+                env={**os.environ, "GOBIN": folder, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if built.returncode:
+                last = built.stderr.strip().splitlines()[-1:] or ["no word"]
+                return f"versitygw can't be built here: {last[0]}"
+            os.replace(Path(folder) / "versitygw", program)
+    return program
+
+
+class S3Server:
+    """`url` of its HTTP, `bucket` a bucket that is there; `kill` and `start` for tests of its loss."""
+
+    def __init__(self, program: Path, folder: Path) -> None:
+        self._program = program
+        self.folder = folder / "buckets"
+        self._beside = folder / "of-server"
+        for each in (self.folder, self._beside):
+            each.mkdir(parents=True)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.bucket = "penstock"
+        (self.folder / self.bucket).mkdir()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        # Under the supervisor's own watcher: a test run that is killed leaves no server behind.
+        reading, self._lifeline = os.pipe()
+        self._process = subprocess.Popen(
+            [
+                *(sys.executable, "-I", "-S", watcher.__file__, str(reading)),
+                *(str(self._program), "--port", f"127.0.0.1:{self.port}", "--quiet"),
+                *("posix", "--sidecar", str(self._beside), str(self.folder)),
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "ROOT_ACCESS_KEY": KEY, "ROOT_SECRET_KEY": SECRET},
+            pass_fds=(reading,),
+        )
+        os.close(reading)
+        deadline = time.monotonic() + START_SECONDS
+        while not self._answers():
+            assert time.monotonic() < deadline, f"versitygw did not answer in {START_SECONDS:g} s"
+            assert self._process.poll() is None, "versitygw has ended"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(5)
+        os.close(self._lifeline)
+        deadline = time.monotonic() + 5
+        while self._answers() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+    def object(self, key: str, bucket: str = "") -> Path:
+        """Where the server keeps it."""
+        return self.folder / (bucket or self.bucket) / key
+
+    def _answers(self) -> bool:
+        try:
+            urllib.request.urlopen(self.url, timeout=2).close()
+        except urllib.error.HTTPError:
+            return True  # it wants keys
+        except OSError:
+            return False
+        return True
