@@ -5,7 +5,7 @@ VENV := .venv/bin
 RUN := $(VENV)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo demo-products demo-issues up test simulate interleave museum chaos chaos-planner test-cluster lint format verify stubs docs bench bench-large eval train clean
+.PHONY: help setup setup-dev demo demo-products demo-issues up test simulate interleave museum chaos chaos-planner test-cluster lint format image verify stubs docs bench bench-large eval train clean
 
 help:  ## This list
 	@echo "penstock: make TARGET"
@@ -58,6 +58,9 @@ lint: setup-dev  ## ruff and mypy --strict
 format: setup-dev
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
+
+image:  ## The container image, its bill of materials and weights: build/image/ [BASE_IMAGE=NAME@sha256:…] [ARGS=]
+	@$(PYTHON) -m tools.image $(if $(BASE_IMAGE),--base "$(BASE_IMAGE)") $(ARGS)
 
 verify: setup-dev  ## Generated files and documents say what their sources say
 	@$(RUN) -m tools.verify
