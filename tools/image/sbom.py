@@ -14,7 +14,8 @@ import re
 import sys
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import Distribution, distributions
+from dataclasses import dataclass
+from importlib.metadata import PackageMetadata, distributions
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -31,22 +32,40 @@ _SERIAL = re.compile(r"urn:uuid:[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """What the metadata of one installed distribution says, read once."""
+
+    name: str
+    version: str
+    summary: str
+    licenses: tuple[Bom, ...]
+    needs: frozenset[str]
+    """Of what it requires, whatever the extras and markers say of other machines."""
+
+    @property
+    def ref(self) -> str:
+        return f"pkg:pypi/{quote(self.name)}@{quote(self.version, safe='')}"
+
+
 def document(environments: Sequence[Path], *, hashes: Mapping[str, str], root: Path = Path("/")) -> Bom:
     """The whole document. `hashes`: package -> SHA-256 of the file that was installed; `root`: of the base system."""
-    packages = {_normal(one.name): one for one in _installed(environments)}
+    packages = {one.name: one for one in _installed(environments)}
     ours = packages.pop(OURS, None)
     if ours is None:
         raise SystemExit(f"sbom: {OURS} itself is not installed in {', '.join(map(str, environments))}")
-    base = list(_base(root))
-    components = [_package(one, hashes.get(name)) for name, one in sorted(packages.items())] + base
-    subject = {**_package(ours, None), "type": "application"}
+    ordered = [packages[name] for name in sorted(packages)]
+    needed = [
+        {"ref": one.ref, "dependsOn": sorted(packages[name].ref for name in one.needs & packages.keys())}
+        for one in (ours, *ordered)
+    ]
     body: Bom = {
         "metadata": {
             "tools": {"components": [{"type": "application", "name": "penstock tools.image", "version": ours.version}]},
-            "component": subject,
+            "component": {**_component(ours, None), "type": "application"},
         },
-        "components": components,
-        "dependencies": [_needs(one, packages) for one in (ours, *(packages[name] for name in sorted(packages)))],
+        "components": [_component(one, hashes.get(one.name)) for one in ordered] + list(_base(root)),
+        "dependencies": needed,
     }
     serial = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(body, sort_keys=True))
     return {"bomFormat": "CycloneDX", "specVersion": "1.6", "serialNumber": f"urn:uuid:{serial}", "version": 1, **body}
@@ -64,49 +83,49 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _installed(environments: Sequence[Path]) -> Iterator[Distribution]:
+def _installed(environments: Sequence[Path]) -> Iterator[Package]:
     for environment in environments:
-        yield from distributions(path=[str(site) for site in environment.glob("lib/python3*/site-packages")])
+        for one in distributions(path=[str(site) for site in environment.glob("lib/python3*/site-packages")]):
+            told = one.metadata
+            yield Package(
+                name=_normal(_field(told, "Name")),
+                version=_field(told, "Version"),
+                summary=_field(told, "Summary"),
+                licenses=tuple(_licenses(told)),
+                needs=frozenset(
+                    _normal(re.split(r"[\[<>=!~; (]", text, maxsplit=1)[0])
+                    for text in told.get_all("Requires-Dist") or []
+                ),
+            )
 
 
-def _package(one: Distribution, sha256: str | None) -> Bom:
-    name = _normal(one.name)
-    purl = f"pkg:pypi/{quote(name)}@{quote(one.version, safe='')}"
-    found: Bom = {"type": "library", "bom-ref": purl, "name": name, "version": one.version, "purl": purl}
-    if summary := _field(one, "Summary"):
-        found["description"] = summary
-    if licenses := _licenses(one):
-        found["licenses"] = licenses
+def _component(one: Package, sha256: str | None) -> Bom:
+    found: Bom = {"type": "library", "bom-ref": one.ref, "name": one.name, "version": one.version, "purl": one.ref}
+    if one.summary:
+        found["description"] = one.summary
+    if one.licenses:
+        found["licenses"] = list(one.licenses)
     if sha256 is not None:
         found["hashes"] = [{"alg": "SHA-256", "content": sha256}]
     return found
 
 
-def _field(one: Distribution, name: str) -> str:
-    """The first of that name in its metadata; empty without one."""
-    return next(iter(one.metadata.get_all(name) or []), "").strip()
+def _field(told: PackageMetadata, name: str) -> str:
+    """The first of that name; empty without one."""
+    return next(iter(told.get_all(name) or []), "").strip()
 
 
-def _licenses(one: Distribution) -> list[Bom]:
-    """As its metadata says: an SPDX expression, else the name in one line, else the classifiers."""
-    if expression := _field(one, "License-Expression"):
-        return [{"expression": expression}]
-    text = _field(one, "License")
-    if text and "\n" not in text and len(text) <= 100 and text.upper() != "UNKNOWN":
-        return [{"license": {"name": text}}]
-    classifiers = [
-        line.rpartition("::")[2].strip()
-        for line in one.metadata.get_all("Classifier") or []
-        if line.startswith("License ::")
-    ]
-    return [{"license": {"name": name}} for name in classifiers]
-
-
-def _needs(one: Distribution, packages: Mapping[str, Distribution]) -> Bom:
-    """What it requires of what is here, whatever the extras and markers say of other machines."""
-    names = {_normal(re.split(r"[\[<>=!~; (]", text, maxsplit=1)[0]) for text in one.requires or []}
-    wanted = sorted(_package(packages[name], None)["bom-ref"] for name in names & packages.keys())
-    return {"ref": _package(one, None)["bom-ref"], "dependsOn": wanted}
+def _licenses(told: PackageMetadata) -> Iterator[Bom]:
+    """As it says: an SPDX expression, else the name in one line, else the classifiers."""
+    text = _field(told, "License")
+    if expression := _field(told, "License-Expression"):
+        yield {"expression": expression}
+    elif text and "\n" not in text and len(text) <= 100 and text.upper() != "UNKNOWN":
+        yield {"license": {"name": text}}
+    else:
+        for line in told.get_all("Classifier") or []:
+            if line.startswith("License ::"):
+                yield {"license": {"name": line.rpartition("::")[2].strip()}}
 
 
 def _base(root: Path) -> Iterator[Bom]:
