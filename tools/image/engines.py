@@ -49,7 +49,7 @@ class Engine:
         given = [f"--build-arg={name}={value}" for name, value in arguments.items()]
         given += [f"--file={folder / file}"] if file else []
         # A base of this machine alone can't be pulled, and need not be: it is there.
-        given += ["--pull=false"] if self.name == "docker" else ["--pull=missing", "--layers"]
+        given += ["--pull=false"] if self.name == "docker" else ["--pull=false", "--layers"]
         self._run("build", f"--tag={tag}", *given, *options, str(folder))
 
     def save(self, tag: str, archive: Path) -> None:
