@@ -16,7 +16,7 @@ ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm@sha256:a36c24f9cbdf4f
 FROM ${BASE_IMAGE} AS build
 WORKDIR /build
 COPY requirements.lock ./
-COPY tools/image tools/image
+COPY tools/image/lock.py tools/image/trim.py tools/image/
 # pip lives in an environment of its own, so that the one which is shipped never has it. Wheels alone: nothing that is
 # downloaded runs here, and no compiler is needed.
 RUN python3 -m venv /build/tools \
@@ -27,6 +27,7 @@ RUN python3 -m venv /build/tools \
  && tools/bin/pip --python /opt/penstock/venv/bin/python install --no-cache-dir --no-compile --only-binary :all: \
       --no-deps --require-hashes --report installed.json -r runtime.lock \
  && python3 -I tools/image/trim.py /opt/penstock/venv
+COPY tools/image/sbom.py tools/image/
 COPY pyproject.toml README.md LICENSE ./
 COPY penstock penstock
 COPY planner planner

@@ -88,9 +88,18 @@ def _alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _engine(folder: Path) -> Iterator[engines.Engine]:
-    """buildah with a store of its own, so that nobody's images are touched."""
+    """buildah with a store of its own, so that nobody's images are touched, and mounts of its own, which go with it
+    however it ends. A store serves one lock on one base; what it caches for another would only pile up."""
+    store = folder / f"store-{_dependencies_key()}"
+    for other in folder.glob("store-*"):
+        if other != store:
+            shutil.rmtree(other)
     with tempfile.TemporaryDirectory(prefix="pen-buildah-") as run:
-        yield engines.Engine(name="buildah", options=(f"--root={folder / 'store'}", f"--runroot={run}"))
+        yield engines.Engine(
+            name="buildah",
+            options=(f"--root={store}", f"--runroot={run}"),
+            inside=("unshare", "--mount", "--propagation=private"),
+        )
 
 
 def _base(folder: Path, engine: engines.Engine) -> str:
@@ -129,6 +138,12 @@ def _bootstrap(root: Path) -> None:
 def _base_key() -> str:
     recipe = repr((SUITE, BASE_PACKAGES, LEFT_OUT, KEPT))
     return hashlib.sha256(recipe.encode()).hexdigest()[:16]
+
+
+def _dependencies_key() -> str:
+    """Of what the layers below our own are made of."""
+    parts = [(ROOT / name).read_bytes() for name in ("Dockerfile", "requirements.lock")]
+    return hashlib.sha256(b"\0".join([_base_key().encode(), *parts])).hexdigest()[:16]
 
 
 def _sources() -> Path | None:

@@ -37,10 +37,12 @@ class EngineFailed(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """One of the three. `options` stand before each command, such as where buildah keeps its store."""
+    """One of the three. `options` stand before each command, such as where buildah keeps its store; `inside` is a
+    program that runs all of it, such as unshare."""
 
     name: str
     options: tuple[str, ...] = ()
+    inside: tuple[str, ...] = ()
 
     def build(
         self, folder: Path, tag: str, *, arguments: Mapping[str, str], options: Sequence[str] = (), file: str = ""
@@ -71,7 +73,7 @@ class Engine:
         return told.stdout.strip().rpartition("@")[2] if told.returncode == 0 else ""
 
     def _command(self, *arguments: str) -> list[str]:
-        return [self.name, *self.options, *arguments]
+        return [*self.inside, self.name, *self.options, *arguments]
 
     def _run(self, *arguments: str) -> None:
         isolation = {"BUILDAH_ISOLATION": os.environ.get("BUILDAH_ISOLATION", "chroot")}

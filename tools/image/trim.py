@@ -23,6 +23,8 @@ __all__ = ["compile_all", "fix_dates", "trim"]
 
 TEST_FOLDERS = frozenset({"test", "tests"})
 DEAD_SUFFIXES = (".a", ".c", ".cpp", ".h", ".hpp", ".pxd", ".pxi", ".pyi", ".pyx")
+DEAD_NAMES = ("direct_url.json",)
+"""Tells where on the building machine a package was found."""
 ACTIVATION = ("activate", "activate.csh", "activate.fish", "Activate.ps1")
 NO_SERVER_IMPORTS = frozenset(
     {"ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter", "turtledemo", "site-packages", "dist-packages"}
@@ -35,15 +37,15 @@ DATE = 315_532_800
 def trim(environment: Path) -> int:
     """Removes what is dead weight below the environment; how many bytes that were."""
     removed = 0
-    for site in environment.glob("lib/python3*/site-packages"):
-        for folder, folders, names in os.walk(site):
+    for top in (environment / "include", *environment.glob("lib/python3*/site-packages")):
+        for folder, folders, names in os.walk(top):
             for name in [name for name in folders if name in (*TEST_FOLDERS, "__pycache__")]:
                 folders.remove(name)
                 path = Path(folder, name)
                 removed += sum(one.lstat().st_size for one in path.rglob("*") if one.is_file())
                 shutil.rmtree(path)
             for name in names:
-                if name.endswith(DEAD_SUFFIXES):
+                if name.endswith(DEAD_SUFFIXES) or name in DEAD_NAMES:
                     path = Path(folder, name)
                     removed += path.lstat().st_size
                     path.unlink()

@@ -37,6 +37,7 @@ exec setpriv --no-new-privs chroot --userspec=65532:65532 --groups= "$root" "$@"
 
 def unpacked(image: Archive, folder: Path) -> Path:
     """The image's files as they are, owners and modes too; needs root."""
+    folder.chmod(0o755)
     with tarfile.open(image.path) as outer:
         for number, name in enumerate(image.members):
             with tarfile.open(fileobj=outer.extractfile(name)) as layer:

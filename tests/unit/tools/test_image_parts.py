@@ -71,6 +71,10 @@ def environment(root: Path) -> Path:
     ):
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).write_text("X = 1\n" if name.endswith(".py") else "{}")
+    (root / "include/site").mkdir(parents=True)
+    (root / "include/site/kept.h").write_text("{}")
+    (site / "kept-1.0.dist-info").mkdir()
+    (site / "kept-1.0.dist-info/direct_url.json").write_text("{}")
     (root / "bin").mkdir()
     (root / "bin" / "activate").write_text("# for shells\n")
     (root / "bin" / "kept").write_text("#!/bin/sh\n")
@@ -83,9 +87,10 @@ def files(root: Path) -> set[str]:
 
 def test_trimming_removes_what_no_program_opens_and_nothing_else(tmp_path: Path) -> None:
     site = environment(tmp_path)
-    assert trim.trim(tmp_path) == len("X = 1\n") + 4 * len("{}")
+    assert trim.trim(tmp_path) == len("X = 1\n") + 6 * len("{}")
     assert files(site) == {"kept/__init__.py", "kept/testing.py", "kept/data.json"}
     assert files(tmp_path / "bin") == {"kept"}
+    assert files(tmp_path / "include") == set()
 
 
 def test_byte_code_is_taken_unchecked_and_names_the_place_where_it_will_lie(tmp_path: Path) -> None:
