@@ -17,6 +17,8 @@ FROM ${BASE_IMAGE} AS build
 WORKDIR /build
 COPY requirements.lock ./
 COPY tools/image/lock.py tools/image/trim.py tools/image/
+# First of all, and writing none (-B): what Python has once imported here has byte code, what the base has not.
+RUN python3 -IB tools/image/trim.py --standard-library /base
 # pip lives in an environment of its own, so that the one which is shipped never has it. Wheels alone: nothing that is
 # downloaded runs here, and no compiler is needed.
 RUN python3 -m venv /build/tools \
@@ -38,8 +40,8 @@ COPY gateway gateway
 # Ours goes into a layer of its own, a few megabytes: an upgrade need not pull the dependencies again.
 RUN tools/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir wheel . \
  && tools/bin/pip --python /opt/penstock/venv/bin/python install --no-cache-dir --no-compile --no-deps --no-index \
-      --root /ours wheel/*.whl \
- && python3 -I tools/image/trim.py /ours/opt/penstock/venv --as /opt/penstock/venv --standard-library /ours \
+      --no-warn-script-location --root /ours wheel/*.whl \
+ && python3 -I tools/image/trim.py /ours/opt/penstock/venv --as /opt/penstock/venv \
  && python3 -I tools/image/sbom.py --installed installed.json --out /ours/opt/penstock/sbom.cdx.json \
       /opt/penstock/venv /ours/opt/penstock/venv
 
@@ -48,6 +50,8 @@ RUN find / -xdev -type f -perm /6000 -exec chmod a-s {} + \
  && echo 'penstock:x:65532:' >> /etc/group \
  && echo 'penstock:x:65532:65532:Penstock:/var/lib/penstock:/usr/sbin/nologin' >> /etc/passwd \
  && install -d -o 65532 -g 65532 -m 0750 /var/lib/penstock
+# Byte code of the base's own modules, where it has none.
+COPY --from=build /base/ /
 COPY --from=build /opt/penstock/venv /opt/penstock/venv
 COPY --from=build /ours/ /
 ENV PATH=/opt/penstock/venv/bin:/usr/local/bin:/usr/bin:/bin \

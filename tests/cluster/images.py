@@ -142,8 +142,8 @@ def _base_key() -> str:
 
 def _dependencies_key() -> str:
     """Of what the layers below our own are made of."""
-    parts = [(ROOT / name).read_bytes() for name in ("Dockerfile", "requirements.lock")]
-    return hashlib.sha256(b"\0".join([_base_key().encode(), *parts])).hexdigest()[:16]
+    lock = (ROOT / "requirements.lock").read_bytes()
+    return hashlib.sha256(_base_key().encode() + lock).hexdigest()[:16]
 
 
 def _sources() -> Path | None:

@@ -1,10 +1,10 @@
-"""Makes an installed environment small and fixed: `python3 -I trim.py VENV [--as PATH] [--standard-library ROOT]`.
+"""Makes an installed environment small and fixed: `python3 -I trim.py VENV [--as PATH]`.
 
 Runs inside of the image's build. It removes what no program opens (tests, static archives, headers, type stubs,
 activation scripts), compiles the rest to byte code that is taken unchecked, so that a read-only root never asks for a
 newer one, and sets one date for all, so that the same wheels make the same files. `--as` is where VENV will lie, when
-it is staged elsewhere. `--standard-library` puts below ROOT the byte code of the base's own modules, where the base
-has none: the official Python image ships without. A module that can't be compiled ends it with 1.
+it is staged elsewhere. `--standard-library ROOT` puts below ROOT the byte code of the base's own modules, where the
+base has none: the official Python image ships without. A module that can't be compiled ends it with 1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from importlib.util import cache_from_source
 from pathlib import Path
 
-__all__ = ["compile_all", "fix_dates", "trim"]
+__all__ = ["compile_all", "compile_standard_library", "fix_dates", "trim"]
 
 TEST_FOLDERS = frozenset({"test", "tests"})
 DEAD_SUFFIXES = (".a", ".c", ".cpp", ".h", ".hpp", ".pxd", ".pxi", ".pyi", ".pyx")
@@ -67,6 +67,7 @@ def compile_all(environment: Path, home: Path) -> list[str]:
 def compile_standard_library(root: Path) -> list[str]:
     """Byte code of what the base has none of, below `root`."""
     problems = []
+    root.mkdir(parents=True, exist_ok=True)
     for source in _standard_library():
         cached = Path(cache_from_source(str(source)))
         if not cached.exists():
@@ -98,16 +99,19 @@ def fix_dates(root: Path) -> None:
 
 def main() -> int:
     asked = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    asked.add_argument("environment", type=Path)
+    asked.add_argument("environment", type=Path, nargs="?")
     asked.add_argument("--as", dest="home", type=Path)
     asked.add_argument("--standard-library", dest="root", type=Path)
     told = asked.parse_args()
-    removed = trim(told.environment)
-    problems = compile_all(told.environment, told.home or told.environment)
+    problems = []
+    if told.environment is not None:
+        removed = trim(told.environment)
+        print(f"trim: {removed / 1e6:.0f} MB removed from {told.environment}")
+        problems += compile_all(told.environment, told.home or told.environment)
+        fix_dates(told.environment)
     if told.root is not None:
         problems += compile_standard_library(told.root)
-    fix_dates(told.root or told.environment)
-    print(f"trim: {removed / 1e6:.0f} MB removed from {told.environment}")
+        fix_dates(told.root)
     for problem in problems:
         print(f"can't be compiled: {problem}", file=sys.stderr)
     return 1 if problems else 0

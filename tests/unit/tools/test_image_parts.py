@@ -6,9 +6,11 @@ import ast
 import importlib.util
 import json
 import os
+import py_compile
 import re
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,21 @@ def test_a_module_that_cannot_be_compiled_is_named(tmp_path: Path) -> None:
     (site / "kept/broken.py").write_text("def (\n")
     (problem,) = trim.compile_all(tmp_path, Path("/opt/there"))
     assert problem.startswith("/opt/there/lib/python3.11/site-packages/kept/broken.py: ")
+
+
+def test_modules_of_the_base_get_byte_code_where_the_base_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = tmp_path / "library"
+    for name in ("bare.py", "cached.py", "deep/__init__.py", "idlelib/editor.py", "site-packages/other.py"):
+        (library / name).parent.mkdir(parents=True, exist_ok=True)
+        (library / name).write_text("X = 1\n")
+    py_compile.compile(str(library / "cached.py"))
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(library))
+    root = tmp_path / "root"
+    assert trim.compile_standard_library(root) == []
+    cached = importlib.util.cache_from_source
+    assert files(root) == {cached(str(library / name))[1:] for name in ("bare.py", "deep/__init__.py")}
 
 
 def base(root: Path, status: str) -> Path:
