@@ -55,7 +55,7 @@ def run(command: Sequence[str]) -> int:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, waited)
     try:
         child = os.posix_spawnp(
-            command[0], command, os.environ, setsigmask=before, setsigdef=[*_IGNORED_BY_PYTHON, signal.SIGCHLD]
+            command[0], [*command], os.environ, setsigmask=before, setsigdef=[*_IGNORED_BY_PYTHON, signal.SIGCHLD]
         )
         while True:
             told = signal.sigwaitinfo(waited)
