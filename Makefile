@@ -5,7 +5,7 @@ VENV := .venv/bin
 RUN := $(VENV)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo demo-products demo-issues up test simulate interleave museum chaos chaos-planner test-cluster lint format verify stubs docs bench bench-large eval train clean
+.PHONY: help setup setup-dev demo demo-products demo-issues up test simulate interleave museum chaos chaos-planner test-cluster lint format image verify stubs docs bench bench-large eval train clean
 
 help:  ## This list
 	@echo "penstock: make TARGET"
@@ -47,7 +47,7 @@ chaos: setup-dev  ## Real programs killed, stopped and cut off while they work [
 chaos-planner: setup-dev  ## Planner, database, scheduler killed at moments of all that the planner writes [KILLS=2 an act]
 	@PLANNER_KILLS=$(or $(KILLS),2) $(RUN) -m tools.test tests/chaos/test_planner_kills.py $(ARGS)
 
-test-cluster: setup-dev  ## On a real cluster, as root [TIER=chart|control-plane|scale|node|box] [ARGS="-k name"]
+test-cluster: setup-dev  ## On a real cluster, as root [TIER=image|chart|control-plane|scale|node|box] [ARGS="-k name"]
 	@$(RUN) -m tests.cluster --install $(TIER) -- $(ARGS)
 
 lint: setup-dev  ## ruff and mypy --strict
@@ -58,6 +58,9 @@ lint: setup-dev  ## ruff and mypy --strict
 format: setup-dev
 	@$(RUN) -m ruff check --fix .
 	@$(RUN) -m ruff format .
+
+image:  ## The container image, its bill of materials and weights: build/image/ [BASE_IMAGE=NAME@sha256:…] [ARGS=]
+	@$(PYTHON) -m tools.image $(if $(BASE_IMAGE),--base "$(BASE_IMAGE)") $(ARGS)
 
 verify: setup-dev  ## Generated files and documents say what their sources say
 	@$(RUN) -m tools.verify

@@ -16,13 +16,14 @@ from analyzer.store import Store
 from penstock.runtime import metrics
 from penstock.runtime.blob_place import open_blobs
 from penstock.runtime.clock import Clock, SystemClock
-from penstock.runtime.program import Service, main
+from penstock.runtime.program import Service
+from penstock.runtime.program import main as run_program
 from penstock.runtime.schema import prepare
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database
 from penstock.v1 import analyzer_pb2_grpc
 
-__all__ = ["build"]
+__all__ = ["build", "main"]
 
 
 async def build(settings: Settings, clock: Clock | None = None) -> Service:
@@ -71,6 +72,11 @@ def _import_parts() -> None:
     import scipy.sparse  # noqa: F401
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The analyzer until SIGTERM, as `python -P -m analyzer` and `penstock-analyzer` start it."""
     metrics.leave_out_schedulers()
-    main("analyzer", build, listen=lambda settings: settings.analyzer.listen)
+    run_program("analyzer", build, listen=lambda settings: settings.analyzer.listen)
+
+
+if __name__ == "__main__":
+    main()

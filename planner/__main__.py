@@ -14,7 +14,8 @@ from penstock.runtime.clock import Clock, SystemClock
 from penstock.runtime.errors import PenstockError
 from penstock.runtime.logs import get_logger
 from penstock.runtime.parquet_files import ParquetFiles
-from penstock.runtime.program import Service, main
+from penstock.runtime.program import Service
+from penstock.runtime.program import main as run_program
 from penstock.runtime.schema import prepare
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database
@@ -63,7 +64,7 @@ from planner.table_sources import TableSources, table_bounds
 from planner.tables.process import TableReader
 from planner.worker_classes import WorkerClasses
 
-__all__ = ["build"]
+__all__ = ["build", "main"]
 
 SWEEP_SECONDS = 300.0
 WARM_SECONDS = 1.0
@@ -259,6 +260,11 @@ def _slots(settings: Settings) -> dict[str, int]:
     return {settings.worker.worker_class: settings.scheduler.workers * settings.worker.slots}
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The planner until SIGTERM, as `python -P -m planner` and `penstock-planner` start it."""
     metrics.leave_out_schedulers()
-    main("planner", build, listen=lambda settings: settings.planner.listen)
+    run_program("planner", build, listen=lambda settings: settings.planner.listen)
+
+
+if __name__ == "__main__":
+    main()

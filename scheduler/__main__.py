@@ -17,7 +17,8 @@ import grpc
 from penstock.runtime import metrics
 from penstock.runtime.blob_place import open_blobs
 from penstock.runtime.clock import SharedClock, random_id
-from penstock.runtime.program import Service, main
+from penstock.runtime.program import Service
+from penstock.runtime.program import main as run_program
 from penstock.runtime.schema import prepare
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database
@@ -215,5 +216,10 @@ def _register(
     scheduler_pb2_grpc.add_LimitServiceServicer_to_server(LimitService(limits, engine, database, ready), server)
 
 
+def main() -> None:
+    """The scheduler until SIGTERM, as `python -P -m scheduler` and `penstock-scheduler` start it."""
+    run_program("scheduler", build, listen=lambda settings: settings.scheduler.listen)
+
+
 if __name__ == "__main__":
-    main("scheduler", build, listen=lambda settings: settings.scheduler.listen)
+    main()

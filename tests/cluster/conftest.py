@@ -16,12 +16,13 @@ from tests.cluster.box import place
 from tests.cluster.programs.control_plane import ControlPlane
 from tests.cluster.programs.node import Node
 from tests.cluster.report import TIER
+from tests.cluster.tiers import TIERS
 
 HERE = Path(__file__).parent
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    outside = collection_path.is_relative_to(HERE / "box")
+    outside = any(collection_path.is_relative_to(tier.folder) for tier in TIERS.values() if not tier.boxed)
     there = TIER in os.environ if outside else place.inside()
     return None if there or collection_path == HERE else True
 

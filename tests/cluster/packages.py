@@ -24,6 +24,8 @@ PROGRAMS: Mapping[str, str] = {
     "iptables": "iptables",
     "nftables": "nft",
     "conntrack": "conntrack",
+    "buildah": "buildah",
+    "mmdebstrap": "mmdebstrap",
 }
 """Package -> a program of it."""
 _INSTALL = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", "--no-upgrade")

@@ -37,6 +37,13 @@ TIERS: Mapping[str, Tier] = {
     tier.name: tier
     for tier in (
         Tier(
+            name="image",
+            about="the image as it is shipped: built here, weighed, and each program started in it",
+            packages=("util-linux", "buildah", "mmdebstrap"),
+            kernel=("root", "namespaces"),
+            boxed=False,
+        ),
+        Tier(
             name="chart",
             about="what Helm makes of the chart, and what a real API server says to it",
             modules=("core", "helm", "score"),
