@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import os
 import shutil
@@ -73,7 +74,12 @@ def text(
 
 def render(*names: str, **options: Any) -> list[Object]:
     """The objects of it, hooks and tests too."""
-    return [one for one in yaml.safe_load_all(text(*names, **options)) if one]
+    return copy.deepcopy(_objects(text(*names, **options)))
+
+
+@functools.cache
+def _objects(rendered: str) -> list[Object]:
+    return [one for one in yaml.load_all(rendered, Loader=yaml.CSafeLoader) if one]
 
 
 def of_kind(objects: Sequence[Object], *kinds: str) -> list[Object]:
