@@ -155,6 +155,8 @@ capabilities:
   value: {{ include "penstock.image" $root }}
 - name: PENSTOCK_SCHEDULER__RELEASE
   value: {{ $root.Release.Name }}
+- name: PENSTOCK_SCHEDULER__WORKER_TLS_SECRET
+  value: {{ include "penstock.tlsSecret" (dict "root" $root "service" "worker") }}
 - name: PENSTOCK_SCHEDULER__CLASSES_FILE
   value: /etc/penstock/classes/classes.yaml
 {{- if not (kindIs "invalid" .values.quietSeconds) }}

@@ -26,12 +26,16 @@ WRONG = {
     "no Redis": Wrong(('redis.url=""',), ("redis.url is not set", "redis://:PASSWORD@HOST:6379/0")),
     "no blobs": Wrong(('s3.url=""',), ("s3.url is not set", "s3://BUCKET/PREFIX", "s3.existingSecret")),
     "another database": Wrong((f'postgresql.url="mysql://a:{SECRET}@b/c"',), ("postgresql.url", "postgresql://USER")),
-    "a database without a name": Wrong((f'postgresql.url="postgresql://a:{SECRET}@b"',), ("postgresql.url", "DATABASE")),
+    "a database without a name": Wrong(
+        (f'postgresql.url="postgresql://a:{SECRET}@b"',), ("postgresql.url", "DATABASE")
+    ),
     "another Redis": Wrong((f'redis.url="http://:{SECRET}@b"',), ("redis.url", "rediss://… with TLS")),
     "a bucket without a scheme": Wrong(('s3.url="penstock"',), ("s3.url", "s3://BUCKET")),
     "two ways to one database": Wrong(('postgresql.existingSecret="db"',), ("postgresql.url", "leave one out")),
     "a service's database": Wrong(('planner.postgresql.url="x"',), ("planner.postgresql.url", "postgresql://USER")),
-    "the migrations' database": Wrong(('migrations.postgresql.url="x"',), ("migrations.postgresql.url", "postgresql://")),
+    "the migrations' database": Wrong(
+        ('migrations.postgresql.url="x"',), ("migrations.postgresql.url", "postgresql://")
+    ),
     "half a key": Wrong(('s3.secretAccessKey=""',), ("s3.accessKeyId", "s3.secretAccessKey", "belong together")),
     "no key for workers": Wrong(('s3.workerSecret=""',), ("s3.workerSecret", "demo-workers"), on="existing-secrets"),
     "an unknown value": Wrong(("workers.max=3",), ("additional properties 'workers' not allowed",)),
@@ -70,7 +74,9 @@ WRONG = {
         ('worker.quota={"limits.memory": "7.5Gi"}',), ("worker.quota.limits.memory is 7.5Gi", "8192Mi is right")
     ),
     "workers in the release's namespace": Wrong(('worker.namespace="penstock"',), ("worker.namespace is penstock",)),
-    "workers in the system's namespace": Wrong(('worker.namespace="kube-system"',), ("worker.namespace", "demo-workers")),
+    "workers in the system's namespace": Wrong(
+        ('worker.namespace="kube-system"',), ("worker.namespace", "demo-workers")
+    ),
     "a namespace's name": Wrong(('worker.namespace="Work"',), ("/worker/namespace", "pattern")),
     "TLS of no mode": Wrong(('tls.mode="none"',), ("/tls/mode", "'chart', 'certManager', 'secrets'")),
     "no issuer": Wrong(('tls.mode="certManager"',), ("tls.certManager.issuerRef.name is not set", "ClusterIssuer")),
@@ -104,6 +110,9 @@ WRONG = {
     ),
     "a limit that says nothing": Wrong(('limits={"provider:x": {}}',), ("/limits/provider:x", "minProperties")),
     "a limit's key": Wrong(('limits={"anthropic": {"concurrency": 1}}',), ("/limits'", "'anthropic' not allowed")),
+    "a release's name that is long": Wrong(
+        (), ("the release's name has 41 characters", "at most 40"), release="r" * 41
+    ),
     "a release's name with a dot": Wrong((), ("the release's name, de.mo, has a dot", "letters"), release="de.mo"),
 }
 

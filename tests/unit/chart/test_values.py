@@ -10,7 +10,6 @@ from typing import Any
 
 import yaml
 
-
 CHART = Path(__file__).resolve().parent.parent.parent.parent / "charts" / "penstock"
 VALUES_TEXT = (CHART / "values.yaml").read_text()
 VALUES = yaml.safe_load(VALUES_TEXT)
@@ -94,5 +93,3 @@ def test_what_has_no_default_is_what_the_first_line_says() -> None:
 
 def test_the_default_class_has_every_value_of_a_class() -> None:
     assert VALUES["worker"]["classes"]["default"].keys() == resolved(SCHEMA["$defs"]["class"])["properties"].keys()
-
-
