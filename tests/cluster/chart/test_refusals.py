@@ -11,6 +11,8 @@ from tests.cluster.chart.rendering import Refused, render
 
 SECRET = "hunter2"
 
+SMALL = '{"resources": {"requests": {"cpu": 1, "memory": 1}, "limits": {"memory": 1}}}'
+
 
 class Wrong(NamedTuple):
     """`sets` on top of the values file `on`: the refusal has all of `told`; the first is the path."""
@@ -53,10 +55,7 @@ WRONG = {
     ),
     "a class's name": Wrong(('worker.classes.Big={"max": 1}',), ("/worker/classes'", "'Big' not allowed")),
     "names of classes that collide": Wrong(
-        tuple(
-            f'worker.classes.{name}={{"resources": {{"requests": {{"cpu": 1, "memory": 1}}, "limits": {{"memory": 1}}}}}}'
-            for name in ("documents-of-customers-a", "documents-of-customers-b")
-        ),
+        tuple(f"worker.classes.documents-of-customers-{end}={SMALL}" for end in "ab"),
         ("worker.classes.documents-of-customers-b", "worker.classes.documents-of-customers-a", "first 20 characters"),
     ),
     "a limit below its request": Wrong(
@@ -110,9 +109,7 @@ WRONG = {
     ),
     "a limit that says nothing": Wrong(('limits={"provider:x": {}}',), ("/limits/provider:x", "minProperties")),
     "a limit's key": Wrong(('limits={"anthropic": {"concurrency": 1}}',), ("/limits'", "'anthropic' not allowed")),
-    "a release's name that is long": Wrong(
-        (), ("the release's name has 41 characters", "at most 40"), release="r" * 41
-    ),
+    "a release's name that is long": Wrong((), ("name has 41 characters", "at most 40"), release="r" * 41),
     "a release's name with a dot": Wrong((), ("the release's name, de.mo, has a dot", "letters"), release="de.mo"),
 }
 

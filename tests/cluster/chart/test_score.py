@@ -1,4 +1,4 @@
-"""kube-score finds nothing critical in any render, as a strict site runs it: images asked for at each start, walls up."""
+"""kube-score finds nothing critical in any render, as a strict site runs it: images asked for at each start."""
 
 from __future__ import annotations
 

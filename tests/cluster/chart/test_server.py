@@ -169,9 +169,9 @@ def test_a_worker_namespace_that_is_not_as_it_should_be_is_refused(
     with pytest.raises(Refused, match=r"worker\.namespace: there is no namespace nowhere"):
         installer(*words, *absent)
     loose = namespaces("loose")
-    with pytest.raises(Refused, match="not made by this chart: set worker.createNamespace to false"):
+    with pytest.raises(Refused, match=r"not made by this chart: set worker\.createNamespace to false"):
         installer(*words, "--set", f"worker.namespace={loose}")
-    with pytest.raises(Refused, match="has not the label pod-security.kubernetes.io/enforce=restricted"):
+    with pytest.raises(Refused, match=r"has not the label pod-security\.kubernetes\.io/enforce=restricted"):
         installer(*words, "--set", f"worker.createNamespace=false,worker.namespace={loose}")
     assert ours(control_plane, "strict") == []
 
