@@ -16,6 +16,7 @@ from tests.cluster.programs.control_plane import ControlPlane
 
 OF_OTHERS = ("cert-manager.io/", "monitoring.coreos.com/", "gateway.networking.k8s.io/")
 """Kinds that the API server learns of operators that are not here: rendered, and looked at as objects, alone."""
+EXAMPLES = CHART.parent.parent / "examples" / "cluster"
 VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
 SCHEDULER = {
     *(("pods", verb) for verb in ("create", "get", "list", "watch", "delete")),
@@ -80,6 +81,24 @@ def test_the_api_server_takes_every_render(
     done = control_plane.try_kubectl(*words, text=json.dumps(whole))
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr, done.stderr
+
+
+def test_the_manifests_of_the_try_out_are_taken_and_restricted(
+    control_plane: ControlPlane, namespaces: Callable[..., str]
+) -> None:
+    level = {"pod-security.kubernetes.io/warn": "restricted"}
+    namespace = namespaces("try-out", **level)
+    files = sorted(path for path in EXAMPLES.glob("*.yaml") if path.name != "values.yaml")
+    assert len(files) >= 4
+    for path in files:
+        done = control_plane.try_kubectl("-n", namespace, "apply", "--dry-run=server", "-f", str(path))
+        assert done.returncode == 0, done.stderr
+        assert "Warning" not in done.stderr, done.stderr
+
+
+def test_the_values_of_the_try_out_are_taken(installer: Helm) -> None:
+    said = installer("template", "penstock", str(CHART), "-n", "penstock", "--values", str(EXAMPLES / "values.yaml"))
+    assert said.count("kind: Deployment") == 4
 
 
 def test_a_release_lives_through_upgrades_and_the_way_back_and_leaves_nothing(
