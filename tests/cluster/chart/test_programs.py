@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import datetime
 import json
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from scheduler.backends.kubernetes.classes import ClassFile, short_name
 from scheduler.backends.kubernetes.surroundings import surroundings_of
 from scheduler.backends.kubernetes.template import Owner, pod_json
 
+from penstock.runtime import certificates
 from penstock.runtime.settings import Settings, load
 from tests.cluster.chart.rendering import CHART, HERE, RELEASE, VALUES, helm, of_kind, pod_specs, render
 from tests.cluster.programs.control_plane import ControlPlane
@@ -62,6 +65,24 @@ def test_the_scheduler_reads_every_class(name: str, tmp_path: Path) -> None:
     assert classes.problem == ""
     (quota,) = of_kind(objects, "ResourceQuota")
     assert sum(one.max for one in classes.classes.values()) <= int(quota["spec"]["hard"]["pods"])
+
+
+def test_programs_take_the_certificates_that_the_chart_makes(tmp_path: Path) -> None:
+    made = {one["metadata"]["name"]: one["data"] for one in of_kind(render("minimal"), "Secret") if "data" in one}
+    services = ("planner", "scheduler", "analyzer", "gateway", "worker", "client")
+    authorities = set()
+    for service in services:
+        folder = tmp_path / service
+        folder.mkdir()
+        for file, text in made[f"{RELEASE}-{service}-tls"].items():
+            (folder / file).write_bytes(base64.b64decode(text))
+        authorities.add((folder / "ca.crt").read_bytes())
+        held = certificates.read(folder)
+        assert held.names == (f"penstock-{service}",)
+        assert held.usages == {certificates.SERVER, certificates.CLIENT}
+        assert held.authority_ends is not None, "the authority in ca.crt has signed it"
+        assert held.ended(datetime.datetime.now(datetime.UTC)) == ""
+    assert len(authorities) == 1
 
 
 def test_names_are_shortened_alike_by_chart_and_scheduler() -> None:
