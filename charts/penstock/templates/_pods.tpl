@@ -86,6 +86,11 @@ capabilities:
   value: {{ .Values.s3.url | quote }}
 {{- end }}
 {{- include "penstock.blobsPlace" . }}
+{{- include "penstock.blobsKey" . }}
+{{- end }}
+
+{{/* Who asks the store for blobs. */}}
+{{- define "penstock.blobsKey" -}}
 {{- $secret := .Values.s3.existingSecret | default (printf "%s-connections" .Release.Name) }}
 {{- if or .Values.s3.existingSecret .Values.s3.accessKeyId }}
 {{- range list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
