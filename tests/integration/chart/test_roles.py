@@ -37,7 +37,7 @@ def test_a_services_role_works_in_its_own_schema_and_makes_nothing_anywhere(
         owner.execute(sql.SQL("UPDATE {} SET word = 'two'").format(own))
         assert owner.execute(sql.SQL("SELECT word FROM {}").format(own)).fetchall() == [("two",)]
         owner.execute(sql.SQL("DELETE FROM {}").format(own))
-        refused = [sql.SQL("DROP TABLE {}").format(own), sql.SQL("CREATE SCHEMA more")]
+        refused: list[sql.SQL | sql.Composed] = [sql.SQL("DROP TABLE {}").format(own), sql.SQL("CREATE SCHEMA more")]
         refused += [sql.SQL("CREATE TABLE {}.more (id int)").format(sql.Identifier(one)) for one in SERVICES]
         refused.append(sql.SQL("CREATE TABLE public.more (id int)"))
         others = [sql.Identifier(one, "kept") for one in SERVICES if one != service]

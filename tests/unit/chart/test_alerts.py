@@ -26,7 +26,7 @@ def told() -> set[str]:
     for metric in vars(metrics).values():
         if not isinstance(metric, MetricWrapperBase):
             continue
-        name = metric.describe()[0].name
+        name = next(iter(metric.describe())).name
         if isinstance(metric, Counter):
             names.add(f"{name}_total")
         elif isinstance(metric, Histogram):
