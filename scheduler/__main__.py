@@ -128,7 +128,7 @@ async def build(settings: Settings) -> Service:
         loops["clock"] = partial(follow, clock, database)
     backend = None
     if section.backend == "process":
-        backend = ProcessBackend(settings, engine, database, clock=clock, new_id=random_id)
+        backend = ProcessBackend(settings, engine, database, blobs, clock=clock, new_id=random_id)
         loops["workers"] = backend.serve
     metrics.expose(section.metrics_port)
 

@@ -193,11 +193,11 @@ def test_a_worker_that_ends_before_it_has_called_is_a_failure_of_its_class(seen:
 
 def test_a_pod_is_given_up_with_its_node_when_its_leases_have_run_out() -> None:
     lost = pod(0, ready=False, unready_ms=0)
-    silent = {"silent": names(0)}
-    assert orders([lost], 1, now_ms=59_000, **silent)[0] == []
+    silent = names(0)
+    assert orders([lost], 1, now_ms=59_000, silent=silent)[0] == []
     assert orders([lost], 1, now_ms=61_000)[0] == [], "its worker still calls"
-    assert orders([lost], 1, now_ms=61_000, busy=names(0), **silent)[0] == [], "its leases have not run out"
-    (order,) = orders([lost], 1, now_ms=61_000, **silent)[0]
+    assert orders([lost], 1, now_ms=61_000, busy=names(0), silent=silent)[0] == [], "its leases have not run out"
+    (order,) = orders([lost], 1, now_ms=61_000, silent=silent)[0]
     assert isinstance(order, Delete)
     assert order.grace_seconds == 0
     (order,) = orders([pod(0, removal_ms=0)], 1, now_ms=61_000)[0]
