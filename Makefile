@@ -5,7 +5,7 @@ VENV := .venv/bin
 RUN := $(VENV)/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo demo-products demo-issues up test simulate interleave museum chaos chaos-planner lint format verify stubs docs bench bench-large eval train clean
+.PHONY: help setup setup-dev demo demo-products demo-issues up test simulate interleave museum chaos chaos-planner test-cluster lint format verify stubs docs bench bench-large eval train clean
 
 help:  ## This list
 	@echo "penstock: make TARGET"
@@ -46,6 +46,9 @@ chaos: setup-dev  ## Real programs killed, stopped and cut off while they work [
 
 chaos-planner: setup-dev  ## Planner, database, scheduler killed at moments of all that the planner writes [KILLS=2 an act]
 	@PLANNER_KILLS=$(or $(KILLS),2) $(RUN) -m tools.test tests/chaos/test_planner_kills.py $(ARGS)
+
+test-cluster: setup-dev  ## On a real cluster, as root [TIER=box|chart|control-plane|scale|node] [ARGS="-k name"]
+	@$(RUN) -m tests.cluster --install $(TIER) -- $(ARGS)
 
 lint: setup-dev  ## ruff and mypy --strict
 	@$(RUN) -m ruff check .

@@ -1,0 +1,1 @@
+"""Tier: a whole cluster of one real node."""

@@ -1,0 +1,1 @@
+"""Tier: hundreds of pods on simulated nodes."""
