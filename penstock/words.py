@@ -47,7 +47,7 @@ EVENT_TYPES = (
     *("item.retry", "item.failed", "item.deferred", "item.heal", "item.healed", "item.claimed", "item.confirmed"),
     *("items.action", "items.action_done"),
     *("lease.lost", "report.refused"),
-    *("workers.short", "workers.lost"),
+    *("workers.short", "workers.back", "workers.lost"),
 )
 """What the events of a run may tell: a test holds that the scheduler writes no others."""
 

@@ -25,6 +25,7 @@ from scheduler.actions import Actions
 from scheduler.archive_file import ArchiveFiles
 from scheduler.archives import Archives
 from scheduler.archiving import Archiving
+from scheduler.backends import Backend
 from scheduler.backends.process import ProcessBackend
 from scheduler.changes import Changes
 from scheduler.cloning import Cloning
@@ -126,9 +127,14 @@ async def build(settings: Settings) -> Service:
         loops |= {"tell": telling.serve, "listen": hearing.serve, "poll": hearing.poll}
     if isinstance(clock, SharedClock):
         loops["clock"] = partial(follow, clock, database)
-    backend = None
-    if section.backend == "process":
+    backend: Backend | None = None
+    if section.backend == "kubernetes":
+        from scheduler.backends.kubernetes.backend import KubernetesBackend
+
+        backend = KubernetesBackend(settings, engine, database, blobs, clock=clock, name=name)
+    elif section.backend == "process":
         backend = ProcessBackend(settings, engine, database, blobs, clock=clock, new_id=random_id)
+    if backend is not None:
         loops["workers"] = backend.serve
     metrics.expose(section.metrics_port)
 

@@ -16,8 +16,8 @@ from scheduler.domain.rules import Kind
 __all__ = ["CLASS", "GENERATION", "INSTANCE", "SLOT", "TEMPLATE", "pod_of", "refusal_of"]
 
 INSTANCE = "app.kubernetes.io/instance"
-CLASS, SLOT = "penstock.dev/class", "penstock.dev/slot"
-GENERATION, TEMPLATE = "penstock.dev/generation", "penstock.dev/template"
+CLASS, SLOT = "penstock/worker-class", "penstock/slot"
+GENERATION, TEMPLATE = "penstock/generation", "penstock/template"
 TEXT_CHARACTERS = 600
 
 Json = Mapping[str, Any]
@@ -42,8 +42,9 @@ _REASONS = {
 }
 
 
-def pod_of(raw: Json) -> Pod | None:
-    """A pod of ours; None for one that has not our labels."""
+def pod_of(raw: Json, *, gone: bool = False) -> Pod | None:
+    """A pod of ours; None for one that has not our labels. gone: there is no such pod any more; this was its last
+    word."""
     metadata = raw.get("metadata") or {}
     labels = metadata.get("labels") or {}
     try:
@@ -73,7 +74,8 @@ def pod_of(raw: Json) -> Pod | None:
         removal_ms=_ms(metadata.get("deletionTimestamp")),
         stuck=stuck,
         waits=waits,
-        death=_death(status, conditions) if phase in (Phase.SUCCEEDED, Phase.FAILED) else None,
+        death=_death(status, conditions) if gone or phase in (Phase.SUCCEEDED, Phase.FAILED) else None,
+        node=str(spec.get("nodeName", "")),
     )
 
 
@@ -134,6 +136,8 @@ def _death(status: Json, conditions: Mapping[str, Json]) -> Death:
     if status.get("phase") == Phase.FAILED:
         reason = str(status.get("reason", "")) or "no reason was given"
         return Death(Kind.WORKER_LOST, f"it failed: {reason}" + (f": {message}" if message else ""))
+    if status.get("phase") != Phase.SUCCEEDED:
+        return Death(Kind.WORKER_LOST, "its pod was removed")
     return Death(Kind.WORKER_LOST, "it ended by itself", clean=True)
 
 

@@ -90,6 +90,7 @@ class Pod:
     stuck: Trouble | None = None
     waits: bool = False
     death: Death | None = None
+    node: str = ""
 
     @property
     def live(self) -> bool:
