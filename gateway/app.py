@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.types import ASGIApp
 
-from gateway import api, batch, health, items, limits, pages, plans, problems, products, runs, sources
+from gateway import api, batch, health, items, limits, pages, plans, problems, products, runs, sources, workers
 from gateway.guard import PLANS, UPLOADS, Guard
 from gateway.wiring import Parts, attach
 from penstock import __version__
@@ -35,7 +35,7 @@ def create_app(settings: Settings, client: AsyncClient, stopping: asyncio.Event)
     app = FastAPI(title="Penstock", version=__version__, docs_url=None, redoc_url=None)
     attach(app, Parts(client, settings, stopping))
     problems.install(app)
-    for router in (pages, batch, api, sources, plans, products, runs, items, limits, health):
+    for router in (pages, batch, api, sources, plans, products, runs, items, limits, workers, health):
         app.include_router(router.router)
     app.openapi = lambda: _schema(app)  # type: ignore[method-assign]
     return Guard(app, settings.gateway.cors_origins)

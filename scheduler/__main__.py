@@ -20,7 +20,7 @@ from penstock.runtime.clock import SharedClock, random_id
 from penstock.runtime.program import Service, main
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database, migrate
-from penstock.v1 import scheduler_pb2_grpc
+from penstock.v1 import scheduler_pb2_grpc, workers_pb2_grpc
 from scheduler.actions import Actions
 from scheduler.archive_file import ArchiveFiles
 from scheduler.archives import Archives
@@ -51,6 +51,7 @@ from scheduler.sweeps import Sweeps
 from scheduler.wakes import Hearing, Telling
 from scheduler.watching import Moved
 from scheduler.windows import Windows
+from scheduler.worker_service import WorkerService
 
 
 async def build(settings: Settings) -> Service:
@@ -155,6 +156,8 @@ async def build(settings: Settings) -> Service:
             actions=actions,
             limits=limits,
         )
+        workers = WorkerService(engine, database, blobs, backend)
+        workers_pb2_grpc.add_WorkerServiceServicer_to_server(workers, server)
 
     async def drain() -> None:
         if backend is not None:
@@ -169,7 +172,7 @@ async def build(settings: Settings) -> Service:
 
     return Service(
         register=register,
-        names=["penstock.v1.SchedulerService", "penstock.v1.LeaseService", "penstock.v1.LimitService"],
+        names=[f"penstock.v1.{name}Service" for name in ("Scheduler", "Lease", "Limit", "Worker")],
         checks={"sql": commits.check, "redis": check_redis},
         loops=loops,
         drain=drain,

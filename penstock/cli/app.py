@@ -23,6 +23,7 @@ from penstock.cli import (
     server,
     sources,
     tasks,
+    workers,
 )
 from penstock.cli.up import up
 
@@ -52,6 +53,8 @@ app.add_typer(gates.app, name="gates")
 app.add_typer(budgets.app, name="budgets")
 app.add_typer(limits.app, name="limits")
 app.add_typer(retries.app, name="retries")
+app.add_typer(workers.app, name="workers")
+app.command()(workers.classes)
 app.add_typer(processors.app, name="processors")
 app.add_typer(tasks.app, name="tasks")
 app.command()(server.settings)

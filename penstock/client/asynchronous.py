@@ -20,6 +20,7 @@ from penstock.client.plans import Plans
 from penstock.client.resources import Collections, Processors
 from penstock.client.runs import RunRef, Runs
 from penstock.client.sources import Sources
+from penstock.client.workers import Workers
 from penstock.runtime.clock import IdSource, random_id
 from penstock.v1 import scheduler_pb2
 
@@ -44,6 +45,7 @@ class AsyncClient:
     limits: Limits
     prices: Prices
     retries: Retries
+    workers: Workers
     processors: Processors
     collections: Collections
 
@@ -81,6 +83,7 @@ class AsyncClient:
         self.limits = Limits(self.connection)
         self.prices = Prices(self.connection)
         self.retries = Retries(self.connection)
+        self.workers = Workers(self.connection)
         self.processors = Processors(self.connection)
         self.collections = Collections(self.connection)
         self.documents = Documents(self.connection, sources=self.sources, plans=self.plans, runs=self.runs)

@@ -63,6 +63,7 @@ class Doing:
         self._asked: dict[str, float] = {}
         self._tails: dict[str, bytes] = {}
         self._given_up: set[str] = set()
+        self._ended: set[str] = set()
         self.making: set[str] = set()
         """Sessions whose creates are under way: of these a list that shows no pod says nothing."""
 
@@ -188,9 +189,11 @@ class Doing:
             return
         self._asked[pod.uid] = monotonic
         try:
-            if pod.uid not in self._tails:
-                self._tails[pod.uid] = await self._tail(pod)
-            await self._end(pod)
+            if pod.uid not in self._ended:
+                if pod.uid not in self._tails:
+                    self._tails[pod.uid] = await self._tail(pod)
+                await self._end(pod)
+                self._ended.add(pod.uid)
             await self._api.call(partial(self._api.delete_pod, pod.name, pod.uid, 0))
         except (Refused, Unanswered) as error:
             self._asked.pop(pod.uid, None)
@@ -198,10 +201,12 @@ class Doing:
 
     async def gone(self, pod: Pod) -> None:
         """Of a pod that is there no more."""
-        await self._end(pod)
+        if pod.uid not in self._ended:
+            await self._end(pod)
         self._asked.pop(pod.uid, None)
         self._tails.pop(pod.uid, None)
         self._given_up.discard(pod.uid)
+        self._ended.discard(pod.uid)
 
     async def _end(self, pod: Pod) -> None:
         kind, reason = str(Kind.WORKER_LOST), "its pod was removed"

@@ -10,6 +10,7 @@ with a list again, after a pause that grows while lists fail. Meanwhile the view
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
 from collections.abc import Callable, Iterable
@@ -89,8 +90,6 @@ class View:
                 failures += 1
                 pause = doubled(FIRST_PAUSE_SECONDS, failures, MAX_PAUSE_SECONDS)
                 self._stopped.wait(pause * random.uniform(0.5, 1.0))
-            except RuntimeError:  # the loop is closed: the program ends
-                return
 
     def _list(self, loop: asyncio.AbstractEventLoop) -> str:
         began = self._monotonic()
@@ -119,7 +118,8 @@ class View:
                     return
 
     def _post(self, loop: asyncio.AbstractEventLoop, work: Callable[..., None], *arguments: Any) -> None:
-        loop.call_soon_threadsafe(work, *arguments)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the program ends
+            loop.call_soon_threadsafe(work, *arguments)
 
     # -- in the loop
 
