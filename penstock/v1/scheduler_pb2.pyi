@@ -2233,7 +2233,7 @@ class Reason(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     code: _builtins.str
-    """e.g. run_paused, gate, budget, redis_unavailable, limit_closed, limit_full, back_off, deferred, stage_full, no_worker, order"""
+    """e.g. run_paused, gate, budget, redis_unavailable, limit_closed, limit_full, back_off, deferred, stage_full, no_worker, few_workers, order"""
     text: _builtins.str
     change: _builtins.str
     """what would change that"""

@@ -11,6 +11,7 @@ from typing import Any
 
 import planner.__main__
 import scheduler.__main__
+from penstock.runtime.errors import Unavailable
 from penstock.runtime.settings import Settings
 from scheduler.backends import Backend, WorkerNow
 from scheduler.backends.kubernetes.backend import KubernetesBackend
@@ -103,7 +104,10 @@ class Bed(ABC):
 
     async def until_workers(self, count: int, *, seconds: float = 40.0) -> Sequence[WorkerNow]:
         async def there() -> Sequence[WorkerNow] | None:
-            found = await self.workers()
+            try:
+                found = await self.workers()
+            except Unavailable:  # it has not asked yet
+                return None
             return found if len(found) == count else None
 
         found: Sequence[WorkerNow] = await until(f"{count} workers", there, seconds=seconds)
