@@ -10,7 +10,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scheduler.domain.pods import Death, Phase, Pod, Trouble
+from scheduler.domain.pods import API, Death, Phase, Pod, Trouble
 from scheduler.domain.rules import Kind
 
 __all__ = ["CLASS", "GENERATION", "INSTANCE", "SLOT", "TEMPLATE", "pod_of", "refusal_of"]
@@ -161,7 +161,7 @@ def refusal_of(status: int, message: str) -> Trouble:
     if status in (400, 422):
         return Trouble("template", f"the pod is refused as it is: {text}", "mend what it names in worker.classes")
     advice = "it is tried again; see to the API server if it lasts"
-    return Trouble("api", f"the API server did not take it ({status or 'no answer'}): {text}", advice)
+    return Trouble(API, f"the API server did not take it ({status or 'no answer'}): {text}", advice)
 
 
 def _short(text: object) -> str:

@@ -21,6 +21,7 @@ from enum import StrEnum
 from scheduler.domain.rules import Kind
 
 __all__ = [
+    "API",
     "Bury",
     "ClassSpec",
     "Create",
@@ -39,6 +40,9 @@ __all__ = [
 ]
 
 FIRST_BACKOFF_MS, MAX_BACKOFF_MS = 1_000, 300_000
+AWAY_MS = 1_000
+API = "api"
+"""The code of what says nothing about the class: nobody answered."""
 WAVE = 4
 """Of the workers of an old template, one in so many that are busy drains at a time."""
 
@@ -229,6 +233,9 @@ def refused(memory: Memory, trouble: Trouble | None, now_ms: int) -> Memory:
     """After creates that the API answered: refused so, or (None) taken."""
     if trouble is None:
         return replace(memory, refusal=None)
+    if trouble.code == API:
+        # No word about the class; when it answers again nothing is to be caught up with.
+        return replace(memory, trouble=trouble, not_before_ms=now_ms + AWAY_MS)
     failures = memory.failures + 1
     return replace(memory, failures=failures, refusal=trouble, trouble=trouble, not_before_ms=_after(failures, now_ms))
 
@@ -247,24 +254,23 @@ def _judge(pods: Sequence[Pod], sessions: Sessions, memory: Memory, now_ms: int,
     judged = {uid for uid in memory.judged if uid in known}
     failures, not_before = memory.failures, memory.not_before_ms
     trouble = memory.refusal
-    for pod in pods:
-        failed = _failure(pod, sessions, now_ms, timing)
-        if failed is None:
-            continue
-        trouble = trouble or failed
-        if pod.uid not in judged:
-            judged.add(pod.uid)
-            failures += 1
-            not_before = max(not_before, _after(failures, now_ms))
+    failed = {pod.uid: why for pod in pods if (why := _failure(pod, sessions, now_ms, timing)) is not None}
+    if failed:
+        trouble = trouble or next(iter(failed.values()))
+    if failed.keys() - judged:
+        # Those that fail at once fail for one reason.
+        judged |= failed.keys()
+        failures += 1
+        not_before = max(not_before, _after(failures, now_ms))
     if trouble is None and failures and any(_proven(pod, sessions, now_ms, timing) for pod in pods):
-        failures = 0
+        failures = not_before = 0
     if trouble is None and failures:
         trouble = memory.trouble
     stuck = next((pod.stuck for pod in pods if pod.live and pod.stuck is not None), None)
     return replace(
         memory,
         failures=failures,
-        not_before_ms=not_before if failures else 0,
+        not_before_ms=not_before,
         judged=frozenset(judged),
         trouble=stuck or trouble,
     )

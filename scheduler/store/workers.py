@@ -66,11 +66,22 @@ class SessionNow:
 _COLUMNS = tuple(workers.c[name] for name in WorkerRow.__dataclass_fields__)
 
 
-def note_start(connection: sa.Connection, rows: Iterable[WorkerRow]) -> None:
-    """Before they are started."""
-    values = [{name: getattr(row, name) for name in WorkerRow.__dataclass_fields__} for row in rows]
-    if values:
-        connection.execute(sa.insert(workers), values)
+# A worker's row, unless another has noted just that one.
+_START = sa.text("""
+INSERT INTO workers (session, worker_class, slot, generation, create_ms)
+VALUES (:session, :worker_class, :slot, :generation, :create_ms)
+ON CONFLICT (session) DO NOTHING RETURNING session
+""")
+
+
+def note_start(connection: sa.Connection, rows: Iterable[WorkerRow]) -> set[str]:
+    """Before they are started; the sessions that nobody else has noted."""
+    noted = set()
+    for row in sorted(rows, key=lambda one: one.session):
+        values = {name: getattr(row, name) for name in ("session", "worker_class", "slot", "generation", "create_ms")}
+        if connection.execute(_START, values).one_or_none() is not None:
+            noted.add(row.session)
+    return noted
 
 
 def generations(connection: sa.Connection, worker_class: str, slots: Collection[int]) -> dict[int, int]:

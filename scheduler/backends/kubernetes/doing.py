@@ -24,7 +24,7 @@ from scheduler.backends.kubernetes.classes import PodClass
 from scheduler.backends.kubernetes.template import Owner, Surroundings, name_of, pod_json
 from scheduler.backends.kubernetes.view import View
 from scheduler.domain.pod_status import pod_of, refusal_of
-from scheduler.domain.pods import Bury, Create, Delete, Drain, Pod, Trouble
+from scheduler.domain.pods import API, Bury, Create, Delete, Drain, Pod, Trouble
 from scheduler.domain.rules import Kind
 from scheduler.draining import Draining
 from scheduler.engine import Engine
@@ -76,10 +76,13 @@ class Doing:
         def work(connection: sa.Connection, effects: Effects) -> dict[int, int]:
             last = workers.generations(connection, name, slots)
             chosen = {slot: last.get(slot, 0) + 1 for slot in slots}
-            workers.note_start(connection, [self._row(name, slot, number, now) for slot, number in chosen.items()])
-            return chosen
+            rows = {slot: self._row(name, slot, number, now) for slot, number in chosen.items()}
+            noted = workers.note_start(connection, rows.values())
+            # What another scheduler has just noted, it makes.
+            return {slot: number for slot, number in chosen.items() if rows[slot].session in noted}
 
         chosen = await self._engine.commits.run(work)
+        slots = sorted(chosen)
         sessions = {slot: self._row(name, slot, number, now).session for slot, number in chosen.items()}
         self.making.update(sessions.values())
         count, trouble, unmade = 0, None, []
@@ -97,7 +100,7 @@ class Doing:
                         count += 1
                     elif isinstance(answer, Trouble):
                         trouble = trouble or answer
-                        if answer.code != "api":  # else nobody knows
+                        if answer.code != API:  # else nobody knows
                             unmade.append(sessions[slot])
                     else:
                         unmade.append(sessions[slot])
