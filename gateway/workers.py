@@ -9,7 +9,7 @@ from fastapi.responses import PlainTextResponse
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from gateway.bodies import CommandBody, Token, Truth, resource_router
+from gateway.bodies import CommandBody, Flag, Token, Truth, resource_router
 from gateway.wiring import Wired
 from penstock.client.worker_views import WorkerClassView, WorkerView, worker_class_view, worker_view
 from penstock.runtime.plain_text import MAX_CHARACTERS
@@ -44,7 +44,7 @@ class Classes(TypedDict):
 async def list_workers(
     parts: Wired,
     worker_class: Annotated[str, Query(max_length=MAX_CHARACTERS, description="Only of this class.")] = "",
-    with_ended: Annotated[bool, Query(description="Those that ended lately, too.")] = False,
+    with_ended: Annotated[Flag, Query(description="Those that ended lately, too.")] = False,
     page_size: Annotated[int, Query(ge=1, le=1_000)] = 200,
     page_token: Token = "",
 ) -> WorkerPage:

@@ -197,10 +197,12 @@ class KubernetesBackend:
         if of_class is not None:
             template = template_hash(name, of_class, self._around)
             spec = ClassSpec(name=name, slots=of_class.slots, most=of_class.max, template=template)
+        wanted = facts.wanted(name, slots=spec.slots, most=spec.most)
+        metrics.WORKERS_WANTED.labels(name).set(wanted)
         orders, memory = decide(
             spec,
             pods,
-            wanted=facts.wanted(name, slots=spec.slots, most=spec.most),
+            wanted=wanted,
             sessions=facts.sessions,
             memory=self._memories.get(name, Memory()),
             now_ms=self._engine.now_ms(),
@@ -229,6 +231,10 @@ class KubernetesBackend:
         code = trouble.code if trouble else ""
         if self._told.get(name) == code:
             return
+        if before := self._told.get(name):
+            metrics.CLASS_TROUBLE.labels(name, before).set(0)
+        if code:
+            metrics.CLASS_TROUBLE.labels(name, code).set(1)
 
         def work(connection: sa.Connection, effects: Effects) -> bool:
             return set_trouble(connection, effects, name, trouble, self._engine.now_ms())

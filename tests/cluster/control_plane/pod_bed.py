@@ -45,9 +45,18 @@ def rights(control_plane: ControlPlane, namespace: str) -> Path:
 
 
 class PodBed(Bed):
-    """runs: whether pods run workers, or only say so."""
+    """runs: whether pods run workers, or only say so; by_hand: whether the kubelet is ours; classes: changes of the
+    class."""
 
-    def __init__(self, folder: Path, control_plane: ControlPlane, *, runs: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        control_plane: ControlPlane,
+        *,
+        runs: bool = True,
+        by_hand: bool = True,
+        classes: Mapping[str, object] | None = None,
+    ) -> None:
         super().__init__(folder)
         self.control_plane = control_plane
         self.namespace = control_plane.namespace(
@@ -62,10 +71,10 @@ class PodBed(Bed):
         )
         self.kubeconfig = rights(control_plane, self.namespace)
         self.classes_file = folder / "classes.yaml"
-        self.write_classes({})
+        self.write_classes(classes or {})
         (folder / "logs").mkdir()
         self.kubelet = HandKubelet(control_plane, self.namespace, folder / "logs")
-        self._runs = runs
+        self._runs, self._by_hand = runs, by_hand
 
     def write_classes(self, changes: Mapping[str, object]) -> None:
         """Class `default`, as every bed has it, but for these."""
@@ -87,11 +96,13 @@ class PodBed(Bed):
     async def prepare(self, settings: Settings) -> None:
         if self._runs:
             self.kubelet.environment = self.worker_environment(settings)
-        self.kubelet.start()
+        if self._by_hand:
+            self.kubelet.start()
 
     async def stop(self) -> None:
         await super().stop()
-        self.kubelet.stop()
+        if self._by_hand:
+            self.kubelet.stop()
 
     async def kill(self, worker: WorkerNow) -> None:
         pod = next(pod for pod in self.kubelet.pods() if worker.session.startswith(f"{pod['metadata']['name']}-"))
