@@ -10,6 +10,7 @@ ours shortly after. Whatever is not answered raises `Unanswered`: what was asked
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -57,6 +58,7 @@ class Api:
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="kubernetes")
         self._opening = threading.Lock()
         self._opened: Any = None
+        self._stream: Any = None
 
     async def call(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
@@ -109,6 +111,7 @@ class Api:
             "timeoutSeconds": str(seconds),
         }
         response = self._request("GET", "pods", query, stream=True, read_seconds=seconds + WATCH_SPARE_SECONDS)
+        self._stream = response
         left = b""
         try:
             for chunk in response.stream(None):
@@ -118,7 +121,15 @@ class Api:
         except Exception as error:
             raise Unanswered(f"the watch broke off: {error}") from error
         finally:
+            self._stream = None
             response.close()
+
+    def break_watch(self) -> None:
+        """Ends the watch that is under way, from any thread: whoever reads it learns that it broke off."""
+        stream = self._stream
+        if stream is not None:
+            with contextlib.suppress(Exception):  # it ends in this very moment
+                stream.shutdown()
 
     def _asked(self, method: str, path: str, query: Mapping[str, str] | None = None, body: Json | None = None) -> Json:
         response = self._request(method, path, query or {}, body=body)

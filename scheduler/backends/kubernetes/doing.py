@@ -126,6 +126,7 @@ class Doing:
         except Refused as error:
             return True if error.status == CONFLICT else refusal_of(error.status, str(error))
         except Unanswered as error:
+            self._view.doubt()
             return refusal_of(0, str(error))
         if made is not None:
             self._view.note_made(made)
@@ -165,6 +166,7 @@ class Doing:
             log.info("a worker pod is removed", session=pod.session, reason=order.reason)
         except (Refused, Unanswered) as error:
             self._asked.pop(pod.uid, None)
+            self._view.doubt()
             log.warning("a worker pod can't be removed; trying again", session=pod.session, error=str(error))
 
     async def _tail(self, pod: Pod) -> bytes:
@@ -200,6 +202,7 @@ class Doing:
             await self._api.call(partial(self._api.delete_pod, pod.name, pod.uid, 0))
         except (Refused, Unanswered) as error:
             self._asked.pop(pod.uid, None)
+            self._view.doubt()
             log.warning("an ended worker pod can't be put away; trying again", session=pod.session, error=str(error))
 
     async def gone(self, pod: Pod) -> None:

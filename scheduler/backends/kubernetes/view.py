@@ -26,7 +26,8 @@ from scheduler.domain.pods import Pod, Trouble
 __all__ = ["View"]
 
 LIST_SECONDS = 60.0
-WATCH_SECONDS = 30
+WATCH_SECONDS = 15
+"""A stream that says nothing any more, though the server answers, is believed for so long."""
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.2, 5.0
 GONE = 410
 
@@ -47,6 +48,7 @@ class View:
         self._selector = selector
         self._monotonic = monotonic
         self._stopped = threading.Event()
+        self._doubted = threading.Event()
         self._made: dict[str, float] = {}
         self.pods: dict[str, Pod] = {}
         self.gone: dict[str, Pod] = {}
@@ -73,6 +75,11 @@ class View:
         self.pods[pod.name] = pod
         self.changed.set()
 
+    def doubt(self) -> None:
+        """A call was not answered: the stream may be as dead. It begins with a list again."""
+        self._doubted.set()
+        self._api.break_watch()
+
     # -- in the thread
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -93,6 +100,7 @@ class View:
 
     def _list(self, loop: asyncio.AbstractEventLoop) -> str:
         began = self._monotonic()
+        self._doubted.clear()
         answer = self._api.list_pods(self._selector)
         pods = [pod for raw in answer.get("items") or () if (pod := pod_of(raw)) is not None]
         self._post(loop, self._listed, pods, began)
@@ -114,8 +122,10 @@ class View:
                         changes.append(_Change(pod, gone))
                 if changes:
                     self._post(loop, self._changes, changes)
-                if self._stopped.is_set():
+                if self._stopped.is_set() or self._doubted.is_set():
                     return
+            if self._doubted.is_set():
+                return
 
     def _post(self, loop: asyncio.AbstractEventLoop, work: Callable[..., None], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the program ends
