@@ -45,6 +45,7 @@ def calls(bed: PodBed) -> dict[str, int]:
     return found
 
 
+@pytest.mark.timeout(500)
 async def test_three_hundred_pods_come_and_are_counted_and_go(bed: PodBed) -> None:
     backend = bed.backend
     assert isinstance(backend, KubernetesBackend)
@@ -62,14 +63,15 @@ async def test_three_hundred_pods_come_and_are_counted_and_go(bed: PodBed) -> No
         await until(f"{count} pods are ready and counted", there, seconds=seconds)
         return time.monotonic() - began
 
-    with Sampler(bed.control_plane, bed.namespace) as samples:
+    with Sampler(bed.control_plane, bed.namespace) as coming:
         run_id = await bed.world.run(2 * MOST, concurrency=2 * MOST)
         up = await counted(MOST)
-        before, cpu = calls(bed), time.process_time()
-        await asyncio.sleep(IDLE_SECONDS)
-        cpu = (time.process_time() - cpu) / IDLE_SECONDS
-        idle = sum(calls(bed).values()) - sum(before.values())
+    before, cpu = calls(bed), time.process_time()
+    await asyncio.sleep(IDLE_SECONDS)
+    cpu = (time.process_time() - cpu) / IDLE_SECONDS
+    idle = sum(calls(bed).values()) - sum(before.values())
 
+    with Sampler(bed.control_plane, bed.namespace) as samples:
         late = []
         with bed.control_plane.client() as client:
             for pod in ready()[:CHURNED]:
@@ -89,9 +91,9 @@ async def test_three_hundred_pods_come_and_are_counted_and_go(bed: PodBed) -> No
     a_pod = sum(count for name, count in told.items() if not name.startswith("list")) / made
     print(
         f"{MOST} pods ready and counted in {up:.1f} s, {CHURNED} replaced in {again:.1f} s, gone in {down:.1f} s; "
-        f"idle: {idle} calls in {IDLE_SECONDS} s beside the watch, {cpu:.3f} cores (planner, test too); a change is "
+        f"idle: {idle} calls in {IDLE_SECONDS} s beside the watch, {cpu:.3f} cores (planner too); a change is "
         f"counted after {late[len(late) // 2]:.3f} s, at most {late[-1]:.3f} s; {a_pod:.2f} calls a pod: {told}"
     )
-    assert samples.most <= MOST
+    assert max(coming.most, samples.most) <= MOST
     assert idle <= 10 * IDLE_SECONDS / 60
     assert a_pod <= 5
