@@ -2,7 +2,7 @@
 
 Objects are as `penstock.client.views` shows them: states are lower-case words, times ISO 8601 in UTC. Sources are in
 `gateway.sources`, plans in `gateway.plans`, runs in `gateway.runs`, items in `gateway.items`, limits, prices and the
-switch of retries in `gateway.limits`.
+switch of retries in `gateway.limits`, workers in `gateway.workers`.
 """
 
 from __future__ import annotations

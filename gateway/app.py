@@ -23,6 +23,7 @@ from gateway import (
     sessions,
     sources,
     tokens,
+    workers,
 )
 from gateway.auth.roles import Role
 from gateway.auth.rules import RULES, Rules
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ROUTERS", "create_app"]
 
-ROUTERS = (pages, batch, api, sources, plans, products, runs, items, limits, sessions, tokens, health)
+ROUTERS = (pages, batch, api, sources, plans, products, runs, items, limits, workers, sessions, tokens, health)
 """In the order in which they are asked. Which role each of their routes needs is in `gateway.auth.rules`."""
 
 _NAMES_OTHERS = {

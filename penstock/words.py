@@ -35,6 +35,7 @@ DEFAULT_GRANULARITY: Granularity = "sentence"
 FAILURE_KINDS = (
     *("item", "worker_lost", "timeout", "throttled", "provider", "invalid_result", "budget", "refused"),
     *("cancelled", "unknown", "unconfirmed", "unavailable"),
+    *("out_of_memory", "evicted", "preempted", "node_lost"),
 )
 """Kinds of failure that rules may name. A processor may use words of its own; only rules without kinds take those."""
 
@@ -46,6 +47,7 @@ EVENT_TYPES = (
     *("item.retry", "item.failed", "item.deferred", "item.heal", "item.healed", "item.claimed", "item.confirmed"),
     *("items.action", "items.action_done"),
     *("lease.lost", "report.refused"),
+    *("workers.short", "workers.back", "workers.lost"),
 )
 """What the events of a run may tell: a test holds that the scheduler writes no others."""
 

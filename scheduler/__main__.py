@@ -23,11 +23,12 @@ from penstock.runtime.schema import prepare
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database
 from penstock.runtime.tls import proof_of
-from penstock.v1 import scheduler_pb2_grpc
+from penstock.v1 import scheduler_pb2_grpc, workers_pb2_grpc
 from scheduler.actions import Actions
 from scheduler.archive_file import ArchiveFiles
 from scheduler.archives import Archives
 from scheduler.archiving import Archiving
+from scheduler.backends import Backend
 from scheduler.backends.process import ProcessBackend
 from scheduler.changes import Changes
 from scheduler.cloning import Cloning
@@ -53,6 +54,7 @@ from scheduler.sweeps import Sweeps
 from scheduler.wakes import Hearing, Telling
 from scheduler.watching import Moved
 from scheduler.windows import Windows
+from scheduler.worker_service import WorkerService
 
 
 async def build(settings: Settings) -> Service:
@@ -129,9 +131,14 @@ async def build(settings: Settings) -> Service:
         loops |= {"tell": telling.serve, "listen": hearing.serve, "poll": hearing.poll}
     if isinstance(clock, SharedClock):
         loops["clock"] = partial(follow, clock, database)
-    backend = None
-    if section.backend == "process":
-        backend = ProcessBackend(settings, engine, database, clock=clock, new_id=random_id)
+    backend: Backend | None = None
+    if section.backend == "kubernetes":
+        from scheduler.backends.kubernetes.backend import KubernetesBackend
+
+        backend = KubernetesBackend(settings, engine, database, blobs, clock=clock, name=name)
+    elif section.backend == "process":
+        backend = ProcessBackend(settings, engine, database, blobs, clock=clock, new_id=random_id)
+    if backend is not None:
         loops["workers"] = backend.serve
     metrics.expose(section.metrics_port, settings.metrics_host)
 
@@ -152,6 +159,8 @@ async def build(settings: Settings) -> Service:
             actions=actions,
             limits=limits,
         )
+        workers = WorkerService(engine, database, blobs, backend)
+        workers_pb2_grpc.add_WorkerServiceServicer_to_server(workers, server)
 
     async def drain() -> None:
         if backend is not None:
@@ -166,7 +175,7 @@ async def build(settings: Settings) -> Service:
 
     return Service(
         register=register,
-        names=["penstock.v1.SchedulerService", "penstock.v1.LeaseService", "penstock.v1.LimitService"],
+        names=[f"penstock.v1.{name}Service" for name in ("Scheduler", "Lease", "Limit", "Worker")],
         checks={"sql": commits.check, "redis": check_redis},
         loops=loops,
         drain=drain,

@@ -52,6 +52,7 @@ from scheduler.windows import Windows
 __all__ = ["Engine"]
 
 MAX_WAIT_SECONDS = 20.0
+DRAIN_PAUSE_SECONDS = 0.2
 MAX_LEASES = 10_000
 POLL_SECONDS = 1.0
 UNWELL_SECONDS = 3.0
@@ -68,6 +69,7 @@ class _Answer:
     refused: list[Refusal]
     granted_ms: int
     generation: str
+    drain: bool
 
 
 class Engine:
@@ -114,6 +116,8 @@ class Engine:
         self.unsaid = False
         """Whether Redis did not hear of a commit since it had no memory: its data is whole, and not what SQL says."""
         self.waiting = Waiting(clock.now_ms)
+        self.draining: set[str] = set()
+        """Sessions that this process has told to drain: their calls do not wait for work. SQL alone says who drains."""
         self._returning = Returning(commits, ready, self.apply, term_seconds=settings.lease_term_seconds)
         self._proposer = Proposer(
             windows,
@@ -152,7 +156,7 @@ class Engine:
         while True:
             woken = self.waiting.word
             looked = loop.time()
-            left = deadline - looked
+            left = deadline - looked if session.session not in self.draining else 0.0
             proposals = await self._proposed(request, most, outcomes, look=look) if most and self.granting else {}
             # Also the last time, empty-handed: the same call, made twice, may have been granted something meanwhile.
             if proposals or first or left <= 0:
@@ -167,10 +171,13 @@ class Engine:
                 outcomes, first = [], False
                 if answer.batches:
                     note_grants(answer.batches, answer.granted_ms, loop.time() - looked)
-                if answer.batches or not most or left <= 0:
+                if answer.drain and not answer.batches and left > 0:
+                    await asyncio.sleep(min(left, DRAIN_PAUSE_SECONDS))  # one that does not know the word asks again
+                if answer.batches or answer.drain or not most or left <= 0:
                     response = await self._answers.response(answer.batches, opened)
                     response.refused.extend(refusal_message(r) for r in refused)
                     response.granted_after_seconds = (answer.granted_ms - arrived_ms) / 1000
+                    response.drain = answer.drain
                     return response
             if proposals:
                 continue
@@ -215,8 +222,9 @@ class Engine:
         found.answer.term_seconds = self._settings.lease_term_seconds
         return found.answer
 
-    async def end_session(self, session: leases.Session, reason: str, *, handed_back: bool) -> int:
-        """Takes back all that a session holds; returns how many. `handed_back`: so says its worker; else it is gone."""
+    async def end_session(self, session: leases.Session, reason: str, *, handed_back: bool, kind: str = "") -> int:
+        """Takes back all that a session holds; returns how many. `handed_back`: so says its worker; else it is gone, in
+        the way that `kind` says (domain.rules.LOST_KINDS), where that is known."""
 
         def work(connection: sa.Connection, effects: Effects) -> int:
             # Runs are locked before sessions, as in every call. What was granted to it until its session is locked too
@@ -232,7 +240,9 @@ class Engine:
             if not locked.issuperset(run for run, _ in still):
                 raise Stale
             for (run, stage), slots in sorted(still.items()):
-                count += endings.lose(run, stage, slots, reason=reason, handed_back=handed_back, session=name)
+                count += endings.lose(
+                    run, stage, slots, reason=reason, handed_back=handed_back, session=name, kind=kind
+                )
             leases.end_session(connection, name)
             return count
 
@@ -302,17 +312,17 @@ class Engine:
             answers = units.lock(*reported.values(), *(run for run, _ in proposals), asked=asked)
             current = leaders.generation_of(answers.pop(0)) if look else "" if self._shared else self._ready.generation
             refused = self._endings(connection, effects, units).settle_reports(session.session, outcomes)
-            batches, now = leases.asked(connection, session, number, now, answers)
+            batches, now, drain = leases.asked(connection, session, number, now, answers)
             # A Redis that another scheduler has made anew knows nothing of these, and may propose them to another.
             known = self._returning.known(proposals) if current in ("", generation) else {}
-            if batches or generation != current or not self.granting:
+            if batches or drain or generation != current or not self.granting:
                 leases.refuse(connection, effects, known)
             elif known:
                 batches = leases.grant_batches(
                     connection, effects, session, request.grant_number, known, now, units, self._remembered
                 )
             units.leave(effects)
-            return _Answer([batch for batch in batches if batch.granted], refused, now, current)
+            return _Answer([batch for batch in batches if batch.granted], refused, now, current, drain)
 
         try:
             answer = await self.commits.run(work, runs_of(outcomes, proposals))

@@ -39,6 +39,7 @@ from scheduler.parked import NOTHING, Parked
 from scheduler.plans import Plans
 from scheduler.store import explaining as facts
 from scheduler.store import reads
+from scheduler.store.class_troubles import trouble_of
 from scheduler.store.rows import RunRow, StageRow, gate_of
 
 __all__ = ["Explainer", "Held"]
@@ -58,7 +59,7 @@ HasRoom = Callable[[str, str, str], bool]
 MOST_KEYS = 200
 """So many limits are looked at, those that hold back the most items of a run."""
 TOLD_KEYS = 5
-PASSING = frozenset({"stage_full", "turn"})
+PASSING = frozenset({"stage_full", "turn", "few_workers"})
 """Reasons of a stage that pass by themselves while it goes on."""
 
 SILENT_TERMS = 2
@@ -266,6 +267,7 @@ class Explainer:
             worker_silent_ms=self._silent_ms,
             room=self._has_room(stage.worker_class, stage.processor, stage.processor_version),
             others=facts.other_runs(connection, stage.run, stage.worker_class),
+            trouble=_trouble(connection, stage.worker_class),
         )
 
     def _waits(self, connection: sa.Connection, stage: StageRow) -> list[Reason]:
@@ -316,6 +318,11 @@ class Explainer:
             )
             for one in found
         ]
+
+
+def _trouble(connection: sa.Connection, worker_class: str) -> tuple[str, str, int] | None:
+    found = trouble_of(connection, worker_class)
+    return None if found is None else (found.trouble.text, found.trouble.advice, found.since_ms)
 
 
 def _called(one: facts.KeyLimit) -> str:

@@ -63,8 +63,8 @@ def renewed(
         # Whoever declares a lease lost locks its run too: one of both sees what the other did.
         hold(connection, numbers_of(connection, {batch.run_id for batch in request.held}).values())
     read_ms = now_ms()
-    leases.seen(connection, session, read_ms, renew_ms=read_ms + untold_ms)
-    answer, suspects = pb.RenewResponse(), []
+    drains = leases.seen(connection, session, read_ms, renew_ms=read_ms + untold_ms)
+    answer, suspects = pb.RenewResponse(drain=drains), []
     for batch in request.held:
         number, state = leases.run_of(connection, batch.run_id) or (0, RunState.STOPPED)
         rows = rows_of(connection, number, batch.stage, [held.seq for held in batch.leases])
@@ -80,7 +80,7 @@ def renewed(
                 answer.revoked.append(lease)
                 continue
             effects.renew.setdefault((number, batch.stage), []).append(row.slot)
-            if not held.begun and state is not RunState.RUNNING:
+            if not held.begun and (drains or state is not RunState.RUNNING):
                 answer.wanted_back.append(lease)
             if held.begun and row.suspect == ALONE:
                 suspects.append((number, batch.stage, held.seq, held.attempt))

@@ -78,6 +78,7 @@ class Agent:
         self._alone = asyncio.Lock()
         self._draining = asyncio.Event()
         self._over = asyncio.Event()
+        self._retiring: asyncio.Task[None] | None = None
         runner.top_up = TopUps(session, stub, self._pause)
 
     async def serve(self) -> None:
@@ -90,7 +91,8 @@ class Agent:
                 if task is not over:
                     task.result()
         finally:
-            await _cancelled({*tasks, over, *self._running})
+            retiring = {self._retiring} if self._retiring is not None else set()
+            await _cancelled({*tasks, over, *retiring, *self._running})
 
     async def ready(self) -> None:
         """Raises Unavailable before the scheduler's first answer, and once nothing more is taken."""
@@ -108,6 +110,12 @@ class Agent:
     async def retire(self) -> None:
         """The same, and the rest takes as long as it takes: nobody is in a hurry."""
         await self._leave(None)
+
+    def _told_to_drain(self) -> None:
+        """By the scheduler: it is no longer needed, or another takes its place."""
+        if self._retiring is None and not self._draining.is_set():
+            log.info("the scheduler asks it to drain")
+            self._retiring = asyncio.create_task(self.retire())
 
     async def _leave(self, seconds: float | None) -> None:
         self._draining.set()
@@ -172,6 +180,8 @@ class Agent:
             finally:
                 self._acquiring = False
             self._grant_number += 1
+            if response.drain:
+                self._told_to_drain()
             patient_until = now() + PATIENCE_SECONDS
             self._term = response.term_seconds
             self._term_known.set()
@@ -346,6 +356,8 @@ class Agent:
         keys = [lease.key for lease in self._held]
         with calling():
             response = await self._stub.Renew(pb.RenewRequest(session=self._session, held=held), timeout=CALL_SECONDS)
+        if response.drain:
+            self._told_to_drain()
         self._term = response.term_seconds
         self._held.renewed(keys, self._trusted_until(sent))
         reported = self._outbox.keys()

@@ -88,6 +88,9 @@ _TABLE: Mapping[Role, tuple[str, ...]] = {
         "GET /api/v1/limits/{key:path}/events",
         "GET /api/v1/prices",
         "GET /api/v1/retries",
+        "GET /api/v1/workers",
+        "GET /api/v1/workers/{session}/log",
+        "GET /api/v1/classes",
     ),
     Role.OPERATOR: (
         "POST /api/batch/upload",
@@ -117,6 +120,7 @@ _TABLE: Mapping[Role, tuple[str, ...]] = {
         "POST /api/v1/limits/{key:path}/close",
         "POST /api/v1/limits/{key:path}/open",
         "PUT /api/v1/retries",
+        "POST /api/v1/workers/drain",
     ),
     Role.ADMIN: (
         "DELETE /api/v1/sources/{source}",

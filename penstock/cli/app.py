@@ -25,6 +25,7 @@ from penstock.cli import (
     sources,
     tasks,
     tokens,
+    workers,
 )
 from penstock.cli.migrate import migrate
 from penstock.cli.up import up
@@ -56,6 +57,8 @@ app.add_typer(gates.app, name="gates")
 app.add_typer(budgets.app, name="budgets")
 app.add_typer(limits.app, name="limits")
 app.add_typer(retries.app, name="retries")
+app.add_typer(workers.app, name="workers")
+app.command()(workers.classes)
 app.add_typer(processors.app, name="processors")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(tokens.app, name="tokens")

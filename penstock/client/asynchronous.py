@@ -22,6 +22,7 @@ from penstock.client.resources import Collections, Processors
 from penstock.client.runs import RunRef, Runs
 from penstock.client.sources import Sources
 from penstock.client.tokens import Tokens
+from penstock.client.workers import Workers
 from penstock.runtime.clock import IdSource, random_id
 from penstock.v1 import scheduler_pb2
 
@@ -47,6 +48,7 @@ class AsyncClient:
     limits: Limits
     prices: Prices
     retries: Retries
+    workers: Workers
     processors: Processors
     collections: Collections
     tokens: Tokens
@@ -87,6 +89,7 @@ class AsyncClient:
         self.limits = Limits(self.connection)
         self.prices = Prices(self.connection)
         self.retries = Retries(self.connection)
+        self.workers = Workers(self.connection)
         self.processors = Processors(self.connection)
         self.collections = Collections(self.connection)
         self.tokens = Tokens(lambda: GatewayCalls(self.endpoints.http, self.endpoints.api_token))

@@ -22,7 +22,7 @@ from penstock.runtime.blobs import BlobStore
 from penstock.runtime.channel import calling, open_channel
 from penstock.runtime.clock import IdSource, random_id
 from penstock.runtime.errors import Unavailable
-from penstock.v1 import analyzer_pb2_grpc, planner_pb2_grpc, scheduler_pb2_grpc
+from penstock.v1 import analyzer_pb2_grpc, planner_pb2_grpc, scheduler_pb2_grpc, workers_pb2_grpc
 
 if TYPE_CHECKING:
     import grpc
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from penstock.v1.analyzer_pb2_grpc import AnalyzerServiceAsyncStub
     from penstock.v1.planner_pb2_grpc import PlannerServiceAsyncStub
     from penstock.v1.scheduler_pb2_grpc import LimitServiceAsyncStub, SchedulerServiceAsyncStub
+    from penstock.v1.workers_pb2_grpc import WorkerServiceAsyncStub
 
 __all__ = ["ACTING", "RETRY_SECONDS", "Connection", "worth_another_try"]
 
@@ -86,6 +87,7 @@ class Connection:
         self.planner: PlannerServiceAsyncStub = planner_pb2_grpc.PlannerServiceStub(self.channels["planner"])
         self.scheduler: SchedulerServiceAsyncStub = scheduler_pb2_grpc.SchedulerServiceStub(self.channels["scheduler"])
         self.limits: LimitServiceAsyncStub = scheduler_pb2_grpc.LimitServiceStub(self.channels["scheduler"])
+        self.workers: WorkerServiceAsyncStub = workers_pb2_grpc.WorkerServiceStub(self.channels["scheduler"])
         self.analyzer: AnalyzerServiceAsyncStub = analyzer_pb2_grpc.AnalyzerServiceStub(self.channels["analyzer"])
         self._blobs: BlobStore | None = None
         _quiet()

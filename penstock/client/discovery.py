@@ -133,7 +133,6 @@ def _from_data(folder: Path) -> Endpoints:
         addresses = {name: str(told[name]) for name in SERVICES}
         http = str(told.get("http", ""))
         blobs = Path(told.get("blobs") or place / "blobs")
-        in_s3 = _in_s3(told)
     except FileNotFoundError:
         raise _not_running(folder) from None
     except OSError as error:
@@ -145,11 +144,14 @@ def _from_data(folder: Path) -> Endpoints:
         ) from None
     token = _token(place)
     # The folder's token is the first admin's of its own gateway. Never of one that a URL names, which could say any.
-    return Endpoints(**addresses, http=http, data=place, token=token, blobs=blobs, api_token=token, **in_s3)
+    planner, scheduler, analyzer = (addresses[name] for name in SERVICES)
+    found = Endpoints(planner, scheduler, analyzer, http=http, data=place, token=token, blobs=blobs, api_token=token)
+    return _in_s3(found, told)
 
 
-def _in_s3(told: Mapping[str, object]) -> dict[str, str]:
-    return {name: str(told.get(name) or "") for name in ("blobs_url", "s3_endpoint", "s3_region")}
+def _in_s3(found: Endpoints, told: Mapping[str, object]) -> Endpoints:
+    blobs_url, endpoint, region = (str(told.get(name) or "") for name in ("blobs_url", "s3_endpoint", "s3_region"))
+    return replace(found, blobs_url=blobs_url, s3_endpoint=endpoint, s3_region=region)
 
 
 def _token(folder: Path) -> str | None:
@@ -181,17 +183,18 @@ def _from_url(url: str, api_token: str | None, environment: Mapping[str, str]) -
     calls = GatewayCalls(url, api_token)
     told = calls.ask("GET", "/api/v1/endpoints")
     try:
-        addresses = {name: str(told[name]) for name in SERVICES}
         folder = Path(told["data"]) if told.get("data") else None
-        return Endpoints(
-            **addresses,
+        found = Endpoints(
+            planner=str(told["planner"]),
+            scheduler=str(told["scheduler"]),
+            analyzer=str(told["analyzer"]),
             http=calls.url,
             data=folder,
             token=_token(folder) if folder else None,
             blobs=Path(told["blobs"]) if told.get("blobs") else None,
             identity=_identity(environment, calls.url) if told.get("tls") else None,
-            **_in_s3(told),
         )
+        return _in_s3(found, told)
     except PenstockError:
         raise
     except (ValueError, KeyError, TypeError):

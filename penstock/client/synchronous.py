@@ -23,6 +23,7 @@ from penstock.client.synchronous_limits import Gates, Limits, Prices, Retries
 from penstock.client.synchronous_runs import Items, RunHandle, Runs
 from penstock.client.synchronous_sources import Plans, Sources
 from penstock.client.synchronous_tokens import Tokens
+from penstock.client.synchronous_workers import Workers
 from penstock.client.uploads import PathLike
 from penstock.v1 import analyzer_pb2, planner_pb2, scheduler_pb2
 
@@ -128,6 +129,7 @@ class Client:
         self.documents = Documents(self._loop, self._client)
         self.processors = Processors(self._loop, self._client)
         self.tokens = Tokens(self._loop, self._client)
+        self.workers = Workers(self._loop, self._client)
 
     def run(self, run: RunRef | scheduler_pb2.Run) -> RunHandle:
         """One run to wait for, to follow and to command: by its number, its id, or as `runs.start` answered it."""

@@ -28,7 +28,8 @@ DAY = 86_400.0
 
 NAME = re.compile("[a-z][a-z0-9_-]{0,62}")
 _ENVIRONMENT_NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
-_KINDS = ("completed", "deferred", *(kind for kind in FAILURE_KINDS if kind != "worker_lost"))
+_LOST = ("worker_lost", "out_of_memory", "evicted", "preempted", "node_lost")
+_KINDS = ("completed", "deferred", *(kind for kind in FAILURE_KINDS if kind not in _LOST))
 
 
 def _environment_name(name: str) -> str:

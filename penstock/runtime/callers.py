@@ -61,6 +61,7 @@ _SCHEDULER: Rules = {
         "ListLimits": _FACE | {"planner"},
         "ListPrices": _FACE | {"planner"},
     },
+    "penstock.v1.WorkerService": _face("ListWorkers DrainWorkers GetWorkerLog ListClasses"),
     "penstock.v1.LeaseService": dict.fromkeys(
         ("Acquire", "Report", "Renew", "EndSession", "TopUp"), frozenset({"worker"})
     ),

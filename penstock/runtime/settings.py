@@ -167,11 +167,35 @@ class SchedulerSection(ServerSection):
         2160.0, ge=0, le=876_000, description="Events of an archived run are listed from SQL for so long."
     )
     commit_queue: int = Field(1_000, ge=10, description="Calls waiting for a shared transaction; more are refused.")
-    backend: Literal["none", "process"] = Field("none", description="Who starts workers: nobody, or local processes.")
+    backend: Literal["none", "process", "kubernetes"] = Field(
+        "none", description="Who starts workers: nobody, local processes, or pods."
+    )
     workers: int = Field(2, ge=1, le=256, description="Most workers that the process backend starts.")
     warm_workers: int = Field(1, ge=0, description="Workers kept alive while there is nothing to do.")
     idle_seconds: Seconds = Field(
         20.0, description="A worker beyond the warm ones with nothing to do is ended after this."
+    )
+    release: str = Field(
+        "penstock", pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$", description="First part of the names of pods."
+    )
+    worker_namespace: str = Field("", max_length=63, description="Namespace of the pods that workers run in.")
+    pods_owner: str = Field("", max_length=253, description="ConfigMap there that owns the pods: they go with it.")
+    pod_image: str = Field("", description="Image of workers whose class names none.")
+    classes_file: Path | None = Field(None, description="File (YAML) with the worker classes that pods are made for.")
+    worker_tls_secret: str = Field(
+        "", description="Secret with the workers' certificate; empty: RELEASE-worker-tls; `none`: they have none."
+    )
+    kubeconfig: Path | None = Field(
+        None, description="How to reach the API server; empty: as a pod does, by its service account."
+    )
+    quiet_seconds: float = Field(
+        30.0, ge=0, le=3600, description="A scheduler that comes to lead starts and ends no pods for so long."
+    )
+    start_seconds: Seconds = Field(
+        300.0, description="A pod that is not ready after this is replaced; one that waits for a node is not."
+    )
+    node_lost_seconds: Seconds = Field(
+        300.0, description="A pod whose node gives no sign for so long is given up, once its leases have run out."
     )
 
 

@@ -1651,11 +1651,14 @@ class AcquireResponse(_message.Message):
     TERM_SECONDS_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     GRANTED_AFTER_SECONDS_FIELD_NUMBER: _builtins.int
+    DRAIN_FIELD_NUMBER: _builtins.int
     term_seconds: _builtins.float
     granted_after_seconds: _builtins.float
     """When the leases were granted, from the arrival of this call on; negative: to an earlier call of the same number.
     A worker counts the term from the moment when it sent the call plus this: the answer may have been long under way.
     """
+    drain: _builtins.bool
+    """Take nothing new, hand back what has not begun, finish the rest, and end the session."""
     @_builtins.property
     def batches(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseBatch]: ...
     @_builtins.property
@@ -1669,10 +1672,11 @@ class AcquireResponse(_message.Message):
         term_seconds: _builtins.float = ...,
         refused: _abc.Iterable[Global___OutcomeAnswer] | None = ...,
         granted_after_seconds: _builtins.float = ...,
+        drain: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "granted_after_seconds", b"granted_after_seconds", "refused", b"refused", "term_seconds", b"term_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "drain", b"drain", "granted_after_seconds", b"granted_after_seconds", "refused", b"refused", "term_seconds", b"term_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1811,7 +1815,10 @@ class RenewResponse(_message.Message):
     REVOKED_FIELD_NUMBER: _builtins.int
     WANTED_BACK_FIELD_NUMBER: _builtins.int
     TERM_SECONDS_FIELD_NUMBER: _builtins.int
+    DRAIN_FIELD_NUMBER: _builtins.int
     term_seconds: _builtins.float
+    drain: _builtins.bool
+    """as in AcquireResponse"""
     @_builtins.property
     def revoked(self) -> _containers.RepeatedCompositeFieldContainer[Global___LeaseId]:
         """stop these; no outcome of theirs will be accepted"""
@@ -1826,10 +1833,11 @@ class RenewResponse(_message.Message):
         revoked: _abc.Iterable[Global___LeaseId] | None = ...,
         wanted_back: _abc.Iterable[Global___LeaseId] | None = ...,
         term_seconds: _builtins.float = ...,
+        drain: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revoked", b"revoked", "term_seconds", b"term_seconds", "wanted_back", b"wanted_back"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "revoked", b"revoked", "term_seconds", b"term_seconds", "wanted_back", b"wanted_back"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2225,7 +2233,7 @@ class Reason(_message.Message):
     KEY_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     code: _builtins.str
-    """e.g. run_paused, gate, budget, redis_unavailable, limit_closed, limit_full, back_off, deferred, stage_full, no_worker, order"""
+    """e.g. run_paused, gate, budget, redis_unavailable, limit_closed, limit_full, back_off, deferred, stage_full, no_worker, few_workers, order"""
     text: _builtins.str
     change: _builtins.str
     """what would change that"""

@@ -1,9 +1,10 @@
-"""Workers as local processes.
+"""Workers as local processes, of one class: the embedded mode's.
 
 A worker has a slot (0 …) and a generation; its row is written before its process starts, and the process is known by
 pid and start time, so that a restarted scheduler adopts the living and never starts one twice. Workers outlive the
-scheduler when it dies; they hold the supervisor's lifeline and end with it. Scale-in is SIGTERM: the worker drains by
-itself. When the scheduler itself is told to stop, its workers drain first, while it can still take their reports.
+scheduler when it dies; they hold the supervisor's lifeline and end with it. Scale-in: the worker is told to drain, by
+its session and, so that it hears at once, by SIGUSR1. When the scheduler itself is told to stop, its workers drain
+first, while it can still take their reports. Each worker writes a file of its own, of which the tail is kept as a blob.
 
 Failure story: a worker that is gone is found within a poll; its session is ended, so that its leases return at once. A
 crash between row and process leaves a row without pid: its session is ended, its slot is free. A worker that dies
@@ -17,25 +18,29 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from penstock.runtime import lifeline, metrics
+from penstock.runtime.blobs import BlobStore
 from penstock.runtime.clock import Clock, IdSource
 from penstock.runtime.logs import get_logger
 from penstock.runtime.pauses import doubled
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database
-from scheduler.domain.states import RunState, StageState
-from scheduler.domain.workers import Demand, wanted_workers
+from scheduler.backends import ClassNow, WorkerNow
+from scheduler.backends.ending import Ending
+from scheduler.domain.rules import Kind
+from scheduler.draining import Draining
 from scheduler.engine import Engine
+from scheduler.store import workers as rows
+from scheduler.store.demand import demands, wanted_of
 from scheduler.store.effects import Effects
-from scheduler.store.held import busy_sessions, running_alone
-from scheduler.store.leases import Session
-from scheduler.store.schema import runs, stages, workers
+from scheduler.store.held import busy_sessions
+from scheduler.store.schema import workers
 
 __all__ = ["ProcessBackend", "start_time"]
 
@@ -43,6 +48,7 @@ POLL_SECONDS = 0.25
 YOUNG_SECONDS = 2.0
 DRAIN_GRACE_SECONDS = 1.0
 DRAIN_POLL_SECONDS = 0.05
+LOG_BYTES = 65_536
 FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS = 0.2, 5.0
 
 log = get_logger("workers")
@@ -57,6 +63,7 @@ class _Worker:
     pid_start: int
     since: float
     draining: bool = False
+    create_ms: int = 0
     process: subprocess.Popen[bytes] | None = None
 
     def alive(self) -> bool:
@@ -75,15 +82,35 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] == "Z" else int(fields[19])
 
 
+def _tail(path: Path, most_bytes: int) -> bytes:
+    """The last bytes of a file; none of one that is not there."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(max(file.tell() - most_bytes, 0))
+            return file.read(most_bytes)
+    except OSError:
+        return b""
+
+
 class ProcessBackend:
-    """Keeps the wanted number of workers of the default class alive."""
+    """Keeps the wanted number of workers of its class alive."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, database: Database, *, clock: Clock, new_id: IdSource
+        self,
+        settings: Settings,
+        engine: Engine,
+        database: Database,
+        blobs: BlobStore,
+        *,
+        clock: Clock,
+        new_id: IdSource,
     ) -> None:
         self._settings = settings
         self._engine = engine
         self._database = database
+        self._draining = Draining(engine, database)
+        self._ending = Ending(engine, blobs)
         self._clock = clock
         self._new_id = new_id
         self._workers: dict[int, _Worker] = {}
@@ -100,20 +127,60 @@ class ProcessBackend:
             if not self._stopping:
                 wanted = await asyncio.to_thread(self._wanted)
                 await self._scale(wanted)
-            metrics.WORKERS.labels(self._settings.worker.worker_class).set(len(self._workers))
+            metrics.WORKERS.labels(self._class).set(len(self._workers))
             await asyncio.sleep(POLL_SECONDS)
 
-    async def _adopt(self) -> None:
-        def read() -> list[tuple[str, int, int, int | None, int | None]]:
-            with self._database.read() as connection:
-                columns = (workers.c.session, workers.c.slot, workers.c.generation, workers.c.pid, workers.c.pid_start)
-                return [tuple(row) for row in connection.execute(sa.select(*columns))]
+    @property
+    def _class(self) -> str:
+        return self._settings.worker.worker_class
 
-        for session, slot, generation, pid, pid_start in await asyncio.to_thread(read):
+    async def workers(self) -> Sequence[WorkerNow]:
+        return [
+            WorkerNow(
+                session=worker.session,
+                worker_class=self._class,
+                slot=worker.slot,
+                generation=worker.generation,
+                state="working",
+                create_ms=worker.create_ms,
+                place=f"pid {worker.pid}",
+            )
+            for worker in sorted(self._workers.values(), key=lambda one: one.slot)
+            if worker.alive()
+        ]
+
+    async def classes(self) -> Sequence[ClassNow]:
+        young = self._failures > 0
+        return [
+            ClassNow(
+                name=self._class,
+                slots=self._settings.worker.slots,
+                most=self._settings.scheduler.workers,
+                code="crash" if young else "",
+                text="its workers end as soon as they are started" if young else "",
+                advice="read the log of one: penstock workers logs SESSION" if young else "",
+            )
+        ]
+
+    async def log_tail(self, session: str, most_bytes: int) -> bytes | None:
+        if session not in {worker.session for worker in self._workers.values()}:
+            return None
+        return await asyncio.to_thread(_tail, self._log(session), most_bytes)
+
+    async def _adopt(self) -> None:
+        def read() -> list[rows.WorkerRow]:
+            with self._database.read() as connection:
+                return rows.open_rows(connection)
+
+        for row in await asyncio.to_thread(read):
+            session, pid, pid_start = row.session, row.pid, row.pid_start
             if session in {worker.session for worker in self._workers.values()}:
                 continue
             if pid is not None and pid_start is not None and start_time(pid) == pid_start:
-                self._workers[slot] = _Worker(session, slot, generation, pid, pid_start, self._clock.monotonic())
+                since = self._clock.monotonic()
+                self._workers[row.slot] = _Worker(
+                    session, row.slot, row.generation, pid, pid_start, since, create_ms=row.create_ms
+                )
                 log.info("adopted a worker", session=session, pid=pid)
             else:
                 await self._gone(session, "its worker was gone when the scheduler came back")
@@ -124,7 +191,10 @@ class ProcessBackend:
                 continue
             code = worker.process.returncode if worker.process is not None else None
             log.info("a worker is gone", session=worker.session, pid=worker.pid, code=code)
-            await self._gone(worker.session, f"its worker (pid {worker.pid}) died")
+            if code == 0:
+                await self._gone(worker.session, f"its worker (pid {worker.pid}) ended", "")
+            else:
+                await self._gone(worker.session, f"its worker (pid {worker.pid}) died")
             del self._workers[worker.slot]
             if not worker.draining:
                 young = self._clock.monotonic() - worker.since < YOUNG_SECONDS
@@ -132,62 +202,29 @@ class ProcessBackend:
                 delay = doubled(FIRST_BACKOFF_SECONDS, self._failures, MAX_BACKOFF_SECONDS) if young else 0.0
                 self._not_before = self._clock.monotonic() + delay
 
-    async def _gone(self, session: str, reason: str) -> None:
-        """Ends the session, then forgets the worker: a crash in between ends it again."""
-        worker_class = self._settings.worker.worker_class
-        await self._engine.end_session(Session(session, session, worker_class), reason, handed_back=False)
-
-        def work(connection: sa.Connection, effects: Effects) -> None:
-            connection.execute(sa.delete(workers).where(workers.c.session == session))
-
-        await self._engine.commits.run(work)
+    async def _gone(self, session: str, reason: str, kind: str = Kind.WORKER_LOST) -> None:
+        """Ends the session, then the worker's row: a crash in between ends it again."""
+        path = self._log(session)
+        tail = await asyncio.to_thread(_tail, path, LOG_BYTES)
+        await self._ending.end(session, self._class, kind=kind, reason=reason, tail=tail)
+        if self._settings.data is not None:
+            path.unlink(missing_ok=True)
 
     def _busy(self) -> set[str]:
         with self._database.read() as connection:
             return busy_sessions(connection)
 
     def _wanted(self) -> int:
-        columns = (
-            stages.c.running,
-            stages.c.concurrency,
-            (
-                stages.c.total
-                - stages.c.running
-                - stages.c.retry
-                - stages.c.deferred
-                - stages.c.completed
-                - stages.c.failed
-                - stages.c.skipped
-                - stages.c.stopped
-            ),
-            runs.c.state,
-        )
-        query = (
-            sa.select(*columns)
-            .join(runs, runs.c.number == stages.c.run)
-            .where(
-                stages.c.state == StageState.RUNNING,
-                stages.c.worker_class == self._settings.worker.worker_class,
-                runs.c.state.in_([RunState.RUNNING, RunState.PAUSED, RunState.STOPPING]),
-            )
-        )
+        section = self._settings.scheduler
         with self._database.read() as connection:
-            demands = [
-                Demand(leased, queued if state == RunState.RUNNING else 0, concurrency)
-                for leased, concurrency, queued, state in connection.execute(query)
-            ]
-            section = self._settings.scheduler
-            wanted = partial(
-                wanted_workers,
-                demands,
+            return wanted_of(
+                connection,
+                self._class,
+                demands(connection).get(self._class, []),
                 slots=self._settings.worker.slots,
                 most=section.workers,
                 warm=min(section.warm_workers, section.workers),
             )
-            # Who runs items alone makes it more, if more there may be: only then are all leases looked through.
-            if wanted() < section.workers:
-                return wanted(alone=running_alone(connection, self._settings.worker.worker_class))
-            return section.workers
 
     async def _scale(self, wanted: int) -> None:
         now = self._clock.monotonic()
@@ -209,30 +246,33 @@ class ProcessBackend:
             if idle:
                 last = max(idle, key=lambda w: w.slot)
                 last.draining = True
+                await self._draining.tell({last.session: self._class})
                 self._signal(last, signal.SIGUSR1)  # what it was leased since it was looked at, it still does
                 log.info("a worker is no longer needed", session=last.session)
 
     async def _start(self, slot: int) -> None:
-        session = self._new_id("session")
+        session, now_ms = self._new_id("session"), self._clock.now_ms()
 
         def work(connection: sa.Connection, effects: Effects) -> int:
-            generation = connection.execute(sa.select(sa.func.max(workers.c.generation))).scalar() or 0
-            connection.execute(
-                sa.insert(workers).values(
-                    session=session,
-                    worker_class=self._settings.worker.worker_class,
-                    slot=slot,
-                    generation=generation + 1,
-                    create_ms=self._clock.now_ms(),
-                )
+            generation = rows.generations(connection, self._class, [slot]).get(slot, 0) + 1
+            row = rows.WorkerRow(
+                session=session, worker_class=self._class, slot=slot, generation=generation, create_ms=now_ms
             )
-            return int(generation) + 1
+            rows.note_start(connection, [row])
+            return generation
 
         generation = await self._engine.commits.run(work)
         process = self._spawn(session)
         started = start_time(process.pid) or 0
         self._workers[slot] = _Worker(
-            session, slot, generation, process.pid, started, self._clock.monotonic(), process=process
+            session,
+            slot,
+            generation,
+            process.pid,
+            started,
+            self._clock.monotonic(),
+            create_ms=now_ms,
+            process=process,
         )
 
         def note(connection: sa.Connection, effects: Effects) -> None:
@@ -250,9 +290,9 @@ class ProcessBackend:
         fd = lifeline.inherited()
         output = None
         if self._settings.data is not None:
-            folder = self._settings.data / "logs"
-            folder.mkdir(exist_ok=True)
-            output = (folder / "worker.log").open("ab")
+            path = self._log(session)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            output = path.open("ab")
         try:
             return subprocess.Popen(
                 [sys.executable, "-P", "-m", "worker"],
@@ -265,6 +305,10 @@ class ProcessBackend:
         finally:
             if output is not None:
                 output.close()
+
+    def _log(self, session: str) -> Path:
+        data = self._settings.data
+        return Path(os.devnull) if data is None else data / "logs" / "workers" / f"{session}.log"
 
     def _signal(self, worker: _Worker, number: int) -> None:
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from scheduler.domain.rules import NOT_RETRIED, Kind
+from scheduler.domain.rules import LOST_KINDS, NOT_RETRIED, Kind
 from scheduler.domain.states import ITEM_TABLE, ItemEvent, ItemState, Mode, advance
 
 __all__ = [
@@ -53,9 +53,9 @@ LOST = frozenset({Ended.WORKER_LOST, Ended.UNBEGUN, Ended.TIMED_OUT, Ended.STOPP
 WITH_WORKER = frozenset({Ended.WORKER_LOST, Ended.UNBEGUN})
 _FAILURES = frozenset({Ended.FAILED, Ended.WORKER_LOST, Ended.TIMED_OUT})
 # A second witness that could not be heard says nothing about the work.
-_NO_WITNESS = frozenset(
-    {Kind.WORKER_LOST, Kind.TIMEOUT, Kind.THROTTLED, Kind.PROVIDER, Kind.CANCELLED, Kind.BUDGET, Kind.UNAVAILABLE}
-)
+_NO_WITNESS = LOST_KINDS | {
+    *(Kind.TIMEOUT, Kind.THROTTLED, Kind.PROVIDER, Kind.CANCELLED, Kind.BUDGET, Kind.UNAVAILABLE),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Ending:
     more, should it fail, or again where that was lost beside others; named: a retry rule names its kind; retries_off:
     nothing is tried again just now; waits: a rule asks for a back-off after a lost worker too; affordable: its own cap
     leaves room for another attempt; excused: another item of its worker was running alone, so the loss is not its
-    doing.
+    doing; blameless: its worker was taken away, by whoever rules over nodes.
     """
 
     ended: Ended
@@ -88,6 +88,7 @@ class Ending:
     waits: bool = False
     affordable: bool = True
     excused: bool = False
+    blameless: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,11 @@ class Decision:
 
 
 def kind_of(ended: Ended, told: str, *, mode: Mode, no_try: bool, repeatable: bool) -> str:
-    """The kind of a failure, as it counts; `told`: as its worker says; "" for what is no failure. Work that may have
-    been done, must not be done twice and whose end nobody knows is `unknown`."""
+    """The kind of a failure, as it counts; `told`: as its worker says, or who knows how the worker was lost; "" for
+    what is no failure. Work that may have been done, must not be done twice and whose end nobody knows is
+    `unknown`."""
     if ended in WITH_WORKER:
-        kind: str = Kind.WORKER_LOST
+        kind: str = told if told in LOST_KINDS else Kind.WORKER_LOST
     elif ended is Ended.TIMED_OUT:
         kind = Kind.TIMEOUT
     elif ended is Ended.FAILED:
@@ -131,7 +133,8 @@ def decide(ending: Ending) -> Decision:
     worker says that it begins such an item before it does. What was not known to have begun costs no try, and goes
     together with others once more, since most often the worker was killed and not the item's doing; a bound on such
     losses ends what kills workers before they can speak. Healing costs no try, so its losses are counted otherwise:
-    lost beside others it is made again, alone; lost alone it was one of the heals that its stage allows.
+    lost beside others it is made again, alone; lost alone it was one of the heals that its stage allows. What was lost
+    because its worker was taken away costs nothing, up to the same bound.
     """
     ended, tries, kind = ending.ended, ending.tries, ending.kind
     if ended is Ended.COMPLETED:
@@ -139,8 +142,11 @@ def decide(ending: Ending) -> Decision:
             return Decision(_after(ItemEvent.COMPLETE), tries, heals=ending.heals)
         event = ItemEvent.STOP if ending.stopping else ItemEvent.RETURN
         return Decision(_after(event), tries, mode=Mode.CONFIRM, heals=ending.heals)
-    unheard = ended is Ended.UNBEGUN and not ending.excused and ending.attempt - tries > FREE_LOSSES
-    counts = (ended in _FAILURES and not ending.no_try) or unheard
+    often = ending.attempt - tries > FREE_LOSSES
+    # Whatever is taken away again and again may well fill its node's disk.
+    blameless = ending.blameless and ended in WITH_WORKER and not often
+    unheard = ended is Ended.UNBEGUN and not ending.excused and often
+    counts = (ended in _FAILURES and not ending.no_try and not blameless) or unheard
     healing = ending.mode is Mode.HEAL
     tries += counts and not healing
     spared = healing and ending.healable and ended in WITH_WORKER and ending.suspect < ALONE
@@ -155,7 +161,9 @@ def decide(ending: Ending) -> Decision:
     if ending.stopping or ended is Ended.STOPPED:
         return Decision(_after(ItemEvent.STOP), tries, mode=mode, heals=ending.heals, kind=kind)
     suspect = min(ending.suspect, ALONE)
-    if ended is Ended.WORKER_LOST:
+    if blameless:
+        pass
+    elif ended is Ended.WORKER_LOST:
         suspect = ALONE
     elif ended is Ended.UNBEGUN:
         suspect = min(suspect + 1, ALONE)

@@ -63,7 +63,8 @@ class RunNow:
 class StageNow:
     """gate: its name while it waits there; before: the stage that must end first, in words; worker_seen_ms: when a
     worker of its class last gave a sign; others: other runs that hold leases of the class, and how many; room: whether
-    one of its workers has a free slot."""
+    one of its workers has a free slot; trouble: why its class has not the workers that it wants, what would mend that,
+    and since when."""
 
     stage: int
     state: StageState
@@ -81,6 +82,7 @@ class StageNow:
     worker_silent_ms: int = 0
     others: tuple[int, int] = (0, 0)
     room: bool = False
+    trouble: tuple[str, str, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,8 +187,15 @@ def stage_reasons(stage: StageNow, now_ms: int) -> list[Reason]:
     reasons += _money(f"stage {stage.stage}", stage.budget_micros, stage.committed_micros)
     if stage.worker_seen_ms is None or now_ms - stage.worker_seen_ms > stage.worker_silent_ms:
         text = f"no worker of class {stage.worker_class} gives a sign"
-        change = f"start a worker of class {stage.worker_class}"
-        reasons.append(Reason(code="no_worker", text=text, change=change, since_ms=stage.worker_seen_ms))
+        change, since = f"start a worker of class {stage.worker_class}", stage.worker_seen_ms
+        if stage.trouble is not None:
+            why, change, since = stage.trouble
+            text = f"{text}: {why}"
+        reasons.append(Reason(code="no_worker", text=text, change=change, since_ms=since))
+    elif stage.trouble is not None:
+        why, change, since = stage.trouble
+        text = f"class {stage.worker_class} has fewer workers than it could use: {why}"
+        reasons.append(Reason(code="few_workers", text=text, change=change, since_ms=since))
     runs, leases = stage.others
     if runs and not reasons and not stage.room:
         hold = f"{counted(runs, 'other run')} hold{'s' if runs == 1 else ''} {counted(leases, 'lease')}"

@@ -9,6 +9,8 @@ from enum import StrEnum
 from penstock.words import counted
 
 __all__ = [
+    "BLAMELESS",
+    "LOST_KINDS",
     "NOT_HEALED",
     "NOT_RETRIED",
     "Confirm",
@@ -37,8 +39,18 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"
     UNCONFIRMED = "unconfirmed"
     UNAVAILABLE = "unavailable"
+    OUT_OF_MEMORY = "out_of_memory"  # with its worker, as the next three
+    EVICTED = "evicted"
+    PREEMPTED = "preempted"
+    NODE_LOST = "node_lost"
 
 
+LOST_KINDS: frozenset[str] = frozenset(
+    {Kind.WORKER_LOST, Kind.OUT_OF_MEMORY, Kind.EVICTED, Kind.PREEMPTED, Kind.NODE_LOST}
+)
+"""What was lost with its worker. A rule that names worker_lost takes all of them."""
+BLAMELESS: frozenset[str] = frozenset({Kind.EVICTED, Kind.PREEMPTED, Kind.NODE_LOST})
+"""The worker was taken away: nothing that it ran had any part in it."""
 NOT_RETRIED: frozenset[str] = frozenset({Kind.BUDGET, Kind.REFUSED, Kind.CANCELLED, Kind.UNKNOWN})
 """Kinds that are tried again only where a rule names them."""
 NOT_HEALED: frozenset[str] = frozenset({Kind.BUDGET, Kind.CANCELLED, Kind.UNKNOWN})
@@ -63,7 +75,10 @@ class Retry:
     factor: float = 2.0
 
     def takes(self, kind: str, fingerprint: str) -> bool:
-        return (not self.kinds or kind in self.kinds) and self.fingerprint in ("", fingerprint)
+        return (not self.kinds or self.names(kind)) and self.fingerprint in ("", fingerprint)
+
+    def names(self, kind: str) -> bool:
+        return kind in self.kinds or (kind in LOST_KINDS and Kind.WORKER_LOST in self.kinds)
 
 
 @dataclass(frozen=True)
@@ -77,6 +92,8 @@ class Heal:
     paid: bool = False
 
     def takes(self, kind: str) -> bool:
+        if kind in LOST_KINDS and Kind.WORKER_LOST in self.kinds:
+            return True
         return kind in self.kinds if self.kinds else kind not in NOT_HEALED
 
 

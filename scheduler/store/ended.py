@@ -15,7 +15,7 @@ import orjson
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler.domain.fingerprints import fingerprint
 from scheduler.domain.outcomes import ALONE, LOST, WITH_WORKER, Backoff, Decision, Ended, Ending, decide, kind_of
-from scheduler.domain.rules import Kind, Retry
+from scheduler.domain.rules import BLAMELESS, LOST_KINDS, Kind, Retry
 from scheduler.domain.states import ItemState, Mode, RunState
 from scheduler.store import money, switches, tallies
 from scheduler.store.effects import Effects, Place, Slot
@@ -32,7 +32,7 @@ __all__ = ["StageEndings"]
 ERROR_CHARACTERS = 4_000
 CONTEXT_CHARACTERS = 16_000
 _FAILURES = frozenset({Ended.FAILED, Ended.WORKER_LOST, Ended.TIMED_OUT})
-_NOT_THE_STAGES = frozenset({Kind.WORKER_LOST, Kind.UNAVAILABLE, Kind.CANCELLED, Kind.BUDGET})
+_NOT_THE_STAGES = LOST_KINDS | {Kind.UNAVAILABLE, Kind.CANCELLED, Kind.BUDGET}
 """Kinds of failure that close no valve: the stage's work, and what it talks to, are not at fault."""
 
 
@@ -129,11 +129,12 @@ class StageEndings:
                 heals=row.heals,
                 confirms=self.confirms,
                 healable=promise is not None,
-                named=retry is not None and kind in retry.kinds,
+                named=retry is not None and retry.names(kind),
                 retries_off=ended in _FAILURES and self._off(),
                 waits=retry is not None and retry.first_seconds > 0,
                 affordable=ended not in _FAILURES or money.affordable(unit, stage, spent),
                 excused=told.excused,
+                blameless=told.kind in BLAMELESS,
             )
         )
         self._write(row, told, decision, equal, retry, cost, promise or 0)
@@ -241,7 +242,7 @@ class StageEndings:
         """What would be set aside for healing this failure; None: it is not healed."""
         heal, stage = self._own.heal, self.stage
         # What is healed was taken for its failure; that healing was lost with a worker says nothing against it.
-        lost = row.mode == Mode.HEAL and kind == Kind.WORKER_LOST
+        lost = row.mode == Mode.HEAL and kind in LOST_KINDS
         if heal is None or not kind or not (lost or heal.takes(kind)):
             return None
         if row.heals >= heal.attempts and not (lost and row.suspect < ALONE):

@@ -103,10 +103,11 @@ class Endings:
         handed_back: bool = False,
         session: str = "",
         spared: Spared | None = None,
+        kind: str = "",
     ) -> int:
         """Ends the running attempts of these items as lost with their worker; returns how many. What the worker
         hands back, or had not begun as far as it said, costs no try. What was proposed and never granted is ready
-        again. session: only what it holds; spared: whose lease has not run out after all."""
+        again. session: only what it holds; spared: whose lease has not run out after all; kind: how it was lost."""
         unit = lock(self.connection, number, self.now_ms)
         if unit is None:
             return 0
@@ -133,7 +134,7 @@ class Endings:
             begun = handed_back or item.suspect == BEGUN_ALONE or self.begun.has(item.session, lease)
             back = handed_back and row.repeatable
             how = Ended.RELEASED if back else Ended.WORKER_LOST if begun else Ended.UNBEGUN
-            ended.end(item, Told(ended=how, error=reason, excused=item.session in alone))
+            ended.end(item, Told(ended=how, kind=kind, error=reason, excused=item.session in alone))
         ended.close()
         lost = {item.seq for item in found}
         others = [slot for slot in slots if slot[0] not in lost]

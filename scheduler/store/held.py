@@ -18,6 +18,7 @@ __all__ = [
     "OVERRUN_MS",
     "all_running",
     "busy_sessions",
+    "leases_by_session",
     "open_rows",
     "overdue",
     "owners",
@@ -54,6 +55,12 @@ def busy_sessions(connection: sa.Connection) -> set[str]:
     """Sessions that hold leases."""
     query = sa.select(items.c.session).select_from(_OPEN_STAGES).where(_RUNNING).distinct()
     return set(connection.execute(query).scalars())
+
+
+def leases_by_session(connection: sa.Connection) -> dict[str, int]:
+    """How many leases each session holds; those that hold none are left out."""
+    query = sa.select(items.c.session, sa.func.count()).select_from(_OPEN_STAGES).where(_RUNNING)
+    return {row[0]: row[1] for row in connection.execute(query.group_by(items.c.session))}
 
 
 def running_alone(connection: sa.Connection, worker_class: str) -> int:

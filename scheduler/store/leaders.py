@@ -1,5 +1,5 @@
-"""What one scheduler at a time does, as rows with a term: leading the sweeps, holding a database that takes no second
-scheduler; and whose data Redis holds (`redis`: its value is the generation).
+"""What one scheduler at a time does, as rows with a term: leading the sweeps, seeing to worker pods, holding a database
+that takes no second scheduler; and whose data Redis holds (`redis`: its value is the generation).
 
 A grant reads the generation with the row locked FOR SHARE, whoever makes Redis anew locks it FOR UPDATE: so every grant
 stands either in the rows from which Redis is made, or under the generation that it was proposed from.
@@ -15,6 +15,7 @@ from scheduler.store.statements import Rows, Statement
 
 __all__ = [
     "GENERATION",
+    "PODS",
     "REDIS",
     "SCHEDULER",
     "SWEEPS",
@@ -26,7 +27,7 @@ __all__ = [
     "take",
 ]
 
-REDIS, SWEEPS, SCHEDULER = "redis", "sweeps", "scheduler"
+REDIS, SWEEPS, SCHEDULER, PODS = "redis", "sweeps", "scheduler", "pods"
 
 
 @dataclass(frozen=True)

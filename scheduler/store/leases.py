@@ -110,14 +110,15 @@ class GrantedBatch:
 # The run that a worker names.
 _RUN = Statement("SELECT number, state FROM runs WHERE run_id = :run_id")
 
-# Note a sign of a session; answers the grant number that it had before (none: it is new) and whether it has ended.
+# Note a sign of a session; answers the grant number that it had before (none: it is new), whether it has ended, and
+# since when it is told to drain.
 _SEEN = Statement("""
 INSERT INTO sessions (session, worker, worker_class, granted, was_granted, ended, seen_ms, renew_ms)
 VALUES (:session, :worker, :worker_class, :granted, NULL, 0, :now, :renewed)
 ON CONFLICT (session) DO UPDATE SET was_granted = sessions.granted, seen_ms = excluded.seen_ms,
   granted = CASE WHEN excluded.granted > sessions.granted THEN excluded.granted ELSE sessions.granted END,
   renew_ms = CASE WHEN excluded.renew_ms > sessions.renew_ms THEN excluded.renew_ms ELSE sessions.renew_ms END
-RETURNING was_granted, ended
+RETURNING was_granted, ended, drain_ms
 """)
 # What runs of one grant.
 _BY_GRANT = Statement("""
@@ -129,10 +130,12 @@ ORDER BY i.run, i.stage, i.seq
 """)
 
 
-def seen(connection: sa.Connection, session: Session, now_ms: int, *, renew_ms: int = 0) -> None:
-    """Notes a sign of the session. renew_ms: when it renewed its leases, or until when it does. Raises Conflict when
-    it has ended."""
-    _judged(session, 0, *_SEEN.rows(connection, _sign(session, 0, now_ms, renew_ms))[0])
+def seen(connection: sa.Connection, session: Session, now_ms: int, *, renew_ms: int = 0) -> bool:
+    """Notes a sign of the session; whether it is told to drain. renew_ms: when it renewed its leases, or until when it
+    does. Raises Conflict when it has ended."""
+    was_granted, ended, drain_ms = _SEEN.rows(connection, _sign(session, 0, now_ms, renew_ms))[0]
+    _judged(session, 0, was_granted, ended)
+    return drain_ms is not None
 
 
 def asking(session: Session, grant_number: int, now_ms: int, *, again: bool) -> list[Asked]:
@@ -144,13 +147,15 @@ def asking(session: Session, grant_number: int, now_ms: int, *, again: bool) -> 
 
 def asked(
     connection: sa.Connection, session: Session, grant_number: int, now_ms: int, answers: Sequence[Rows]
-) -> tuple[list[GrantedBatch], int]:
+) -> tuple[list[GrantedBatch], int, bool]:
     """What the answers to `asking` say: the leases that the session has by this number already, as far as they still
-    hold (the answer was lost), and when they were granted (now: there are none). Raises Conflict when the session has
-    ended."""
+    hold (the answer was lost), when they were granted (now: there are none), and whether it is told to drain. The
+    session's row is locked by then: whoever tells it later comes after what is granted now. Raises Conflict when the
+    session has ended."""
     sign, *known = answers
-    if _judged(session, grant_number, *sign[0]) != grant_number or not grant_number:
-        return [], now_ms
+    was_granted, ended, drain_ms = sign[0]
+    if _judged(session, grant_number, was_granted, ended) != grant_number or not grant_number:
+        return [], now_ms, drain_ms is not None
     found: dict[StageKey, list[Granted]] = {}
     for row in known[0] if known else _BY_GRANT.rows(connection, _by(session, grant_number)):
         start_ms, run, stage, seq, attempt, tries, suspect, *rest = row
@@ -161,7 +166,7 @@ def asked(
         # Not locked: runs are locked before sessions, and what it holds no more it is told when it renews.
         its_run, its_stages = load_run(connection, number)
         answer += _by_mode(its_run, its_stages[index], granted)
-    return answer, now_ms
+    return answer, now_ms, drain_ms is not None
 
 
 def _by(session: Session, grant_number: int) -> dict[str, str | int]:

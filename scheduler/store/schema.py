@@ -14,6 +14,7 @@ from scheduler.store.columns import metadata
 from scheduler.store.columns import number as _number
 from scheduler.store.columns import text as _text
 from scheduler.store.shared import (
+    class_troubles,
     costs,
     exclusive_keys,
     leaders,
@@ -29,6 +30,7 @@ from scheduler.store.shared import (
 __all__ = [
     "actions",
     "attempts",
+    "class_troubles",
     "costs",
     "events",
     "exclusive_keys",

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from scheduler.store.columns import Big, blob, metadata
+from scheduler.store.columns import Big, blob, metadata, text
 
 __all__ = [
+    "class_troubles",
     "costs",
     "exclusive_keys",
     "leaders",
@@ -47,9 +48,12 @@ sessions = sa.Table(
     sa.Column("seen_ms", Big, nullable=False),
     # When it last renewed leases, or until when it does though Redis may not know; 0: never.
     sa.Column("renew_ms", Big, nullable=False, default=0, server_default="0"),
+    # Since when it is told to drain: nothing is granted to it after this was committed.
+    sa.Column("drain_ms", Big),
 )
 
-# Processes that the process backend started, recorded before they can take a lease.
+# Workers that a backend starts, recorded before they can take a lease; kept for a while when they have ended. pid: of a
+# process; kind, reason: how it ended (no kind: as it should); log_blob: hash of its last lines.
 workers = sa.Table(
     "workers",
     metadata,
@@ -60,6 +64,22 @@ workers = sa.Table(
     sa.Column("pid", sa.Integer),
     sa.Column("pid_start", Big),
     sa.Column("create_ms", Big, nullable=False),
+    sa.Column("end_ms", Big),
+    text("kind"),
+    text("reason"),
+    text("log_blob"),
+    sa.Index("workers_slot", "worker_class", "slot", "generation"),
+)
+
+# Why a class has not the workers that it wants, as its backend knows it.
+class_troubles = sa.Table(
+    "class_troubles",
+    metadata,
+    sa.Column("worker_class", sa.Text, primary_key=True),
+    sa.Column("code", sa.Text, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+    sa.Column("advice", sa.Text, nullable=False),
+    sa.Column("since_ms", Big, nullable=False),
 )
 
 # Limits that an operator declared, and keys that a valve has closed. `valve` is the JSON of domain.valve.Valve.

@@ -8,12 +8,12 @@ import json
 from pathlib import Path
 
 import pytest
-from scheduler.backends.kubernetes.classes import ClassFile, short_name
-from scheduler.backends.kubernetes.surroundings import surroundings_of
-from scheduler.backends.kubernetes.template import Owner, pod_json
 
 from penstock.runtime import certificates
 from penstock.runtime.settings import Settings, load
+from scheduler.backends.kubernetes.classes import ClassFile, short_name
+from scheduler.backends.kubernetes.surroundings import surroundings_of
+from scheduler.backends.kubernetes.template import Owner, pod_json
 from tests.cluster.chart.rendering import CHART, HERE, RELEASE, VALUES, helm, of_kind, pod_specs, render
 from tests.cluster.programs.control_plane import ControlPlane
 

@@ -8,8 +8,8 @@ MUTANT = Mutant(
     changes=(
         Change(
             "scheduler/store/leases.py",
-            "    if _judged(session, grant_number, *sign[0]) != grant_number or not grant_number:\n",
-            "    if _judged(session, grant_number, *sign[0]) or True:\n",
+            "    if _judged(session, grant_number, was_granted, ended) != grant_number or not grant_number:\n",
+            "    if _judged(session, grant_number, was_granted, ended) or True:\n",
         ),
     ),
     seeds=0,
