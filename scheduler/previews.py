@@ -25,8 +25,8 @@ from scheduler.plans import Plans
 from scheduler.store import reads
 from scheduler.store.actions import ActionRow
 from scheduler.store.item_fields import FIELDS, columns, never_leased
-from scheduler.store.plan_uses import refuse_without_plan
 from scheduler.store.reading import with_rows
+from scheduler.store.reopening import refuse_read_only
 from scheduler.store.rows import RunRow, StageRow
 from scheduler.store.schema import items
 
@@ -78,7 +78,7 @@ class Previews:
         return replace(_add(action, verdict, fresh, why), done=complete)
 
     async def checked(self, run_id: str, asked: Asked) -> tuple[RunRow, StageRow]:
-        """The run and stage that are meant. Raises InvalidInput, NotFound, Conflict where the run's plan is gone."""
+        """The run and stage that are meant. Raises InvalidInput, NotFound, Conflict for a run that is only read."""
         if bool(asked.seqs) == bool(asked.filter.strip()):
             raise InvalidInput(
                 "say which items, by seqs or by a filter, and not by both; all of them: seq >= 0", code="bad_items"
@@ -92,7 +92,7 @@ class Previews:
                 return reads.load_run(connection, reads.find_run(connection, run_id=run_id))
 
         run, stages = await asyncio.to_thread(read)
-        refuse_without_plan(run)
+        refuse_read_only(run)
         stage = reads.stage_of(run, stages, asked.stage)
         for seq in asked.seqs:
             reads.check_seq(run, stage, seq)

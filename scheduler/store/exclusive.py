@@ -45,17 +45,17 @@ _HOLDER = (
 
 
 def checked(keys: Iterable[str]) -> list[str]:
-    """The keys, sorted, each once. Raises InvalidInput that names the first bad one."""
+    """The keys, sorted, each once. Raises InvalidInput that names every bad one."""
     found = sorted(set(keys))
     if len(found) > MAX_KEYS:
         raise InvalidInput(f"{len(found)} exclusive keys; at most {MAX_KEYS} are taken", code="bad_exclusive_key")
-    for key in found:
-        if not key or len(key) > MAX_CHARACTERS or not key.isprintable() or " " in key:
-            raise InvalidInput(
-                f"exclusive key {key[:80]!r} can't be taken: 1 to {MAX_CHARACTERS} printable characters without a "
-                "space, e.g. project:x",
-                code="bad_exclusive_key",
-            )
+    bad = [key for key in found if not key or len(key) > MAX_CHARACTERS or not key.isprintable() or " " in key]
+    if bad:
+        raise InvalidInput(
+            f"exclusive key {', '.join(repr(key[:80]) for key in bad)} can't be taken: 1 to {MAX_CHARACTERS} printable "
+            "characters without a space, e.g. project:x",
+            code="bad_exclusive_key",
+        )
     return found
 
 

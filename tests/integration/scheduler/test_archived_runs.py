@@ -118,7 +118,9 @@ async def test_nothing_changes_an_archived_run_and_a_clone_is_named(world: World
     run_id = await archived(world)
     assert "clone" in await refused(world.runs.ResumeRun(pb.RunCommand(run_id=run_id), timeout=10))
     request = pb.ActOnItemsRequest(run_id=run_id, verb=pb.ITEM_VERB_RETRY, seqs=[19])
-    assert "clone" in await refused(world.runs.ActOnItems(request, timeout=10))
+    for validate_only in (False, True):
+        request.validate_only = validate_only
+        assert "clone" in await refused(world.runs.ActOnItems(request, timeout=10))
 
 
 async def test_an_archived_run_is_cloned_and_listed_by_a_filter(world: World) -> None:

@@ -73,3 +73,9 @@ def test_of_runs_that_start_at_once_one_has_the_key(database: Database) -> None:
 def test_a_bad_key_is_refused_by_name(key: str) -> None:
     with pytest.raises(InvalidInput, match="exclusive key"):
         exclusive.checked(["good", key])
+
+
+def test_all_keys_that_can_not_be_taken_are_named_at_once() -> None:
+    with pytest.raises(InvalidInput) as refused:
+        exclusive.checked(["a b", "project:x", "", "c\n"])
+    assert "exclusive key '', 'a b', 'c\\n' can't be taken" in refused.value.message
