@@ -75,9 +75,7 @@ THROTTLES = Counter("penstock_throttles_total", "Outcomes that met a limit of th
 VALVE_MOVES = Counter("penstock_valve_moves_total", "Changes of a valve's state, by kind of key.", ["kind", "state"])
 VALVES = Gauge("penstock_valves", "Keys whose valve is not open.", ["state"])
 WORKERS_WANTED = Gauge("penstock_workers_wanted", "Workers that the work could use.", ["worker_class"])
-CLASS_TROUBLE = Gauge(
-    "penstock_class_trouble", "1 while it lacks workers for this.", ["worker_class", "code"]
-)
+CLASS_TROUBLE = Gauge("penstock_class_trouble", "1 while it lacks workers for this.", ["worker_class", "code"])
 WORKERS = Gauge("penstock_workers", "Workers that are alive.", ["worker_class"])
 BATCH_ITEMS = Histogram(
     "penstock_worker_batch_items", "Items that a processor took at once.", ["processor"], buckets=(1, 4, 16, 64, 256)
