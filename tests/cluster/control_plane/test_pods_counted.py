@@ -126,7 +126,7 @@ async def test_two_schedulers_die_at_every_call_and_the_cap_holds(
                 await until_living(bed, MOST)
                 await second.crash()
         assert died >= 6
-        assert samples.most == MOST
+        assert samples.most <= MOST
         assert len(samples.counts) > 50
     finally:
         dying.at = 0
@@ -156,6 +156,6 @@ async def test_an_api_server_that_goes_away_costs_time_and_no_pod_too_many(
                 server.thaw()
             await asyncio.to_thread(control_plane.wait_ready)
             await until_living(bed, MOST)
-        assert samples.most == MOST
+        assert samples.most <= MOST
     finally:
         await bed.stop()

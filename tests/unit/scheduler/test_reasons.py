@@ -88,6 +88,16 @@ def test_a_full_stage_a_used_up_budget_and_a_missing_worker_are_all_told() -> No
     assert stage_reasons(stage(worker_seen_ms=None), NOW)[0].code == "no_worker"
 
 
+def test_what_a_class_lacks_is_told_with_what_would_mend_it() -> None:
+    lacks = ("the quota is used up", "raise the quota", 5)
+    (nobody,) = stage_reasons(stage(worker_seen_ms=None, trouble=lacks), NOW)
+    assert nobody.code == "no_worker"
+    assert nobody.text.endswith("gives a sign: the quota is used up")
+    assert (nobody.change, nobody.since_ms) == ("raise the quota", 5)
+    (few,) = stage_reasons(stage(trouble=lacks), NOW)
+    assert (few.code, few.change, few.since_ms) == ("few_workers", "raise the quota", 5)
+
+
 def test_turns_of_other_runs_are_told_only_where_nothing_else_holds() -> None:
     assert [reason.code for reason in stage_reasons(stage(others=(2, 9)), NOW)] == ["turn"]
     assert [reason.code for reason in stage_reasons(stage(others=(2, 9), running=4), NOW)] == ["stage_full"]
