@@ -126,11 +126,12 @@ async def test_sqlite_may_not_be_written_and_all_goes_on_by_itself(
 ) -> None:
     made: list[Database] = []
 
-    def database(url: str, service: str) -> Database:
-        made.append(Database(url, service))
-        return made[-1]
+    class Seen(Database):
+        def __init__(self, *values: Any, **named: Any) -> None:
+            super().__init__(*values, **named)
+            made.append(self)
 
-    monkeypatch.setattr(scheduler.__main__, "Database", database)
+    monkeypatch.setattr(scheduler.__main__, "Database", Seen)
     url = f"sqlite:///{tmp_path / 'scheduler.db'}"
     world = await World.start(tmp_path, redis_url, url, lease_term_seconds=30.0)
     try:
