@@ -58,8 +58,10 @@ class Replica:
         self._tasks: list[asyncio.Task[Any]] = []
 
     async def start(self, settings: Settings) -> None:
-        def database(url: str, service: str) -> Database:
-            self.database = Database(url, service)
+        opened = Database.of
+
+        def database(settings: Settings, service: str) -> Database:
+            self.database = opened(settings, service)
             return self.database
 
         def sweeps(*args: Any, **kwargs: Any) -> Sweeps:
@@ -67,7 +69,7 @@ class Replica:
             return self.sweeps
 
         with (
-            mock.patch.object(program, "Database", database),
+            mock.patch.object(Database, "of", database),
             mock.patch.object(program, "Sweeps", sweeps),
             mock.patch.object(program, "Plans", return_value=SimPlans(self.planner)),
         ):

@@ -21,6 +21,7 @@ from prometheus_client import values
 import scheduler.__main__ as program
 from penstock.runtime import metrics
 from penstock.runtime.clock import SharedClock
+from penstock.runtime.sql import Database
 from scheduler import database_time
 from scheduler.sweeps import Sweeps
 from tests.simulator.planner_side import SimPlans
@@ -67,8 +68,8 @@ def wired() -> Iterator[None]:
     """While this lasts, whatever a scheduler would open is simulated."""
     with ExitStack() as stack:
         for place, name, what in (
-            (program, "Database", lambda *_: SimDatabase(_world().sql, shared=_world().shared)),
-            (program, "migrate", _nothing),
+            (Database, "of", lambda *_: SimDatabase(_world().sql, shared=_world().shared)),
+            (program, "prepare", _nothing),
             (program, "Plans", lambda *_: SimPlans(_world().planner)),
             (program, "random_id", lambda prefix: _world().new_id(prefix)),
             (database_time, "SystemClock", _Clock),

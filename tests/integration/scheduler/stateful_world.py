@@ -152,8 +152,8 @@ class StatefulWorld:
 
         nothing = lambda *_: None  # noqa: E731
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(program, "Database", lambda *_: self.place.database)
-            patch.setattr(program, "migrate", nothing)
+            patch.setattr(Database, "of", lambda *_: self.place.database)
+            patch.setattr(program, "prepare", nothing)
             patch.setattr(program, "hold", nothing)
             patch.setattr(program, "started", clock)
             patch.setattr(program, "Plans", lambda *_: SimPlans(self.planner))
