@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
 
 __all__ = [
+    "ATTEMPTS_ENDED",
     "BATCH_ITEMS",
     "COMMIT_CALLS",
     "COMMIT_SECONDS",
@@ -12,7 +15,6 @@ __all__ = [
     "GRANT_ITEMS",
     "HTTP_SECONDS",
     "ITEMS",
-    "ITEMS_SETTLED",
     "LEASES_GRANTED",
     "LEASE_SECONDS",
     "OVERRUN_MICROS",
@@ -34,6 +36,8 @@ __all__ = [
     "VALVE_MOVES",
     "WATCHERS",
     "WORKERS",
+    "Count",
+    "add",
     "expose",
     "leave_out_schedulers",
 ]
@@ -46,7 +50,7 @@ COMMIT_CALLS = Histogram(
     "penstock_commit_calls", "Calls that shared one transaction.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
 )
 LEASES_GRANTED = Counter("penstock_leases_granted_total", "Leases granted.", ["processor"])
-ITEMS_SETTLED = Counter("penstock_items_settled_total", "Outcomes recorded.", ["state"])
+ATTEMPTS_ENDED = Counter("penstock_attempts_ended_total", "Attempts that ended, by what their item is then.", ["state"])
 REPORTS_REFUSED = Counter("penstock_reports_refused_total", "Reports refused.", ["reason"])
 SWEEP_ITEMS = Counter("penstock_sweep_items_total", "What the named sweep found.", ["sweep"])
 REDIS_REBUILDS = Counter("penstock_redis_rebuilds_total", "Times that leases were rebuilt after Redis was lost.")
@@ -91,6 +95,16 @@ _OF_SCHEDULERS = (
     LEASE_SECONDS,
     QUEUE_SECONDS,
 )
+
+
+Count = tuple[Counter, float]
+"""A counter, with its labels, and by how much it grows."""
+
+
+def add(counts: Iterable[Count]) -> None:
+    """What a transaction counted, once it is durable."""
+    for counter, by in counts:
+        counter.inc(by)
 
 
 def expose(port: int) -> None:

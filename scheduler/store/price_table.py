@@ -88,7 +88,7 @@ def set_price(
         unit = lock(connection, number, now_ms)
         # What it waits for was told at the price before.
         if unit is not None and unit.look_again(head_moved=old != new):
-            unit.flush()
+            unit.flush(effects)
             effects.changed.add(number)
             effects.moved.add(number)
     found = {row.processor: row for row in all_prices(connection)}

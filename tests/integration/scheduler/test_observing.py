@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
+import sqlalchemy as sa
 from prometheus_client import REGISTRY
 
 from penstock.runtime.sql import Database
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler.observing import Gauges
+from scheduler.store.items import Stale
+from scheduler.store.schema import events
+from scheduler.store.statements import Asked, finish
 from tests.integration.scheduler.world import World, completed, failed
 
 
@@ -41,6 +48,36 @@ async def test_decisions_are_counted(world: World) -> None:
     assert grown["retries"] == 1
     assert grown["ends"] == 2
     assert value("penstock_sweep_seconds_count", sweep="due") > 0
+
+
+async def test_what_a_fallen_transaction_did_is_counted_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = {
+        "retries": ("penstock_events_total", {"type": "item.retry"}),
+        "spent": ("penstock_spent_micros_total", {"processor": "noop"}),
+        "retry": ("penstock_attempts_ended_total", {"state": "retry"}),
+        "completed": ("penstock_attempts_ended_total", {"state": "completed"}),
+    }
+    run_id = await world.run(2)
+    worker = world.worker()
+    bad, good = await worker.leases(2)
+    before = {name: value(metric, **labels) for name, (metric, labels) in names.items()}
+    fell = False
+
+    def falling(connection: sa.Connection, writes: Sequence[Asked]) -> None:
+        nonlocal fell
+        finish(connection, writes)
+        retries = sa.select(sa.func.count()).select_from(events).where(events.c.type == "item.retry")
+        if not fell and connection.execute(retries).scalar_one():
+            fell = True
+            raise Stale
+
+    monkeypatch.setattr("scheduler.commit.finish", falling)
+    paid = completed(good)
+    paid.cost_micros = 7
+    assert await worker.report(run_id, [failed(bad), paid]) == []
+    assert fell
+    grown = {name: value(metric, **labels) - before[name] for name, (metric, labels) in names.items()}
+    assert grown == {"retries": 1, "spent": 7, "retry": 1, "completed": 1}
 
 
 async def test_gauges_say_what_stands_where(world: World) -> None:
