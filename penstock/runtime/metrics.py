@@ -17,6 +17,7 @@ __all__ = [
     "ITEMS",
     "LEASES_GRANTED",
     "LEASE_SECONDS",
+    "LIMIT_EVENTS",
     "OVERRUN_MICROS",
     "PROPOSE_SECONDS",
     "QUEUE_SECONDS",
@@ -57,6 +58,9 @@ REDIS_REBUILDS = Counter("penstock_redis_rebuilds_total", "Times that leases wer
 RUNS_ARCHIVED = Counter("penstock_runs_archived_total", "Runs whose rows went into an archive.")
 WATCHERS = Gauge("penstock_watchers", "Streams that watch a run.")
 EVENTS = Counter("penstock_events_total", "Decisions written down as events of runs.", ["type"])
+LIMIT_EVENTS = Counter(
+    "penstock_limit_events_total", "Decisions written down about limits, prices and the retries of all runs.", ["type"]
+)
 SPENT_MICROS = Counter("penstock_spent_micros_total", "Money spent, in millionths of a dollar.", ["processor"])
 OVERRUN_MICROS = Counter("penstock_overrun_micros_total", "Of it, what passed its own reservation.", ["processor"])
 RESERVED_MICROS = Gauge("penstock_reserved_micros", "Money that live runs hold for what runs now.")

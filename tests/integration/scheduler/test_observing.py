@@ -80,6 +80,28 @@ async def test_what_a_fallen_transaction_did_is_counted_once(world: World, monke
     assert grown == {"retries": 1, "spent": 7, "retry": 1, "completed": 1}
 
 
+async def test_what_is_decided_about_no_one_run_is_counted(world: World) -> None:
+    types = (
+        "limit.set",
+        "limit.closed",
+        "limit.open",
+        "limit.deleted",
+        "price.set",
+        "retries.stopped",
+        "retries.allowed",
+    )
+    before = [value("penstock_limit_events_total", type=one) for one in types]
+    await world.limits.SetLimit(pb.SetLimitRequest(limit=pb.Limit(key="domain:a", concurrency=2)))
+    for _ in range(2):  # the second time it is so already
+        await world.limits.CloseLimit(pb.CloseLimitRequest(key="domain:a"))
+    await world.limits.OpenLimit(pb.OpenLimitRequest(key="domain:a"))
+    await world.limits.DeleteLimit(pb.DeleteLimitRequest(key="domain:a"))
+    await world.limits.SetPrice(pb.SetPriceRequest(processor="noop", micros=5))
+    for allowed in (False, False, True):
+        await world.runs.SetRetries(pb.SetRetriesRequest(allowed=allowed))
+    assert [value("penstock_limit_events_total", type=one) for one in types] == [count + 1 for count in before]
+
+
 async def test_gauges_say_what_stands_where(world: World) -> None:
     run_id = await world.run(10)
     worker = world.worker()
