@@ -31,6 +31,7 @@ async def test_decisions_are_counted(world: World) -> None:
         "proposals": ("penstock_propose_seconds_count", {}),
         "retries": ("penstock_events_total", {"type": "item.retry"}),
         "ends": ("penstock_events_total", {"type": "run.state"}),
+        "due": ("penstock_sweep_items_total", {"sweep": "due"}),
     }
     before = {name: value(metric, **labels) for name, (metric, labels) in names.items()}
     run_id = await world.run(10)
@@ -47,6 +48,7 @@ async def test_decisions_are_counted(world: World) -> None:
     assert grown["proposals"] >= 2
     assert grown["retries"] == 1
     assert grown["ends"] == 2
+    assert grown["due"] == 1
     assert value("penstock_sweep_seconds_count", sweep="due") > 0
 
 
