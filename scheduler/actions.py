@@ -187,7 +187,7 @@ class Actions:
             ended = replace(now, done=True, example=now.example or why)
             save_action(connection, ended)
             _tell_done(unit, ended, why)
-            unit.flush()
+            unit.flush(effects)
             effects.changed.add(action.run)
             return ended
 
@@ -208,7 +208,7 @@ class Actions:
         done = apply(unit, effects, action, chunk)
         if done.done:
             _tell_done(unit, done)
-        unit.flush()
+        unit.flush(effects)
         effects.changed.add(action.run)
         if done.changed != action.changed:
             effects.moved.add(action.run)

@@ -143,7 +143,7 @@ class Changes:
             if before is not None:
                 return switches.retries(connection), before.changed
             now_ms = self._engine.now_ms()
-            changed = switches.set_retries(connection, allowed, actor=actor, reason=reason, now_ms=now_ms)
+            changed = switches.set_retries(connection, effects, allowed, actor=actor, reason=reason, now_ms=now_ms)
             remember(connection, request, run_id="", changed=changed, now_ms=now_ms)
             return switches.retries(connection), changed
 

@@ -171,7 +171,7 @@ class Commands:
             unit.emit("run.created", actor=asked.actor, new=RunState.QUEUED, reason=asked.reason, data=told)
             unit.move_run(RunEvent.BEGIN, actor=asked.actor)
             unit.begin_stage(unit.stages[0])
-            unit.flush()
+            unit.flush(effects)
             remember(connection, asked.request, run_id=new.run_id, changed=True, now_ms=now_ms)
             effects.changed.add(number)
             effects.moved.add(number)
@@ -237,7 +237,7 @@ class Commands:
                 refuse_read_only(unit.run)
                 changed = change(unit, effects)
             if changed:
-                unit.flush()
+                unit.flush(effects)
                 effects.changed.add(number)
                 effects.moved.add(number)
             remember(connection, command.request, run_id=command.run_id, changed=changed, now_ms=now_ms)

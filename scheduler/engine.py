@@ -336,8 +336,6 @@ class Engine:
 
     def _counted(self, refused: list[Refusal], outcomes: Iterable[pb.OutcomeBatch]) -> list[Refusal]:
         note_reports(outcomes)
-        total = sum(len(batch.outcomes) for batch in outcomes)
-        metrics.ITEMS_SETTLED.labels("reported").inc(total - len(refused))
         for refusal in refused:
             metrics.REPORTS_REFUSED.labels(refusal.reason).inc()
         return refused
@@ -345,6 +343,7 @@ class Engine:
     async def apply(self, effects: list[Effects]) -> None:
         """Carries out what committed transactions mean for Redis, windows and watchers. Never raises."""
         whole, opened = merged(effects), set[int]()
+        metrics.add(whole.counts)
         now = self.now_ms()
         try:
             if whole.rebuild is not None:

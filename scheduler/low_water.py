@@ -137,6 +137,6 @@ class LowWater:
 
     async def _raise(self, stage: OpenStage, low: int, now_ms: int) -> None:
         def work(connection: sa.Connection, effects: Effects) -> None:
-            raise_stage(connection, stage.key, low, now_ms)
+            raise_stage(connection, effects, stage.key, low, now_ms)
 
         await self._commits.run(work)

@@ -2,7 +2,7 @@
 
 due       items whose back-off is over become ready
 marks     low-water marks rise to what has rows
-overruns  what runs for longer than its stage allows ends as timed out
+timed_out what runs for longer than its stage allows ends as timed out
 untold    rows that are queued again, and of which Redis may never have heard, are told once more
 gates     gates whose time is over get their default answer
 expired   leases that ran out end as lost, proposals that nobody granted are ready again; quiet for one term after a
@@ -39,13 +39,13 @@ __all__ = ["Sweeps"]
 
 LIMIT = 1_000
 DUE_ROUNDS = 100
-OVERRUN_LIMIT = 500
+TIMED_OUT_LIMIT = 500
 FORGET_LIMIT, FORGET_ROUNDS = 10_000, 100
 TIDY_TURNS = 100
 REQUEST_MS = 24 * 3600 * 1000
 LEAD_TURNS = 5
 MARK_EVERY = 2
-OVERRUN_EVERY = 5
+TIMED_OUT_EVERY = 5
 ENDED_EVERY = 4
 ADOPT_EVERY = 10
 FORGET_EVERY = 600
@@ -109,8 +109,8 @@ class Sweeps:
         await self._swept("gates", self.gates)
         if self._engine.now_ms() >= self._engine.quiet_until_ms:
             await self._swept("expired", self.expired)
-        if turn % OVERRUN_EVERY == 0:
-            await self._swept("overruns", self.overruns)
+        if turn % TIMED_OUT_EVERY == 0:
+            await self._swept("timed_out", self.timed_out)
         if turn % ENDED_EVERY == 0:
             await self._swept("ended", self.ended)
         if turn % ADOPT_EVERY == 0:
@@ -125,7 +125,8 @@ class Sweeps:
             return
         try:
             with sweep(name):
-                await work()
+                count = await work()
+            metrics.SWEEP_ITEMS.labels(name).inc(count)
         except Lost as error:
             self._engine.redis_lost(error)
         except PenstockError as error:
@@ -169,26 +170,22 @@ class Sweeps:
                 count += found
                 if found < LIMIT:
                     break
-        metrics.SWEEP_ITEMS.labels("due").inc(count)
         return count
 
     async def marks(self) -> int:
         """Moves low-water marks up to what has rows."""
         return await self._low_water.turn(self._engine.now_ms())
 
-    async def overruns(self) -> int:
+    async def timed_out(self) -> int:
         """Ends what has run for longer than its stage allows, when its worker did not."""
         count = 0
-        for key, seqs in (await asyncio.to_thread(self._overruns)).items():
+        for key, seqs in (await asyncio.to_thread(self._running_too_long)).items():
             count += await self._engine.time_out(key, seqs)
-        metrics.SWEEP_ITEMS.labels("overruns").inc(count)
         return count
 
     async def untold(self) -> int:
         """Tells Redis again what is startable by its row: the word of a commit may have been lost with its process."""
-        count = await self._windows.tell_again()
-        metrics.SWEEP_ITEMS.labels("untold").inc(count)
-        return count
+        return await self._windows.tell_again()
 
     async def gates(self) -> int:
         """Gives gates whose time is over their default answer."""
@@ -196,9 +193,7 @@ class Sweeps:
         def work(connection: sa.Connection, effects: Effects) -> int:
             return gates.time_out(connection, effects, self._engine.now_ms())
 
-        count = await self._engine.commits.run(work) if await asyncio.to_thread(self._overdue) else 0
-        metrics.SWEEP_ITEMS.labels("gates").inc(count)
-        return count
+        return await self._engine.commits.run(work) if await asyncio.to_thread(self._overdue) else 0
 
     async def expired(self) -> int:
         """Ends leases that ran out, of paused and stopping runs too."""
@@ -215,7 +210,6 @@ class Sweeps:
             lost = await self._engine.lose(key, slots, reason, read_ms=read_ms)
             count += lost
             log.info("leases ran out", run=key[0], stage=key[1], leases=len(slots), lost=lost)
-        metrics.SWEEP_ITEMS.labels("expired").inc(count)
         return count
 
     async def ended(self) -> int:
@@ -231,7 +225,6 @@ class Sweeps:
             gone = [run for run in over if run not in {key[0] for key in found}]
             if gone:
                 await self._ready.forget_runs(gone)
-        metrics.SWEEP_ITEMS.labels("ended").inc(count)
         return count
 
     async def _let_go(self, key: StageKey, slots: list[Slot]) -> int:
@@ -245,9 +238,7 @@ class Sweeps:
     async def adopted(self) -> int:
         """Gives running rows that Redis does not know a lease for a term."""
         running = await asyncio.to_thread(self._running)
-        count = await adopt_running(self._engine.commits, self._ready, running)
-        metrics.SWEEP_ITEMS.labels("adopted").inc(count)
-        return count
+        return await adopt_running(self._engine.commits, self._ready, running)
 
     async def forgotten(self) -> int:
         """Forgets old request ids and sessions, and in Redis buckets of rates that have long been full again."""
@@ -276,13 +267,12 @@ class Sweeps:
             count += gone
             if not cursor:
                 break
-        metrics.SWEEP_ITEMS.labels("forgotten").inc(count)
         return count
 
-    def _overruns(self) -> dict[StageKey, list[int]]:
+    def _running_too_long(self) -> dict[StageKey, list[int]]:
         now = self._engine.now_ms()
         with self._database.read() as connection:
-            return held.overdue(connection, now, partial(self._engine.begun.since, now_ms=now), OVERRUN_LIMIT)
+            return held.overdue(connection, now, partial(self._engine.begun.since, now_ms=now), TIMED_OUT_LIMIT)
 
     def _any_due(self) -> bool:
         with self._database.read() as connection:

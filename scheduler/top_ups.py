@@ -66,6 +66,6 @@ def _decide(connection: sa.Connection, request: pb.TopUpRequest, effects: Effect
     if reason:
         return pb.TopUpResponse(reserved_micros=row.reserved_micros, reason=reason)
     reserve_more(unit, stage, row, request.micros)
-    unit.flush()
+    unit.flush(effects)
     effects.changed.add(unit.run.number)
     return pb.TopUpResponse(granted=True, reserved_micros=row.reserved_micros + request.micros)

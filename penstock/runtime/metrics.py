@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
 
 __all__ = [
+    "ATTEMPTS_ENDED",
     "BATCH_ITEMS",
     "CERTIFICATE_EXPIRY",
     "CERTIFICATE_REFUSED",
@@ -15,9 +18,9 @@ __all__ = [
     "GRANT_ITEMS",
     "HTTP_SECONDS",
     "ITEMS",
-    "ITEMS_SETTLED",
     "LEASES_GRANTED",
     "LEASE_SECONDS",
+    "LIMIT_EVENTS",
     "OVERRUN_MICROS",
     "PROPOSE_SECONDS",
     "QUEUE_SECONDS",
@@ -38,6 +41,8 @@ __all__ = [
     "WATCHERS",
     "WORKERS",
     "WORKERS_WANTED",
+    "Count",
+    "add",
     "expose",
     "leave_out_schedulers",
 ]
@@ -58,13 +63,16 @@ COMMIT_CALLS = Histogram(
     "penstock_commit_calls", "Calls that shared one transaction.", buckets=(1, 2, 4, 8, 16, 32, 64, 128)
 )
 LEASES_GRANTED = Counter("penstock_leases_granted_total", "Leases granted.", ["processor"])
-ITEMS_SETTLED = Counter("penstock_items_settled_total", "Outcomes recorded.", ["state"])
+ATTEMPTS_ENDED = Counter("penstock_attempts_ended_total", "Attempts that ended, by what their item is then.", ["state"])
 REPORTS_REFUSED = Counter("penstock_reports_refused_total", "Reports refused.", ["reason"])
 SWEEP_ITEMS = Counter("penstock_sweep_items_total", "What the named sweep found.", ["sweep"])
 REDIS_REBUILDS = Counter("penstock_redis_rebuilds_total", "Times that leases were rebuilt after Redis was lost.")
 RUNS_ARCHIVED = Counter("penstock_runs_archived_total", "Runs whose rows went into an archive.")
 WATCHERS = Gauge("penstock_watchers", "Streams that watch a run.")
 EVENTS = Counter("penstock_events_total", "Decisions written down as events of runs.", ["type"])
+LIMIT_EVENTS = Counter(
+    "penstock_limit_events_total", "Decisions written down about limits, prices and the retries of all runs.", ["type"]
+)
 SPENT_MICROS = Counter("penstock_spent_micros_total", "Money spent, in millionths of a dollar.", ["processor"])
 OVERRUN_MICROS = Counter("penstock_overrun_micros_total", "Of it, what passed its own reservation.", ["processor"])
 RESERVED_MICROS = Gauge("penstock_reserved_micros", "Money that live runs hold for what runs now.")
@@ -105,6 +113,16 @@ _OF_SCHEDULERS = (
     LEASE_SECONDS,
     QUEUE_SECONDS,
 )
+
+
+Count = tuple[Counter, float]
+"""A counter, with its labels, and by how much it grows."""
+
+
+def add(counts: Iterable[Count]) -> None:
+    """What a transaction counted, once it is durable."""
+    for counter, by in counts:
+        counter.inc(by)
 
 
 def expose(port: int, host: str = "127.0.0.1") -> None:

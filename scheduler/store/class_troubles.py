@@ -101,5 +101,5 @@ def tell_runs(
         unit = lock(connection, number, now_ms)
         if unit is not None:
             unit.emit(type_, subject=f"class:{worker_class}", reason=reason, data={"class": worker_class, **data})
-            unit.flush()
+            unit.flush(effects)
             effects.changed.add(number)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from penstock.runtime import metrics
+from scheduler.store.effects import Effects
 from scheduler.store.schema import limit_events
 from scheduler.store.statements import Statement
 
@@ -35,9 +37,19 @@ def turn(connection: sa.Connection, key: str) -> None:
 
 
 def note(
-    connection: sa.Connection, key: str, type_: str, old: str, new: str, *, actor: str, reason: str, now_ms: int
+    connection: sa.Connection,
+    effects: Effects,
+    key: str,
+    type_: str,
+    old: str,
+    new: str,
+    *,
+    actor: str,
+    reason: str,
+    now_ms: int,
 ) -> None:
     """Writes down who decided what, old → new, and why."""
+    effects.counts.append((metrics.LIMIT_EVENTS.labels(type_), 1))
     number = connection.execute(_LATEST, {"k": key}).scalar_one() + 1
     connection.execute(
         sa.insert(limit_events).values(

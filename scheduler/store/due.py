@@ -53,7 +53,7 @@ def release_due(connection: sa.Connection, effects: Effects, now_ms: int, limit:
                 stage.deferred -= len(rows)
             effects.ready.setdefault((number, index), []).extend((seq, lane, rank) for seq, lane, rank in sorted(rows))
             count += len(rows)
-        unit.flush()
+        unit.flush(effects)
         effects.changed.add(number)
     return count
 

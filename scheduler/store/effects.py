@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from penstock.runtime.metrics import Count
 from scheduler.domain.limits import LimitState
 from scheduler.store.rows import Opening
 from scheduler.store.statements import Asked
@@ -38,6 +39,9 @@ class Effects:
     `owners`: of the runs that may hold some; `learned`: what items of a stage use of rates, as its row says (the next
     proposals take so much); `begun`: runs that this transaction made, with the stage that may be leased from.
 
+    `counts`: what metrics count of it. A call may be made again, after its group fell or its commit was doubted: so
+    nothing is counted before it is durable.
+
     `writes` is for SQL itself: what the call has still to write, and reads no more. Whoever runs the call writes it
     before another call begins, or with the commit."""
 
@@ -53,6 +57,7 @@ class Effects:
     owners: dict[int, str] = field(default_factory=dict)
     learned: dict[StageKey, bytes] = field(default_factory=dict)
     begun: list[Opening] = field(default_factory=list)
+    counts: list[Count] = field(default_factory=list)
     writes: list[Asked] = field(default_factory=list)
 
     def use(self, lane: str, more: Mapping[str, float]) -> None:
@@ -79,6 +84,7 @@ def merged(parts: Iterable[Effects]) -> Effects:
         whole.owners.update(part.owners)
         whole.learned.update(part.learned)
         whole.begun += part.begun
+        whole.counts += part.counts
         for key, slots in part.forget.items():
             whole.forget.setdefault(key, []).extend(slots)
         for key, slots in part.renew.items():

@@ -6,12 +6,14 @@ the run's lock. Completions, of which there are most, take the short way.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import orjson
 
+from penstock.runtime import metrics
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler.domain.fingerprints import fingerprint
 from scheduler.domain.outcomes import ALONE, LOST, WITH_WORKER, Backoff, Decision, Ended, Ending, decide, kind_of
@@ -364,12 +366,20 @@ class StageEndings:
             self._retries_off = not switches.retries_allowed(self.unit.connection)
         return self._retries_off
 
+    def _count(self) -> None:
+        states = Counter({ItemState.COMPLETED: len(self._completed)})
+        states.update(ItemState(one.state) for one in self._settled)
+        self.effects.counts += [
+            (metrics.ATTEMPTS_ENDED.labels(state), count) for state, count in states.items() if count
+        ]
+
     def close(self) -> None:
         """Writes it all."""
         unit, stage, connection = self.unit, self.stage, self.unit.connection
         key = unit.run.number, stage.stage
         before = stage.completed + stage.failed
         self._tell_uses()
+        self._count()
         complete(unit, stage, self._completed, remembered=self._remembered)
         settle(unit, stage, self._settled)
         record_attempts(connection, self._attempts)

@@ -239,7 +239,7 @@ class Endings:
 
     def _finish(self, unit: RunUnit) -> None:
         unit.settle_up()
-        unit.flush()
+        unit.flush(self.effects)
         self.effects.changed.add(unit.run.number)
         if unit.transitions:
             self.effects.moved.add(unit.run.number)

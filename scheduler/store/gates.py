@@ -110,7 +110,7 @@ def time_out(connection: sa.Connection, effects: Effects, now_ms: int) -> int:
                 default = gate.default_answer or GATE_ANSWER_REJECT
                 answer(unit, gate.name, default, actor="scheduler", reason="nobody answered in time")
                 count += 1
-        unit.flush()
+        unit.flush(effects)
         effects.changed.add(number)
         effects.moved.add(number)
     return count

@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from penstock.runtime import metrics
 from penstock.runtime.errors import Unavailable
 from scheduler.domain.limits import OPEN, LimitState, RateState, flow_of, pattern_of
 from scheduler.domain.valve import Bounds, Valve, ValveState
@@ -280,6 +281,7 @@ class Writes:
         """What becomes of a row, with its event when `type_` names one; a row that has nothing more to say goes. Tells
         Redis what it must know."""
         if type_:
+            self.effects.counts.append((metrics.LIMIT_EVENTS.labels(type_), 1))
             after = replace(after, version=before.version + 1, change_ms=self.now_ms, reason=reason[:2000])
             self._events.append(
                 {

@@ -151,7 +151,7 @@ class Valves:
         after_ms = max(round(retry_after_seconds * 1000), 1) if retry_after_seconds > 0 else None
         said = f"asked to come back in {retry_after_seconds:g} s" if after_ms else "no time was named"
         why = f"throttled ({said}), item {stage.stage}/{seq} of run {unit.run.run_id}"
-        metrics.THROTTLES.labels(kind_of(key)).inc()
+        self._effects.counts.append((metrics.THROTTLES.labels(kind_of(key)), 1))
         for name in keys:
             row = self._row(name)
             if row.valve.state is ValveState.CLOSED and (begun_ms or 0) > row.valve.since_ms:
@@ -306,7 +306,7 @@ class Valves:
             data["at_once"] = [before, cap]
         now = self._writes.note(row, replace(row, valve=valve), type_=type_, reason=why, data=data)
         if type_ and type_ != "limit.cap":
-            metrics.VALVE_MOVES.labels(kind_of(row.key), str(valve.state)).inc()
+            self._effects.counts.append((metrics.VALVE_MOVES.labels(kind_of(row.key), str(valve.state)), 1))
             if unit is not None:
                 unit.emit(
                     type_,

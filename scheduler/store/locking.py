@@ -102,7 +102,7 @@ class Units:
         """Tells whom it concerns, and leaves what changed to be written when the call is over."""
         for number, unit in self._locked.items():
             if unit is not None:
-                effects.writes += unit.unwritten()
+                effects.writes += unit.unwritten(effects)
                 effects.learned.update({(number, stage.stage): stage.uses for stage in unit.stages if stage.uses})
                 effects.changed.add(number)
                 if unit.transitions:

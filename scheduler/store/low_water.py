@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from scheduler.store.effects import StageKey
+from scheduler.store.effects import Effects, StageKey
 from scheduler.store.locking import lock
 from scheduler.store.statements import Statement
 
@@ -40,13 +40,13 @@ def contiguous(connection: sa.Connection, key: StageKey, low: int, most: int) ->
     return low if found is None else int(found) + 1
 
 
-def raise_stage(connection: sa.Connection, key: StageKey, low: int, now_ms: int) -> None:
+def raise_stage(connection: sa.Connection, effects: Effects, key: StageKey, low: int, now_ms: int) -> None:
     """Moves the mark of a stage up to `low`."""
     unit = lock(connection, key[0], now_ms)
     if unit is not None:
         stage = unit.stages[key[1]]
         stage.cursor = max(stage.cursor, low)
-        unit.flush()
+        unit.flush(effects)
 
 
 def split_lane(connection: sa.Connection, key: StageKey, lane: str, low: int) -> None:

@@ -32,7 +32,6 @@ __all__ = [
     "Short",
     "affordable",
     "budgeted",
-    "count_spent",
     "hold",
     "learn",
     "look_again",
@@ -75,13 +74,15 @@ _ENTER = Statement(
 _SPENT, _OVERRUN = STAGE_CHANGES.index("spent_micros"), STAGE_CHANGES.index("overrun_micros")
 
 
-def count_spent(stage: StageRow, before: tuple[Any, ...]) -> None:
-    """Tells metrics what was spent since the stage's changing columns were these; a correction downwards is not
-    told."""
+def spent_since(stage: StageRow, before: tuple[Any, ...]) -> list[metrics.Count]:
+    """What metrics count as spent since the stage's changing columns were these; a correction downwards is not
+    counted."""
+    counts: list[metrics.Count] = []
     if stage.spent_micros > before[_SPENT]:
-        metrics.SPENT_MICROS.labels(stage.processor).inc(stage.spent_micros - before[_SPENT])
+        counts.append((metrics.SPENT_MICROS.labels(stage.processor), stage.spent_micros - before[_SPENT]))
     if stage.overrun_micros > before[_OVERRUN]:
-        metrics.OVERRUN_MICROS.labels(stage.processor).inc(stage.overrun_micros - before[_OVERRUN])
+        counts.append((metrics.OVERRUN_MICROS.labels(stage.processor), stage.overrun_micros - before[_OVERRUN]))
+    return counts
 
 
 def budgeted(run: RunRow, stage: StageRow) -> bool:

@@ -80,7 +80,7 @@ def set_price(
     before = connection.execute(_SET.where(prices.c.processor == processor)).one_or_none()
     old, new = "none" if before is None else f"{before.micros:,}", "none" if micros < 0 else f"{micros:,}"
     if old != new:
-        decisions.note(connection, key, "price.set", old, new, actor=actor, reason=reason, now_ms=now_ms)
+        decisions.note(connection, effects, key, "price.set", old, new, actor=actor, reason=reason, now_ms=now_ms)
     connection.execute(_DELETE, {"p": processor})
     if micros >= 0:
         connection.execute(sa.insert(prices).values(processor=processor, micros=micros, change_ms=now_ms))
@@ -88,7 +88,7 @@ def set_price(
         unit = lock(connection, number, now_ms)
         # What it waits for was told at the price before.
         if unit is not None and unit.look_again(head_moved=old != new):
-            unit.flush()
+            unit.flush(effects)
             effects.changed.add(number)
             effects.moved.add(number)
     found = {row.processor: row for row in all_prices(connection)}

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from scheduler.domain.states import LIVE_RUNS, ItemState
 from scheduler.store import decisions
+from scheduler.store.effects import Effects
 from scheduler.store.locking import hold, lock
 from scheduler.store.schema import items, runs, stages
 from scheduler.store.statements import Statement
@@ -84,7 +85,9 @@ def retries_allowed(connection: sa.Connection) -> bool:
     return retries(connection).allowed
 
 
-def set_retries(connection: sa.Connection, allowed: bool, *, actor: str, reason: str, now_ms: int) -> bool:
+def set_retries(
+    connection: sa.Connection, effects: Effects, allowed: bool, *, actor: str, reason: str, now_ms: int
+) -> bool:
     """Whether this changed anything."""
     decisions.turn(connection, decisions.RETRIES)
     if retries(connection).allowed == allowed:
@@ -93,7 +96,7 @@ def set_retries(connection: sa.Connection, allowed: bool, *, actor: str, reason:
     old, new, type_ = (
         ("stopped", "allowed", "retries.allowed") if allowed else ("allowed", "stopped", "retries.stopped")
     )
-    decisions.note(connection, decisions.RETRIES, type_, old, new, actor=actor, reason=reason, now_ms=now_ms)
+    decisions.note(connection, effects, decisions.RETRIES, type_, old, new, actor=actor, reason=reason, now_ms=now_ms)
     connection.execute(_SET, {"value": value, "actor": actor, "reason": reason, "now": now_ms})
     return True
 

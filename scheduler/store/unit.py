@@ -29,6 +29,7 @@ from scheduler.domain.states import (
     advance,
 )
 from scheduler.store import exclusive, money
+from scheduler.store.effects import Effects
 from scheduler.store.rows import (
     RUN_CHANGES,
     STAGE_CHANGES,
@@ -302,11 +303,11 @@ class RunUnit:
         """Notes a write of the hot path, to be made with the others. Nobody may read what it writes before that."""
         self._writes.append(asked)
 
-    def flush(self) -> None:
-        """Writes what changed, once, in the caller's transaction."""
-        together(self.connection, self.unwritten())
+    def flush(self, effects: Effects) -> None:
+        """Writes what changed, once, in the caller's transaction, whose effects get what is counted of it."""
+        together(self.connection, self.unwritten(effects))
 
-    def unwritten(self) -> list[Asked]:
+    def unwritten(self, effects: Effects) -> list[Asked]:
         """What changed, as statements that whoever asks must carry out, in this order."""
         for bill in self._bills.values():
             bill.close()
@@ -320,14 +321,14 @@ class RunUnit:
             now = _values(stage, STAGE_CHANGES)
             changes = _changes(STAGE_CHANGES, self._before_stages[index], now)
             if changes:
-                money.count_spent(stage, self._before_stages[index])
+                effects.counts += money.spent_since(stage, self._before_stages[index])
                 statement = _write("stages", "run = :n AND stage = :s", tuple(changes))
                 writes.append((statement, {"n": stage.run, "s": stage.stage, **changes}))
                 self._before_stages[index] = now
         self.prices.clear()
         for event in self._events:
             writes.append((_TELL, event))
-            metrics.EVENTS.labels(event["type"]).inc()
+            effects.counts.append((metrics.EVENTS.labels(event["type"]), 1))
         self._events = []
         return writes
 

@@ -36,7 +36,8 @@ class Bounds:
         self._model = model
         self.by_key: Counter[str] = Counter()
         self._new: list[tuple[str, str]] = []
-        self._money: dict[tuple[Any, ...], tuple[int, int, int | None]] = {}
+        self._money: dict[tuple[Any, ...], tuple[int, int | None, int]] = {}
+        """Of a run or stage at the commit before: reserved, its cap, overrun."""
         self._limits: dict[str, tuple[tuple[Any, ...], float]] = {}
         self._rates: dict[str, tuple[bytes, float]] = {}
         self._times: defaultdict[str, list[float]] = defaultdict(list)
@@ -135,14 +136,16 @@ class Bounds:
             )
             for kind, number, stage, spent, reserved, budget, overrun, unknown in rows.fetchall():
                 key = (kind, number, stage)
-                before = self._money.get(key, (0, 0, budget))
-                self._money[key] = (spent, reserved, budget)
+                was_reserved, cap, was_overrun = self._money.get(key, (0, budget, 0))
+                self._money[key] = (reserved, budget, overrun)
                 where = f"{number}/{stage}" if kind == "stage" else str(number)
                 if min(spent, reserved, overrun, unknown) < 0:
                     self._model.breach("money", f"{kind}: {spent} {reserved} {overrun} {unknown}", where)
-                caps = [cap for cap in (budget, before[2]) if cap is not None]
-                if len(caps) == 2 and reserved > before[1] and spent + reserved - overrun > max(caps):
-                    self._model.breach("cap", f"{kind}: {spent} + {reserved} reserved pass {max(caps)}", where)
+                if budget is None or cap is None or reserved <= was_reserved:
+                    continue
+                # What overran in this commit may have done so after its grants; what did before stops new ones.
+                if spent + reserved - (overrun - was_overrun) > max(budget, cap):
+                    self._model.breach("cap", f"{kind}: {spent} + {reserved} reserved pass {max(budget, cap)}", where)
 
     # -- leases
 

@@ -85,7 +85,7 @@ class Desk:
             unit = self._unit(connection)
             unit.move_run(RunEvent.BEGIN)
             unit.settle_up()
-            unit.flush()
+            unit.flush(self.effects)
 
     def _unit(self, connection: sa.Connection) -> RunUnit:
         unit = lock(connection, 1, self.now_ms)
@@ -97,7 +97,7 @@ class Desk:
         with self.database.write() as connection:
             unit = self._unit(connection)
             answer = work(unit)
-            unit.flush()
+            unit.flush(self.effects)
             return answer
 
     def due(self) -> int:

@@ -200,7 +200,7 @@ class StatefulWorld:
             await self.sweeps.due()
             if self.now_ms >= self.sweeps._engine.quiet_until_ms:
                 await self.sweeps.expired()
-            for one in ("adopted", "untold", "marks", "overruns"):
+            for one in ("adopted", "untold", "marks", "timed_out"):
                 await getattr(self.sweeps, one)()
             await self.limits.look()
         except Lost as error:

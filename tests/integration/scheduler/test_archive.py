@@ -223,7 +223,7 @@ async def test_a_run_that_changed_while_it_was_written_is_not_marked(shelf: Shel
             unit = lock(connection, 1, NOW)
             assert unit is not None
             unit.emit("report.refused")
-            unit.flush()
+            unit.flush(Effects())
         one._write = write  # type: ignore[method-assign]
         return index
 

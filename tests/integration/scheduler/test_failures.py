@@ -463,7 +463,7 @@ def test_force_stop_leaves_no_doubt_about_what_must_not_be_repeated(desk: Desk) 
         assert unit is not None
         desk.endings(connection).stop_by_force(unit, "stopped")
         unit.finish_stop(RunEvent.FORCE_STOP, reason="stopped")
-        unit.flush()
+        unit.flush(desk.effects)
     assert (desk.row(0).state, desk.row(0).error_kind) == ("failed", "unknown")
 
 

@@ -112,7 +112,7 @@ async def test_a_sweep_that_fails_stands_in_no_other_s_way(world: World, parts: 
 
         return work
 
-    for name in ("due", "marks", "gates", "overruns", "ended", "adopted", "untold", "expired"):
+    for name in ("due", "marks", "gates", "timed_out", "ended", "adopted", "untold", "expired"):
         setattr(parts.sweeps, name, failing(name))
     await until(lambda: len(set(ran)) == 8)
 

@@ -239,7 +239,7 @@ def test_force_stop_settles_what_runs_as_unknown(desk: Desk) -> None:
         assert unit is not None
         endings.stop_by_force(unit, "stopped")
         unit.finish_stop(RunEvent.FORCE_STOP, reason="stopped")
-        unit.flush()
+        unit.flush(desk.effects)
     assert (desk.run.state, desk.run.unknown_micros, desk.run.reserved_micros) == ("stopped", 200, 0)
     assert desk.report(outcome(0, cost_micros=60)) == ["stopped"]
     assert (desk.run.spent_micros, desk.run.unknown_micros) == (160, 100)

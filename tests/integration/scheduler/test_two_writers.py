@@ -64,7 +64,10 @@ def test_a_price_that_both_set_is_told_twice(database: Database) -> None:
 
 def test_the_switch_of_retries_is_set_by_one_after_the_other(database: Database) -> None:
     both(
-        database, lambda connection, which: switches.set_retries(connection, which == 0, actor="", reason="", now_ms=0)
+        database,
+        lambda connection, which: switches.set_retries(
+            connection, Effects(), which == 0, actor="", reason="", now_ms=0
+        ),
     )
     told = numbers(database, "retries")
     assert told == list(range(1, len(told) + 1))

@@ -61,7 +61,7 @@ class Turn:
             unit = lock(connection, 1, now_ms)
             assert unit is not None
             yield Valves(connection, effects, now_ms, self.caution), unit
-            unit.flush()
+            unit.flush(effects)
         self.told |= effects.limits
 
     def throttled(self, now_ms: int, key: str, seconds: float = 0, *, begun_ms: int | None = None) -> None:
@@ -336,7 +336,7 @@ def test_two_schedulers_move_the_same_valves_and_every_change_has_its_number(dat
                         valves.throttled(unit, stage, key=key, retry_after_seconds=0.05, seq=step)
                 else:
                     valves.completed(unit, stage, [(" ".join(sorted(some)), now_ms)] * randomness.choice([1, 400]))
-                unit.flush()
+                unit.flush(effects)
 
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(scheduler, (1, 2)))

@@ -27,7 +27,7 @@ MOVED = (
     "penstock_leases_granted_total",
     "penstock_grant_items_sum",
     "penstock_report_items_sum",
-    "penstock_items_settled_total",
+    "penstock_attempts_ended_total",
     "penstock_commit_seconds_count",
     "penstock_commit_calls_sum",
     "penstock_events_total",

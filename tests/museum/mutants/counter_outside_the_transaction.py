@@ -21,8 +21,8 @@ MUTANT = Mutant(
         ),
         Change(
             "scheduler/store/unit.py",
-            "    def unwritten(self) -> list[Asked]:\n",
-            "    def unwritten(self) -> list[Asked]:\n"
+            "    def unwritten(self, effects: Effects) -> list[Asked]:\n",
+            "    def unwritten(self, effects: Effects) -> list[Asked]:\n"
             "        COUNTERS.setdefault(self.run.number, {}).update({s.stage: s.completed for s in self.stages})\n",
         ),
         Change(
