@@ -15,6 +15,14 @@ from penstock.runtime.s3 import S3Place
 from tests.servers.s3 import KEY, SECRET, S3Server, server_program
 
 MIB = 1 << 20
+BUILD_SECONDS = 900
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whichever of them is first builds the server: some minutes, where nothing of it is there and all cores work."""
+    for item in items:
+        if "s3_program" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
 
 
 @pytest.fixture(scope="session")
