@@ -92,8 +92,8 @@ def _table(name: str, what: str, parts: tuple[str, str, str], *, write: bool) ->
     path = ROOT / name
     text = path.read_text()
     before, _, rest = text.partition(begin)
-    old, _, after = rest.partition(end)
-    if not after:
+    old, found, after = rest.partition(end)
+    if not found:
         return [f"{name} has no place for the table of {what} ({begin} … {end})"]
     if old.strip() == table:
         return []
