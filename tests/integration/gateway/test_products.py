@@ -417,7 +417,7 @@ def test_the_schema_of_the_contract_is_true(buyer: httpx.Client) -> None:
     for path, methods in paths.items():
         for method in methods:
             answers = set(schema["paths"][BATCH + path][method]["responses"])
-            wanted = {"200", "400", "403", "404", "503"} | ({"409"} if method == "post" else set())
+            wanted = {"200", "400", "401", "403", "404", "503"} | ({"409"} if method == "post" else set())
             assert answers - {"413"} == wanted, path
     shapes = schema["components"]["schemas"]
     plan = planned(buyer, validate_only=True)
