@@ -14,7 +14,8 @@ import fcntl
 import os
 import threading
 import weakref
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PosixPath
 
 __all__ = ["BlobCache", "HeldPath"]
@@ -80,7 +81,8 @@ class BlobCache:
         assert hold is not None, file
         size = os.fstat(hold.descriptor).st_size
         place.parent.mkdir(exist_ok=True)
-        os.replace(file, place)
+        with self._alone():
+            os.replace(file, place)
         with self._lock:
             self._holds[place] = hold
             self._size += size
@@ -93,7 +95,7 @@ class BlobCache:
 
     def remove(self, place: Path) -> bool:
         """Whether it went: False where it is in use or not there."""
-        with suppress(OSError):
+        with suppress(OSError), self._alone():
             descriptor = os.open(place, os.O_RDONLY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -103,6 +105,17 @@ class BlobCache:
             finally:
                 os.close(descriptor)
         return False
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else, of whatever process, puts or removes a file meanwhile: one that comes to a place between a look
+        at it and the removal would be removed unseen."""
+        descriptor = os.open(self._folder, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def make_room(self) -> None:
         """Removes what was handed out longest ago and nobody uses, until the bound is kept."""
