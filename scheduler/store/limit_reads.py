@@ -74,15 +74,12 @@ _EVENTS = Statement(
     f"SELECT {_EVENT_COLUMNS} FROM limit_events WHERE time_ms <= :time_ms AND (time_ms, key, number) < "
     "(:time_ms, :key, :number) ORDER BY time_ms DESC, key DESC, number DESC LIMIT :most"
 )
-# Whether a closure is over, or a stage or lane has a valve whose run may have ended.
 _RESERVED = " OR ".join(f"key LIKE '{word}%'" for word in RESERVED)
+# Whether a closure is over, of a key or of a pattern, or a stage or lane has a valve whose run may have ended.
 _DUE = Statement(
     "SELECT EXISTS (SELECT 1 FROM limits WHERE cautious "
-    f"AND ((state = 'closed' AND closed_until_ms <= :now) OR {_RESERVED}))"
-)
-# Whether a pattern's closure is over.
-_PATTERN_DUE = Statement(
-    "SELECT EXISTS (SELECT 1 FROM limits WHERE declared AND key LIKE '%*' AND state = 'closed' "
+    f"AND ((state = 'closed' AND closed_until_ms <= :now) OR {_RESERVED})) "
+    "OR EXISTS (SELECT 1 FROM limits WHERE declared AND key LIKE '%*' AND state = 'closed' "
     "AND closed_until_ms <= :now)"
 )
 # How many keys are in which state, of those that are not simply open.
@@ -158,7 +155,7 @@ def nearby(connection: sa.Connection, key: str, most: int = 5) -> list[str]:
 
 def closures_due(connection: sa.Connection, now_ms: int) -> bool:
     """Whether `Valves.due` would have something to look at."""
-    return any(query.rows(connection, {"now": now_ms})[0][0] for query in (_DUE, _PATTERN_DUE))
+    return bool(_DUE.rows(connection, {"now": now_ms})[0][0])
 
 
 def count_valves(connection: sa.Connection) -> dict[str, int]:

@@ -167,15 +167,9 @@ _DELETE = Statement("DELETE FROM limits WHERE key = :key")
 # What became of a key.
 _EVENT = Statement.of(sa.insert(limit_events))
 # The oldest events.
-_OLD = (
-    sa.select(limit_events.c.key, limit_events.c.number)
-    .where(limit_events.c.time_ms < sa.bindparam("before"))
-    .limit(sa.bindparam("most"))
-)
+_OLD = Statement("SELECT key, number FROM limit_events WHERE time_ms < :before LIMIT :most")
 # One of them.
-_FORGET_EVENT = sa.delete(limit_events).where(
-    limit_events.c.key == sa.bindparam("k"), limit_events.c.number == sa.bindparam("n")
-)
+_FORGET_EVENT = Statement("DELETE FROM limit_events WHERE key = :key AND number = :number")
 
 
 def read_rows(connection: sa.Connection, keys: Iterable[str]) -> dict[str, LimitRow]:
@@ -335,9 +329,9 @@ def write(
 
 def forget_events(connection: sa.Connection, before_ms: int, most: int) -> int:
     """Deletes events that are older; at most so many, returns how many. A key's latest number is in its row."""
-    old = connection.execute(_OLD, {"before": before_ms, "most": most}).all()
+    old = _OLD.rows(connection, {"before": before_ms, "most": most})
     if old:
-        connection.execute(_FORGET_EVENT, [{"k": key, "n": number} for key, number in old])
+        _FORGET_EVENT.run_many(connection, [{"key": key, "number": number} for key, number in old])
     return len(old)
 
 

@@ -50,16 +50,9 @@ _HELD = (
 # Runs whose items may fail.
 _LIVE = sa.select(runs.c.number).where(runs.c.state.in_(sorted(LIVE_RUNS)))
 # Makes them due.
-_WAKE = (
-    sa.update(items)
-    .where(
-        items.c.run == sa.bindparam("n"),
-        items.c.stage == sa.bindparam("s"),
-        items.c.seq == sa.bindparam("q"),
-        items.c.state == ItemState.RETRY,
-        items.c.due_ms.is_(None),
-    )
-    .values(due_ms=sa.bindparam("due"))
+_WAKE = Statement(
+    "UPDATE items SET due_ms = :due WHERE run = :run AND stage = :stage AND seq = :seq "
+    "AND state = 'retry' AND due_ms IS NULL"
 )
 
 
@@ -118,7 +111,8 @@ def wake(connection: sa.Connection, run: int, stage: int, *, after: int, now_ms:
         return -1
     seqs = connection.execute(_HELD, {"run": run, "stage": stage, "after": after, "limit": limit}).scalars().all()
     if seqs:
-        connection.execute(_WAKE, [{"n": run, "s": stage, "q": seq, "due": now_ms} for seq in seqs])
+        values = [{"run": run, "stage": stage, "seq": seq, "due": now_ms} for seq in seqs]
+        _WAKE.run_many(connection, values)
     return seqs[-1] if len(seqs) == limit else -1
 
 
