@@ -11,6 +11,7 @@ from penstock.declared.folder import Processors
 from penstock.runtime import metrics
 from penstock.runtime.blob_place import open_blobs
 from penstock.runtime.clock import Clock, SystemClock
+from penstock.runtime.diagnosing import NAME, Diagnosing, blobs_probe
 from penstock.runtime.errors import PenstockError
 from penstock.runtime.logs import get_logger
 from penstock.runtime.parquet_files import ParquetFiles
@@ -20,7 +21,7 @@ from penstock.runtime.schema import prepare
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database
 from penstock.runtime.tls import proof_of
-from penstock.v1 import planner_pb2_grpc
+from penstock.v1 import diagnosis_pb2_grpc, planner_pb2_grpc
 from planner.choices import Choices
 from planner.comparing import Comparing
 from planner.deriving import Deriving
@@ -240,10 +241,13 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
 
     def register(server: grpc.aio.Server) -> None:
         planner_pb2_grpc.add_PlannerServiceServicer_to_server(service, server)
+        probes = {"blobs": blobs_probe(lambda: blobs)}
+        diagnosis = Diagnosing("planner", database=database, proof=proof, probes=probes)
+        diagnosis_pb2_grpc.add_DiagnosisServiceServicer_to_server(diagnosis, server)
 
     return Service(
         register=register,
-        names=["penstock.v1.PlannerService"],
+        names=["penstock.v1.PlannerService", NAME],
         checks={
             "sql": lambda: asyncio.to_thread(database.ping),
             "blobs": lambda: asyncio.to_thread(staging.check),

@@ -12,7 +12,7 @@ by the caller. Raises duckdb.Error and Unavailable.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -126,7 +126,8 @@ def _in_parts(
 ) -> None:
     rows = _part_rows(cursor, snapshot, count, beside=_ROW_BYTES + (table.row_bytes if table else 0))
     parts = [place.with_name(f"{place.name}.{first}") for first in range(0, count, rows)]
-    try:
+
+    def made() -> Iterator[Path]:
         for number, part in enumerate(parts):
             first = number * rows
             placed = f"(SELECT * FROM placed WHERE seq >= {first} AND seq < {first + rows}) AS placed"
@@ -140,10 +141,13 @@ def _in_parts(
                 f"TO {literal(part)} ({COPY_OPTIONS})",
                 {"snapshot": snapshot},
             )
+            yield part
+
+    try:
         if len(parts) == 1:
-            parts[0].replace(place)
+            next(made()).replace(place)
         else:
-            join_parts(parts, place)
+            join_parts(made(), place)
     finally:
         for part in parts:
             part.unlink(missing_ok=True)

@@ -1,13 +1,16 @@
 """Parquet files of the same columns made into one, without reading their rows again.
 
-A part goes as soon as its bytes are in the whole, so that both are never on the disk at once. What fails leaves a file
-that is none (it has no footer): the caller removes it. Raises Unavailable when the disk is full, ValueError for a file
-that is no Parquet file.
+A part goes as soon as its bytes are in the whole, so that both are never on the disk at once. Parts may be made while
+the whole grows: what it has of them is written to the disk meanwhile, and who keeps it waits for the rest alone.
+What fails leaves a file that is none (it has no footer): the caller removes it. Raises Unavailable when the disk is
+full, ValueError for a file that is no Parquet file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,14 +22,17 @@ __all__ = ["join_parts"]
 _MARK = b"PAR1"
 _TAIL = 8  # bytes after the footer: its length, and the mark
 _CHUNK = 1 << 20
+_WRITTEN_BYTES = 64 << 20
+"""So many are worth a write to the disk of their own."""
 
 
-def join_parts(parts: Sequence[Path], place: Path) -> None:
+def join_parts(parts: Iterable[Path], place: Path) -> None:
     """Makes the file `place` of the row groups of at least one file, in order; `parts` are gone then."""
     try:
-        with place.open("wb") as whole:
+        with place.open("wb") as whole, ThreadPoolExecutor(1) as pool:
             whole.write(_MARK)
-            footers = []
+            footers, written = [], 0
+            on_disk: Future[None] | None = None
             for part in parts:
                 with part.open("rb") as file:
                     footer, end = _footer(file, part)
@@ -34,6 +40,14 @@ def join_parts(parts: Sequence[Path], place: Path) -> None:
                     file.seek(len(_MARK))
                     _copy(file, whole, end - len(_MARK))
                 part.unlink()
+                if whole.tell() - written > _WRITTEN_BYTES:
+                    if on_disk is not None:
+                        on_disk.result()
+                    whole.flush()
+                    written = whole.tell()
+                    on_disk = pool.submit(os.fdatasync, whole.fileno())
+            if on_disk is not None:
+                on_disk.result()
             footer = joined(footers)
             whole.write(footer + len(footer).to_bytes(4, "little") + _MARK)
     except OSError as error:

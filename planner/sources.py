@@ -6,13 +6,15 @@ that anyone sees.
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import orjson
 
-from penstock.runtime.blobs import blob_trouble
+from penstock.runtime.blobs import BlobFile, blob_trouble
 from penstock.runtime.clock import Clock
 from penstock.runtime.errors import InvalidInput
 from penstock.runtime.settings import UploadLimits
@@ -113,15 +115,16 @@ class Sources:
 
 
 def keep_file(upload: Upload, name: str, *, announced: bool = False) -> common_pb2.BlobRef:
-    """Makes a complete file of the upload a durable blob. announced: whoever calls has seen to it that the file goes
-    where no row names it. Raises Unavailable."""
-    with upload.writer() as writer:
-        try:
-            with upload.path(name).open("rb") as file:
-                while chunk := file.read(1 << 20):
-                    writer.write(chunk)
-        except OSError as error:
-            raise blob_trouble(error, upload.blobs.folder) from error
-        if not announced:
-            upload.announce(writer.finish().sha256)
-        return upload.blobs.keep([writer])[0]
+    """Makes a complete file of the upload a durable blob; it is no longer in the upload then. announced: whoever calls
+    has seen to it that the file goes where no row names it. Raises Unavailable."""
+    try:
+        place = upload.path(name)
+        if place.is_symlink():  # a blob that is there already: it keeps its place
+            place = Path(shutil.copyfile(place, upload.path(f"{name}.own")))
+        file = BlobFile(place)
+        sha256 = file.finish().sha256
+    except OSError as error:
+        raise blob_trouble(error, upload.blobs.folder) from error
+    if not announced:
+        upload.announce(sha256)
+    return upload.blobs.keep([file])[0]

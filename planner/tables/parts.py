@@ -9,22 +9,34 @@ out, as they are everywhere.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from planner.domain.schema import ColumnKind
 from planner.tables.wanted import Skipped
 
-__all__ = ["Part", "identifier", "raw_sql", "row_places"]
+__all__ = ["Part", "Typed", "identifier", "raw_sql", "row_places"]
+
+
+@dataclass(frozen=True)
+class Typed:
+    """SQL of a column's values, where they are of a kind without a look at them: a WHOLE is a BIGINT, a NUMBER a
+    DOUBLE, a TIME a TIMESTAMP of UTC. Of a NUMBER and a TIME they may still be ones that no text of the kind says."""
+
+    kind: ColumnKind
+    sql: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part(ABC):
-    """name: for people. columns: SQL of a text or null by column name, in order."""
+    """name: for people. columns: SQL of a text or null by column name, in order. typed: the columns that need no text,
+    by name."""
 
     name: str
     columns: Mapping[str, str]
     relation: str
     skipped: Skipped = field(default_factory=Skipped)
+    typed: Mapping[str, Typed] = field(default_factory=dict)
 
     @abstractmethod
     def cleaned(self, *, skip_bad: bool) -> Part:
@@ -35,16 +47,20 @@ class Part(ABC):
         """Where rows stand: `line 7`."""
 
 
-def raw_sql(parts: Sequence[Part], names: Sequence[str]) -> str:
-    """All parts as one relation with the columns t0, t1, …: a text that is not empty, or null."""
+def raw_sql(parts: Sequence[Part], names: Sequence[str], typed: Collection[str] = ()) -> str:
+    """All parts as one relation with the columns t0, t1, …: a text that is not empty, or null. typed: the columns that
+    are values instead, in every part that has them."""
     selects = []
     for part in parts:
-        cells = (
-            f"NULLIF({part.columns[name]}, '') AS t{place}" if name in part.columns else f"NULL::VARCHAR AS t{place}"
-            for place, name in enumerate(names)
-        )
+        cells = (f"{_cell(part, name, name in typed)} AS t{place}" for place, name in enumerate(names))
         selects.append(f"SELECT {', '.join(cells)} FROM {part.relation}")
     return " UNION ALL ".join(selects)
+
+
+def _cell(part: Part, name: str, typed: bool) -> str:
+    if typed:
+        return part.typed[name].sql if name in part.columns else "NULL"
+    return f"NULLIF({part.columns[name]}, '')" if name in part.columns else "NULL::VARCHAR"
 
 
 def identifier(name: str) -> str:

@@ -48,13 +48,15 @@ _FIELDS = {
 
 @dataclass(frozen=True)
 class TypedColumn:
-    """A column of the snapshot: `f{place}`, made of the texts `t{place}`. guarded: its kind seems so only."""
+    """A column of the snapshot: `f{place}`, made of the cells `t{place}`: texts, or values if it is `typed`. guarded:
+    its kind seems so only."""
 
     name: str
     place: int
     kind: ColumnKind
     counts: Counts
     guarded: bool = False
+    typed: bool = False
 
     @property
     def nans(self) -> int:
@@ -123,6 +125,8 @@ def class_sql(cell: str, kinds: frozenset[ColumnKind]) -> str:
 def guard_sql(column: TypedColumn, value: str) -> str:
     """Whether a cell is what its column seems to be; a text may be anything. value: what the cell is when it is."""
     cell, counts = f"t{column.place}", column.counts
+    if column.typed:
+        return _typed_guard(column, value)
     match column.kind:
         case ColumnKind.TEXT:
             return "true"
@@ -134,11 +138,25 @@ def guard_sql(column: TypedColumn, value: str) -> str:
             number = f"{matches(cell, NUMBER)} AND ({fraction} OR {_has_exponent(cell)})"
             return f"isfinite({value}) AND ({number} OR {_test(cell, ColumnKind.WHOLE)})"
         case ColumnKind.TIME:
-            unit = "day" if counts.midnights == counts.times else "second" if counts.seconds == counts.times else ""
-            same = f" AND {value} = date_trunc('{unit}', {value})" if unit else ""
-            return f"{matches(cell, TIME)} AND {value} < {_LAST}{same}"
+            return f"{matches(cell, TIME)} AND {value} < {_LAST}{_same_unit(counts, value)}"
         case kind:
             return _test(cell, kind)
+
+
+def _typed_guard(column: TypedColumn, value: str) -> str:
+    match column.kind:
+        case ColumnKind.NUMBER:
+            return f"isfinite({value})"
+        case ColumnKind.TIME:
+            return f"{value} >= {_FIRST} AND {value} < {_LAST}{_same_unit(column.counts, value)}"
+        case _:
+            return "true"
+
+
+def _same_unit(counts: Counts, value: str) -> str:
+    """That a time is a whole day, or second, where all that were seen are."""
+    unit = "day" if counts.midnights == counts.times else "second" if counts.seconds == counts.times else ""
+    return f" AND {value} = date_trunc('{unit}', {value})" if unit else ""
 
 
 def same_sql(column: TypedColumn, value: str, text: str) -> str:

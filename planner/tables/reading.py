@@ -6,6 +6,7 @@ sends the parts through the slow pass once, which says what is wrong; if it find
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -95,8 +96,12 @@ def read_table(
             connection = connect(folder, _wide(bounds, columns), files=files)
         try:
             return _Table(parts, wanted, folder, connection, by_key=by_key).version()
+        except duckdb.OutOfMemoryException:
+            connection.close()
+            connection = connect(folder, _long(bounds), files=files)
+            return _Table(parts, wanted, folder, connection, by_key=by_key).version()
         except duckdb.Error as first:
-            if isinstance(first, (duckdb.OutOfMemoryException, duckdb.InternalException)):
+            if isinstance(first, duckdb.InternalException):
                 raise
             parts = [part.cleaned(skip_bad=wanted.skip_bad) for part in parts]
             return _Table(parts, wanted, folder, connection, by_key=by_key).version()
@@ -104,6 +109,11 @@ def read_table(
         raise of_duckdb(error, "the table") from error
     finally:
         connection.close()
+
+
+def _long(bounds: TableBounds) -> TableBounds:
+    """For rows of many kilobytes: DuckDB holds two thousand of them at once, for each thread, at each step."""
+    return replace(bounds, threads=1, memory_bytes=2 * bounds.memory_bytes)
 
 
 def _wide(bounds: TableBounds, columns: int) -> TableBounds:
@@ -158,7 +168,7 @@ class _Table:
             raise refused("the columns are refused", problems, code="bad_columns")
         roles, guessed = _parts(names, self.wanted)
         place = self.folder / SNAPSHOT
-        found = self._write(raw_sql(self.parts, names), names, roles, place)
+        found = self._write(names, roles, place)
         schema = Schema(
             columns=tuple(Column(column.name, column.kind) for column in found.columns),
             key=roles.key,
@@ -171,7 +181,7 @@ class _Table:
         skipped = Skipped()
         for part in self.parts:
             skipped += part.skipped
-        large = self._large(place) if identity.largest > MAX_PAYLOAD_BYTES // 4 else Skipped()
+        large = self._large(place) if identity.large else Skipped()
         if large.count:
             self._query.write(place, self.cursor, most_bytes=MAX_PAYLOAD_BYTES)
             identity, told, counts = self._read(schema, found, place)
@@ -192,18 +202,23 @@ class _Table:
     def _read(
         self, schema: Schema, found: Profile, place: Path
     ) -> tuple[Identity, tuple[ColumnStatistics, ...], KeyCounts]:
-        """What all rows of the snapshot tell: the id keeps one core busy in Python, DuckDB the other."""
-        with ThreadPoolExecutor(1) as pool, closing(self.cursor.cursor()) as cursor:
-            told = pool.submit(statistics, found.columns, place, cursor)
-            counts = pool.submit(count_keys, place, cursor)
-            return identify(schema, place, self.cursor), told.result(), counts.result()
+        """What all rows of the snapshot tell, and the snapshot on the disk: who keeps it need not wait for that."""
+        with closing(self.cursor.cursor()) as cursor, ThreadPoolExecutor(2) as pool:
+            told = pool.submit(lambda: (statistics(found.columns, place, cursor), count_keys(place, cursor)))
+            written = pool.submit(_write_through, place)
+            identity = identify(schema, place, self.cursor, large_bytes=MAX_PAYLOAD_BYTES)
+            written.result()
+            return identity, *told.result()
 
-    def _write(self, raw: str, names: Sequence[str], roles: Parts, place: Path) -> Profile:
+    def _write(self, names: Sequence[str], roles: Parts, place: Path) -> Profile:
         """Makes the snapshot, of kinds that hold for all rows."""
+        raw = raw_sql(self.parts, names)
         counts, found = seeming(raw, names, self.cursor)
         if found is not None:
+            columns = [replace(column, typed=self._is_typed(column)) for column in found.columns]
+            cells = raw_sql(self.parts, names, {column.name for column in columns if column.typed})
             try:
-                self._query = SnapshotQuery(raw, found.columns, roles, empty=None, by_key=self.by_key)
+                self._query = SnapshotQuery(cells, columns, roles, empty=None, by_key=self.by_key)
                 self._query.write(place, self.cursor)
                 return found
             except duckdb.InvalidInputException as error:
@@ -213,6 +228,11 @@ class _Table:
         self._query = SnapshotQuery(raw, found.columns, roles, empty=found.empty, by_key=self.by_key)
         self._query.write(place, self.cursor)
         return found
+
+    def _is_typed(self, column: TypedColumn) -> bool:
+        """Whether the column need not go by texts: wherever it stands, its values are of its kind."""
+        there = [part.typed.get(column.name) for part in self.parts if column.name in part.columns]
+        return all(one is not None and one.kind is column.kind for one in there)
 
     def _large(self, place: Path) -> Skipped:
         """Rows whose payload is too large: refused, or left out."""
@@ -278,6 +298,12 @@ class _Table:
                 f"column {column.name!r} is text: {others:,} of {cells:,} values {verb} "
                 f"not of kind {kind}, the first is {short(example)} in row {first + 1:,}"
             )
+
+
+def _write_through(place: Path) -> None:
+    """Waits until the bytes of a file are on the disk. Raises OSError."""
+    with place.open("rb") as file:
+        os.fdatasync(file.fileno())
 
 
 def _no_rows() -> InvalidInput:

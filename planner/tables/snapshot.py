@@ -34,8 +34,8 @@ _TEXTS = frozenset({ColumnKind.TEXT, ColumnKind.JSON})
 
 @dataclass(frozen=True)
 class SnapshotQuery:
-    """raw: a relation of texts t0, t1, …. empty: how many rows have no value, None where there may be none.
-    by_key: order by the key."""
+    """raw: a relation of cells t0, t1, …: texts, or values of columns that are `typed`. empty: how many rows have no
+    value, None where there may be none. by_key: order by the key."""
 
     raw: str
     columns: Sequence[TypedColumn]
@@ -52,7 +52,7 @@ class SnapshotQuery:
 
     def _sql(self) -> str:
         """Selects within each other, since what an inner one has named is computed once: texts, values, their texts."""
-        every = ", ".join(f"t{column.place}" for column in self.columns)
+        every = ", ".join(f"t{column.place}{'::VARCHAR' if column.typed else ''}" for column in self.columns)
         some = f" WHERE COALESCE({every}) IS NOT NULL" if self.empty else ""
         if self.empty is None:
             some = f" WHERE CASE WHEN COALESCE({every}) IS NULL THEN {_STOP} ELSE true END"
@@ -109,8 +109,9 @@ def _guarded_sql(column: TypedColumn) -> str:
     cell, value = f"t{column.place}", f"v{column.place}"
     if not column.guarded or column.kind is ColumnKind.TEXT:
         return value
-    # Most cells are written as we write their value: the long way is for the others.
-    short = "" if column.kind in _TEXTS else f"WHEN {same_sql(column, value, _said(column))} THEN {value} "
+    # Most texts are written as we write their value: the long way is for the others.
+    plain = column.typed or column.kind in _TEXTS
+    short = "" if plain else f"WHEN {same_sql(column, value, _said(column))} THEN {value} "
     guard = guard_sql(column, value)
     return f"CASE WHEN {cell} IS NULL THEN NULL {short}WHEN {guard} THEN {value} ELSE {_STOP} END"
 
@@ -118,6 +119,8 @@ def _guarded_sql(column: TypedColumn) -> str:
 def value_sql(column: TypedColumn) -> str:
     """What a cell is when it is of its column's kind."""
     cell = f"t{column.place}"
+    if column.typed:
+        return _typed_value(column, cell)
     if column.nans:
         cell = f"CASE WHEN NOT {matches(cell, NAN)} THEN {cell} END"
     match column.kind:
@@ -130,10 +133,23 @@ def value_sql(column: TypedColumn) -> str:
         case ColumnKind.NUMBER:
             return f"TRY_CAST({cell} AS DOUBLE) + 0.0::DOUBLE"  # one zero of both
         case ColumnKind.TIME:
-            utc = utc_sql(cell)
-            return utc if column.counts.seconds == column.counts.times else f"date_trunc('millisecond', {utc})"
+            return _to_the_millisecond(column, utc_sql(cell))
         case ColumnKind.JSON:
             return f"CASE WHEN json_valid({cell}) THEN json({cell})::VARCHAR END"
+
+
+def _typed_value(column: TypedColumn, cell: str) -> str:
+    match column.kind:
+        case ColumnKind.NUMBER:
+            return f"{cell} + 0.0::DOUBLE"
+        case ColumnKind.TIME:
+            return _to_the_millisecond(column, cell)
+        case _:
+            return cell
+
+
+def _to_the_millisecond(column: TypedColumn, time: str) -> str:
+    return time if column.counts.seconds == column.counts.times else f"date_trunc('millisecond', {time})"
 
 
 def _payload_sql(columns: Sequence[TypedColumn], key: Sequence[str]) -> str:

@@ -54,9 +54,9 @@ def plan_of_version_1(database: Database, blobs: BlobStore, folder: Path) -> Non
         )
 
 
-async def test_a_plan_of_version_1_is_read_and_derived_from(tmp_path: Path, database_url: str) -> None:
+async def test_a_plan_of_version_1_is_read_and_derived_from(tmp_path: Path, empty_database_url: str) -> None:
     blobs = BlobStore(tmp_path / "blobs")
-    database = Database(database_url, "planner")
+    database = Database(empty_database_url, "planner")
     plan_of_version_1(database, blobs, tmp_path)
     migrate(database)
     store, parquet, clock = Store(database), Parquet(blobs.folder), SystemClock.start()

@@ -27,6 +27,7 @@ from planner.results.history_rows import HistoryRows
 from planner.results.rows import Move, ResultRows
 from planner.store import PlanRow, SourceRow, Store, plans
 from tests.integration.planner.conftest import FakeClock
+from tests.servers.schemas import prepared
 
 KEY = HistoryKey("noop", "1", "a=1")
 
@@ -34,7 +35,7 @@ KEY = HistoryKey("noop", "1", "a=1")
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     one = Database(database_url, "planner")
-    migrate(one)
+    prepared(one)
     yield one
     one.close()
 
@@ -180,8 +181,8 @@ async def test_of_a_run_under_a_clock_that_went_back_nobody_invents_a_runtime(
     assert known_runtimes(database) == {1: 2.5, 2: None}
 
 
-def test_runtimes_that_were_kept_before_they_could_be_unknown_are_read(database_url: str) -> None:
-    database = Database(database_url, "planner")
+def test_runtimes_that_were_kept_before_they_could_be_unknown_are_read(empty_database_url: str) -> None:
+    database = Database(empty_database_url, "planner")
     migrate(database, "0006")
     with database.write() as connection:
         connection.execute(sa.insert(run_estimates).values(ended(1).values()))

@@ -11,7 +11,6 @@ import pytest
 
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.clock import SystemClock
-from penstock.runtime.schema import migrate
 from penstock.runtime.sql import Database
 from planner import reading
 from planner.domain.stages import StageSettings
@@ -20,6 +19,7 @@ from planner.reading import PlanReader
 from planner.spool import RowSpool
 from planner.staging import Staging
 from planner.store import PlanRow, SourceRow, StageRow, Store
+from tests.servers.schemas import prepared
 from tests.unannounced import unannounced
 
 COUNT = 3 * BLOCK_ROWS + 7
@@ -43,7 +43,7 @@ def reader(tmp_path: Path, parquet: CountingParquet) -> PlanReader:
     """A plan `p` of COUNT items, made without the wire."""
     blobs = BlobStore(tmp_path / "blobs")
     database = Database(f"sqlite:///{tmp_path / 'planner.db'}", "planner")
-    migrate(database)
+    prepared(database)
     store = Store(database)
     with Staging(blobs, unannounced).upload() as upload:
         spool = RowSpool(upload, "items 1")

@@ -12,7 +12,6 @@ import pytest
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.channel import calling
 from penstock.runtime.errors import AlreadyExists, InvalidInput, NotFound
-from penstock.runtime.schema import migrate
 from penstock.runtime.sql import Database
 from penstock.v1 import planner_pb2
 from planner.domain.stages import StageSettings
@@ -20,6 +19,7 @@ from planner.removals.dropped_files import DroppedFiles
 from planner.removals.rows import RemovalRows
 from planner.store import PlanRow, SourceRow, StageRow, Store
 from tests.integration.planner.conftest import FakeClock, Planner
+from tests.servers.schemas import prepared
 
 
 def lines(count: int, *, size: int = 0) -> bytes:
@@ -247,7 +247,7 @@ async def test_a_source_is_found_by_its_id(planner: Planner) -> None:
 
 async def test_the_sweep_removes_drafts_and_requests_past_their_time(database_url: str, tmp_path: Path) -> None:
     database = Database(database_url, "planner")
-    migrate(database)
+    prepared(database)
     store = Store(database)
     store.keep_source(SourceRow("s", 2, 1, 0, 0, "0" * 64, 0, (0,), 0), request_id="r", now_ms=0)
     stage = StageRow(StageSettings("noop", "1", {}, 64, 5, 600, "default"), 1, (0,))

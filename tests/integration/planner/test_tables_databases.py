@@ -54,7 +54,7 @@ def place(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
             lite.executemany("INSERT INTO items VALUES (?, ?, ?, ?)", values)
         lite.close()
         return str(path)
-    url = str(request.getfixturevalue("postgres_url"))
+    url = str(request.getfixturevalue("empty_postgres_url"))
     with psycopg.connect(url) as server:
         server.execute(CREATE)
         server.cursor().executemany("INSERT INTO items VALUES (%s, %s, %s, %s)", values)
@@ -126,17 +126,17 @@ def test_what_is_not_one_select_is_refused_and_changes_nothing(
     assert asked(tmp_path, Database(kind, place, table="items")).version.row_count == 3
 
 
-def test_no_query_is_asked_as_a_role_that_may_read_files_of_its_server(postgres_url: str, tmp_path: Path) -> None:
-    with psycopg.connect(postgres_url) as server:
+def test_no_query_is_asked_as_a_role_that_may_read_files_of_its_server(empty_postgres_url: str, tmp_path: Path) -> None:
+    with psycopg.connect(empty_postgres_url) as server:
         server.execute("CREATE TABLE items AS SELECT 1 AS id")
         server.execute("GRANT SELECT ON items TO PUBLIC")
-    member = as_reader(postgres_url, "penstock_member", member_of="pg_read_server_files")
+    member = as_reader(empty_postgres_url, "penstock_member", member_of="pg_read_server_files")
     # `set_config` would give a superuser's rights back while the query runs, and this asks for more SQL.
     query = (
         "SELECT 'k' || set_config('role', 'none', false) AS id, "
         "query_to_xml('SELECT pg_read_file(''/etc/passwd'')', true, true, '')::text AS x"
     )
-    for url in (postgres_url, member):
+    for url in (empty_postgres_url, member):
         for text in (query, "SELECT 1 AS id"):
             with pytest.raises(InvalidInput, match="may read files of its server") as caught:
                 asked(tmp_path, Database("postgresql", url, query=text))
@@ -144,15 +144,15 @@ def test_no_query_is_asked_as_a_role_that_may_read_files_of_its_server(postgres_
         assert asked(tmp_path, Database("postgresql", url, table="items")).keys == ["1"]
 
 
-def test_a_database_that_goes_away_in_the_middle_is_told(postgres_url: str, tmp_path: Path) -> None:
-    with psycopg.connect(postgres_url) as server:
+def test_a_database_that_goes_away_in_the_middle_is_told(empty_postgres_url: str, tmp_path: Path) -> None:
+    with psycopg.connect(empty_postgres_url) as server:
         server.execute(
             "CREATE TABLE items AS SELECT i AS id, repeat('x', 500) AS x FROM generate_series(1, 20000) AS i"
         )
         server.execute("GRANT SELECT ON items TO PUBLIC")
     query = "SELECT id, x, CASE WHEN id = 9500 THEN pg_terminate_backend(pg_backend_pid()) END AS gone FROM items"
     with pytest.raises(PenstockError, match="terminating connection") as caught:
-        asked(tmp_path, Database("postgresql", as_reader(postgres_url), query=query))
+        asked(tmp_path, Database("postgresql", as_reader(empty_postgres_url), query=query))
     assert caught.value.code == "database_unavailable"
 
 
@@ -206,14 +206,14 @@ def test_a_place_that_is_none_or_a_request_that_says_two_things_is_refused(tmp_p
             asked(tmp_path, Database(kind, str(tmp_path / "text"), table="t"))
 
 
-def test_values_of_postgresql_are_what_a_csv_would_have(postgres_url: str, tmp_path: Path) -> None:
+def test_values_of_postgresql_are_what_a_csv_would_have(empty_postgres_url: str, tmp_path: Path) -> None:
     select = (
         "SELECT 'k' AS id, true AS yes, false AS no, NULL::boolean AS maybe, ARRAY['a', NULL] AS list, "
         "'{\"a\": [1]}'::jsonb AS object, 12.50::numeric AS price, 0.1::real AS small, 'NaN'::float8 AS nan, "
         "TIMESTAMPTZ '2024-01-02 03:04:05.678+02' AS at, DATE '2024-01-02' AS day, '\\x00ff'::bytea AS bytes, "
         "ROW(1, 'x') AS row, '1 day'::interval AS span, 9223372036854775807 AS big"
     )
-    found = asked(tmp_path, Database("postgresql", as_reader(postgres_url), query=select))
+    found = asked(tmp_path, Database("postgresql", as_reader(empty_postgres_url), query=select))
     assert found.payloads() == [
         {
             "id": "k",

@@ -69,6 +69,13 @@ def test_a_table_past_its_memory_is_refused_and_the_planner_lives(folder: Path) 
         read(folder, data, TableReader(TableBounds(address_bytes=200 << 20)))
 
 
+def test_long_rows_are_read_with_more_room_where_the_ordinary_is_not_enough(folder: Path) -> None:
+    """Two thousand of them are held at once, at every step: 25 MB here are more than two threads have room for."""
+    data = as_csv([{"id": n, "text": f"{n:06}" * 1_000} for n in range(4_096)])
+    version = read(folder, data, TableReader(TableBounds(memory_bytes=200 << 20)))
+    assert version.row_count == 4_096
+
+
 def test_an_upload_that_is_given_up_ends_its_child(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fifo = folder / "never"
     os.mkfifo(fifo)
