@@ -134,6 +134,11 @@ class Engine:
     def term_ms(self) -> int:
         return int(self._settings.lease_term_seconds * 1000)
 
+    @property
+    def quiet(self) -> bool:
+        """Whether no lease may be declared lost now."""
+        return self.now_ms() < self.quiet_until_ms
+
     def now_ms(self) -> int:
         return self._clock.now_ms()
 

@@ -107,7 +107,7 @@ class Sweeps:
     async def _turn(self, turn: int) -> None:
         await self._swept("due", self.due)
         await self._swept("gates", self.gates)
-        if self._engine.now_ms() >= self._engine.quiet_until_ms:
+        if not self._engine.quiet:
             await self._swept("expired", self.expired)
         if turn % TIMED_OUT_EVERY == 0:
             await self._swept("timed_out", self.timed_out)
@@ -146,18 +146,16 @@ class Sweeps:
         self.led = await self._engine.commits.run(work)
         return self.led
 
-    def _note_gap(self) -> bool:
-        """Whether nobody served for a while (this process or its machine stood still): workers could not renew
-        then, so for one term no lease is declared lost."""
+    def _note_gap(self) -> None:
+        """Where nobody served for a while (this process or its machine stood still) workers could not renew, so for
+        one term no lease is declared lost."""
         now, last = self._engine.now_ms(), self._seen_ms
         self._seen_ms = now
-        gap = now - last > max(self._engine.term_ms / 3, 3_000 * self._seconds)
-        if gap:
+        if now - last > max(self._engine.term_ms / 3, 3_000 * self._seconds):
             log.warning(
                 "nobody served for a while; no lease is declared lost for one term", seconds=(now - last) / 1000
             )
             self._engine.quiet_until_ms = now + self._engine.term_ms
-        return gap
 
     async def due(self) -> int:
         def work(connection: sa.Connection, effects: Effects) -> int:
@@ -202,7 +200,9 @@ class Sweeps:
             return 0
         read_ms = self._engine.now_ms()
         found = await self._ready.expired(running, read_ms, LIMIT)
-        if self._note_gap():
+        # The watch may have seen a gap first, after this turn began.
+        self._note_gap()
+        if self._engine.quiet:
             return 0
         count = 0
         for key, slots in found.items():

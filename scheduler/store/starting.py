@@ -50,7 +50,8 @@ def insert_run(connection: sa.Connection, plan: planner_pb2.Plan, new: NewRun, n
         )
         .returning(runs.c.number)
     ).scalar_one()
-    connection.execute(sa.insert(stages), [_stage(number, stage) for stage in plan.stages])
+    # One statement, not one a row: those psycopg pipelines, which stops PostgreSQL's time-out of idle transactions.
+    connection.execute(sa.insert(stages).values([_stage(number, stage) for stage in plan.stages]))
     return int(number)
 
 

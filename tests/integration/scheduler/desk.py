@@ -11,7 +11,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from penstock.runtime.schema import migrate
 from penstock.runtime.sql import Database
 from penstock.v1 import rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
@@ -32,6 +31,7 @@ from scheduler.store.statements import together
 from scheduler.store.unit import RunUnit
 from scheduler.watching import Begun
 from tests.rules import breaches
+from tests.servers.schemas import prepared
 
 __all__ = ["SESSION", "Desk"]
 
@@ -54,7 +54,7 @@ class Desk:
     @classmethod
     def open(cls, url: str) -> Desk:
         database = Database(url, "scheduler")
-        migrate(database)
+        prepared(database)
         return cls(database)
 
     def close(self) -> None:

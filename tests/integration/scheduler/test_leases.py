@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -213,6 +214,31 @@ async def test_a_scheduler_that_stood_still_declares_no_lease_lost(world: World)
     assert not (await worker.renew(run_id, leases)).revoked
     assert await worker.report(run_id, [completed(leases[0])]) == []
     assert not await world.events(run_id, "lease.lost")
+
+
+async def test_a_sweep_that_was_under_way_when_all_stood_still_declares_none_lost_either(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch sees the gap before the sweep goes on: it is told once, and counts for both."""
+    run_id = await world.run(1)
+    worker = world.worker()
+    leases = await worker.leases(1)
+    stages, asked, go_on = Sweeps._stages, threading.Event(), threading.Event()
+
+    def slow(sweeps: Sweeps) -> list[StageKey]:
+        asked.set()
+        go_on.wait(10)
+        return stages(sweeps)
+
+    monkeypatch.setattr(Sweeps, "_stages", slow)
+    await asyncio.to_thread(asked.wait, 10)
+    await worker.renew(run_id, leases)
+    time.sleep(1.5 * TERM_SECONDS)  # noqa: ASYNC251 the loop that all of it runs on stands still
+    await asyncio.sleep(TERM_SECONDS / 5)
+    go_on.set()
+    await asyncio.sleep(TERM_SECONDS / 5)
+    assert not await world.events(run_id, "lease.lost")
+    assert await worker.report(run_id, [completed(leases[0])]) == []
 
 
 @pytest.mark.parametrize(

@@ -128,9 +128,9 @@ async def test_a_turn_that_takes_long_is_no_gap_in_which_nobody_served(world: Wo
         turns.append(1)
         return 0
 
-    def note_gap() -> bool:
+    def note_gap() -> None:
         gaps.append(parts.engine.now_ms() - parts.sweeps._seen_ms)
-        return real()
+        real()
 
     parts.sweeps.gates = slow  # type: ignore[method-assign]
     parts.sweeps._note_gap = note_gap  # type: ignore[method-assign]

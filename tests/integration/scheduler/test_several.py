@@ -24,6 +24,7 @@ from scheduler import actions, commands, holding, limits, recovery
 from scheduler.store import leaders
 from tests.integration.scheduler.world import HandWorker, World, completed, failed, throttled
 from tests.servers.inprocess import Served, serve
+from tests.servers.schemas import prepared
 
 
 @pytest.fixture
@@ -189,10 +190,9 @@ async def test_a_flushed_redis_is_made_anew_by_one_and_both_go_on(pair: tuple[Wo
 
 
 def test_sqlite_takes_one_scheduler_and_names_the_other(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from penstock.runtime.schema import migrate
 
     database = Database(sqlite_url, "scheduler")
-    migrate(database)
+    prepared(database)
     holding.hold(database, 1)
     holding.hold(database, 2)  # the same process, begun again
     monkeypatch.setattr("os.getpid", lambda: 1)  # another that lives
