@@ -36,7 +36,8 @@ POOL_SECONDS = 10.0
 STATEMENT_SECONDS = 60.0
 """No statement of ours takes so long; it is ended by the server."""
 RESTED_SECONDS = 1.0
-"""A connection that was not used for so long is asked whether it still stands before it is."""
+"""A connection that was not used for so long is asked whether it still stands before it is; so is each that rested
+when another one broke: where the server was started anew all did, and one call is to fail, not one for each."""
 SILENT_SECONDS = 15
 """A PostgreSQL that the network hides is given up after this: the scheduler has one writer, which must not hang."""
 NO_RIGHT = ("42501", "3F000")
@@ -47,7 +48,8 @@ that among its own defects."""
 
 
 class Database:
-    """The engine of one service. `is_sqlite` tells the dialects apart where a statement must."""
+    """The engine of one service. `is_sqlite` tells the dialects apart where a statement must; `most_connections` are
+    those to a server, 0 where there is none."""
 
     def __init__(self, url: str, service: str, *, pool_size: int = POOL_SIZE, pool_overflow: int = POOL_SIZE) -> None:
         """`url` is sqlite:///FILE or postgresql://…; raises InvalidInput when it is empty or no URL. The pool is of
@@ -60,6 +62,7 @@ class Database:
             )
         self.service = service
         self.is_sqlite = url.startswith("sqlite:")
+        self.most_connections = 0 if self.is_sqlite else pool_size + pool_overflow
         try:
             if self.is_sqlite:
                 self.engine = _sqlite_engine(url)
@@ -121,6 +124,13 @@ def _postgres_engine(url: str, service: str, *, size: int, overflow: int) -> sa.
         connect_args=_postgres_arguments(service),
     )
 
+    broke = -math.inf
+
+    @event.listens_for(engine, "invalidate")
+    def _broke(*_: object) -> None:
+        nonlocal broke
+        broke = time.monotonic()
+
     @event.listens_for(engine, "checkin")
     def _used(dbapi_connection: Any, record: ConnectionPoolEntry) -> None:
         record.info["used"] = time.monotonic()
@@ -129,7 +139,8 @@ def _postgres_engine(url: str, service: str, *, size: int, overflow: int) -> sa.
     @event.listens_for(engine, "checkout")
     def _stands(dbapi_connection: DBAPIConnection, record: ConnectionPoolEntry, _: object) -> None:
         # SQLAlchemy's own way asks each time: an exchange with the server for each transaction.
-        if time.monotonic() - record.info.get("used", math.inf) > RESTED_SECONDS:
+        used = record.info.get("used", math.inf)  # a new one was not
+        if time.monotonic() - used > RESTED_SECONDS or used < broke:
             try:
                 engine.dialect.do_ping(dbapi_connection)
             except engine.dialect.loaded_dbapi.Error as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -11,11 +12,11 @@ import sqlalchemy as sa
 
 from penstock.runtime import sql
 from penstock.runtime.errors import Unavailable
-from penstock.runtime.schema import migrate
 from penstock.runtime.sql import Database
 from scheduler.commit import ambiguous
 from scheduler.store.schema import costs
 from scheduler.store.statements import Asked, Statement, array, finish, together
+from tests.servers.schemas import prepared
 
 PUT = Statement("INSERT INTO costs (processor, version, histogram) VALUES (:name, :version, :histogram)")
 ALL = Statement("SELECT processor, version, histogram FROM costs WHERE version = :version ORDER BY processor")
@@ -24,7 +25,7 @@ ALL = Statement("SELECT processor, version, histogram FROM costs WHERE version =
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     one = Database(database_url, "scheduler")
-    migrate(one)
+    prepared(one)
     yield one
     one.close()
 
@@ -95,7 +96,7 @@ def test_a_refused_statement_undoes_its_transaction(database: Database) -> None:
 
 def test_a_connection_that_breaks_is_said_plainly_and_not_used_again(postgres_url: str) -> None:
     database, other = Database(postgres_url, "scheduler"), Database(postgres_url, "scheduler")
-    migrate(database)
+    prepared(database)
 
     def read_on_a_connection_that_the_server_ends() -> None:
         with database.write() as connection:
@@ -112,9 +113,33 @@ def test_a_connection_that_breaks_is_said_plainly_and_not_used_again(postgres_ur
     other.close()
 
 
+def test_where_all_connections_broke_one_call_fails(postgres_url: str) -> None:
+    """As when PostgreSQL was started anew: the others that rest are not found broken call by call."""
+    one, other = Database(postgres_url, "scheduler"), Database(postgres_url, "scheduler")
+    prepared(one)
+    me, here = Statement("SELECT pg_backend_pid()"), Statement("SELECT pg_terminate_backend(:pid, 5000)")
+    with ExitStack() as held:
+        pids = [me.rows(held.enter_context(one.write()), {})[0][0] for _ in range(sql.POOL_SIZE)]
+    with other.write() as connection:
+        for pid in pids:
+            assert here.rows(connection, {"pid": pid}) == [(True,)]
+    failed = 0
+    with ExitStack() as held:
+        for _ in range(sql.POOL_SIZE):
+            try:
+                with ExitStack() as mine:
+                    together(mine.enter_context(one.write()), [(ALL, {"version": "1"})] * 2)
+                    held.push(mine.pop_all())
+            except Unavailable:
+                failed += 1
+    assert failed == 1
+    one.close()
+    other.close()
+
+
 def test_a_connection_that_breaks_is_given_up_where_it_is_seen(postgres_url: str) -> None:
     database, other = Database(postgres_url, "scheduler"), Database(postgres_url, "scheduler")
-    migrate(database)
+    prepared(database)
     for ask in (lambda one: ALL.rows(one, {"version": "1"}), lambda one: together(one, _costs("a"))):
         with database.engine.connect() as connection:
             pid = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar()
@@ -138,7 +163,7 @@ def test_a_transaction_of_one_who_says_nothing_more_is_ended_by_the_server(
     postgres_url: str, monkeypatch: pytest.MonkeyPatch, put: Callable[[sa.Connection, list[Asked]], None], count: int
 ) -> None:
     other = Database(postgres_url, "scheduler")
-    migrate(other)
+    prepared(other)
     monkeypatch.setattr(sql, "STATEMENT_SECONDS", 0.2)
     database = Database(postgres_url, "scheduler")
     there = sa.text("SELECT count(*) FROM pg_stat_activity WHERE pid = :pid")
@@ -233,7 +258,7 @@ def test_reads_that_began_together_with_their_transaction_see_one_snapshot(datab
 
 def test_a_connection_that_breaks_before_the_end_leaves_it_open_whether_it_came_through(postgres_url: str) -> None:
     database, other = Database(postgres_url, "scheduler"), Database(postgres_url, "scheduler")
-    migrate(database)
+    prepared(database)
 
     def end_on_a_connection_that_the_server_ends() -> None:
         with database.write() as connection:
