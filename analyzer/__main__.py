@@ -16,12 +16,14 @@ from analyzer.store import Store
 from penstock.runtime import metrics
 from penstock.runtime.blob_place import open_blobs
 from penstock.runtime.clock import Clock, SystemClock
+from penstock.runtime.diagnosing import NAME, Diagnosing, blobs_probe
 from penstock.runtime.program import Service
 from penstock.runtime.program import main as run_program
 from penstock.runtime.schema import prepare
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database
-from penstock.v1 import analyzer_pb2_grpc
+from penstock.runtime.tls import proof_of
+from penstock.v1 import analyzer_pb2_grpc, diagnosis_pb2_grpc
 
 __all__ = ["build", "main"]
 
@@ -57,10 +59,13 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
 
     def register(server: grpc.aio.Server) -> None:
         analyzer_pb2_grpc.add_AnalyzerServiceServicer_to_server(service, server)
+        probes = {"blobs": blobs_probe(lambda: blobs)}
+        diagnosis = Diagnosing("analyzer", database=database, proof=proof_of(settings), probes=probes)
+        diagnosis_pb2_grpc.add_DiagnosisServiceServicer_to_server(diagnosis, server)
 
     return Service(
         register=register,
-        names=["penstock.v1.AnalyzerService"],
+        names=["penstock.v1.AnalyzerService", NAME],
         checks={"sql": lambda: asyncio.to_thread(database.ping)},
         loops={"warm": warm},
         close=close,

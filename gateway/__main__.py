@@ -117,14 +117,15 @@ async def serve(
 ) -> None:
     stopping = asyncio.Event()
     client = AsyncClient(endpoints=where, actor="http", retry_seconds=RETRY_SECONDS)
+    who, store = asked or (None, None)
     folder = settings.gateway.tls_folder
     beside: list[asyncio.Task[None]] = []
     probes = Probes()
     await probes.start(settings)
     async with client:
-        probes.ready = probed(client, asked[0] if asked else None)
+        probes.ready = probed(client, who)
         config = uvicorn.Config(
-            create_app(settings, client, stopping, asked[0] if asked else None),
+            create_app(settings, client, stopping, who, database=store),
             log_config=None,
             access_log=False,
             lifespan="off",

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from gateway import (
     api,
     batch,
+    diagnosis,
     health,
     items,
     limits,
@@ -35,10 +36,26 @@ from penstock.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from gateway.auth.identities import Identities
+    from penstock.runtime.sql import Database
 
 __all__ = ["ROUTERS", "create_app"]
 
-ROUTERS = (pages, batch, api, sources, plans, products, runs, items, limits, workers, sessions, tokens, health)
+ROUTERS = (
+    pages,
+    batch,
+    api,
+    sources,
+    plans,
+    products,
+    runs,
+    items,
+    limits,
+    workers,
+    diagnosis,
+    sessions,
+    tokens,
+    health,
+)
 """In the order in which they are asked. Which role each of their routes needs is in `gateway.auth.rules`."""
 
 _NAMES_OTHERS = {
@@ -54,12 +71,17 @@ _NAMES_OTHERS = {
 
 
 def create_app(
-    settings: Settings, client: AsyncClient, stopping: asyncio.Event, identities: Identities | None = None
+    settings: Settings,
+    client: AsyncClient,
+    stopping: asyncio.Event,
+    identities: Identities | None = None,
+    *,
+    database: Database | None = None,
 ) -> ASGIApp:
     """`client` must be open before the first request; `stopping` ends the event streams. identities: who may ask;
-    None: whoever reaches us by loopback."""
+    None: whoever reaches us by loopback. database: what identities rest on."""
     app = FastAPI(title="Penstock", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
-    attach(app, Parts(client, settings, stopping, identities))
+    attach(app, Parts(client, settings, stopping, identities, database))
     problems.install(app)
     for router in ROUTERS:
         app.include_router(router.router)

@@ -10,7 +10,6 @@ What escapes a route is a defect: logged with its trace, answered 500 without it
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import time
 from collections.abc import Collection
@@ -26,11 +25,12 @@ from penstock.client.connection import ACTING
 from penstock.runtime import metrics, tracing
 from penstock.runtime.errors import PenstockError
 from penstock.runtime.logs import get_logger
+from penstock.runtime.loopback import is_loopback
 
 if TYPE_CHECKING:
     from gateway.auth.door import Door, Visit
 
-__all__ = ["PLANS", "UPLOADS", "Guard", "is_loopback"]
+__all__ = ["PLANS", "UPLOADS", "Guard", "names_loopback"]
 
 POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
 MAX_BODY_BYTES = 4 << 20
@@ -49,18 +49,14 @@ _HOST = re.compile(r"(\[(?P<v6>[0-9a-fA-F:.]+)\]|(?P<name>[^\[\]:]+))(:[0-9]{0,5
 log = get_logger("http")
 
 
-def is_loopback(host: str) -> bool:
+def names_loopback(host: str) -> bool:
     """Whether a Host header names this machine by loopback: localhost, 127.0.0.0/8 or [::1], with any port."""
     parts = _HOST.fullmatch(host)
     if parts is None:
         return False
-    name = parts["name"]
-    try:
-        if name is None:
-            return ipaddress.IPv6Address(parts["v6"]).is_loopback
-        return name.lower() == "localhost" or ipaddress.IPv4Address(name).is_loopback
-    except ValueError:
-        return False
+    if parts["name"] is not None:
+        return is_loopback(parts["name"])
+    return ":" in parts["v6"] and is_loopback(parts["v6"])
 
 
 class Guard:
@@ -74,7 +70,7 @@ class Guard:
 
     def _refusal(self, method: str, headers: Headers) -> str:
         host = headers.get("host", "")
-        if self._door is None and not is_loopback(host):
+        if self._door is None and not names_loopback(host):
             return f"Host {host!r} is not this machine's loopback address: ask 127.0.0.1 or localhost"
         origin = headers.get("origin")
         # Where TLS ends at a proxy before us, the browser's scheme is not ours.

@@ -14,6 +14,7 @@ from penstock.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from gateway.auth.identities import Identities
+    from penstock.runtime.sql import Database
 
 __all__ = ["Asking", "Parts", "Wired", "attach"]
 
@@ -25,6 +26,8 @@ class Parts:
     stopping: asyncio.Event
     identities: Identities | None = None
     """Who may ask; None: nobody is asked who they are."""
+    database: Database | None = None
+    """The gateway's own, where it has one."""
 
 
 def attach(app: FastAPI, parts: Parts) -> None:

@@ -202,7 +202,8 @@ class Context(Generic[P]):
 
     deadline: `asyncio` loop time at which the worker gives up on the call; services: the gRPC channels `planner`,
     `scheduler` and `analyzer`, and the `extractor` that takes the text of PDF, DOCX and HTML files; cancelled: set when
-    every lease of the call was revoked; spending: what `spent` was told, by seq.
+    every lease of the call was revoked; spending: what `spent` was told, by seq; environment: those names that the
+    processor asks for (`environment_needs`, `environment_allows`) and its worker has, with their values.
     """
 
     parameters: P
@@ -213,6 +214,7 @@ class Context(Generic[P]):
     on_progress: Callable[[float, str], None] = lambda share, phase: None
     on_top_up: Callable[[WorkItem, int], Awaitable[int]] = _no_budget
     spending: dict[int, Spending] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def progress(self, share: float, phase: str = "") -> None:
         """Tells how far it is: `share` from 0 to 1, `phase` in a word or two. Shown with the running item."""
@@ -250,8 +252,10 @@ class Processor(Generic[P]):
     """False: an attempt whose end nobody knows (its worker died, it hung) is not repeated. For what must not be done
     twice: a payment, a push."""
     environment_needs: ClassVar[Sequence[str]] = ()
-    """Names of environment variables that its worker must have: keys of providers. Names are compared, values are never
-    looked at."""
+    """Names that its worker must have: keys of providers, as variables of its environment or keys of its class's
+    Secrets. A plan compares names and never looks at values."""
+    environment_allows: ClassVar[Sequence[str]] = ()
+    """Names that it is given where its worker has them."""
 
     @classmethod
     def limit_keys(cls, payload: Mapping[str, Any], parameters: P) -> Sequence[str]:

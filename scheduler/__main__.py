@@ -17,13 +17,14 @@ import grpc
 from penstock.runtime import metrics
 from penstock.runtime.blob_place import open_blobs
 from penstock.runtime.clock import SharedClock, random_id
+from penstock.runtime.diagnosing import NAME, Diagnosing, Probe, blobs_probe
 from penstock.runtime.program import Service
 from penstock.runtime.program import main as run_program
 from penstock.runtime.schema import prepare
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database
 from penstock.runtime.tls import proof_of
-from penstock.v1 import scheduler_pb2_grpc, workers_pb2_grpc
+from penstock.v1 import diagnosis_pb2_grpc, scheduler_pb2_grpc, workers_pb2_grpc
 from scheduler.actions import Actions
 from scheduler.archive_file import ArchiveFiles
 from scheduler.archives import Archives
@@ -132,10 +133,14 @@ async def build(settings: Settings) -> Service:
     if isinstance(clock, SharedClock):
         loops["clock"] = partial(follow, clock, database)
     backend: Backend | None = None
+    probes: dict[str, Probe] = {"blobs": blobs_probe(lambda: blobs)}
+    rights = None
     if section.backend == "kubernetes":
         from scheduler.backends.kubernetes.backend import KubernetesBackend
 
-        backend = KubernetesBackend(settings, engine, database, blobs, clock=clock, name=name)
+        pods = KubernetesBackend(settings, engine, database, blobs, clock=clock, name=name)
+        backend, rights = pods, pods.rights
+        probes["kubernetes"] = pods.probe
     elif section.backend == "process":
         backend = ProcessBackend(settings, engine, database, blobs, clock=clock, new_id=random_id)
     if backend is not None:
@@ -145,6 +150,12 @@ async def build(settings: Settings) -> Service:
     async def check_redis() -> None:
         await ready.check()
         engine.trouble.check()
+
+    async def redis_time() -> float:
+        await check_redis()
+        return await ready.time_ms()
+
+    probes["redis"] = redis_time
 
     def register(server: grpc.aio.Server) -> None:
         _register(
@@ -161,6 +172,8 @@ async def build(settings: Settings) -> Service:
         )
         workers = WorkerService(engine, database, blobs, backend)
         workers_pb2_grpc.add_WorkerServiceServicer_to_server(workers, server)
+        diagnosis = Diagnosing("scheduler", database=database, proof=proof_of(settings), probes=probes, rights=rights)
+        diagnosis_pb2_grpc.add_DiagnosisServiceServicer_to_server(diagnosis, server)
 
     async def drain() -> None:
         if backend is not None:
@@ -175,7 +188,7 @@ async def build(settings: Settings) -> Service:
 
     return Service(
         register=register,
-        names=[f"penstock.v1.{name}Service" for name in ("Scheduler", "Lease", "Limit", "Worker")],
+        names=[*(f"penstock.v1.{name}Service" for name in ("Scheduler", "Lease", "Limit", "Worker")), NAME],
         checks={"sql": commits.check, "redis": check_redis},
         loops=loops,
         drain=drain,

@@ -8,7 +8,7 @@ all the same, and the classes say why there is no more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from penstock.runtime.blobs import BlobStore
@@ -58,7 +58,10 @@ class WorkerService(workers_pb2_grpc.WorkerServiceServicer):
         most = page_size(request.page_size, 200, 1_000)
         worker_class = plain_text(request.worker_class, "worker_class")
         skip = _position(plain_text(request.page_token, "page_token"))
-        found = [one for one in await self._all() if worker_class in ("", one.worker_class)]
+        every = await self._all()
+        if worker_class:
+            await self._check_class(worker_class, every)
+        found = [one for one in every if worker_class in ("", one.worker_class)]
         if request.with_ended:
             found += await asyncio.to_thread(self._ended, worker_class, {one.session for one in found})
         page = found[skip : skip + most]
@@ -71,8 +74,10 @@ class WorkerService(workers_pb2_grpc.WorkerServiceServicer):
         reason_of(request.reason)
         if bool(request.sessions) == bool(worker_class):
             raise InvalidInput("name the workers to drain, or their class: one of both", code="bad_workers")
-        every = {one.session: one for one in await self._all() if one.state != "ended"}
+        there = await self._all()
+        every = {one.session: one for one in there if one.state != "ended"}
         if worker_class:
+            await self._check_class(worker_class, there)
             chosen = {name: one for name, one in every.items() if one.worker_class == worker_class}
         else:
             for name in request.sessions:
@@ -100,7 +105,9 @@ class WorkerService(workers_pb2_grpc.WorkerServiceServicer):
 
         row = await asyncio.to_thread(read)
         if row is None:
-            raise NotFound(f"there is no worker {session!r} that was started here", code="worker_not_found")
+            known = ", ".join(sorted(one.session for one in await self._all())[:5]) or "none at all"
+            text = f"there is no worker {session!r} that was started here; there are: {known}"
+            raise NotFound(text, code="worker_not_found")
         if not row.log_blob:
             return pb.GetWorkerLogResponse(ended=row.end_ms is not None)
         kept = await asyncio.to_thread(self._blobs.get, row.log_blob)
@@ -159,6 +166,22 @@ class WorkerService(workers_pb2_grpc.WorkerServiceServicer):
                 found.append(message)
         return sorted(found, key=lambda one: (one.worker_class, one.slot < 0, one.slot, one.session))
 
+    async def _check_class(self, name: str, workers: Sequence[pb.Worker]) -> None:
+        """A class is one that may have workers, that work waits for, or that had some lately. Raises NotFound for any
+        other: nobody has looked at it, rather than it has none."""
+        known = {one.worker_class for one in workers}
+        if self._backend is not None:
+            known |= {one.name for one in await self._backend.classes()}
+        else:
+            known.add("default")  # of whoever names none
+
+        def read() -> set[str]:
+            with self._database.read() as connection:
+                return {*demands(connection), *(row.worker_class for row in rows.workers_of(connection))}
+
+        if name not in known and name not in (known := known | await asyncio.to_thread(read)):
+            raise _no_class(name, known)
+
     def _known(self) -> _Known:
         with self._database.read() as connection:
             open_rows = rows.open_rows(connection)
@@ -184,6 +207,11 @@ class WorkerService(workers_pb2_grpc.WorkerServiceServicer):
             for row in sorted(found, key=lambda row: -(row.end_ms or 0))
             if row.session not in without
         ]
+
+
+def _no_class(name: str, known: Collection[str]) -> NotFound:
+    told = ", ".join(sorted(known)) or "none at all"
+    return NotFound(f"there is no worker class {name!r}; there are: {told}", code="class_not_found")
 
 
 def _worker(now: WorkerNow, known: _Known) -> pb.Worker:

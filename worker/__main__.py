@@ -18,7 +18,9 @@ from penstock.runtime import lifeline, logs, metrics, tracing
 from penstock.runtime.blob_place import open_blobs
 from penstock.runtime.channel import open_channel
 from penstock.runtime.clock import random_id
+from penstock.runtime.environment import Environment
 from penstock.runtime.errors import InvalidInput, PenstockError
+from penstock.runtime.logs import get_logger
 from penstock.runtime.probes import Probes
 from penstock.runtime.settings import Settings, load
 from penstock.runtime.tls import Identity, proof_of
@@ -28,6 +30,8 @@ from worker.agent import Agent
 from worker.processors.extract_child import Extractor
 from worker.runner import Runner
 from worker.services import Services
+
+log = get_logger("worker")
 
 
 async def serve(settings: Settings) -> None:
@@ -57,6 +61,7 @@ async def serve(settings: Settings) -> None:
         open_blobs(settings),
         Services({**channels, "extractor": extractor}),
         Processors(settings.processor_folder()),
+        Environment(settings.worker.secrets_folder),
     )
     session = pb.WorkerSession(
         session=os.environ.get("PENSTOCK_WORKER_SESSION") or random_id("session"),
@@ -83,6 +88,8 @@ async def serve(settings: Settings) -> None:
     loop.add_signal_handler(signal.SIGUSR1, retire)
     if lifeline.inherited() is None:
         loop.add_signal_handler(signal.SIGINT, stop)
+    # The tail of one that was killed is never empty: it was this far.
+    log.info("takes work", session=session.session, worker_class=session.worker_class, slots=settings.worker.slots)
     try:
         await agent.serve()
     finally:

@@ -35,6 +35,7 @@ from penstock.processor import (
 )
 from penstock.runtime import metrics
 from penstock.runtime.blobs import BlobStore
+from penstock.runtime.environment import Environment
 from penstock.runtime.errors import PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
 from penstock.v1 import scheduler_pb2 as pb
@@ -84,8 +85,15 @@ class StageWork:
 class Runner:
     """Loaded processors, one instance each of a version for this worker's life."""
 
-    def __init__(self, blobs: BlobStore, services: Mapping[str, Any], processors: Processors = INSTALLED) -> None:
+    def __init__(
+        self,
+        blobs: BlobStore,
+        services: Mapping[str, Any],
+        processors: Processors = INSTALLED,
+        environment: Environment | None = None,
+    ) -> None:
         self._blobs = blobs
+        self._environment = environment or Environment()
         self._services = services
         self.top_up: TopUp | None = None
         self._known = processors
@@ -190,6 +198,7 @@ class Runner:
                 cancelled=cancelled,
                 on_progress=progress,
                 spending=spending,
+                environment=self._environment.of((*instance.environment_needs, *instance.environment_allows)),
             )
             if work.budgeted and self.top_up is not None:
                 context.on_top_up = functools.partial(self.top_up, work)

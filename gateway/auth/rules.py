@@ -1,7 +1,7 @@
 """The one table: which role a route needs at least. A route that is not in it is refused to everybody.
 
-    viewer     looks: every GET but the list of tokens
-    operator   acts: uploads, sources, plans, runs, items, gates; closes and opens a limit, stops retries
+    viewer     looks: every GET but the list of tokens and the diagnosis
+    operator   acts: uploads, sources, plans, runs, items, gates; closes and opens a limit, stops retries, diagnoses
     admin      decides what all share: limits, prices, budgets of runs that are under way, removes sources, tokens
 
 `python -m gateway.auth.rules` prints it as docs/http.md has it.
@@ -121,6 +121,7 @@ _TABLE: Mapping[Role, tuple[str, ...]] = {
         "POST /api/v1/limits/{key:path}/open",
         "PUT /api/v1/retries",
         "POST /api/v1/workers/drain",
+        "GET /api/v1/diagnosis",
     ),
     Role.ADMIN: (
         "DELETE /api/v1/sources/{source}",

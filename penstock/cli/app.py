@@ -12,6 +12,7 @@ import typer
 from penstock import __version__
 from penstock.cli import (
     budgets,
+    cluster,
     documents,
     gates,
     items,
@@ -62,6 +63,7 @@ app.command()(workers.classes)
 app.add_typer(processors.app, name="processors")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(tokens.app, name="tokens")
+app.add_typer(cluster.app, name="cluster")
 app.command()(server.settings)
 
 

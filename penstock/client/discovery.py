@@ -171,7 +171,8 @@ def _identity(environment: Mapping[str, str], base: str) -> Identity:
     if not folder:
         raise InvalidInput(
             f"the Penstock at {base} is called over mutual TLS: set PENSTOCK_TLS__FOLDER to a folder with ca.crt, "
-            "tls.crt and tls.key of penstock-client",
+            "tls.crt and tls.key of penstock-client; in a cluster, run it in a pod of the gateway (docs/cluster.md, "
+            "The command line)",
             code="tls",
         )
     from penstock.runtime.tls import identity

@@ -1,13 +1,14 @@
 """Calls of the gateway over HTTP: for what the gateway itself knows (where the services are, tokens).
 
 Each carries the API token where there is one. A redirect is not followed: the token would go wherever it points. TLS is
-checked against the machine's authorities, or those of SSL_CERT_FILE. Nothing is tried again.
+checked against the machine's authorities, or those of SSL_CERT_FILE. What was sent is not sent again.
 """
 
 from __future__ import annotations
 
 import json
 import ssl
+import time
 import urllib.error
 import urllib.request
 from typing import Any
@@ -24,10 +25,13 @@ from penstock.runtime.errors import (
     Unauthenticated,
     Unavailable,
 )
+from penstock.runtime.loopback import is_loopback
 
 __all__ = ["GatewayCalls"]
 
 HTTP_SECONDS = 5.0
+REFUSED_SECONDS = 10.0
+AGAIN_SECONDS = 0.25
 MOST_BYTES = 4 << 20
 
 _CLASSES: dict[int, type[PenstockError]] = {
@@ -58,6 +62,7 @@ class GatewayCalls:
                 "the API token is none: it has spaces or other signs that no token has", code="bad_token"
             )
         self._token = api_token
+        self._here = is_loopback(parts.hostname)
         self._opener = urllib.request.build_opener(_Straight(), urllib.request.ProxyHandler({}))
 
     def no_penstock(self) -> Unavailable:
@@ -65,7 +70,7 @@ class GatewayCalls:
             f"what answers at {self.url} is no Penstock: give the URL that `penstock up` printed", code="not_running"
         )
 
-    def ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+    def ask(self, method: str, path: str, body: object = None, *, seconds: float = HTTP_SECONDS) -> dict[str, Any]:
         """The answer's object. Raises what the gateway says, or Unavailable (code `not_running`)."""
         request = urllib.request.Request(f"{self.url}{path}", method=method, headers={"Accept": "application/json"})
         if self._token:
@@ -74,7 +79,7 @@ class GatewayCalls:
             request.data = json.dumps(body).encode()
             request.add_header("Content-Type", "application/json")
         try:
-            with self._opener.open(request, timeout=HTTP_SECONDS) as answer:
+            with self._opened(request, seconds) as answer:
                 told = json.loads(answer.read(MOST_BYTES) or b"{}")
         except urllib.error.HTTPError as error:
             raise self._refused(error) from None
@@ -94,6 +99,18 @@ class GatewayCalls:
         if not isinstance(told, dict):
             raise self.no_penstock()
         return told
+
+    def _opened(self, request: urllib.request.Request, seconds: float) -> Any:
+        """A service of a cluster refuses while its only gateway is replaced, or has missed its probes; nothing was
+        sent then, so it is tried again. On this machine a refusal is an answer."""
+        deadline = time.monotonic() + (0 if self._here else REFUSED_SECONDS)
+        while True:
+            try:
+                return self._opener.open(request, timeout=seconds)
+            except urllib.error.URLError as error:
+                if not isinstance(error.reason, ConnectionRefusedError) or time.monotonic() > deadline:
+                    raise
+                time.sleep(AGAIN_SECONDS)
 
     def _refused(self, answer: urllib.error.HTTPError) -> PenstockError:
         """A problem of ours as the class that was raised there."""

@@ -21,6 +21,7 @@ from penstock.declared.programs import Bounds, Ended, Program, Programs
 from penstock.declared.schemas import value_problems
 from penstock.declared.templates import MissingValue
 from penstock.processor import INLINE_BYTES, Context, Failure, Outcome, Parameters, Processor, Result, WorkItem
+from penstock.runtime.environment import Environment
 from penstock.runtime.errors import PenstockError
 
 __all__ = ["CommandProcessor", "dry_run", "processor_of"]
@@ -40,7 +41,7 @@ class CommandProcessor(Processor[Parameters]):
 
     async def process(self, item: WorkItem, context: Context[Parameters]) -> Outcome:
         declaration = self.declaration
-        if problem := _unfit(declaration, item):
+        if problem := _unfit(declaration, item, context.environment):
             return problem
         parameters = context.parameters.model_dump(mode="json")
         bounds = _bounds(declaration, context.deadline - asyncio.get_running_loop().time())
@@ -49,7 +50,7 @@ class CommandProcessor(Processor[Parameters]):
             if told := _share(line):
                 context.progress(*told)
 
-        program = _program(declaration, item, parameters, bounds)
+        program = _program(declaration, item, parameters, bounds, context.environment)
         try:
             ended = await self.programs.run(program, stop=context.cancelled, on_progress=progress)
         except MissingValue as error:
@@ -87,6 +88,7 @@ def processor_of(declaration: Declaration, programs: Programs) -> type[CommandPr
             "paid": form.paid,
             "repeatable": form.repeatable,
             "environment_needs": tuple(form.environment.needs),
+            "environment_allows": (*ALWAYS_PASSED, *form.environment.allow),
             "declaration": declaration,
             "programs": programs,
         },
@@ -99,10 +101,12 @@ def dry_run(declaration: Declaration, item: WorkItem, parameters: Parameters) ->
     Raises MissingValue. `problem` is why it would fail before it is started, or null.
     """
     values = parameters.model_dump(mode="json")
-    program = _program(declaration, item, values, _bounds(declaration, float("inf")))
+    asked = declaration.form.environment
+    given = Environment().of((*ALWAYS_PASSED, *asked.allow, *asked.needs))
+    program = _program(declaration, item, values, _bounds(declaration, float("inf")), given)
     places = {name: name.upper() for name in ("input", "output", "folder")}
     keys = _LimitedCommand.limit_keys.__func__  # type: ignore[attr-defined]
-    problem = _unfit(declaration, item)
+    problem = _unfit(declaration, item, given)
     return {
         "argv": list(program.argv(places)),
         "environment": sorted(program.environment(places)),
@@ -112,9 +116,9 @@ def dry_run(declaration: Declaration, item: WorkItem, parameters: Parameters) ->
     }
 
 
-def _unfit(declaration: Declaration, item: WorkItem) -> Failure | None:
+def _unfit(declaration: Declaration, item: WorkItem, environment: Mapping[str, str]) -> Failure | None:
     """Why nothing is started for an item."""
-    if missing := [name for name in declaration.form.environment.needs if name not in os.environ]:
+    if missing := [name for name in declaration.form.environment.needs if name not in environment]:
         text = f"this worker's environment has no {', '.join(missing)}, which {declaration.name} needs"
         return Failure(f"{text}: start it with it", "refused", fingerprint=text[:100])
     schema = declaration.form.payload
@@ -138,7 +142,13 @@ def _bounds(declaration: Declaration, left_seconds: float) -> Bounds:
     )
 
 
-def _program(declaration: Declaration, item: WorkItem, parameters: Mapping[str, Any], bounds: Bounds) -> Program:
+def _program(
+    declaration: Declaration,
+    item: WorkItem,
+    parameters: Mapping[str, Any],
+    bounds: Bounds,
+    passed: Mapping[str, str],
+) -> Program:
     form = declaration.form
     chosen = {"heal": declaration.heal, "confirm": declaration.confirm}.get(item.mode) or declaration.work
     values = {
@@ -155,7 +165,7 @@ def _program(declaration: Declaration, item: WorkItem, parameters: Mapping[str, 
     }
     return Program(
         argv=lambda places: _argv(chosen, {**values, **places}),
-        environment=lambda places: _environment(declaration, chosen, {**values, **places}),
+        environment=lambda places: _environment(declaration, chosen, {**values, **places}, passed),
         given=_given(item, parameters),
         from_stdin=form.input == "stdin",
         to_stdout=form.output == "stdout",
@@ -175,12 +185,13 @@ def _argv(chosen: Argv, values: Mapping[str, Any]) -> list[str]:
     return [_fitting(text) for text in filled if text is not None]
 
 
-def _environment(declaration: Declaration, chosen: Argv, values: Mapping[str, Any]) -> dict[str, str]:
-    form = declaration.form.environment
-    passed = {name: os.environ[name] for name in (*ALWAYS_PASSED, *form.allow, *form.needs) if name in os.environ}
+def _environment(
+    declaration: Declaration, chosen: Argv, values: Mapping[str, Any], passed: Mapping[str, str]
+) -> dict[str, str]:
     folder = str(values["folder"])
     variables = {f"{VARIABLE}{n}": _fitting(slot.value(values) or "") for n, slot in enumerate(chosen.slots, 1)}
-    return {"PATH": os.defpath, "HOME": folder, "TMPDIR": folder, **passed, **form.set, **variables}
+    told = declaration.form.environment.set
+    return {"PATH": os.defpath, "HOME": folder, "TMPDIR": folder, **passed, **told, **variables}
 
 
 def _fitting(text: str) -> str:

@@ -25,7 +25,7 @@ from penstock.runtime.disk import disk_full, is_full
 from penstock.runtime.errors import InvalidInput, NotFound, PenstockError, Unavailable
 from penstock.v1 import common_pb2
 
-__all__ = ["STALE_SECONDS", "BlobStore", "BlobWriter", "bad_hash", "blob_trouble", "is_blob_hash"]
+__all__ = ["STALE_SECONDS", "BlobFile", "BlobStore", "BlobWriter", "bad_hash", "blob_trouble", "is_blob_hash"]
 
 _SYNCFS = ctypes.CDLL(None, use_errno=True).syncfs
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -106,7 +106,7 @@ class BlobStore:
         except OSError as error:
             raise blob_trouble(error, self.folder) from error
 
-    def keep(self, writers: Iterable[BlobWriter]) -> list[common_pb2.BlobRef]:
+    def keep(self, writers: Iterable[BlobWriter | BlobFile]) -> list[common_pb2.BlobRef]:
         """Makes all of them durable under their hashes. A failure leaves complete blobs or nothing."""
         files = []
         refs = []
@@ -269,3 +269,22 @@ class BlobWriter:
 
     def __exit__(self, *_: object) -> None:
         self.discard()
+
+
+class BlobFile:
+    """A complete file as one blob: hashed where it lies, and never copied. `keep` takes it away from there.
+
+    It lies inside the store's folder; nobody writes to it any more. What is not kept is its owner's to remove.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self._ref: common_pb2.BlobRef | None = None
+
+    def finish(self) -> common_pb2.BlobRef:
+        """Reads it, the first time. Raises OSError."""
+        if self._ref is None:
+            with self.place.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+                self._ref = common_pb2.BlobRef(sha256=sha256, size_bytes=os.fstat(file.fileno()).st_size)
+        return self._ref

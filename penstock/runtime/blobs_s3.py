@@ -21,7 +21,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from penstock.runtime.blob_cache import BlobCache, HeldPath
-from penstock.runtime.blobs import STALE_SECONDS, BlobStore, BlobWriter, bad_hash, blob_trouble, is_blob_hash
+from penstock.runtime.blobs import (
+    STALE_SECONDS,
+    BlobFile,
+    BlobStore,
+    BlobWriter,
+    bad_hash,
+    blob_trouble,
+    is_blob_hash,
+)
 from penstock.runtime.errors import NotFound, PenstockError, Unavailable
 from penstock.runtime.s3 import Bucket, S3Place
 from penstock.v1 import common_pb2
@@ -112,7 +120,7 @@ class S3BlobStore(BlobStore):
         self.bucket.put(waiting)
         return refs
 
-    def keep(self, writers: Iterable[BlobWriter]) -> list[common_pb2.BlobRef]:
+    def keep(self, writers: Iterable[BlobWriter | BlobFile]) -> list[common_pb2.BlobRef]:
         """They stay in the cache: what is kept so is a file that is soon read as one."""
         chosen = list(writers)
         try:

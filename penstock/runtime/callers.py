@@ -32,7 +32,11 @@ def _face(names: str) -> dict[str, frozenset[str]]:
     return dict.fromkeys(names.split(), _FACE)
 
 
+_DIAGNOSIS: Rules = {"penstock.v1.DiagnosisService": _face("Diagnose")}
+"""Of every service that is called."""
+
 _PLANNER: Rules = {
+    **_DIAGNOSIS,
     "penstock.v1.PlannerService": {
         **_face("CreateSource AddSource RefreshSource GetSource ListSources ListSourceVersions DescribeSource"),
         **_face("ReadSourceRows DeleteSource CreatePlan GetPlan ListPlans UpdatePlan DeletePlan ReadPlanRows"),
@@ -42,10 +46,11 @@ _PLANNER: Rules = {
         "ReadPlanItems": _FACE | {"scheduler"},
         "ListPlanLanes": frozenset({"scheduler"}),
         "DerivePlan": frozenset({"scheduler"}),
-    }
+    },
 }
 
 _SCHEDULER: Rules = {
+    **_DIAGNOSIS,
     "penstock.v1.SchedulerService": {
         **_face("StartRun ListRuns PauseRun ResumeRun StopRun ListItems WatchRun GetRunSummary ExplainRun"),
         **_face("ExplainItem UpdateRun AnswerGate ListGates ActOnItems GetItemAction CloneRun ListLedger"),
@@ -68,12 +73,13 @@ _SCHEDULER: Rules = {
 }
 
 _ANALYZER: Rules = {
+    **_DIAGNOSIS,
     "penstock.v1.AnalyzerService": {
         **_face("ListCollectionDocuments"),
         "GetCollection": _FACE | {"worker"},
         "AnalyzeDocuments": frozenset({"worker"}),
         "AnalyzeCollection": frozenset({"worker"}),
-    }
+    },
 }
 
 RULES: Mapping[str, Rules] = {"planner": _PLANNER, "scheduler": _SCHEDULER, "analyzer": _ANALYZER}

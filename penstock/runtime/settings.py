@@ -119,7 +119,7 @@ class ProfileSettings(Section):
 
 class WorkerClassSettings(Section):
     environment: tuple[EnvironmentName, ...] = ()
-    """Names that its workers have in their environment. Names are compared, values never read."""
+    """Names that its workers have, as variables or as keys of Secrets. Names are compared, values never read."""
 
 
 class PlannerSection(ServerSection):
@@ -181,7 +181,11 @@ class SchedulerSection(ServerSection):
     worker_namespace: str = Field("", max_length=63, description="Namespace of the pods that workers run in.")
     pods_owner: str = Field("", max_length=253, description="ConfigMap there that owns the pods: they go with it.")
     pod_image: str = Field("", description="Image of workers whose class names none.")
+    pod_pull_policy: Literal["", "Always", "IfNotPresent", "Never"] = Field(
+        "", description="When a node asks the registry for that image; empty: as Kubernetes does."
+    )
     classes_file: Path | None = Field(None, description="File (YAML) with the worker classes that pods are made for.")
+    worker_processors: str = Field("", max_length=253, description="ConfigMap there with declared processors, if any.")
     worker_tls_secret: str = Field(
         "", description="Secret with the workers' certificate; empty: RELEASE-worker-tls; `none`: they have none."
     )
@@ -203,6 +207,7 @@ class WorkerSection(Section):
     slots: int = Field(256, ge=1, le=10_000, description="Leases that one worker holds at once.")
     worker_class: str = Field("default", min_length=1, description="The class of this worker.")
     metrics_port: Port = Field(0, description="Port of Prometheus metrics at metrics_host; 0: none.")
+    secrets_folder: Path | None = Field(None, description="Folder of mounted Secrets: a processor gets what it names.")
     lease_margin_seconds: Seconds = Field(
         5.0, description="A lease is not begun so long before its term ends; a third of the term at most."
     )

@@ -104,6 +104,12 @@ class Identity:
                 metrics.CERTIFICATE_REFUSED.labels("tls.crt").set(0)
             return self._held
 
+    @property
+    def refused(self) -> str:
+        """Why what lies there now is not taken; "" where what is held is what lies there."""
+        refused = self._refused
+        return refused[1] if refused is not None else ""
+
     async def check(self) -> None:
         """Raises Unavailable (code `certificate_ended`) when what is held can't be used at this time."""
         why = self.current().ended(self._when())

@@ -10,6 +10,7 @@ import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from penstock.pod_reasons import CONTAINER_REASONS, IMAGE_REASONS
 from scheduler.domain.pods import API, Death, Phase, Pod, Trouble
 from scheduler.domain.rules import Kind
 
@@ -19,11 +20,11 @@ INSTANCE = "app.kubernetes.io/instance"
 CLASS, SLOT = "penstock/worker-class", "penstock/slot"
 GENERATION, TEMPLATE = "penstock/generation", "penstock/template"
 TEXT_CHARACTERS = 600
+MOST_NUMBER = 2**31 - 1
+"""Of a slot or a generation: a column holds no more, and no pod of ours has it."""
 
 Json = Mapping[str, Any]
 
-_IMAGE = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable"})
-_CONFIG = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 # Why the control plane, or the node, took a pod away (condition DisruptionTarget).
 _DISRUPTIONS = {
     "PreemptionByScheduler": (Kind.PREEMPTED, "a pod of higher priority took its place"),
@@ -51,6 +52,8 @@ def pod_of(raw: Json, *, gone: bool = False) -> Pod | None:
         slot, generation = int(labels[SLOT]), int(labels[GENERATION])
         worker_class = str(labels[CLASS])
     except (KeyError, ValueError):
+        return None
+    if not (0 <= slot <= MOST_NUMBER and 0 < generation <= MOST_NUMBER):
         return None
     status, spec = raw.get("status") or {}, raw.get("spec") or {}
     phase = Phase(status["phase"]) if status.get("phase") in Phase.__members__.values() else Phase.PENDING
@@ -95,11 +98,11 @@ def _stuck(status: Json, conditions: Mapping[str, Json], spec: Json) -> tuple[Tr
     for one in _containers(status):
         waiting = (one.get("state") or {}).get("waiting") or {}
         reason, message = str(waiting.get("reason", "")), _short(waiting.get("message"))
-        if reason in _IMAGE:
+        if reason in IMAGE_REASONS:
             text = f"the image {one.get('image', '')} can't be had ({reason}): {message}"
             advice = "check the class's image and tag, and that the nodes may pull it (imagePullSecrets, registry)"
             return Trouble("image", text, advice), False
-        if reason in _CONFIG:
+        if reason in CONTAINER_REASONS:
             text = f"its container can't be made ({reason}): {message}"
             return Trouble("container", text, "check the secrets that the class names: are they there?"), False
     scheduled = conditions.get("PodScheduled", {})
@@ -127,9 +130,10 @@ def _death(status: Json, conditions: Mapping[str, Json]) -> Death:
         return Death(found[0], f"{found[1]}: {message}" if message else found[1])
     for one in _containers(status):
         ended = (one.get("state") or {}).get("terminated") or {}
-        if ended.get("reason") == "OOMKilled":
-            return Death(Kind.OUT_OF_MEMORY, "it used more memory than its class gives (OOMKilled)")
         code = int(ended.get("exitCode", 0) or 0)
+        # Said also of one that lost a child so, long before it ended as it should.
+        if code and ended.get("reason") == "OOMKilled":
+            return Death(Kind.OUT_OF_MEMORY, "it used more memory than its class gives (OOMKilled)")
         if code:
             signal = f" (signal {code - 128})" if code > 128 else ""
             return Death(Kind.WORKER_LOST, f"it ended with exit code {code}{signal}")
@@ -150,7 +154,7 @@ def refusal_of(status: int, message: str) -> Trouble:
     if status == 403 and "PodSecurity" in message:
         return Trouble("admission", f"pod security refuses it: {text}", "take out of the class what it names")
     if "ValidatingAdmissionPolicy" in message or "denied the request" in message or "denied request" in message:
-        advice = "the class must use an image and secrets from the chart's values; see worker.classes"
+        advice = "what it names is mended in worker.classes, or let in by worker.annotationsOfOthers"
         return Trouble("admission", f"an admission rule refuses it: {text}", advice)
     if status == 404:
         advice = "make the worker namespace (worker.createNamespace), or name the right one (worker.namespace)"

@@ -44,7 +44,9 @@ AWAY_MS = 1_000
 API = "api"
 """The code of what says nothing about the class: nobody answered."""
 WAVE = 4
-"""Of the workers of an old template, one in so many that are busy drains at a time."""
+"""Of the workers that are wanted, one in so many may be away for another template, until those that come serve."""
+QUOTA = "quota"
+"""The code of a refusal that ends when another pod does."""
 
 
 class Phase(StrEnum):
@@ -140,9 +142,11 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """failures: in a row; not_before_ms: nothing is made before; surplus_ms: since when there are too many; judged:
-    uids of pods whose failure is counted; refusal: of the latest create, until one is taken."""
+    """template: that the rest was learned of, None before the first turn; failures: in a row; not_before_ms: nothing is
+    made before; surplus_ms: since when there are too many; judged: uids of pods whose failure is counted; refusal: of
+    the latest create, until one is taken."""
 
+    template: str | None = None
     failures: int = 0
     not_before_ms: int = 0
     surplus_ms: int | None = None
@@ -199,7 +203,7 @@ def decide(
     wanted = min(wanted, spec.most)
     orders: list[Instruction] = [Bury(pod) for pod in pods if not pod.live]
     live = [pod for pod in pods if pod.live]
-    memory = _judge(pods, sessions, memory, now_ms, timing)
+    memory = _judge(pods, sessions, _of_template(memory, spec.template), now_ms, timing)
     removed: set[str] = set()
     for pod in live:
         order = _removal(pod, sessions, now_ms, timing)
@@ -238,6 +242,13 @@ def refused(memory: Memory, trouble: Trouble | None, now_ms: int) -> Memory:
         return replace(memory, trouble=trouble, not_before_ms=now_ms + AWAY_MS)
     failures = memory.failures + 1
     return replace(memory, failures=failures, refusal=trouble, trouble=trouble, not_before_ms=_after(failures, now_ms))
+
+
+def _of_template(memory: Memory, template: str) -> Memory:
+    """What another template has failed by says nothing of this one, which may be the mend: it is tried at once."""
+    if memory.template in (None, template):
+        return replace(memory, template=template)
+    return replace(memory, template=template, failures=0, not_before_ms=0, refusal=None)
 
 
 def _serves(pod: Pod, sessions: Sessions) -> bool:
@@ -348,13 +359,16 @@ def _drains(by: _Class, serving: Sequence[Pod], *, busy: int) -> tuple[list[Drai
     for pod in order:
         if pod.slot >= spec.most or len(serving) - len(chosen) > spec.most:
             chosen[pod.uid] = Drain(pod, f"its class may have {spec.most} workers")
+    wave = max(1, -(-by.wanted // WAVE))
+    away = _away(by, [pod for pod in serving if pod.uid not in chosen], wave)
     for pod in order:
         if pod.template == spec.template or pod.uid in chosen:
             continue
-        if pod.session in sessions.busy:
-            if busy >= max(1, -(-by.wanted // WAVE)):
-                continue
-            busy += 1
+        works, serves = pod.session in sessions.busy, _serves(pod, sessions)
+        if (works and busy >= wave) or (serves and away >= wave):
+            continue
+        busy += works
+        away += serves
         chosen[pod.uid] = Drain(pod, "its class has a new template")
     left = [pod for pod in order if pod.uid not in chosen]
     surplus = len(left) - by.wanted
@@ -368,6 +382,16 @@ def _drains(by: _Class, serving: Sequence[Pod], *, busy: int) -> tuple[list[Drai
     told = idle or left[: max(1, surplus // WAVE)]
     chosen |= {pod.uid: Drain(pod, "it is no longer needed") for pod in told}
     return list(chosen.values()), replace(memory, surplus_ms=by.now_ms)
+
+
+def _away(by: _Class, staying: Sequence[Pod], wave: int) -> int:
+    """How many workers that are wanted do not serve: they drain, start, or can't be made. A template that never comes
+    up so leaves most of the old ones at work. Whom only the room of another lets in, a wave of them, is not counted:
+    it waits for us."""
+    waiting = sum(pod.waits for pod in staying)
+    if by.memory.refusal is not None and by.memory.refusal.code == QUOTA:
+        waiting += max(0, by.wanted - len(staying))
+    return by.wanted - sum(_serves(pod, by.sessions) for pod in staying) - min(waiting, wave)
 
 
 def _busy_draining(live: Iterable[Pod], sessions: Sessions) -> int:

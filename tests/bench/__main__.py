@@ -18,6 +18,7 @@ MEASURES = {
     "sandbox": "what the sandbox of `custom` SQL adds to a query, and to a preview",
     "tasks": "a task file of 5,000 tasks, from its bytes to batches, beside markdown-it",
     "command": "what a program costs as a processor, beside subprocess.run",
+    "tls": "what mutual TLS costs beside the token, in CPU an item and a call",
     "estimates": "how often ranges of runtime and cost hold the truth, by families of simulated processors",
     "seeing": "summaries, pages and watchers of a large run",
     "size": "a million items beside ten thousand, closed heads, dispatch, restarts, a lost Redis",

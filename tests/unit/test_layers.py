@@ -11,7 +11,7 @@ ROOT = Path(__file__).parent.parent.parent
 SERVICES = ("planner", "scheduler", "worker", "analyzer", "gateway")
 OURS = (*SERVICES, "penstock", "tests", "tools")
 IMPURE = ("grpc", "redis", "sqlalchemy", "fastapi", "uvicorn", "httpx", "kubernetes", "psycopg", "duckdb", "sqlite3")
-PURE = ("penstock.words", "penstock.amounts")
+PURE = ("penstock.words", "penstock.amounts", "penstock.pod_reasons")
 """What of our own `domain/` may import beside itself."""
 MODULES = [path for top in (*SERVICES, "penstock") for path in sorted((ROOT / top).rglob("*.py"))]
 

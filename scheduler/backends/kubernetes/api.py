@@ -29,6 +29,8 @@ WATCH_SPARE_SECONDS = 5.0
 AT_ONCE = 12
 """Calls under way at a time."""
 LOG_LINES = 400
+_NO_LOG = (b"failed to try resolving symlinks in path", b"unable to retrieve container logs for")
+"""What a kubelet sends in place of a log that it has removed already, as if it were one."""
 
 Json = dict[str, Any]
 Answer = tuple[int, Json]
@@ -92,6 +94,13 @@ class Api:
     def owner(self, name: str) -> Json:
         return self._asked("GET", f"configmaps/{name}")
 
+    def may_we(self, attributes: Mapping[str, str]) -> bool:
+        """Whether the API server would let us: everybody may ask that of himself."""
+        kind = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+        body = {**kind, "spec": {"resourceAttributes": dict(attributes)}}
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        return bool((self._asked("POST", path, body=body).get("status") or {}).get("allowed"))
+
     def log_tail(self, name: str, most_bytes: int) -> bytes:
         """The last lines of a pod; none where it never wrote one."""
         query = {"tailLines": str(LOG_LINES), "limitBytes": str(1 << 20)}
@@ -99,7 +108,7 @@ class Api:
             response = self._request("GET", f"pods/{name}/log", query)
         except Refused:
             return b""
-        return bytes(response.data[-most_bytes:])
+        return b"" if response.data.startswith(_NO_LOG) else bytes(response.data[-most_bytes:])
 
     def watch_pods(self, selector: str, version: str, seconds: int) -> Iterator[list[Json]]:
         """Events as they come, those of one piece of the stream together."""
@@ -156,7 +165,8 @@ class Api:
         headers = {"Accept": "application/json", "Content-Type": "application/json", "User-Agent": "penstock-scheduler"}
         if token := configuration.get_api_key_with_prefix("authorization"):
             headers["Authorization"] = token
-        url = f"{configuration.host}/api/v1/namespaces/{self._namespace}/{path}"
+        own = "" if path.startswith("/") else f"/api/v1/namespaces/{self._namespace}/"
+        url = f"{configuration.host}{own}{path}"
         if query:
             url += f"?{urlencode(query)}"
         try:
@@ -170,7 +180,7 @@ class Api:
                 preload_content=not stream,
             )
         except Exception as error:
-            raise Unanswered(f"{method} {path.partition('/')[0]}: {type(error).__name__}: {error}"[:500]) from error
+            raise Unanswered(f"{method} {path.split('/')[0] or path}: {type(error).__name__}: {error}"[:500]) from error
         if response.status >= 400:
             raise _refused(response.status, response.data)
         return response

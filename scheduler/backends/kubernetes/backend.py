@@ -23,12 +23,14 @@ from penstock.runtime.errors import InvalidInput, PenstockError, Unavailable
 from penstock.runtime.logs import get_logger
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database
+from penstock.v1 import diagnosis_pb2
 from scheduler.backends import ClassNow, WorkerNow
 from scheduler.backends.ending import Ending
 from scheduler.backends.kubernetes.api import Api, Refused, Unanswered
 from scheduler.backends.kubernetes.classes import ClassFile
 from scheduler.backends.kubernetes.doing import Doing
 from scheduler.backends.kubernetes.facts import Facts, read_facts
+from scheduler.backends.kubernetes.rights import asked_rights
 from scheduler.backends.kubernetes.surroundings import surroundings_of
 from scheduler.backends.kubernetes.template import Owner, template_hash
 from scheduler.backends.kubernetes.view import View
@@ -164,6 +166,21 @@ class KubernetesBackend:
         except Unanswered as error:
             raise Unavailable(f"the API server: {error}", code="kubernetes_unavailable") from error
 
+    async def probe(self) -> None:
+        """For who asks what is wrong: reads the owner of the pods. Raises Unavailable."""
+        name, namespace = self._section.pods_owner, self._section.worker_namespace
+        try:
+            await self._api.call(partial(self._api.owner, name))
+        except Refused as error:
+            why = f"the ConfigMap {name} in the namespace {namespace} can't be read: {error}"
+            raise Unavailable(why, code="kubernetes_refused") from error
+        except Unanswered as error:
+            raise Unavailable(f"the API server does not answer: {error}", code="kubernetes_unavailable") from error
+
+    async def rights(self) -> Sequence[diagnosis_pb2.Right]:
+        """What the API server lets us do. Raises Unavailable."""
+        return await asked_rights(self._api, self._section.worker_namespace, self._section.pods_owner)
+
     def _away(self) -> Trouble:
         return self._view.trouble or Trouble("api", "the API server was not asked yet", "wait a moment")
 
@@ -197,6 +214,9 @@ class KubernetesBackend:
         if of_class is not None:
             template = template_hash(name, of_class, self._around)
             spec = ClassSpec(name=name, slots=of_class.slots, most=of_class.max, template=template)
+        for pod in pods:
+            if pod.live and pod.terminating and pod.ready:
+                self._doing.leaving(pod)
         wanted = facts.wanted(name, slots=spec.slots, most=spec.most)
         metrics.WORKERS_WANTED.labels(name).set(wanted)
         orders, memory = decide(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from penstock.runtime.errors import InvalidInput
@@ -88,13 +89,18 @@ def _parsed(text: bytes) -> dict[str, PodClass]:
 
     try:
         tree = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"no YAML: {' '.join(str(error).split())}") from error
     try:
         classes = _CLASSES.validate_python(tree)
     except ValidationError as error:
         said = [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
         raise ValueError("; ".join(said)) from None
+    for name, of_class in classes.items():
+        try:
+            orjson.dumps(of_class.model_dump())
+        except TypeError as error:
+            raise ValueError(f"{name}: it can't be told in JSON, as a pod is: {error}") from None
     shortened: dict[str, str] = {}
     for name in classes:
         other = shortened.setdefault(short_name(name), name)

@@ -36,6 +36,7 @@ __all__ = ["Doing", "Made"]
 
 LOG_BYTES = 65_536
 CONFLICT = 409
+EARLY_SECONDS = 2.0
 CREATES_AT_ONCE = 12
 """Refused ones stop the rest: a quota that is used up is not asked three hundred times."""
 
@@ -62,6 +63,7 @@ class Doing:
         self._around = around
         self._asked: dict[str, float] = {}
         self._tails: dict[str, bytes] = {}
+        self._early: dict[str, asyncio.Task[None]] = {}
         self._given_up: set[str] = set()
         self._ended: set[str] = set()
         self.making: set[str] = set()
@@ -169,6 +171,15 @@ class Doing:
             self._view.doubt()
             log.warning("a worker pod can't be removed; trying again", session=pod.session, error=str(error))
 
+    def leaving(self, pod: Pod) -> None:
+        """Of one that somebody else removes: its log goes with it, perhaps before its end is seen."""
+        if pod.uid not in self._early and pod.uid not in self._tails:
+            self._early[pod.uid] = asyncio.create_task(self._read_early(pod))
+
+    async def _read_early(self, pod: Pod) -> None:
+        tail = await self._tail(pod)
+        self._tails.setdefault(pod.uid, tail)
+
     async def _tail(self, pod: Pod) -> bytes:
         """Nothing waits for it: a node that does not answer keeps it."""
         try:
@@ -195,8 +206,9 @@ class Doing:
         self._asked[pod.uid] = monotonic
         try:
             if pod.uid not in self._ended:
-                if pod.uid not in self._tails:
-                    self._tails[pod.uid] = await self._tail(pod)
+                if pod.uid not in self._tails or pod.uid in self._early:
+                    tail = await self._tail(pod)
+                    self._tails[pod.uid] = tail or self._tails.get(pod.uid, b"")
                 await self._end(pod)
                 self._ended.add(pod.uid)
             await self._api.call(partial(self._api.delete_pod, pod.name, pod.uid, 0))
@@ -207,6 +219,11 @@ class Doing:
 
     async def gone(self, pod: Pod) -> None:
         """Of a pod that is there no more."""
+        early = self._early.pop(pod.uid, None)
+        if early is not None:
+            _, late = await asyncio.wait({early}, timeout=EARLY_SECONDS)
+            for task in late:
+                task.cancel()
         if pod.uid not in self._ended:
             await self._end(pod)
         self._asked.pop(pod.uid, None)

@@ -31,6 +31,8 @@ def surroundings_of(settings: Settings, environment: Mapping[str, str] | None = 
     return Surroundings(
         release=section.release,
         image=section.pod_image,
+        pull_policy=section.pod_pull_policy,
         tls_secret="" if secret == NO_SECRET else secret,
+        processors=section.worker_processors,
         environment=told | {name: address for name, address in addresses.items() if address},
     )

@@ -23,6 +23,9 @@ Json = dict[str, Any]
 USER = 65_532
 INIT, PROGRAM = "/opt/penstock/venv/bin/penstock-init", "penstock-worker"
 DATA, TLS, SECRETS = "/var/lib/penstock", "/etc/penstock/tls", "/etc/penstock/secrets"
+PROCESSORS = "/etc/penstock/processors"
+EXECUTABLE = 0o555
+"""Of the processors' files: a program that a declaration starts lies beside it."""
 REPORT_SECONDS = 5
 """Of the grace, kept for the last reports and the end of the session."""
 QUEUE = "kueue.x-k8s.io/queue-name"
@@ -38,12 +41,15 @@ class Owner:
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What all classes share. image: where a class names none; tls_secret: "": there is none; environment: what every
-    worker is told besides."""
+    """What all classes share. image: where a class names none; pull_policy: when a node asks for that one, "": as
+    Kubernetes does; tls_secret: "": there is none; processors: the ConfigMap with declared ones, "": there is none;
+    environment: what every worker is told besides."""
 
     release: str
     image: str
     tls_secret: str
+    pull_policy: str = ""
+    processors: str = ""
     environment: Mapping[str, str]
 
 
@@ -109,6 +115,12 @@ def _spec(name: str, of_class: PodClass, around: Surroundings) -> Json:
         environment["PENSTOCK_TLS__FOLDER"] = TLS
         volumes.append({"name": "tls", "secret": {"secretName": around.tls_secret}})
         mounts.append({"name": "tls", "mountPath": TLS, "readOnly": True})
+    if around.processors:
+        environment["PENSTOCK_PROCESSORS"] = PROCESSORS
+        volumes.append({"name": "processors", "configMap": {"name": around.processors, "defaultMode": EXECUTABLE}})
+        mounts.append({"name": "processors", "mountPath": PROCESSORS, "readOnly": True})
+    if of_class.secrets:
+        environment["PENSTOCK_WORKER__SECRETS_FOLDER"] = SECRETS
     for index, secret in enumerate(of_class.secrets):
         volumes.append({"name": f"secret-{index}", "secret": {"secretName": secret}})
         mounts.append({"name": f"secret-{index}", "mountPath": f"{SECRETS}/{secret}", "readOnly": True})
@@ -125,6 +137,8 @@ def _spec(name: str, of_class: PodClass, around: Surroundings) -> Json:
             "capabilities": {"drop": ["ALL"]},
         },
     }
+    if around.pull_policy and container["image"] == around.image:
+        container["imagePullPolicy"] = around.pull_policy
     spec: Json = {
         "restartPolicy": "Never",
         "serviceAccountName": f"{around.release}-worker",

@@ -3,8 +3,9 @@
 Runs in a thread of its own, since it waits on a stream; what it learns is handed to the event loop, where `pods` and
 `fresh` change. What ended is kept apart (`gone`) until somebody has taken it.
 
-Failure story: a stream that breaks off, an event that is an error (410: too old), an answer that never comes: it begins
-with a list again, after a pause that grows while lists fail. Meanwhile the view is not `fresh`.
+Failure story: a stream that breaks off, an event that is an error (410: too old), an answer that never comes or that
+can't be read: it begins with a list again, after a pause that grows until a watch has brought something or has ended as
+it should. Meanwhile the view is not `fresh`; a first 410 is listed again at once, and nobody notices.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ __all__ = ["View"]
 LIST_SECONDS = 60.0
 WATCH_SECONDS = 15
 """A stream that says nothing any more, though the server answers, is believed for so long."""
+SHORT_SECONDS = 1.0
+"""A stream that ends at once with nothing in it is not asked for again at once."""
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.2, 5.0
 GONE = 410
 
@@ -50,6 +53,7 @@ class View:
         self._stopped = threading.Event()
         self._doubted = threading.Event()
         self._made: dict[str, float] = {}
+        self._failures = 0
         self.pods: dict[str, Pod] = {}
         self.gone: dict[str, Pod] = {}
         """By uid: what there is no more, until taken."""
@@ -83,19 +87,22 @@ class View:
     # -- in the thread
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        failures = 0
         while not self._stopped.is_set():
             try:
-                version = self._list(loop)
-                failures = 0
-                self._watch(loop, version)
-            except (Unanswered, Refused) as error:
-                if isinstance(error, Refused) and error.status == GONE:
-                    continue
+                self._watch(loop, self._list(loop))
+                self._failures = 0
+            except Exception as error:
+                self._failures += 1
                 status = error.status if isinstance(error, Refused) else 0
-                self._post(loop, self._lost, refusal_of(status, str(error)))
-                failures += 1
-                pause = doubled(FIRST_PAUSE_SECONDS, failures, MAX_PAUSE_SECONDS)
+                if status == GONE and self._failures == 1:
+                    continue
+                text = str(error)
+                if not isinstance(error, Unanswered | Refused):
+                    # Nobody would begin this thread again, and what it saw last would be believed for ever.
+                    text = f"what it says of pods can't be read: {type(error).__name__}: {error}"
+                    log.error("what the API server says of pods can't be read", exc_info=error)
+                self._post(loop, self._lost, refusal_of(status, text))
+                pause = doubled(FIRST_PAUSE_SECONDS, self._failures, MAX_PAUSE_SECONDS)
                 self._stopped.wait(pause * random.uniform(0.5, 1.0))
 
     def _list(self, loop: asyncio.AbstractEventLoop) -> str:
@@ -109,13 +116,15 @@ class View:
     def _watch(self, loop: asyncio.AbstractEventLoop, version: str) -> None:
         until = self._monotonic() + LIST_SECONDS
         while not self._stopped.is_set() and (left := until - self._monotonic()) > 1:
+            began, heard = self._monotonic(), False
             for events in self._api.watch_pods(self._selector, version, min(WATCH_SECONDS, int(left))):
-                changes = []
+                changes, heard = [], True
                 for event in events:
                     what, raw = str(event.get("type")), event.get("object") or {}
                     if what == "ERROR":
                         code = int(raw.get("code", 0) or 0)
                         raise Refused(code, str(raw.get("reason", "")), str(raw.get("message", "")))
+                    self._failures = 0
                     version = str((raw.get("metadata") or {}).get("resourceVersion", version))
                     gone = what == "DELETED"
                     if what != "BOOKMARK" and (pod := pod_of(raw, gone=gone)) is not None:
@@ -126,6 +135,8 @@ class View:
                     return
             if self._doubted.is_set():
                 return
+            if not heard and self._monotonic() - began < SHORT_SECONDS:
+                self._stopped.wait(SHORT_SECONDS)
 
     def _post(self, loop: asyncio.AbstractEventLoop, work: Callable[..., None], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the program ends

@@ -73,7 +73,28 @@ async def test_operators_see_workers_tell_them_to_leave_and_read_their_last_line
         log = await workers.log(worker.session)
         assert log.ended
         assert b"asks it to drain" in log.tail
-        with pytest.raises(NotFound):
+        with pytest.raises(NotFound, match="there is no worker 'nobody' that was started here; there are: "):
             await workers.log("nobody")
+    finally:
+        await connection.close()
+
+
+async def test_a_class_that_there_is_not_is_told_with_those_that_there_are(bed: ProcessBed) -> None:
+    """Rather than an empty list, which is what a class without workers has."""
+    address = bed.world.scheduler.address
+    connection = Connection(Endpoints(planner=address, scheduler=address, analyzer=address))
+    workers = Workers(connection)
+    try:
+        assert await workers.list(worker_class="default") == []
+        with pytest.raises(NotFound, match=r"there is no worker class 'nope'; there are: default$") as no:
+            await workers.list(worker_class="nope", with_ended=True)
+        assert no.value.code == "class_not_found"
+        with pytest.raises(NotFound, match="there is no worker class 'nope'"):
+            await workers.drain(worker_class="nope", validate_only=True)
+        # One that work waits for is known, though nothing here starts its workers.
+        await bed.world.run(1, worker_class="gpu")
+        assert await workers.list(worker_class="gpu") == []
+        with pytest.raises(NotFound, match=r"there are: default, gpu$"):
+            await workers.drain(worker_class="nope")
     finally:
         await connection.close()

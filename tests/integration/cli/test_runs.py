@@ -54,7 +54,7 @@ def test_pause_resume_and_stop(penstock: Command, items: Path) -> None:
         "--processor",
         "noop",
         "--param",
-        "sleep_seconds=1",
+        "sleep_seconds=5",
         "--concurrency",
         "2",
         "--json",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.runtime.blobs import BlobStore
+from penstock.runtime.blobs import BlobFile, BlobStore
 from penstock.runtime.blobs_s3 import S3BlobStore
 from penstock.runtime.errors import InvalidInput, NotFound, PenstockError, Unavailable
 from tests.servers.s3 import S3Server
@@ -91,6 +91,17 @@ def test_a_blob_that_is_discarded_never_was(store: BlobStore) -> None:
         writer.finish()
     assert not is_there(store, sha256(b"never"))
     assert list((store.folder / ".tmp").iterdir()) == []
+
+
+def test_a_complete_file_becomes_a_blob_as_it_is(store: BlobStore) -> None:
+    place = store.folder / ".complete"
+    place.write_bytes(LARGE)
+    inode = place.stat().st_ino
+    (ref,) = store.keep([BlobFile(place)])
+    assert (ref.sha256, ref.size_bytes) == (sha256(LARGE), len(LARGE))
+    assert not place.exists()
+    path = store.path(ref.sha256)
+    assert (path.read_bytes(), path.stat().st_ino) == (LARGE, inode)
 
 
 def test_files_are_adopted_and_leave_where_they_lay(store: BlobStore) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -20,7 +19,8 @@ from penstock.v1 import scheduler_pb2 as pb
 from scheduler.ready import Ready
 from tests.integration.scheduler.world import World, completed
 from tests.integration.stores.test_failover import work
-from tests.servers.redis_tcp import Authority, TcpRedis, free_port, tls_program
+from tests.servers.certificates import Authority, mount
+from tests.servers.redis_tcp import TcpRedis, free_port, tls_program
 
 SECRET = "s3cret-of-redis"
 SECONDS = 60.0
@@ -94,40 +94,43 @@ async def test_a_server_that_is_away_is_said() -> None:
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority.make(tmp_path_factory.mktemp("authority"))
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a server on loopback, with the CA that signed it."""
+    authority = Authority("redis")
+    return mount(tmp_path_factory.mktemp("certificates"), authority.leaf("127.0.0.1", "localhost"), authority)
 
 
 @pytest.fixture(scope="module")
-def secure(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TcpRedis]:
-    found = tls_program() if shutil.which("openssl") else "certificates can't be made here: there is no openssl"
+def secure(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TcpRedis]:
+    found = tls_program()
     if isinstance(found, str):
         if os.environ.get("PEN_CI"):
             pytest.fail(found)
         pytest.skip(found)
     folder = tmp_path_factory.mktemp("secure") / "data"
-    server = TcpRedis(folder, ["--requirepass", SECRET], program=found, authority=authority)
+    server = TcpRedis(folder, ["--requirepass", SECRET], program=found, tls=certificates)
     yield server
     server.stop()
 
 
-async def test_with_tls_and_a_password_a_batch_runs(secure: TcpRedis, authority: Authority, tmp_path: Path) -> None:
-    await a_batch_runs(tmp_path, f"rediss://:{SECRET}@127.0.0.1:{secure.port}/0", authority.ca)
+async def test_with_tls_and_a_password_a_batch_runs(secure: TcpRedis, certificates: Path, tmp_path: Path) -> None:
+    await a_batch_runs(tmp_path, f"rediss://:{SECRET}@127.0.0.1:{secure.port}/0", certificates / "ca.crt")
 
 
 async def test_a_certificate_that_is_not_trusted_is_said(secure: TcpRedis, tmp_path: Path) -> None:
     url = f"rediss://:{SECRET}@127.0.0.1:{secure.port}/0"
-    other = Authority.make(tmp_path / "other")
-    for ca_file in (other.ca, None):
+    other = tmp_path / "other.crt"
+    other.write_bytes(Authority("other").pem)
+    for ca_file in (other, None):
         told = await problem(url, ca_file)
         assert told.message == "Redis's certificate is not trusted, or of another host (redis_ca_file)"
 
 
 async def test_tls_where_there_is_none_and_none_where_there_is_tls(
-    secure: TcpRedis, locked: TcpRedis, authority: Authority
+    secure: TcpRedis, locked: TcpRedis, certificates: Path
 ) -> None:
     for url in (f"rediss://:{SECRET}@127.0.0.1:{locked.port}/0", f"redis://:{SECRET}@127.0.0.1:{secure.port}/0"):
-        assert (await problem(url, authority.ca)).cause == "Redis does not answer"
+        assert (await problem(url, certificates / "ca.crt")).cause == "Redis does not answer"
 
 
 def test_a_ca_file_that_is_not_there_ends_the_program(tmp_path: Path) -> None:

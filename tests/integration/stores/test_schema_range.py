@@ -27,8 +27,8 @@ SERVICE = "planner"
 
 
 @pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    one = Database(database_url, SERVICE)
+def database(empty_database_url: str) -> Iterator[Database]:
+    one = Database(empty_database_url, SERVICE)
     yield one
     one.close()
 
@@ -91,8 +91,8 @@ def test_a_range_of_another_revision_says_nothing(database: Database) -> None:
         check_schema(database)
 
 
-def test_all_services_are_migrated_by_one_word_and_once(postgres_url: str) -> None:
-    settings = Settings.model_validate({"migrations": {"database_url": postgres_url}})
+def test_all_services_are_migrated_by_one_word_and_once(empty_postgres_url: str) -> None:
+    settings = Settings.model_validate({"migrations": {"database_url": empty_postgres_url}})
     looked = list(migrate_all(settings, look=True))
     assert [move.service for move in looked][:3] == ["planner", "scheduler", "analyzer"]
     assert all(move.before < move.after for move in looked)
@@ -102,8 +102,8 @@ def test_all_services_are_migrated_by_one_word_and_once(postgres_url: str) -> No
     ]
 
 
-def test_two_that_migrate_at_once_are_one_and_the_check_says_when_it_is_needed(postgres_url: str) -> None:
-    environment = {"PENSTOCK_MIGRATIONS__DATABASE_URL": postgres_url, "PATH": ""}
+def test_two_that_migrate_at_once_are_one_and_the_check_says_when_it_is_needed(empty_postgres_url: str) -> None:
+    environment = {"PENSTOCK_MIGRATIONS__DATABASE_URL": empty_postgres_url, "PATH": ""}
 
     def begin(*options: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-P", "-m", "penstock", "migrate", *options]

@@ -122,35 +122,35 @@ def test_a_server_that_is_away_is_said_and_waited_for(tmp_path: Path) -> None:
         plain(log)
 
 
-def test_an_older_schema_is_waited_for_and_served_once_it_is_there(postgres_url: str, tmp_path: Path) -> None:
-    with analyzer(tmp_path, postgres_url, PENSTOCK_DATABASE__AUTO_MIGRATE="false") as (process, address, log):
+def test_an_older_schema_is_waited_for_and_served_once_it_is_there(empty_postgres_url: str, tmp_path: Path) -> None:
+    with analyzer(tmp_path, empty_postgres_url, PENSTOCK_DATABASE__AUTO_MIGRATE="false") as (process, address, log):
         words = re.compile(
             r"the analyzer's database has no schema yet, and this version needs \d+: run `penstock migrate`"
         )
         until("it is said", lambda: words.search(log.read_text()), seconds=60)
         assert process.poll() is None
         assert not serves(address)
-        database = Database(postgres_url, "analyzer")
+        database = Database(empty_postgres_url, "analyzer")
         migrate(database)
         database.close()
         until("it serves", lambda: serves(address), seconds=30)
         plain(log)
 
 
-def test_a_schema_that_is_too_new_ends_the_program(postgres_url: str, tmp_path: Path) -> None:
-    database = Database(postgres_url, "analyzer")
+def test_a_schema_that_is_too_new_ends_the_program(empty_postgres_url: str, tmp_path: Path) -> None:
+    database = Database(empty_postgres_url, "analyzer")
     migrate(database)
     with database.engine.begin() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9000'"))
         connection.execute(sa.text("UPDATE schema_range SET revision = '9000', oldest_program = '8999'"))
     database.close()
-    with analyzer(tmp_path, postgres_url) as (process, _, log):
+    with analyzer(tmp_path, empty_postgres_url) as (process, _, log):
         assert process.wait(60) == 2
         assert "needs programs of 8999 or newer" in plain(log)
 
 
-def test_pools_keep_to_their_settings(postgres_url: str) -> None:
-    database = Database(postgres_url, "planner", pool_size=1, pool_overflow=2)
+def test_pools_keep_to_their_settings(empty_postgres_url: str) -> None:
+    database = Database(empty_postgres_url, "planner", pool_size=1, pool_overflow=2)
     held = [database.engine.connect() for _ in range(3)]
     database.engine.pool._timeout = 0.01  # type: ignore[attr-defined]
     with pytest.raises(sa.exc.TimeoutError):

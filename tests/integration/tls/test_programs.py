@@ -26,7 +26,6 @@ from tests.servers.certificates import Authority, mount
 from tests.servers.secured import PROGRAMS, Secured
 from tests.servers.stack import PENSTOCK, until
 
-COUNTED = ("planner", "scheduler", "worker")
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -72,9 +71,24 @@ def test_the_command_line_finds_its_way_by_the_gateway(secured: Secured) -> None
 
     found = run(PENSTOCK_TLS__FOLDER=str(secured.folder / "tls-client"))
     assert found.returncode == 0, found.stderr
+    # As docs/cluster.md has it in a pod of the gateway, with the certificate that is there.
+    found = run(PENSTOCK_TLS__FOLDER=str(secured.folder / "tls-gateway"), PENSTOCK_DATA="")
+    assert found.returncode == 0, found.stderr
     lacking = run()
     assert lacking.returncode == 2
     assert f"the Penstock at {secured.url} is called over mutual TLS: set PENSTOCK_TLS__FOLDER" in lacking.stderr
+
+
+def test_the_doctor_tells_the_days_of_every_certificate_and_asks_every_program(secured: Secured) -> None:
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("PENSTOCK_", "KUBE"))}
+    command = [*PENSTOCK, "cluster", "doctor", "--json"]
+    environment = bare | {"PENSTOCK_URL": secured.url, "HOME": "/nonexistent"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    told = {one["check"]: one for one in json.loads(done.stdout)}
+    programs = [name for name in PROGRAMS if name != "worker"]
+    assert {told[name]["level"] for name in programs} == {"ok"}, done.stdout
+    for name in programs:
+        assert "days left, until" in told[f"{name} certificate"]["text"]
 
 
 @pytest.mark.parametrize("caller", callers.CALLERS)
@@ -213,38 +227,3 @@ def _ended(program: str, folder: Path) -> subprocess.CompletedProcess[str]:
     }
     command = [sys.executable, "-P", "-m", program]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
-
-
-@pytest.mark.slow
-def test_what_tls_costs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Side by side, by turns; told, and not bounded: what it costs is a matter of the machine."""
-    turns, items, reads = 3, 3_000, 300
-    ways = {
-        "token": Secured(tmp_path / "token", None, programs=COUNTED),
-        "mutual TLS": Secured(tmp_path / "tls", Authority("costs"), programs=COUNTED),
-    }
-    per_item: dict[str, list[float]] = {way: [] for way in ways}
-    per_call: dict[str, list[float]] = {way: [] for way in ways}
-    try:
-        for one in ways.values():
-            one.start()
-        for _ in range(turns):
-            for way, one in ways.items():
-                with Client(endpoints=one.endpoints()) as client:
-                    before = one.cpu_seconds()
-                    run = started(client, one, items, concurrency=256)
-                    assert run.wait().counts.completed == items
-                    per_item[way].append((one.cpu_seconds() - before) / items)
-                    before = one.cpu_seconds()
-                    for _ in range(reads):
-                        run.refresh()
-                    per_call[way].append((one.cpu_seconds() - before) / reads)
-    finally:
-        for one in ways.values():
-            one.stop()
-    assert all(seconds > 0 for found in per_item.values() for seconds in found)
-    with capsys.disabled():
-        print(f"\nCPU of {', '.join(COUNTED)} together, in µs, {turns} turns of {items} items and {reads} calls each:")
-        for way in ways:
-            each, call = (" ".join(f"{seconds * 1e6:.0f}" for seconds in found[way]) for found in (per_item, per_call))
-            print(f"  {way:>10}: an item that does nothing {each}; a call alone {call}")

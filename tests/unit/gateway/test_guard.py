@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from gateway.guard import Guard, is_loopback
+from gateway.guard import Guard, names_loopback
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ from gateway.guard import Guard, is_loopback
     ],
 )
 def test_loopback_hosts(host: str, expected: bool) -> None:
-    assert is_loopback(host) is expected
+    assert names_loopback(host) is expected
 
 
 async def _app(scope: Scope, receive: Receive, send: Send) -> None:

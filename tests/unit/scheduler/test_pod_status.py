@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from penstock.doctor.pods import why_not_ready
+from penstock.pod_reasons import CONTAINER_REASONS, IMAGE_REASONS
 from scheduler.domain.outcomes import ALONE, FREE_LOSSES, Ended, Ending, decide, kind_of
 from scheduler.domain.pod_status import pod_of, refusal_of
 from scheduler.domain.pods import Phase
@@ -39,6 +41,15 @@ def test_a_pod_is_known_by_its_labels() -> None:
     assert pod_of(other) is None
 
 
+@pytest.mark.parametrize("number", ["-1", "x", str(2**31), "9" * 63])
+def test_a_pod_whose_labels_say_what_no_column_holds_is_nobodys(number: str) -> None:
+    """Whoever may start pods there may label them: one of them must not stop the turns of all classes."""
+    for label in ("penstock/slot", "penstock/generation"):
+        other = raw()
+        other["metadata"]["labels"] = {**LABELS, label: number}
+        assert pod_of(other) is None
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
@@ -60,8 +71,9 @@ def test_the_ways_to_end_are_told_apart(status: dict[str, Any], kind: Kind) -> N
     assert (pod.death.kind, pod.death.clean) == (kind, False)
 
 
-def test_one_that_ends_by_itself_ends_as_it_should_and_one_that_vanishes_was_removed() -> None:
-    ended = pod_of(raw("Succeeded", containerStatuses=container(terminated={"exitCode": 0})))
+@pytest.mark.parametrize("reason", ["Completed", "OOMKilled"], ids=["", "having-lost-a-child-to-memory"])
+def test_one_that_ends_by_itself_ends_as_it_should_and_one_that_vanishes_was_removed(reason: str) -> None:
+    ended = pod_of(raw("Succeeded", containerStatuses=container(terminated={"exitCode": 0, "reason": reason})))
     assert ended is not None
     assert ended.death is not None
     assert ended.death.clean
@@ -93,6 +105,17 @@ def test_what_does_not_start_says_why_and_what_would_help(status: dict[str, Any]
     assert pod.phase is Phase.PENDING
 
 
+def test_the_doctor_says_the_same_of_what_keeps_a_pod_from_its_start() -> None:
+    """Of each reason that either of them knows."""
+    for reason in (*IMAGE_REASONS, *CONTAINER_REASONS):
+        pod = raw("Pending", containerStatuses=container(waiting={"reason": reason}))
+        told, seen = why_not_ready(pod, {}), pod_of(pod)
+        assert told is not None
+        assert seen is not None
+        assert seen.stuck is not None
+        assert told[0] == seen.stuck.code, reason
+
+
 @pytest.mark.parametrize(
     ("status", "message", "code"),
     [
@@ -110,6 +133,11 @@ def test_a_refused_create_is_told_with_advice(status: int, message: str, code: s
     assert trouble.code == code
     assert message[:40] in trouble.text
     assert trouble.advice
+
+
+def test_what_the_policy_refuses_of_others_is_told_with_what_lets_it_in() -> None:
+    message = "ValidatingAdmissionPolicy 'x' denied request: a worker's annotations are the scheduler's own"
+    assert "worker.annotationsOfOthers" in refusal_of(422, message).advice
 
 
 @pytest.mark.parametrize("kind", [Kind.EVICTED, Kind.PREEMPTED, Kind.NODE_LOST])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,34 @@ def test_it_is_restricted_and_owned_and_told_who_it_is() -> None:
     assert secrets == ["r-worker-tls", "keys"]
 
 
+def test_a_node_asks_for_our_image_as_the_settings_say_and_for_others_as_kubernetes_does() -> None:
+    around = dataclasses.replace(AROUND, pull_policy="Never")
+    policies = {
+        image: pod_json("gpu", PodClass(image=image), around, slot=0, generation=1, owner=OWNER)[1]["spec"][
+            "containers"
+        ][0].get("imagePullPolicy")
+        for image in ("", "penstock:1", "registry.example/agents:3")
+    }
+    assert policies == {"": "Never", "penstock:1": "Never", "registry.example/agents:3": None}
+    plain = pod_json("gpu", PodClass(), AROUND, slot=0, generation=1, owner=OWNER)[1]["spec"]
+    assert "imagePullPolicy" not in plain["containers"][0]
+
+
+def test_processors_and_keys_lie_where_the_worker_looks_for_them() -> None:
+    around = dataclasses.replace(AROUND, processors="r-processors")
+    plain = pod_json("gpu", PodClass(), AROUND, slot=0, generation=1, owner=OWNER)[1]["spec"]
+    spec = pod_json("gpu", PodClass(secrets=["keys"]), around, slot=0, generation=1, owner=OWNER)[1]["spec"]
+    added = {one["name"]: one["value"] for one in spec["containers"][0]["env"]}
+    assert added["PENSTOCK_PROCESSORS"] == "/etc/penstock/processors"
+    assert added["PENSTOCK_WORKER__SECRETS_FOLDER"] == "/etc/penstock/secrets"
+    mounts = {one["name"]: one["mountPath"] for one in spec["containers"][0]["volumeMounts"]}
+    volumes = {one["name"]: one.get("configMap", {}).get("name") for one in spec["volumes"]}
+    assert (mounts["processors"], volumes["processors"]) == ("/etc/penstock/processors", "r-processors")
+    assert not {"PENSTOCK_PROCESSORS", "PENSTOCK_WORKER__SECRETS_FOLDER"} & {
+        one["name"] for one in plain["containers"][0]["env"]
+    }
+
+
 def test_the_hash_is_that_of_the_class_and_not_of_the_pod() -> None:
     one = PodClass(slots=4)
     first = pod_json("gpu", one, AROUND, slot=0, generation=1, owner=OWNER)[1]["metadata"]["labels"]
@@ -66,6 +95,10 @@ def test_the_hash_is_that_of_the_class_and_not_of_the_pod() -> None:
         ("default: [", "no YAML"),
         ("Default: {}", "Default"),
         ("aaaaaaaaaaaaaaaaaaaab: {}\naaaaaaaaaaaaaaaaaaaac: {}", "alike in their first 20 characters"),
+        # What the scheduler could not tell the API server would end it.
+        ("default: {resources: {limits: {1: a}}}", "default: it can't be told in JSON"),
+        ("default: {resources: {limits: {a: !!binary AAAA}}}", "default: it can't be told in JSON"),
+        ("[" * 5000, "no YAML"),
     ],
 )
 def test_a_file_that_cant_be_used_says_where_and_what_was_read_before_stays(

@@ -126,9 +126,36 @@ def test_workers_of_an_old_template_give_way_the_idle_at_once_the_busy_in_waves(
     spec = replace(SPEC, most=8, template="t2")
     pods = [pod(slot) for slot in range(8)]
     found, _ = orders(pods, 8, spec=spec, busy=names(*range(6)))
-    assert sorted(drained(found)) == [4, 5, 6, 7], "two idle ones, and two of the busy ones: a quarter of eight"
+    assert sorted(drained(found)) == [6, 7], "a quarter of eight, the idle ones first"
+    assert sorted(drained(orders(pods, 4, spec=spec, busy=names(*range(6)))[0])) == [5, 6, 7], "idle ones are no loss"
     new = [pod(slot, template="t2") for slot in range(8)]
     assert drained(orders(new, 8, spec=spec)[0]) == []
+
+
+def test_the_next_of_an_old_template_stay_until_those_that_came_for_the_last_serve() -> None:
+    spec = replace(SPEC, most=3, template="t2")
+    old, busy = [pod(0), pod(1)], names(0, 1)
+    gone, _ = orders(old, 3, spec=spec, busy=busy)
+    assert (drained(gone), creates(gone)) == ([], [2])
+    coming = pod(2, template="t2", ready=False)
+    assert drained(orders([*old, coming], 3, spec=spec, busy=busy, seen=names(0, 1))[0]) == []
+    assert drained(orders([*old, replace(coming, ready=True)], 3, spec=spec, busy=busy)[0]) == [1]
+
+
+def test_a_template_that_never_comes_up_leaves_most_of_the_old_at_work() -> None:
+    spec = replace(SPEC, most=4, template="t2")
+    old, busy = [pod(slot) for slot in range(3)], names(0, 1, 2)
+    stuck = pod(3, template="t2", phase=Phase.PENDING, ready=False, stuck=Trouble("image", "none", "mend it"))
+    assert drained(orders([*old, stuck], 4, spec=spec, busy=busy, seen=busy)[0]) == []
+
+
+def test_a_new_one_that_waits_for_room_gets_that_of_an_old_one() -> None:
+    spec = replace(SPEC, most=4, template="t2")
+    old = [pod(slot) for slot in range(3)]
+    waits = pod(3, template="t2", phase=Phase.PENDING, ready=False, waits=True)
+    assert drained(orders([*old, waits], 4, spec=spec, busy=names(0, 1, 2), seen=names(0, 1, 2))[0]) == [2]
+    full = Memory(refusal=QUOTA, trouble=QUOTA, not_before_ms=9_000)
+    assert drained(orders(old, 4, spec=spec, busy=names(0, 1, 2), memory=full)[0]) == [2]
 
 
 def test_an_upgrade_starts_new_ones_beside_the_old_where_the_limit_leaves_room() -> None:
@@ -148,6 +175,40 @@ def test_a_refused_create_is_told_and_tried_again_later_and_later() -> None:
     assert memory.trouble == QUOTA
     assert creates(orders([], 5, memory=memory, now_ms=2_000)[0]) == []
     assert creates(orders([], 5, memory=memory, now_ms=400_000)[0]) == [0], "one finds out whether it is mended"
+
+
+IMAGE = Trouble("image", "no such image", "name the right one")
+ADMISSION = Trouble("admission", "the policy knows another image", "mend the class")
+STUCK = pod(0, phase=Phase.PENDING, ready=False, stuck=IMAGE)
+CRASHED = pod(0, phase=Phase.FAILED, ready=False, death=Death(Kind.WORKER_LOST, "exit code 2"))
+
+
+@pytest.mark.parametrize(
+    ("there", "refusal", "told"),
+    [
+        ([], ADMISSION, "admission"),  # classes alone were changed: the policy knows of it before us
+        ([], QUOTA, "quota"),
+        ([STUCK], None, "image"),
+        ([CRASHED], None, "crash"),
+    ],
+    ids=["refused", "no room", "no such image", "ended at once"],
+)
+@pytest.mark.parametrize("template", ["t1", "t2"])
+def test_another_template_is_tried_at_once_whatever_the_last_one_failed_by(
+    template: str, there: list[Pod], refusal: Trouble | None, told: str
+) -> None:
+    now_ms = 60_000
+    _, memory = orders(there, 1, memory=Memory(failures=8), now_ms=now_ms, seen=frozenset())
+    if refusal is not None:
+        memory = refused(memory, refusal, now_ms)
+    assert memory.trouble is not None
+    assert memory.trouble.code == told
+    assert memory.not_before_ms == now_ms + 256_000
+    # What there was of the old template is gone by then.
+    found, memory = orders([], 3, spec=replace(SPEC, template=template), memory=memory, now_ms=now_ms + 1_000)
+    assert creates(found) == ([] if template == "t1" else [0, 1, 2])
+    assert (memory.failures > 0) == (template == "t1")
+    assert (memory.trouble is None) == (template == "t2")
 
 
 def test_one_pod_at_a_time_while_none_starts() -> None:

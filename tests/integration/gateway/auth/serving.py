@@ -19,6 +19,7 @@ from penstock.client import AsyncClient, Endpoints
 from penstock.runtime.clock import SystemClock
 from penstock.runtime.settings import Settings
 from penstock.runtime.sql import Database
+from tests.servers.schemas import laid
 
 NOWHERE = "127.0.0.1:9"
 AWAY = Endpoints(planner=NOWHERE, scheduler=NOWHERE, analyzer=NOWHERE)
@@ -79,6 +80,7 @@ async def gate(folder: Path, database_url: str, **section: Any) -> AsyncIterator
             }
         }
     )
+    laid(database_url, "gateway")
     clock = MovedClock()
     identities, database = make_identities(settings, clock)
     await open_database(identities, database, asyncio.Event(), settings.database)

@@ -1,0 +1,1 @@
+"""The judging of `penstock cluster doctor`: facts in, findings out."""
