@@ -7,6 +7,11 @@ namespace too, before the release and with a dot, which no namespace's name has:
 [planner, scheduler, analyzer, gateway]
 {{- end }}
 
+{{/* Who may have a database URL of its own, and uses it. */}}
+{{- define "penstock.databaseUsers" -}}
+[planner, scheduler, analyzer, gateway{{ if .Values.migrations.enabled }}, migrations{{ end }}]
+{{- end }}
+
 {{- define "penstock.clusterName" -}}
 {{ .Release.Namespace }}.{{ .Release.Name }}.workers
 {{- end }}
@@ -50,7 +55,7 @@ app.kubernetes.io/component: {{ .component }}
 
 {{/* A worker class with all that its values leave out. (root, class) -> JSON. */}}
 {{- define "penstock.class" -}}
-{{- $defaults := dict "image" "" "slots" 32 "max" 1 "resources" dict "graceSeconds" 60 "nodeSelector" dict "tolerations" list "affinity" dict "runtimeClass" "" "priorityClass" "" "queueName" "" "secrets" list "env" dict "egress" list -}}
+{{- $defaults := dict "image" "" "slots" 32 "max" 1 "resources" dict "graceSeconds" 60 "nodeSelector" dict "tolerations" list "affinity" dict "runtimeClass" "" "priorityClass" "" "queueName" "" "secrets" list "provides" list "env" dict "egress" list -}}
 {{- /* Not `merge`, which takes a 0 for nothing said: max 0 drains a class. */ -}}
 {{- $class := $defaults -}}
 {{- range $key, $value := .class -}}
@@ -77,7 +82,12 @@ app.kubernetes.io/component: {{ .component }}
 
 {{/* The part of a class's name that stands in the names of its pods. */}}
 {{- define "penstock.shortClass" -}}
-{{- trunc 20 . | trimSuffix "-" -}}
+{{- trunc 20 . | trimAll "-" -}}
+{{- end }}
+
+{{/* The ConfigMap with declared processors, in both namespaces. */}}
+{{- define "penstock.processors" -}}
+{{ .Release.Name }}-processors
 {{- end }}
 
 {{/* The Secret of the workers' key to the blobs; empty: they have none. */}}

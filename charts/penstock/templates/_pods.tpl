@@ -42,6 +42,14 @@ capabilities:
 {{- end }}
 {{- end }}
 
+{{/* (root, postgresql): the URL of a database, its own or that of all; empty: it stands in a Secret of yours. */}}
+{{- define "penstock.databaseUrl" -}}
+{{- $shared := .root.Values.postgresql -}}
+{{- if not .postgresql.existingSecret -}}
+{{- .postgresql.url | default (ternary "" $shared.url (ne $shared.existingSecret "")) -}}
+{{- end -}}
+{{- end }}
+
 {{- define "penstock.redisEnv" -}}
 - name: PENSTOCK_REDIS_URL
   valueFrom:
@@ -103,11 +111,11 @@ capabilities:
 {{- end }}
 {{- end }}
 
-{{/* Names that workers of each class have in their environment, for the planner's guards. */}}
+{{/* Names that workers of each class have, as variables or keys of Secrets, for the planner's guards. */}}
 {{- define "penstock.workerClasses" -}}
 {{- $classes := dict -}}
 {{- range $name, $class := (include "penstock.classes" . | fromJson) -}}
-{{- $_ := set $classes $name (dict "environment" (keys $class.env | sortAlpha)) -}}
+{{- $_ := set $classes $name (dict "environment" (concat (keys $class.env) $class.provides | uniq | sortAlpha)) -}}
 {{- end -}}
 {{- toJson $classes -}}
 {{- end }}
@@ -147,6 +155,10 @@ capabilities:
 {{- if eq $service "planner" }}
 - name: PENSTOCK_WORKER_CLASSES
   value: {{ include "penstock.workerClasses" $root | quote }}
+{{- if $root.Values.processors }}
+- name: PENSTOCK_PROCESSORS
+  value: /etc/penstock/processors
+{{- end }}
 {{- end }}
 {{- if eq $service "scheduler" }}
 {{ include "penstock.redisEnv" $root }}
@@ -158,10 +170,16 @@ capabilities:
   value: {{ include "penstock.owner" $root }}
 - name: PENSTOCK_SCHEDULER__POD_IMAGE
   value: {{ include "penstock.image" $root }}
+- name: PENSTOCK_SCHEDULER__POD_PULL_POLICY
+  value: {{ $root.Values.image.pullPolicy }}
 - name: PENSTOCK_SCHEDULER__RELEASE
   value: {{ $root.Release.Name }}
 - name: PENSTOCK_SCHEDULER__WORKER_TLS_SECRET
   value: {{ include "penstock.tlsSecret" (dict "root" $root "service" "worker") }}
+{{- if $root.Values.processors }}
+- name: PENSTOCK_SCHEDULER__WORKER_PROCESSORS
+  value: {{ include "penstock.processors" $root }}
+{{- end }}
 - name: PENSTOCK_SCHEDULER__CLASSES_FILE
   value: /etc/penstock/classes/classes.yaml
 {{- if not (kindIs "invalid" .values.quietSeconds) }}
@@ -210,6 +228,11 @@ capabilities:
   mountPath: /etc/penstock/postgresql
   readOnly: true
 {{- end }}
+{{- if and (eq .service "planner") .root.Values.processors }}
+- name: processors
+  mountPath: /etc/penstock/processors
+  readOnly: true
+{{- end }}
 {{- if eq .service "scheduler" }}
 {{- if .root.Values.redis.caSecret }}
 - name: redis-ca
@@ -255,6 +278,12 @@ capabilities:
     defaultMode: 0440
 {{- if .root.Values.postgresql.caSecret }}
 {{ include "penstock.caVolume" (dict "name" "postgresql-ca" "secret" .root.Values.postgresql.caSecret) }}
+{{- end }}
+{{- if and (eq .service "planner") .root.Values.processors }}
+- name: processors
+  configMap:
+    name: {{ include "penstock.processors" .root }}
+    defaultMode: 0555
 {{- end }}
 {{- if eq .service "scheduler" }}
 {{- if .root.Values.redis.caSecret }}

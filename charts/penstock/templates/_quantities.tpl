@@ -27,8 +27,8 @@ all else in whole units.
 {{- end -}}
 {{- end }}
 
-{{/* What all pods of all classes may ask for at once: {resource: units} as JSON. A limit that one class has not is no
-sum. */}}
+{{/* What all pods of all classes may ask for at once: {resource: units} as JSON. Where only a limit is named, that much is
+asked for. A limit that one class has not is no sum, and of devices and huge pages a quota bounds requests alone. */}}
 {{- define "penstock.sums" -}}
 {{- $classes := include "penstock.classes" . | fromJson -}}
 {{- $sums := dict "pods" 0 -}}
@@ -36,8 +36,15 @@ sum. */}}
 {{- $most := 0 -}}
 {{- range $name, $class := $classes -}}
 {{- $_ := set $sums "pods" (add $sums.pods (int64 $class.max)) -}}
+{{- $requests := dict -}}
+{{- range $named := list $class.resources.limits $class.resources.requests -}}
+{{- range $resource, $quantity := $named -}}
+{{- $_ := set $requests $resource $quantity -}}
+{{- end -}}
+{{- end -}}
+{{- $asked := dict "requests" $requests "limits" $class.resources.limits -}}
 {{- range $kind := list "requests" "limits" -}}
-{{- range $resource, $quantity := (get $class.resources $kind) -}}
+{{- range $resource, $quantity := (get $asked $kind) -}}
 {{- $key := printf "%s.%s" $kind $resource -}}
 {{- $scale := ternary 1000.0 1.0 (eq $resource "cpu") -}}
 {{- $one := include "penstock.units" (dict "quantity" $quantity "scale" $scale) | int64 -}}
@@ -47,7 +54,7 @@ sum. */}}
 {{- end -}}
 {{- end -}}
 {{- range $key, $count := $seen -}}
-{{- $extended := regexMatch "^(requests|limits)[.].*/" $key -}}
+{{- $extended := regexMatch "^(requests|limits)[.](.*/|hugepages-)" $key -}}
 {{- if or (and (ne (int $count) (len $classes)) (not $extended)) (and $extended (hasPrefix "limits." $key)) -}}
 {{- $_ := unset $sums $key -}}
 {{- end -}}

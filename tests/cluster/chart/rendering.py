@@ -19,7 +19,8 @@ import yaml
 
 from tests.cluster import tools
 
-__all__ = ["CHART", "HERE", "RELEASE", "VALUES", "Object", "Refused", "helm", "of_kind", "pod_specs", "render", "text"]
+__all__ = ["CHART", "HERE", "RELEASE", "VALUES", "Object", "Refused", "helm", "notes", "of_kind", "pod_specs"]
+__all__ += ["render", "text", "values"]
 
 HERE = Path(__file__).resolve().parent
 CHART = HERE.parent.parent.parent / "charts" / "penstock"
@@ -70,6 +71,18 @@ def text(
     files = [word for name in names for word in ("--values", str(HERE / "values" / f"{name}.yaml"))]
     more = [word for one in sets for word in ("--set-json", one)]
     return helm("template", release, str(chart), "--namespace", namespace, *files, *more)
+
+
+def notes(*names: str, sets: tuple[str, ...] = ()) -> str:
+    """What Helm tells who installs it; no cluster is asked."""
+    words = ("install", RELEASE, str(CHART), "--namespace", NAMESPACE, "--dry-run=client")
+    more = [word for one in sets for word in ("--set-json", one)]
+    return helm(*words, *(word for name in names for word in values(name)), *more).partition("\nNOTES:\n")[2]
+
+
+def values(name: str) -> list[str]:
+    """As words of a command."""
+    return ["--values", str(HERE / "values" / f"{name}.yaml")]
 
 
 def render(*names: str, **options: Any) -> list[Object]:

@@ -3,6 +3,7 @@ cut. A small reading of NetworkPolicies says for any two pods whether a packet p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -140,6 +141,22 @@ def test_metrics_are_read_by_whom_the_values_name() -> None:
         assert not lets(named, "Ingress", at, other, METRICS)
 
 
+def test_metrics_stand_on_no_port_that_is_reached_from_outside_the_cluster() -> None:
+    exposed = {one["metadata"]["name"]: one["spec"] for one in of_kind(render("exposed"), "Service")}
+    outside = exposed["demo-gateway"]
+    assert (outside["type"], [port["name"] for port in outside["ports"]]) == ("LoadBalancer", ["http"])
+    inside = exposed["demo-gateway-metrics"]
+    assert (inside["type"], [port["port"] for port in inside["ports"]]) == ("ClusterIP", [METRICS])
+    assert inside["selector"] == outside["selector"]
+    # Alerts ask for the gateway by the name of its Service all the same.
+    (monitor,) = of_kind(render("exposed"), "ServiceMonitor")
+    (relabelled,) = monitor["spec"]["endpoints"][0]["relabelings"]
+    found = re.fullmatch(relabelled["regex"], "demo-gateway-metrics")
+    assert found is not None
+    assert found[1] == "demo-gateway"
+    assert not [one for one in of_kind(render("minimal"), "Service") if one["metadata"]["name"].endswith("-metrics")]
+
+
 def ports_outside(objects: list[Object], component: str, namespace: str = NAMESPACE) -> dict[int, list[str]]:
     """Port -> ranges (none: any) of what the component's own policies let out to addresses."""
     found: dict[int, list[str]] = {}
@@ -171,6 +188,37 @@ def test_programs_reach_what_they_keep_things_in_on_the_ports_of_its_urls() -> N
     }
     sentinels = ports_outside(render("exposed"), "scheduler")
     assert {26379, 26380, 6379} <= sentinels.keys()
+    secret = 'redis.url="rediss+sentinel://:x@one:26379,two:26380/main/0"'
+    assert ports_outside(render("exposed", sets=(secret,)), "scheduler") == sentinels
+
+
+def test_who_brings_the_schemas_up_reaches_the_database_of_each_service() -> None:
+    def postgresql(*sets: str) -> dict[str, set[int]]:
+        objects = render("minimal", sets=sets)
+        return {name: ports_outside(objects, name).keys() - {443} for name in ("planner", "gateway", "migrations")}
+
+    ports = {"planner": 6432, "scheduler": 6433, "analyzer": 6434, "gateway": 6435}
+    own = [f'{name}.postgresql.url="postgresql://{name}@db.example:{port}/p"' for name, port in ports.items()]
+    assert postgresql(*own, 'postgresql.url=""')["migrations"] == set(ports.values())
+    # A URL that names no port, and one that a Secret holds, is not that of the others.
+    one = postgresql('planner.postgresql.url="postgresql://db.example/p"', 'postgresql.url="postgresql://a:6432/p"')
+    assert one == {"planner": {5432}, "gateway": {6432}, "migrations": {5432, 6432}}
+    held = postgresql('planner.postgresql.existingSecret="db"', 'postgresql.url="postgresql://a:6432/p"')
+    assert held == {"planner": {5432}, "gateway": {6432}, "migrations": {5432, 6432}}
+    # With a user of its own the Job needs no other's.
+    assert postgresql(*own, 'migrations.postgresql.url="postgresql://m@a:7000/p"')["migrations"] == {7000}
+
+
+def test_the_gateway_reaches_the_issuer_that_is_named() -> None:
+    endpoint = 's3.endpoint="http://blobs.example:9000"'
+    oidc = '{"issuer": "https://login.example%s/work", "audience": "penstock", "roles": {"sre": "admin"}}'
+    plain = render("minimal", sets=(endpoint,))
+    assert ports_outside(plain, "gateway") == {5432: [], 9000: []}
+    named = render("minimal", sets=(endpoint, f"auth.oidc={oidc % ''}"))
+    assert ports_outside(named, "gateway") == {5432: [], 9000: [], 443: []}
+    assert ports_outside(named, "planner") == {5432: [], 9000: []}
+    walled = ('networkPolicy.egress.oidc.cidrs=["10.4.0.0/24"]', f"auth.oidc={oidc % ':8443'}")
+    assert ports_outside(render("minimal", sets=(endpoint, *walled)), "gateway")[8443] == ["10.4.0.0/24"]
 
 
 def test_a_class_reaches_what_it_names_and_the_others_do_not() -> None:

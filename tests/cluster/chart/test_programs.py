@@ -1,10 +1,9 @@
-"""What the chart tells programs is what programs take: settings, classes, and the pods that the scheduler makes."""
+"""What the chart tells programs is what programs take: settings and classes."""
 
 from __future__ import annotations
 
 import base64
 import datetime
-import json
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,7 @@ import pytest
 from penstock.runtime import certificates
 from penstock.runtime.settings import Settings, load
 from scheduler.backends.kubernetes.classes import ClassFile, short_name
-from scheduler.backends.kubernetes.surroundings import surroundings_of
-from scheduler.backends.kubernetes.template import Owner, pod_json
-from tests.cluster.chart.rendering import CHART, HERE, RELEASE, VALUES, helm, of_kind, pod_specs, render
-from tests.cluster.programs.control_plane import ControlPlane
+from tests.cluster.chart.rendering import RELEASE, VALUES, Refused, of_kind, pod_specs, render
 
 SECRETS = {
     "DATABASE_URL": "postgresql://penstock@db.example/penstock",
@@ -67,6 +63,13 @@ def test_the_scheduler_reads_every_class(name: str, tmp_path: Path) -> None:
     assert sum(one.max for one in classes.classes.values()) <= int(quota["spec"]["hard"]["pods"])
 
 
+def test_workers_of_the_charts_image_are_pulled_as_its_programs_are() -> None:
+    policies = {
+        container["imagePullPolicy"] for _, spec in pod_specs(render("minimal")) for container in spec["containers"]
+    }
+    assert policies == {settings_of("minimal", "scheduler").scheduler.pod_pull_policy}
+
+
 def test_programs_take_the_certificates_that_the_chart_makes(tmp_path: Path) -> None:
     made = {one["metadata"]["name"]: one["data"] for one in of_kind(render("minimal"), "Secret") if "data" in one}
     services = ("planner", "scheduler", "analyzer", "gateway", "worker", "client")
@@ -85,34 +88,21 @@ def test_programs_take_the_certificates_that_the_chart_makes(tmp_path: Path) -> 
     assert len(authorities) == 1
 
 
-def test_names_are_shortened_alike_by_chart_and_scheduler() -> None:
-    # The refusal of classes that collide rests on it: 20 characters, and no dash at the end.
-    assert short_name("documents-of-customers-a") == short_name("documents-of-customers-b") == "documents-of-custome"
-    assert short_name("documents-of-custom-ers") == "documents-of-custom"
-
-
-def test_the_walls_let_in_every_pod_that_the_scheduler_makes(control_plane: ControlPlane, tmp_path: Path) -> None:
-    namespace = control_plane.namespace("pods")
-    environment = {"KUBECONFIG": str(control_plane.kubeconfig), "HOME": str(tmp_path)}
-    values = ["--values", str(HERE / "values" / "classes.yaml")]
-    helm("install", RELEASE, str(CHART), "-n", namespace, *values, environment=environment)
-    # What classes.yaml names and a cluster has: a runtime and a priority.
-    control_plane.apply(
-        {"apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": "gvisor"}, "handler": "runsc"},
-        {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "batch"}, "value": 1},
-    )
-    file = tmp_path / "classes.yaml"
-    read = ("get", "configmap", f"{RELEASE}-classes", "-o", "json")
-    file.write_text(json.loads(control_plane.kubectl("-n", namespace, *read))["data"]["classes.yaml"])
-    classes = ClassFile(file)
-    classes.read()
-    around = surroundings_of(settings_of("classes", "scheduler"), {})
-    account = control_plane.account_kubeconfig(namespace, f"{RELEASE}-scheduler")
-    with control_plane.client(account) as api:
-        there = api.get(f"/api/v1/namespaces/{RELEASE}-workers/configmaps/{RELEASE}-workers").json()
-        owner = Owner(there["metadata"]["name"], there["metadata"]["uid"])
-        for name, one in classes.classes.items():
-            _, pod = pod_json(name, one, around, slot=0, generation=1, owner=owner)
-            made = api.post(f"/api/v1/namespaces/{RELEASE}-workers/pods?dryRun=All", json=pod)
-            assert made.status_code == 201, f"{name}: {made.text}"
-    helm("uninstall", RELEASE, "-n", namespace, environment=environment)
+@pytest.mark.parametrize(
+    ("name", "other", "short"),
+    [
+        ("documents-of-customers-a", "documents-of-customers-b", "documents-of-custome"),
+        ("documents-of-custom-ers", "documents-of-custom", "documents-of-custom"),
+        ("documents-of-folks--x", "documents-of-folks", "documents-of-folks"),
+        ("documents-of-folk--ers", "documents-of-folk--ing", "documents-of-folk--e"),
+    ],
+)
+def test_names_are_shortened_alike_by_chart_and_scheduler(name: str, other: str, short: str) -> None:
+    # The refusal of classes that collide rests on it: what the chart lets pass ends the scheduler at its start.
+    small = '{"resources": {"requests": {"cpu": 1, "memory": 1}, "limits": {"memory": 1}}}'
+    assert short_name(name) == short
+    if short_name(other) != short:
+        render("minimal", sets=(f"worker.classes.{name}={small}", f"worker.classes.{other}={small}"))
+        return
+    with pytest.raises(Refused, match=f"are both {short} in the names of their pods"):
+        render("minimal", sets=(f"worker.classes.{name}={small}", f"worker.classes.{other}={small}"))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 
-from tests.cluster.chart.rendering import RELEASE, VALUES, of_kind, pod_specs, render
+from penstock.runtime.rights import rules
+from tests.cluster.chart.rendering import RELEASE, VALUES, Refused, of_kind, pod_specs, render
 
-SCHEDULER = {
-    ("", "pods"): {"create", "get", "list", "watch", "delete"},
-    ("", "pods/log"): {"get"},
-    ("", "configmaps"): {"get"},
-}
 GRANTING = ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding")
 PER_CLUSTER = ("Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding")
 
@@ -25,14 +24,7 @@ def test_the_scheduler_may_do_its_job_and_nothing_else(name: str) -> None:
         ("RoleBinding", workers),
     ]
     role, binding = granting
-    rights: dict[tuple[str, str], set[str]] = {}
-    for rule in role["rules"]:
-        for group in rule["apiGroups"]:
-            for resource in rule["resources"]:
-                rights.setdefault((group, resource), set()).update(rule["verbs"])
-        if rule["resources"] == ["configmaps"]:
-            assert rule["resourceNames"] == [f"{RELEASE}-workers"]
-    assert rights == SCHEDULER
+    assert sorted(role["rules"], key=str) == sorted(rules(f"{RELEASE}-workers"), key=str)
     assert binding["roleRef"]["name"] == role["metadata"]["name"]
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "demo-scheduler", "namespace": "penstock"}]
 
@@ -109,6 +101,41 @@ def test_worker_pods_are_walled_in_thrice(name: str) -> None:
     assert selected == {"kubernetes.io/metadata.name": quota["metadata"]["namespace"]}
 
 
+def test_seconds_of_a_toleration_that_are_null_are_left_out() -> None:
+    """As the API server leaves them out of the pod that the policy sees."""
+    tolerations: list[dict[str, object]] = [
+        {"key": "far", "operator": "Exists", "tolerationSeconds": None},
+        {"key": "far", "operator": "Exists"},
+        {"key": "near", "effect": "NoExecute", "tolerationSeconds": 0},
+    ]
+    own = f"worker.classes.default.tolerations={json.dumps(tolerations)}"
+    (policy,) = of_kind(render("minimal", sets=(own,)), "ValidatingAdmissionPolicy")
+    (tolerated,) = [one["expression"] for one in policy["spec"]["variables"] if one["name"] == "tolerated"]
+    assert json.loads(tolerated) == {"default": ["far|Exists|||", "far|Exists|||", "near|Equal||NoExecute|0"]}
+
+
+ROLE, AUDIENCE = "eks.amazonaws.com/role-arn", "eks.amazonaws.com/audience"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "audience"),
+    [
+        ({}, ""),
+        ({ROLE: "arn:aws:iam::1:role/workers"}, "sts.amazonaws.com"),
+        ({ROLE: "arn:aws-cn:iam::1:role/workers", AUDIENCE: "sts.amazonaws.com.cn"}, "sts.amazonaws.com.cn"),
+        ({AUDIENCE: "pods.eks.amazonaws.com"}, "pods.eks.amazonaws.com"),
+    ],
+    ids=["none", "a role", "a role elsewhere", "Pod Identity"],
+)
+def test_a_token_that_the_cloud_mounts_is_let_in_for_one_audience(annotations: dict[str, str], audience: str) -> None:
+    own = f"worker.serviceAccount.annotations={json.dumps(annotations)}"
+    (policy,) = of_kind(render("minimal", sets=(own,)), "ValidatingAdmissionPolicy")
+    told = json.dumps(policy["spec"]["validations"])
+    audiences = re.findall(r"serviceAccountToken\.\?audience\.orValue\(''\) == '([^']*)'", told)
+    assert audiences == ([audience] if audience else [])
+    assert ("projected" in told) == bool(audience)
+
+
 def test_the_quota_is_the_sum_of_all_classes() -> None:
     (minimal,) = of_kind(render("minimal"), "ResourceQuota")
     assert minimal["spec"]["hard"] == {
@@ -127,6 +154,40 @@ def test_the_quota_is_the_sum_of_all_classes() -> None:
     # A limit that one class has not is no sum; what the values name themselves stays as they say.
     assert "limits.cpu" not in hard
     assert (hard["pods"], hard["requests.cpu"], hard["count/configmaps"]) == ("300", "200", "4")
+
+
+def test_a_device_that_a_class_names_as_a_limit_alone_is_asked_for_all_the_same() -> None:
+    """Kubernetes makes the request of the limit, and the quota knows devices by requests alone."""
+    requests, limits = {"cpu": 1, "memory": "1Gi"}, {"memory": "1Gi", "nvidia.com/gpu": 2, "hugepages-2Mi": "4Mi"}
+    own = json.dumps({"max": 3, "resources": {"requests": requests, "limits": limits}})
+    sets = (
+        f"worker.classes.gpu={own}",
+        'worker.classes.default.resources.limits={"memory": "2Gi", "ephemeral-storage": "8Gi"}',
+    )
+    (quota,) = of_kind(render("minimal", sets=sets), "ResourceQuota")
+    hard = quota["spec"]["hard"]
+    assert hard["requests.nvidia.com/gpu"] == "6"
+    assert hard["requests.hugepages-2Mi"] == str(3 * 4 * 1024**2)
+    assert not [key for key in hard if key.startswith("limits.") and key != "limits.memory"]
+    with pytest.raises(Refused, match=r"worker\.quota\.requests\.nvidia\.com/gpu is 5, less than .*: 6 is right"):
+        render("minimal", sets=(*sets, 'worker.quota={"requests.nvidia.com/gpu": "5"}'))
+
+
+ROLE = '{"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/%s"}'
+
+
+def test_each_account_has_the_annotations_of_its_program_and_pods_are_made_anew_with_them() -> None:
+    names = ("planner", "scheduler", "analyzer", "gateway", "worker")
+    objects = render("minimal", sets=tuple(f"{name}.serviceAccount.annotations={ROLE % name}" for name in names))
+    accounts = {one["metadata"]["name"]: one["metadata"]["annotations"] for one in of_kind(objects, "ServiceAccount")}
+    assert accounts == {f"demo-{name}": {"eks.amazonaws.com/role-arn": f"arn:aws:iam::1:role/{name}"} for name in names}
+    hashes = {
+        one["spec"]["template"]["metadata"]["annotations"]["penstock/service-account"]
+        for one in of_kind(objects, "Deployment")
+    }
+    assert len(hashes) == 4
+    for one in of_kind(render("minimal"), "ServiceAccount"):
+        assert "annotations" not in one["metadata"]
 
 
 def test_what_the_cluster_shares_carries_release_and_namespace() -> None:

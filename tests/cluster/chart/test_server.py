@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import base64
-import itertools
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.cluster.chart.rendering import CHART, HERE, VALUES, Object, Refused, helm, render
+from tests.cluster.chart.rendering import CHART, VALUES, Refused, helm, render, values
 from tests.cluster.programs.control_plane import ControlPlane
 
 OF_OTHERS = ("cert-manager.io/", "monitoring.coreos.com/", "gateway.networking.k8s.io/")
 """Kinds that the API server learns of operators that are not here: rendered, and looked at as objects, alone."""
 EXAMPLES = CHART.parent.parent / "examples" / "cluster"
-VERBS = ("get", "list", "watch", "create", "update", "patch", "delete", "deletecollection")
-SCHEDULER = {
-    *(("pods", verb) for verb in ("create", "get", "list", "watch", "delete")),
-    ("pods/log", "get"),
-}
-
 Helm = Callable[..., str]
 
 
@@ -45,10 +38,6 @@ def namespaces(control_plane: ControlPlane) -> Iterator[Callable[[str], str]]:
     yield make
     for name in made:
         control_plane.kubectl("delete", "namespace", name, "--wait=false")
-
-
-def values(name: str) -> list[str]:
-    return ["--values", str(HERE / "values" / f"{name}.yaml")]
 
 
 def secret(control_plane: ControlPlane, namespace: str, name: str) -> dict[str, str]:
@@ -99,6 +88,28 @@ def test_the_manifests_of_the_try_out_are_taken_and_restricted(
 def test_the_values_of_the_try_out_are_taken(installer: Helm) -> None:
     said = installer("template", "penstock", str(CHART), "-n", "penstock", "--values", str(EXAMPLES / "values.yaml"))
     assert said.count("kind: Deployment") == 4
+
+
+def test_switches_go_off_while_values_are_kept_and_what_is_refused_goes_by_null(
+    installer: Helm, namespaces: Callable[[str], str]
+) -> None:
+    namespace = namespaces("switched")
+    oidc = '{"issuer": "https://login.example", "audience": "a", "roles": {"a": "viewer"}, "roleClaim": "groups"}'
+    given = ("ingress.enabled=true", 'ingress.host="a.example"', 'networkPolicy.dns.cidrs=["10.0.0.1/32"]')
+    words = [word for one in (*given, f"auth.oidc={oidc}") for word in ("--set-json", one)]
+    installer("install", "switched", str(CHART), "-n", namespace, *values("minimal"), *words)
+
+    keeps = ("upgrade", "switched", str(CHART), "-n", namespace, "--reset-then-reuse-values")
+    off = ("ingress.enabled=false", "networkPolicy.enabled=false")
+    told = installer(*keeps, *(word for one in off for word in ("--set", one)))
+    assert "Has no effect while ingress.enabled is false: ingress.host\n" in told
+    assert "Has no effect while networkPolicy.enabled is false: networkPolicy.dns.cidrs\n" in told
+
+    with pytest.raises(Refused) as caught:
+        installer(*keeps, "--set", "auth.oidc.issuer=")
+    nulls = re.findall(r"--set \S+=null", str(caught.value))
+    assert sorted(nulls) == [f"--set auth.oidc.{name}=null" for name in ("audience", "roleClaim", "roles")]
+    installer(*keeps, "--set", "auth.oidc.issuer=", *(word for one in nulls for word in one.split()))
 
 
 def test_a_release_lives_through_upgrades_and_the_way_back_and_leaves_nothing(
@@ -193,166 +204,3 @@ def test_a_worker_namespace_that_is_not_as_it_should_be_is_refused(
     with pytest.raises(Refused, match=r"has not the label pod-security\.kubernetes\.io/enforce=restricted"):
         installer(*words, "--set", f"worker.createNamespace=false,worker.namespace={loose}")
     assert ours(control_plane, "strict") == []
-
-
-def worker_pod(release: str, **spec: Any) -> Object:
-    container = {
-        "name": "worker",
-        "image": "penstock:0.1.0",
-        "env": [
-            {"name": "PENSTOCK_WORKER__SLOTS", "value": "32"},
-            {"name": "PENSTOCK_WORKER_SESSION", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-        ],
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "runAsNonRoot": True,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
-        "resources": {
-            "requests": {"cpu": "500m", "memory": "1Gi", "ephemeral-storage": "1Gi"},
-            "limits": {"memory": "2Gi", "ephemeral-storage": "2Gi"},
-        },
-        **spec.pop("container", {}),
-    }
-    labels = spec.pop("labels", {"penstock/worker-class": "default"})
-    whole = {
-        "serviceAccountName": f"{release}-worker",
-        "automountServiceAccountToken": False,
-        "restartPolicy": "Never",
-        "containers": [container],
-        "volumes": [
-            {"name": "tls", "secret": {"secretName": f"{release}-worker-tls"}},
-            {"name": "s3", "secret": {"secretName": f"{release}-worker-s3"}},
-            {"name": "data", "emptyDir": {}},
-        ],
-        **spec,
-    }
-    metadata = {"name": "one", "labels": labels}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": whole}
-
-
-def with_volume(**source: Any) -> dict[str, Any]:
-    return {"volumes": [{"name": "more", **source}]}
-
-
-FOREIGN = {
-    "class": ({"labels": {"penstock/worker-class": "other"}}, "the classes are default"),
-    "account": ({"serviceAccountName": "default"}, "a worker's service account is walls-worker"),
-    "token": ({"automountServiceAccountToken": True}, "a worker has no token"),
-    "projected token": (
-        with_volume(projected={"sources": [{"serviceAccountToken": {"path": "token"}}]}),
-        "volumes of a worker of class 'default' are emptyDirs and the Secrets",
-    ),
-    "image": ({"container": {"image": "elsewhere.example/miner:1"}}, "a worker's image is one of penstock:0.1.0"),
-    "Secret": (with_volume(secret={"secretName": "another"}), "see worker.classes.default.secrets"),
-    "ConfigMap": (with_volume(configMap={"name": "another"}), "are emptyDirs and the Secrets"),
-    "Secret as environment": (
-        {"container": {"envFrom": [{"secretRef": {"name": "another"}}]}},
-        "nothing out of Secrets or ConfigMaps",
-    ),
-    "one key of a Secret": (
-        {"container": {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "another", "key": "a"}}}]}},
-        "nothing out of Secrets or ConfigMaps",
-    ),
-    "more containers before": (
-        {"initContainers": [{"name": "a", "image": "penstock:0.1.0"}]},
-        "no init containers",
-    ),
-    "writable root": (
-        {"container": {"securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}}},
-        "writes to its volumes alone",
-    ),
-    "host path": (with_volume(hostPath={"path": "/"}), "are emptyDirs and the Secrets"),
-    "host network": ({"hostNetwork": True}, "shares nothing of its host"),
-    "host port": ({"container": {"ports": [{"containerPort": 1, "hostPort": 1}]}}, "shares nothing of its host"),
-    "privileged": ({"container": {"securityContext": {"privileged": True}}}, "no privileges"),
-}
-
-
-def pod_security(control_plane: ControlPlane, level: str) -> None:
-    label = f"pod-security.kubernetes.io/enforce={level}"
-    control_plane.kubectl("label", "--overwrite", "namespace", "walls-workers", label)
-
-
-@pytest.fixture(scope="module")
-def walls(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> ControlPlane:
-    """A release named walls, installed; the namespace of its workers has what they need."""
-    control_plane.namespace("walls")
-    environment = {"KUBECONFIG": str(control_plane.kubeconfig), "HOME": str(tmp_path_factory.mktemp("home"))}
-    helm("install", "walls", str(CHART), "-n", "walls", *values("minimal"), environment=environment)
-    # PodSecurity refuses much of the same, and first: here the policy has to do it by itself.
-    pod_security(control_plane, "privileged")
-    control_plane.kubectl("-n", "walls-workers", "create", "secret", "generic", "another", "--from-literal=a=b")
-    # The policy is in force a moment after it is made.
-    account = control_plane.account_kubeconfig("walls", "walls-scheduler")
-    bad = worker_pod("walls", serviceAccountName="default")
-    with control_plane.client(account) as api:
-        for _ in range(200):
-            path = "/api/v1/namespaces/walls-workers/pods?dryRun=All"
-            if "ValidatingAdmissionPolicy" in api.post(path, json=bad).text:
-                break
-        else:
-            pytest.fail("the policy has not come into force")
-    return control_plane
-
-
-def test_the_scheduler_makes_a_worker_by_its_own_rights(walls: ControlPlane) -> None:
-    account = walls.account_kubeconfig("walls", "walls-scheduler")
-    with walls.client(account) as api:
-        for level in ("restricted", "privileged"):
-            pod_security(walls, level)
-            made = api.post("/api/v1/namespaces/walls-workers/pods?dryRun=All", json=worker_pod("walls"))
-            assert made.status_code == 201, made.text
-        assert api.get("/api/v1/namespaces/walls-workers/configmaps/walls-workers").status_code == 200
-
-
-@pytest.mark.parametrize("foreign", FOREIGN.values(), ids=FOREIGN)
-def test_a_pod_that_is_no_worker_is_refused_whoever_makes_it(
-    foreign: tuple[dict[str, Any], str], walls: ControlPlane
-) -> None:
-    changes, told = foreign
-    pod = worker_pod("walls", **json.loads(json.dumps(changes)))
-    # An administrator is no way around: the walls are the namespace's.
-    account = walls.account_kubeconfig("walls", "walls-scheduler")
-    for kubeconfig in (account, None):
-        with walls.client(kubeconfig) as api:
-            refused = api.post("/api/v1/namespaces/walls-workers/pods?dryRun=All", json=pod)
-        assert refused.status_code in (403, 422), refused.text
-        assert told in refused.json()["message"], refused.text
-
-
-def test_more_than_the_sum_of_all_classes_is_no_pod(walls: ControlPlane) -> None:
-    huge = worker_pod(
-        "walls", container={"resources": {"requests": {"cpu": "3", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}}
-    )
-    with walls.client() as api:
-        refused = api.post("/api/v1/namespaces/walls-workers/pods?dryRun=All", json=huge)
-    assert refused.status_code == 403
-    assert "exceeded quota: walls-workers" in refused.text or "must specify" in refused.text
-
-
-def test_every_verb_on_every_resource_that_is_not_the_schedulers_job_is_refused(walls: ControlPlane) -> None:
-    """All resources that the API server has, in both namespaces and in the whole cluster."""
-    groups = [("", "/api/v1")]
-    with walls.client() as api:
-        for group in api.get("/apis").json()["groups"]:
-            groups.append((group["name"], f"/apis/{group['preferredVersion']['groupVersion']}"))
-        resources = {(name, one["name"]) for name, path in groups for one in api.get(path).json()["resources"]}
-        allowed = set()
-        user = "system:serviceaccount:walls:walls-scheduler"
-        for (group, resource), verb in itertools.product(sorted(resources), VERBS):
-            kind, _, subresource = resource.partition("/")
-            for namespace in ("walls-workers", "walls", ""):
-                attributes = {"group": group, "resource": kind, "subresource": subresource, "verb": verb}
-                if namespace:
-                    attributes["namespace"] = namespace
-                review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview"}
-                spec = {"user": user, "groups": ["system:serviceaccounts"], "resourceAttributes": attributes}
-                answer = api.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", json={**review, "spec": spec})
-                if answer.json()["status"]["allowed"]:
-                    allowed.add((namespace, group, resource, verb))
-    # `get` on one ConfigMap by name is no `get` on ConfigMaps, so it does not show here; it is used above.
-    assert allowed == {("walls-workers", "", resource, verb) for resource, verb in SCHEDULER}
-    assert len(resources) > 50

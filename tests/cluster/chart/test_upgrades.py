@@ -7,8 +7,11 @@ import itertools
 import pytest
 import yaml
 
+import gateway.__main__ as gateway
+from penstock.runtime import program
 from tests.cluster.chart.rendering import VALUES, Object, of_kind, pod_specs, render
 
+PROGRAMS = ("planner", "scheduler", "analyzer", "gateway")
 NEWER = ('image.tag="9.9.9"', "worker.classes.default.max=9", "planner.replicas=3", "scheduler.quietSeconds=7")
 IMMUTABLE: dict[str, list[tuple[str, ...]]] = {
     "Deployment": [("spec", "selector")],
@@ -94,6 +97,10 @@ def test_as_a_hook_the_job_brings_what_it_reads() -> None:
     assert read == {"demo-migrations"}
     secret = hooks["demo-migrations"]["metadata"]["annotations"]
     assert int(secret["helm.sh/hook-weight"]) < int(job["metadata"]["annotations"]["helm.sh/hook-weight"])
+    # Its name is another with each version: none but itself would ever take it away.
+    for one in hooks.values():
+        if one["metadata"]["annotations"]["helm.sh/hook"] == "pre-install,pre-upgrade":
+            assert "hook-succeeded" in one["metadata"]["annotations"]["helm.sh/hook-delete-policy"]
     assert "serviceAccountName" not in job["spec"]["template"]["spec"], "accounts of the release are not there yet"
 
 
@@ -109,6 +116,18 @@ def test_pods_start_anew_when_what_they_read_at_the_start_has_changed() -> None:
     assert all(moved[name] != plain[name] for name in plain)
     # The scheduler reads its classes again when they change: nothing is restarted for another number of pods.
     assert marks("worker.classes.default.max=5") == plain
+
+
+def test_a_pod_has_the_time_that_its_program_takes_to_end() -> None:
+    least = render("minimal", sets=tuple(f"{name}.terminationGracePeriodSeconds=10" for name in PROGRAMS))
+    for one in of_kind(least, "Deployment"):
+        spec = one["spec"]["template"]["spec"]
+        (container,) = spec["containers"]
+        sleep = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        # The one that others come to from outside listens until they have learned that it goes.
+        assert bool(sleep) == (container["name"] == "gateway")
+        takes = sleep + gateway.GRACE_SECONDS if sleep else program.GRACE_SECONDS
+        assert takes < spec["terminationGracePeriodSeconds"]
 
 
 def test_budgets_stand_where_there_is_more_than_one_pod_and_never_on_workers() -> None:
@@ -139,6 +158,14 @@ def test_classes_reach_the_scheduler_as_it_reads_them() -> None:
     # The workers' key to the blobs comes as the file that AWS's own tools read.
     assert default["secrets"] == ["demo-worker-s3"]
     assert default["env"] == {"AWS_SHARED_CREDENTIALS_FILE": "/etc/penstock/secrets/demo-worker-s3/credentials"}
+
+
+def test_a_program_without_any_pod_is_down_too() -> None:
+    (rules,) = of_kind(render("exposed"), "PrometheusRule")
+    (down,) = [one for one in rules["spec"]["groups"][0]["rules"] if one["alert"] == "PenstockDown"]
+    for name in PROGRAMS:
+        assert f'or absent(up{{namespace="penstock",service="demo-{name}"}})' in down["expr"]
+    assert "ABSENT" not in str(rules)
 
 
 def test_probes_ask_no_dependency_whether_a_program_lives() -> None:

@@ -13,9 +13,9 @@ SERVICES = ("planner", "scheduler", "analyzer", "gateway")
 
 
 @pytest.fixture
-def owner(postgres_url: str) -> psycopg.Connection[tuple[object, ...]]:
+def owner(empty_postgres_url: str) -> psycopg.Connection[tuple[object, ...]]:
     """The owner of a database in which the script ran twice, and a table of each service was made by the migrations."""
-    connection = psycopg.connect(postgres_url, autocommit=True)
+    connection = psycopg.connect(empty_postgres_url, autocommit=True)
     for _ in range(2):
         connection.execute(SCRIPT.read_bytes())
     connection.execute("SET ROLE penstock_migrations")
