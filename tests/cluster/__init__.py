@@ -21,8 +21,19 @@ What a test asks for, as fixtures that last for the tier:
     .load(archive), .images(), IMAGE              images from docker archives; IMAGE is loaded: waits, serves, asks
     .wait_pod(namespace, name, seconds=60)        until Ready, or AssertionError with the pod's events
     .kubelet, .containerd, .kube_proxy, .coredns, .scheduler   daemons
+`product` (tests.cluster.node.product.Product; tiers node, faults): all of it as pods, on examples/cluster's stores.
+    .start(items, worker_class=…, parameters={…}) its id; .wait(run_id), .until(run_id, right, …), .run, .items, .events
+    .get(path), .post(path, body), .http          the gateway's /api/v1 with the first admin token
+    .cli("workers", "list")                       what `penstock …` prints in the operator's pod
+    .pods("scheduler"), .worker_pods(CLASS)       as the API has them; .namespace, .workers: where
+    .watching(name)                               worker pods each 100 ms, as a picture; more than the limit fail
+    .upgrade(values), .helm(…), .values           another state of the release; .wait_ready() afterwards
+    .stores                                       .sql(text), .wait_ready(); pods app=postgresql, app=redis, app=blobs
+    CLASS, MOST_PODS, SLOTS; SINGLE               the worker class of most tests; one of at most one pod
 `simulated_nodes` (tests.cluster.programs.kwok.SimulatedNodes; tier scale, or made by a test on its control plane):
     .control_plane, .kwok, .scheduler, .wait_pods(namespace, count); SIMULATED: label and taint of its nodes
+`tests.cluster.showing`: show(name, text) leaves a table or picture that the report names, tell(name, text) lines that
+it says.
 Host programs that tests start reach the API at 127.0.0.1:6443 or HOST:6443, and pods reach them at
 tests.cluster.box.place.HOST. Nothing reaches the network outside, and nothing needs to be stopped for the next run.
 """

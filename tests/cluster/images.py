@@ -4,8 +4,8 @@
     lacking()      why none can be built here, one line each
 
 The base is a minimal Debian with Python, by mmdebstrap; the rest is the project's own Dockerfile, through the code of
-`make image`. Both lie in CACHE/images, keyed by what went in, so that a change builds anew and nothing else does; what
-is no longer the newest is removed. An archive appears by one rename: half of one is never taken. One process builds,
+`make image`. Both lie in CACHE/images, keyed by what went in, so that a change builds anew and nothing else does; the
+few that were used last are kept. An archive appears by one rename: half of one is never taken. One process builds,
 others wait for it. It needs root and the network, and so runs before any box is entered; what buildah caches lies in
 the same folder, which may be deleted at any time.
 """
@@ -16,27 +16,27 @@ import fcntl
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.cluster import debian
 from tools.image import engines
 from tools.image.__main__ import base_digest, provenance
 
-__all__ = ["NAME", "built", "key", "lacking"]
+__all__ = ["ARCHIVE", "NAME", "alone", "built", "keep_newest", "key", "lacking"]
 
 NAME = "localhost/penstock:cluster"
+ARCHIVE = "PENSTOCK_CLUSTER_IMAGE"
+"""Set for a tier that runs the product: the archive's path."""
 ROOT = Path(__file__).resolve().parents[2]
 CONTEXT = ("Dockerfile", ".dockerignore", "requirements.lock", "pyproject.toml", "README.md", "LICENSE")
 FOLDERS = ("penstock", "planner", "scheduler", "worker", "analyzer", "gateway", "tools/image")
 """What .dockerignore lets into the build."""
-SUITE = "bookworm"
 BASE_PACKAGES = ("python3", "python3-venv", "ca-certificates")
-LEFT_OUT = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*")
-KEPT = "/usr/share/doc/*/copyright"
-SOURCES = ("/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list")
+KEPT_ARCHIVES = 3
+"""Checkouts that stand side by side take turns: what one is about to load, another's build may not remove."""
 MOUNTED = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf")
 """How this machine reaches its package index; mounted into the build, never copied."""
 
@@ -45,9 +45,7 @@ def lacking() -> list[str]:
     """Why no image can be built here; empty when one can."""
     found = [] if os.geteuid() == 0 else ["an image is built by root (mmdebstrap, chroot)"]
     found += [f"{name} is missing: apt-get install {name}" for name in ("buildah", "mmdebstrap") if not _there(name)]
-    if _sources() is None:
-        found.append(f"no Debian package sources: neither {' nor '.join(SOURCES)} is there")
-    return found
+    return found + debian.lacking()
 
 
 def key() -> str:
@@ -63,7 +61,7 @@ def built(cache: Path) -> Path:
     """The archive of this checkout's image. Raises EngineFailed or CalledProcessError when it can't be built."""
     folder = cache / "images"
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    with alone(folder):
         archive = folder / f"penstock-{key()}.tar"
         if not archive.exists():
             with _engine(folder) as engine:
@@ -75,12 +73,13 @@ def built(cache: Path) -> Path:
                     options=["--quiet", *(f"--volume={one}:{one}:ro" for one in MOUNTED if Path(one).exists())],
                 )
                 engine.save(NAME, archive)
-        _keep_only(folder, "penstock-*.tar", archive)
+        keep_newest(folder, "penstock-*.tar", archive)
     return archive
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def alone(folder: Path) -> Iterator[None]:
+    """One process makes images here at a time; the others wait."""
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -108,8 +107,8 @@ def _base(folder: Path, engine: engines.Engine) -> str:
     if not engine.digest(name):
         root = folder / f"base-{_base_key()}.tar"
         if not root.exists():
-            _bootstrap(root)
-            _keep_only(folder, "base-*.tar", root)
+            debian.bootstrap(root, packages=BASE_PACKAGES)
+            keep_newest(folder, "base-*.tar", root)
         with tempfile.TemporaryDirectory(prefix="pen-base-", dir=folder) as context:
             os.link(root, Path(context, "base.tar"))
             Path(context, "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
@@ -117,26 +116,8 @@ def _base(folder: Path, engine: engines.Engine) -> str:
     return name
 
 
-def _bootstrap(root: Path) -> None:
-    """A minimal Debian as a tar; half a minute, more on a busy machine."""
-    part = root.with_name(f"{root.name}.part")
-    subprocess.run(
-        [
-            *("mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(BASE_PACKAGES)}"),
-            *(f"--dpkgopt=path-exclude={one}" for one in LEFT_OUT),
-            f"--dpkgopt=path-include={KEPT}",
-            # Where this machine gets its packages is nobody's business in a container.
-            '--customize-hook=rm -rf "$1"/etc/apt/sources.list.d "$1"/etc/apt/sources.list',
-            *("--format=tar", SUITE, str(part), str(_sources())),
-        ],
-        check=True,
-        stdin=subprocess.DEVNULL,
-    )
-    part.replace(root)
-
-
 def _base_key() -> str:
-    recipe = repr((SUITE, BASE_PACKAGES, LEFT_OUT, KEPT))
+    recipe = repr((debian.SUITE, BASE_PACKAGES, debian.LEFT_OUT, debian.KEPT))
     return hashlib.sha256(recipe.encode()).hexdigest()[:16]
 
 
@@ -144,11 +125,6 @@ def _dependencies_key() -> str:
     """Of what the layers below our own are made of."""
     lock = (ROOT / "requirements.lock").read_bytes()
     return hashlib.sha256(_base_key().encode() + lock).hexdigest()[:16]
-
-
-def _sources() -> Path | None:
-    """A file of this machine's own: an address out of it could be a comment."""
-    return next((Path(one) for one in SOURCES if Path(one).exists()), None)
 
 
 def _files() -> list[Path]:
@@ -162,10 +138,11 @@ def _files() -> list[Path]:
     return sorted(found)
 
 
-def _keep_only(folder: Path, pattern: str, kept: Path) -> None:
-    for other in folder.glob(pattern):
-        if other != kept:
-            other.unlink()
+def keep_newest(folder: Path, pattern: str, used: Path) -> None:
+    """Removes what was used longest ago, past a few; `used` is used now."""
+    os.utime(used)
+    for other in sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)[:-KEPT_ARCHIVES]:
+        other.unlink()
 
 
 def _there(name: str) -> bool:

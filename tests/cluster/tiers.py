@@ -10,7 +10,7 @@ HERE = Path(__file__).resolve().parent
 _BOX_KERNEL = ("root", "namespaces", "bridge")
 _BOX_PACKAGES = ("util-linux", "iproute2")
 _CONTROL_PLANE = (*_BOX_PACKAGES, "openssl", "etcd-server")
-_NODE = (*_CONTROL_PLANE, "containerd", "runc", "containernetworking-plugins", "iptables", "nftables", "conntrack")
+_NETWORK = ("containernetworking-plugins", "iptables", "nftables", "conntrack")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,17 +25,37 @@ class Tier:
     """Of tests.cluster.packages.PROGRAMS."""
     kernel: tuple[str, ...] = _BOX_KERNEL
     """Of tests.cluster.kernel.CHECKS."""
+    images: bool = False
+    """Whether its tests run the product: the image, and those of its stores, are made before the box is entered."""
     boxed: bool = True
     """False: its tests make boxes themselves."""
+    alone: bool = False
+    """True: it measures the machine, or counts what is on it; no other tier runs meanwhile."""
 
     @property
     def folder(self) -> Path:
         return HERE / self.name.replace("-", "_")
 
 
+def _on_a_node(name: str, about: str) -> Tier:
+    """Of one whole node, on which the product runs."""
+    return Tier(
+        name=name,
+        about=about,
+        modules=("core", "scheduler", "kubelet", "probe", "coredns", "helm", "s3"),
+        packages=(*_CONTROL_PLANE, "containerd", "runc", *_NETWORK, "buildah", "mmdebstrap"),
+        images=True,
+        kernel=(*_BOX_KERNEL, "veth", "nftables", "overlay", "cgroups"),
+    )
+
+
 TIERS: Mapping[str, Tier] = {
     tier.name: tier
     for tier in (
+        _on_a_node("node", "kubelet, containerd, pod network, services, names: the product as it runs"),
+        _on_a_node(
+            "faults", "the same, harmed: workers, node, stores, API server; work goes on, each item is recorded once"
+        ),
         Tier(
             name="image",
             about="the image as it is shipped: built here, weighed, and each program started in it",
@@ -44,36 +64,31 @@ TIERS: Mapping[str, Tier] = {
             boxed=False,
         ),
         Tier(
-            name="chart",
-            about="what Helm makes of the chart, and what a real API server says to it",
-            modules=("core", "helm", "score"),
-            packages=_CONTROL_PLANE,
-        ),
-        Tier(
             name="control-plane",
             about="etcd, API server, controller manager: rights, admission, quota, pods counted",
             modules=("core",),
             packages=_CONTROL_PLANE,
         ),
         Tier(
-            name="scale",
-            about="hundreds of pods on simulated nodes",
-            modules=("core", "kwok"),
+            name="chart",
+            about="what Helm makes of the chart, and what a real API server says to it",
+            modules=("core", "helm", "score"),
             packages=_CONTROL_PLANE,
         ),
         Tier(
-            name="node",
-            about="kubelet, containerd, pod network, services, names: the product as it runs",
-            modules=("core", "probe", "coredns", "helm", "s3"),
-            packages=_NODE,
-            kernel=(*_BOX_KERNEL, "veth", "nftables", "overlay", "cgroups"),
+            name="scale",
+            about="hundreds of pods on simulated nodes",
+            alone=True,
+            modules=("core", "scheduler", "kwok"),
+            packages=_CONTROL_PLANE,
         ),
         Tier(
             name="box",
             about="nothing is left of a cluster, however it ends",
+            alone=True,
             packages=_BOX_PACKAGES,
             boxed=False,
         ),
     )
 }
-"""In the order in which they run."""
+"""In the order in which they begin: the longest first."""

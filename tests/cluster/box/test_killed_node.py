@@ -41,7 +41,8 @@ def able() -> None:
     tier = TIERS["node"]
     reasons = [f"{name} is not installed" for name in packages.lacking(tier.packages)]
     reasons += kernel.lacking(tier.kernel)
-    reasons += [f"{name} is not built" for name in ("core", "probe", "coredns") if not tools.built(tools.MODULES[name])]
+    modules = ("core", "scheduler", "kubelet", "probe", "coredns")
+    reasons += [f"{name} is not built" for name in modules if not tools.built(tools.MODULES[name])]
     if reasons:
         pytest.skip("; ".join(reasons))
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from penstock.runtime.rights import rules
 from penstock.runtime.settings import Settings
 from scheduler.backends import WorkerNow
 from tests.cluster.control_plane.hand_kubelet import HandKubelet
@@ -27,11 +28,7 @@ def rights(control_plane: ControlPlane, namespace: str) -> Path:
             "apiVersion": "rbac.authorization.k8s.io/v1",
             "kind": "Role",
             "metadata": {"name": "scheduler", "namespace": namespace},
-            "rules": [
-                {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "get", "list", "watch", "delete"]},
-                {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-                {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [OWNER], "verbs": ["get"]},
-            ],
+            "rules": rules(OWNER),
         },
         {
             "apiVersion": "rbac.authorization.k8s.io/v1",

@@ -1,4 +1,7 @@
-"""How many pods there are, as the API server says it each 100 ms, whatever else happens."""
+"""How many pods there are, as the API server says it each 100 ms, whatever else happens.
+
+In the end the samples are left as a picture, with the limit as a line, and as numbers, named after the test.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Self
 import httpx
 
 from tests.cluster.programs.control_plane import ControlPlane
+from tests.cluster.showing import counts_csv, counts_svg, name_of_test, show
 
 __all__ = ["Sampler"]
 
@@ -21,10 +25,14 @@ ENDED = ("Succeeded", "Failed")
 
 @dataclass
 class Sampler:
-    """counts: (seconds since it began, pods that have not ended). While the API server is away there are none."""
+    """counts: (seconds since it began, pods that have not ended). While the API server is away there are none. limit:
+    that they must not pass; what: of several samplers of a test, which; labels: a selector, empty: all pods."""
 
     control_plane: ControlPlane
     namespace: str
+    limit: int
+    what: str = ""
+    labels: str = ""
     counts: list[tuple[float, int]] = field(default_factory=list)
     _over: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -40,6 +48,10 @@ class Sampler:
         self._over.set()
         assert self._thread is not None
         self._thread.join(15)
+        name = "-".join(filter(None, ("pods", name_of_test(), self.what)))
+        title = f"{name}: {len(self.counts)} samples, at most {self.most} pods"
+        show(f"{name}.svg", counts_svg(self.counts, limit=self.limit, title=title))
+        show(f"{name}.csv", counts_csv(self.counts))
 
     @property
     def most(self) -> int:
@@ -50,7 +62,8 @@ class Sampler:
         with self.control_plane.client() as client:
             while not self._over.wait(PAUSE_SECONDS):
                 with contextlib.suppress(httpx.HTTPError):
-                    answer = client.get(f"/api/v1/namespaces/{self.namespace}/pods", timeout=2)
+                    path, query = f"/api/v1/namespaces/{self.namespace}/pods", {"labelSelector": self.labels}
+                    answer = client.get(path, params=query, timeout=2)
                     if answer.status_code == httpx.codes.OK:
                         live = [one for one in answer.json()["items"] if one["status"].get("phase") not in ENDED]
                         self.counts.append((time.monotonic() - began, len(live)))

@@ -106,7 +106,7 @@ async def test_two_schedulers_die_at_every_call_and_the_cap_holds(
     try:
         await bed.world.run(MANY, concurrency=MANY)
         await until_living(bed, MOST)
-        with Sampler(control_plane, bed.namespace) as samples:
+        with Sampler(control_plane, bed.namespace, MOST) as samples:
             for at in range(1, 9):
                 await bed.world.scheduler.crash()
                 dying.at, dying.calls, dying.sent = at, 0, sent
@@ -144,7 +144,7 @@ async def test_an_api_server_that_goes_away_costs_time_and_no_pod_too_many(
     try:
         await bed.world.run(MANY, concurrency=MANY)
         await until_living(bed, MOST)
-        with Sampler(control_plane, bed.namespace) as samples:
+        with Sampler(control_plane, bed.namespace, MOST) as samples:
             fail_all(bed)
             if how == "killed":
                 server.kill()

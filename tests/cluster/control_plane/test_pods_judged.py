@@ -142,7 +142,7 @@ async def test_an_image_that_is_not_there_is_told_and_one_pod_finds_out_when_it_
 async def test_a_new_template_takes_over_and_a_limit_of_zero_drains_the_class(bed: PodBed) -> None:
     await bed.world.run(MANY, concurrency=MANY)
     await until_living(bed, MOST)
-    with Sampler(bed.control_plane, bed.namespace) as samples:
+    with Sampler(bed.control_plane, bed.namespace, MOST) as samples:
         bed.write_classes({"image": "localhost/penstock:2"})
 
         async def renewed() -> bool:
@@ -159,7 +159,15 @@ async def test_a_pod_that_a_drain_of_its_node_takes_is_evicted_and_another_takes
     await bed.world.run(MANY, concurrency=MANY)
     await until_living(bed, MOST)
     name = "pen-default-1"
-    uid = next(pod["metadata"]["uid"] for pod in bed.live() if pod["metadata"]["name"] == name)  # type: ignore[index]
+
+    async def running() -> str | None:
+        """Its uid: a pod that no node has begun is not evicted but removed."""
+        for pod in bed.live():
+            if pod["metadata"]["name"] == name and pod["status"].get("phase") == "Running":  # type: ignore[index, attr-defined]
+                return str(pod["metadata"]["uid"])  # type: ignore[index]
+        return None
+
+    uid = await until("it runs", running)
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": bed.namespace}}
     with bed.control_plane.client() as client:
         client.post(f"/api/v1/namespaces/{bed.namespace}/pods/{name}/eviction", json=eviction).raise_for_status()

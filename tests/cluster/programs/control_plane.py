@@ -21,7 +21,7 @@ from tests.cluster.box.place import HOST, SERVICES, Place
 from tests.cluster.programs.certificates import Authority, Pair
 from tests.cluster.programs.daemon import Daemon, wait_until
 
-__all__ = ["ControlPlane"]
+__all__ = ["ControlPlane", "is_ready"]
 
 READY_SECONDS = 60.0
 NODE_GRACE_SECONDS = 50
@@ -219,3 +219,9 @@ def _kubelets(certificate_authority: Path, client: Pair) -> list[str]:
         f"--kubelet-client-key={client.key}",
         "--kubelet-preferred-address-types=InternalIP",
     ]
+
+
+def is_ready(thing: Mapping[str, Any]) -> bool:
+    """Whether a pod or a node, as JSON, has the condition Ready."""
+    conditions = thing.get("status", {}).get("conditions", ())
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)

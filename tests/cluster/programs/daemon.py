@@ -6,6 +6,7 @@ its log.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -60,8 +61,9 @@ class Daemon:
             self._process.wait(STOP_SECONDS)
 
     def freeze(self) -> None:
-        """Its sockets stay open and nobody answers."""
+        """Its sockets stay open and nobody answers, once all its threads stand."""
         self._signal(signal.SIGSTOP)
+        wait_until(self._stands, f"{self.name} stands still", seconds=STOP_SECONDS)
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
@@ -94,6 +96,14 @@ class Daemon:
             wait_until(alive, what, seconds=seconds)
         except TimeoutError as error:
             raise NotReady(f"{self.name}: {error}:\n{self.tail()}") from None
+
+    def _stands(self) -> bool:
+        states = []
+        for path in Path(f"/proc/{self.pid}/task").glob("*/stat"):
+            # A thread may end between the look at the folder and this one.
+            with contextlib.suppress(OSError):
+                states.append(path.read_text().rpartition(")")[2].split()[0])
+        return bool(states) and all(state == "T" for state in states)
 
     def _signal(self, number: signal.Signals) -> None:
         if self.alive():

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.cluster import tools
 from tests.cluster.box.place import HOST
-from tests.cluster.programs.control_plane import ControlPlane
+from tests.cluster.programs.control_plane import ControlPlane, is_ready
 from tests.cluster.programs.daemon import Daemon, wait_until
 from tests.cluster.programs.scheduler import pod_scheduler
 
@@ -58,7 +58,8 @@ class SimulatedNodes:
 
             def all_ready() -> bool:
                 items = api.get("/api/v1/nodes").json()["items"]
-                return sum(_ready(item) for item in items if item["metadata"]["name"] in self.names) == len(self.names)
+                ready = {item["metadata"]["name"] for item in items if is_ready(item)}
+                return ready >= set(self.names)
 
             self.kwok.wait_until(all_ready, f"{len(self.names)} nodes are Ready", seconds=READY_SECONDS)
 
@@ -72,14 +73,9 @@ class SimulatedNodes:
 
             def settled() -> bool:
                 items = api.get(f"/api/v1/namespaces/{namespace}/pods").json()["items"]
-                return len(items) == count and all(_ready(item) for item in items)
+                return len(items) == count and all(is_ready(item) for item in items)
 
             wait_until(settled, f"{count} pods Ready in {namespace}", seconds=seconds)
-
-
-def _ready(item: dict[str, Any]) -> bool:
-    conditions = item.get("status", {}).get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _node(name: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import httpx
 from tests.cluster import tools
 from tests.cluster.box.place import HOST
 from tests.cluster.programs import node_files
-from tests.cluster.programs.control_plane import API_ADDRESS, ControlPlane
+from tests.cluster.programs.control_plane import API_ADDRESS, ControlPlane, is_ready
 from tests.cluster.programs.daemon import Daemon, wait_until
 from tests.cluster.programs.images import archive
 from tests.cluster.programs.scheduler import pod_scheduler
@@ -77,6 +77,11 @@ class Node:
         done = self._ctr("images", "import", "--digests", str(image))
         assert done.returncode == 0, f"{image.name} can't be loaded: {done.stderr.strip()}"
 
+    def tag(self, name: str, *names: str) -> None:
+        """Gives a loaded image other names. Raises AssertionError with what containerd said."""
+        done = self._ctr("images", "tag", "--force", name, *names)
+        assert done.returncode == 0, f"{name} can't be named {names}: {done.stderr.strip()}"
+
     def images(self) -> list[str]:
         """References of what is loaded."""
         return self._ctr("images", "list", "--quiet").stdout.split()
@@ -86,7 +91,7 @@ class Node:
 
         def ready() -> bool:
             pod = self.control_plane.try_kubectl("get", "pod", name, "-n", namespace, "-o", "json")
-            return pod.returncode == 0 and _condition(pod.stdout, "Ready")
+            return pod.returncode == 0 and is_ready(json.loads(pod.stdout))
 
         return ready
 
@@ -112,7 +117,7 @@ class Node:
 
     def _is_ready(self) -> bool:
         node = self._node()
-        return node is not None and _condition(node, "Ready")
+        return node is not None and is_ready(json.loads(node))
 
     def _has_runtime(self) -> bool:
         return self._ctr("version").returncode == 0
@@ -179,8 +184,3 @@ def _names_are_known() -> bool:
         return False
     finally:
         connection.close()
-
-
-def _condition(text: str, kind: str) -> bool:
-    conditions = json.loads(text).get("status", {}).get("conditions", [])
-    return any(one["type"] == kind and one["status"] == "True" for one in conditions)

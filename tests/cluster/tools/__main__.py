@@ -1,4 +1,4 @@
-"""`python -m tests.cluster.tools [core|probe|helm|kwok|coredns|score|s3|all]`: builds, then prints where."""
+"""`python -m tests.cluster.tools [NAME…|all]`, names as in MODULES: builds, then prints where."""
 
 from __future__ import annotations
 

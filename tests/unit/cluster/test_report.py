@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import kernel, packages, tools
 from tests.cluster.report import Outcome
+from tests.cluster.showing import counts_csv, counts_svg
 from tests.cluster.tiers import TIERS, Tier
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -34,8 +36,29 @@ def test_tests_are_counted_and_skips_named(results: Path) -> None:
     assert outcome.failed(strict=False)
     assert outcome.lines(strict=False) == [
         "node: FAILED in 1.2 s, 1 passed, 2 failed, 1 skipped; logs: logs",
+        "node: failed: test_three",
+        "node: failed: test_four",
         "node: skipped: test_two: no such program",
     ]
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_what_failed_may_pass_alone_and_is_named(code: int, results: Path) -> None:
+    outcome = Outcome(tier="node", code=code, once_more=True, logs=Path("logs"))
+    outcome.read(results)
+    assert outcome.failed(strict=False) is bool(code)
+    first, *rest = outcome.lines(strict=False)
+    assert ("2 failed, which passed alone" in first) is not bool(code)
+    assert rest[0] == "node: failed: test_three"
+
+
+def test_what_tests_tell_is_shown_with_the_outcome(results: Path) -> None:
+    shown = results.parent / "shown"
+    shown.mkdir()
+    (shown / "upgrade.told").write_text("3.1 s  it begins\n9.0 s  it ends\n")
+    outcome = Outcome(tier="node", logs=Path("logs"))
+    outcome.read(results)
+    assert outcome.lines(strict=False)[1:3] == ["node: upgrade: 3.1 s  it begins", "node: upgrade: 9.0 s  it ends"]
 
 
 @pytest.mark.parametrize(
@@ -66,6 +89,30 @@ def test_a_tier_without_results_has_failed(tmp_path: Path) -> None:
     outcome = Outcome(tier="node")
     outcome.read(tmp_path / "none.xml")
     assert outcome.failed(strict=False)
+
+
+def test_what_tests_leave_to_be_looked_at_is_named(tmp_path: Path) -> None:
+    (tmp_path / "shown").mkdir()
+    for name in ("pods.svg", "pods.csv", "rights.txt"):
+        (tmp_path / "shown" / name).write_text("")
+    lines = Outcome(tier="node", logs=tmp_path, tests=1).lines(strict=False)
+    shown = tmp_path / "shown"
+    assert lines[1:] == [f"node: shown: {shown / 'pods.svg'}", f"node: shown: {shown / 'rights.txt'}"]
+
+
+def test_a_picture_has_a_step_for_each_sample_a_gap_where_nobody_was_asked_and_the_limit() -> None:
+    counts = [(0.0, 0), (0.1, 3), (0.2, 3), (5.0, 2), (5.1, 1)]
+    drawn = ElementTree.fromstring(counts_svg(counts, limit=3, title="pods <of> a & b"))
+    space = "{http://www.w3.org/2000/svg}"
+    paths = [path.get("d", "") for path in drawn.iter(f"{space}path")]
+    assert [path.count("V") for path in paths] == [2, 1]
+    words = [text.text for text in drawn.iter(f"{space}text")]
+    assert {"pods <of> a & b", "limit 3"} <= set(words)
+    (limit,) = (line for line in drawn.iter(f"{space}line") if line.get("stroke-dasharray"))
+    # The limit lies as high as the samples that reach it.
+    assert f"V{limit.get('y1')}" in paths[0]
+    assert counts_csv(counts).splitlines()[:3] == ["seconds,pods", "0.000,0", "0.100,3"]
+    assert "<path" not in counts_svg([], limit=None, title="none")
 
 
 @pytest.mark.parametrize("tier", TIERS.values(), ids=lambda tier: tier.name)

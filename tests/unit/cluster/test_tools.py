@@ -2,22 +2,42 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
 from tests.cluster import tools
+from tests.cluster.programs.daemon import wait_until
+from tests.cluster.tiers import TIERS
 from tests.cluster.tools.__main__ import main
 
-# In Go's place: counts its calls, and writes what it is asked for, or fails at the program that BROKEN names.
+ROOT = Path(__file__).resolve().parents[3]
+
+# In Go's place: notes what it is asked for, and writes it, or fails at the program that BROKEN names.
 GO = """#!/bin/sh
 while [ "$1" != -o ]; do shift; done
-echo "$(basename "$2")" >> "$CALLS"
-case "$2" in */"$BROKEN") echo "no such package"; exit 1;; esac
-echo program > "$2"
-chmod +x "$2"
+folder=$2
+shift 2
+for package; do
+  name=$(basename "$package")
+  echo "$name" >> "$CALLS"
+  case "$name" in "$BROKEN") echo "no such package: $name"; exit 1;; esac
+  echo program > "$folder$name"
+  chmod +x "$folder$name"
+done
+"""
+# As Go, with a compiler below it that takes its time: each writes its pid.
+SLOW_GO = """#!/bin/sh
+sh -c 'echo $$ > "$CALLS.compiler"; exec sleep 100' &
+echo $$ > "$CALLS.go"
+wait
 """
 PROGRAMS = {"first": "example.test/first", "second": "example.test/second"}
 MODULE = tools.Module(name="two", folder="two", programs=PROGRAMS)
@@ -78,11 +98,20 @@ def test_a_build_that_fails_leaves_nothing_and_names_the_program_and_why(
     calls: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BROKEN", "second")
-    with pytest.raises(tools.BuildFailed, match="second can't be built:\nno such package"):
+    with pytest.raises(tools.BuildFailed, match="two can't be built:\nno such package: second"):
         build()
     assert sorted(path.name for path in tools.cache().iterdir()) == ["lock"]
     with pytest.raises(tools.BuildFailed, match=r"first is not built: python -m tests\.cluster\.tools two"):
         tools.program("first")
+
+
+def test_a_builder_that_can_not_be_started_leaves_no_pipe(calls: Path) -> None:
+    fds = Path("/proc/self/fd")
+    before = len(list(fds.iterdir()))
+    for _ in range(3):
+        with pytest.raises(FileNotFoundError):
+            tools._go(["build"], module=tools.Module(name="gone", folder="gone", programs={}))
+    assert len(list(fds.iterdir())) == before
 
 
 def test_what_a_killed_builder_has_left_is_never_taken_and_goes(calls: Path) -> None:
@@ -106,6 +135,54 @@ def test_builders_at_the_same_time_build_once(calls: Path) -> None:
     assert len(set(folders)) == 1
 
 
+def test_who_waits_for_a_builder_goes_on_when_what_he_wants_is_there(calls: Path) -> None:
+    """A builder may build much more, for minutes: the lock is held all the time here."""
+    tools.cache().mkdir(parents=True)
+    said: list[str] = []
+    with (tools.cache() / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=tools.build, args=(["two"],), kwargs={"say": said.append})
+        waiting.start()
+        wait_until(lambda: bool(said), "it says that it waits", seconds=30)
+        tools.bin_folder(MODULE).mkdir(parents=True)
+        waiting.join(30)
+        assert not waiting.is_alive()
+    assert said == ["two: waiting for another builder"]
+    assert calls.read_text() == ""
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda end: end.name)
+def test_go_and_its_compilers_end_with_the_builder(calls: Path, tmp_path: Path, end: signal.Signals) -> None:
+    (tmp_path / "bin" / "go").write_text(SLOW_GO)
+    code = (
+        "from pathlib import Path; from tests.cluster import tools;"
+        f"tools.HERE = Path({str(tmp_path)!r});"
+        f"tools.MODULES = {{'two': tools.Module(name='two', folder='two', programs={PROGRAMS!r})}};"
+        "tools.build(['two'], say=print)"
+    )
+    builder = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
+    pids = [calls.with_name(f"calls.{name}") for name in ("go", "compiler")]
+    wait_until(lambda: all(path.exists() and path.read_text() for path in pids), "a compiler runs", seconds=30)
+    below = [int(path.read_text()) for path in pids]
+    assert all(_runs(pid) for pid in below)
+    builder.send_signal(end)
+    builder.wait(30)
+    wait_until(lambda: not any(_runs(pid) for pid in below), "Go and its compiler ended", seconds=30)
+
+
+def _runs(pid: int) -> bool:
+    """Also false of one that has ended and that nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_tier_that_needs_no_program_has_its_folder_on_a_machine_that_never_built(calls: Path) -> None:
+    assert tools.build([], say=lambda _: None).is_dir()
+    assert calls.read_text() == ""
+
+
 def test_without_go_it_is_said_what_can_not_be_built(calls: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(tools.BuildFailed, match="no Go here to build two"):
@@ -122,8 +199,31 @@ def test_the_last_line_is_the_folder_of_programs(calls: Path, capsys: pytest.Cap
 @pytest.mark.parametrize("module", tools.MODULES.values(), ids=lambda module: module.name)
 def test_each_module_names_its_programs_and_pins_them(module: tools.Module) -> None:
     written = (module.source / "go.mod").read_text()
-    own = [package for package in module.programs.values() if package != "."]
-    assert all(package in written for package in own), "go.mod names each program by a tool line"
-    assert not own or (module.source / "go.sum").exists()
+    foreign = [package for package in module.programs.values() if not package.startswith(".")]
+    own = [package for package in module.programs.values() if package.startswith(".")]
+    assert all(package in written for package in foreign), "go.mod names each program by a tool line"
+    assert all((module.source / package / "main.go").exists() for package in own)
+    assert not foreign or (module.source / "go.sum").exists()
     assert "=> ." not in written, "nothing is taken from this machine's folders"
     assert "toolchain" not in written, "Go's own version is the machine's"
+
+
+STARTED = re.compile(r'tools\.program\("([a-z-]+)"\)')
+STARTS = {
+    "control-plane": ("programs/control_plane.py",),
+    "chart": ("programs/control_plane.py", "chart/*.py"),
+    "scale": ("programs/control_plane.py", "programs/scheduler.py", "programs/kwok.py"),
+    "node": ("programs/control_plane.py", "programs/scheduler.py", "programs/node.py", "node/*.py"),
+    "faults": ("programs/control_plane.py", "programs/scheduler.py", "programs/node.py", "node/*.py", "faults/*.py"),
+}
+"""By tier: whose programs it starts."""
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_a_tier_waits_for_each_program_that_it_starts(name: str) -> None:
+    """Where nothing is built yet it begins as soon as its own are there."""
+    files = [path for pattern in STARTS[name] for path in (ROOT / "tests" / "cluster").glob(pattern)]
+    started = {found for path in files for found in STARTED.findall(path.read_text())}
+    waited = {found for module in TIERS[name].modules for found in tools.MODULES[module].programs}
+    assert started
+    assert started <= waited

@@ -1,0 +1,1 @@
+"""Tier `faults`: the whole product on one real node, and what is done to it."""
