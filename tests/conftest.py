@@ -69,7 +69,15 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def postgres_url(postgres: PostgresServer) -> Iterator[str]:
-    """A fresh PostgreSQL database."""
+    """A fresh PostgreSQL database; every service's schema is there, as its migrations made it."""
+    url = postgres.create_prepared()
+    yield url
+    postgres.drop_database(url)
+
+
+@pytest.fixture
+def empty_postgres_url(postgres: PostgresServer) -> Iterator[str]:
+    """A fresh PostgreSQL database in which nothing is."""
     url = postgres.create_database()
     yield url
     postgres.drop_database(url)
@@ -85,6 +93,13 @@ def sqlite_url(tmp_path: Path) -> str:
 def database_url(request: pytest.FixtureRequest) -> str:
     """A fresh database of each kind: the test runs twice."""
     url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "postgres_url")
+    return url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest) -> str:
+    """The same, without a schema: for what makes its tables itself."""
+    url: str = request.getfixturevalue("sqlite_url" if request.param == "sqlite" else "empty_postgres_url")
     return url
 
 

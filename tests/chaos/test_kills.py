@@ -69,10 +69,10 @@ def test_every_program_killed_in_the_middle_of_one_run(fresh_stack: StackFactory
     assert stack.stop() == 0
 
 
-def test_the_same_holds_on_postgresql(fresh_stack: StackFactory, postgres_url: str, tmp_path: Path) -> None:
+def test_the_same_holds_on_postgresql(fresh_stack: StackFactory, empty_postgres_url: str, tmp_path: Path) -> None:
     log = tmp_path / "executions"
     make_documents(tmp_path / "documents", 2_000, words=60)
-    databases = {f"PENSTOCK_{name}__DATABASE_URL": postgres_url for name in ("PLANNER", "SCHEDULER", "ANALYZER")}
+    databases = {f"PENSTOCK_{name}__DATABASE_URL": empty_postgres_url for name in ("PLANNER", "SCHEDULER", "ANALYZER")}
     stack = fresh_stack(environment={**witness_environment(log, pause=0.2), **databases})
     stack.start()
     run = start_run(stack, tmp_path / "documents", log, 2_000)

@@ -24,11 +24,11 @@ STORES = {
 
 
 @pytest.mark.parametrize("service", STORES)
-def test_migrations_and_tables_agree(service: str, database_url: str) -> None:
+def test_migrations_and_tables_agree(service: str, empty_database_url: str) -> None:
     importlib.import_module(f"{service}.__main__")  # and with it every module that has tables
     metadata = importlib.import_module(STORES[service]).metadata
     assert isinstance(metadata, sa.MetaData)
-    database = Database(database_url, service)
+    database = Database(empty_database_url, service)
     try:
         migrate(database)
         migrate(database)  # a second start changes nothing
@@ -42,7 +42,7 @@ def test_migrations_and_tables_agree(service: str, database_url: str) -> None:
         database.close()
 
 
-def test_replicas_that_start_at_once_migrate_one_after_another(postgres_url: str) -> None:
+def test_replicas_that_start_at_once_migrate_one_after_another(empty_postgres_url: str) -> None:
     migration = """
 import sys, alembic.command, scheduler, penstock.runtime.schema as schema
 from penstock.runtime.sql import Database
@@ -51,7 +51,7 @@ sys.stdin.read()
 schema.migrate(Database(sys.argv[1], "scheduler"))
 """
     pipe = subprocess.PIPE
-    command = [sys.executable, "-c", migration, postgres_url]
+    command = [sys.executable, "-c", migration, empty_postgres_url]
     replicas = [subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) for _ in range(4)]
     for replica in replicas:
         assert replica.stdout is not None

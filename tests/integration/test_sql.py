@@ -14,10 +14,10 @@ from penstock.runtime.sql import Database
 
 
 def test_connections_that_are_all_in_use_are_not_waited_for_for_ever(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sql, "POOL_SECONDS", 0.2)
-    database = Database(database_url, "planner")
+    database = Database(empty_database_url, "planner")
 
     def take(held: ExitStack, number: int) -> None:
         for _ in range(number):
@@ -33,10 +33,10 @@ def test_connections_that_are_all_in_use_are_not_waited_for_for_ever(
 
 
 def test_a_lock_that_another_holds_is_not_waited_for_for_ever(
-    database_url: str, monkeypatch: pytest.MonkeyPatch
+    empty_database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sql, "BUSY_SECONDS", 0.2)
-    database = Database(database_url, "planner")
+    database = Database(empty_database_url, "planner")
     with database.write() as connection:
         if not database.is_sqlite:
             connection.execute(sa.text("CREATE SCHEMA planner"))
@@ -50,16 +50,16 @@ def test_a_lock_that_another_holds_is_not_waited_for_for_ever(
     database.close()
 
 
-def test_a_statement_of_postgresql_ends_in_time(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_statement_of_postgresql_ends_in_time(empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sql, "STATEMENT_SECONDS", 0.2)
-    database = Database(postgres_url, "planner")
+    database = Database(empty_postgres_url, "planner")
     with pytest.raises(Unavailable, match="statement timeout"), database.read() as connection:
         connection.execute(sa.text("SELECT pg_sleep(30)"))
     database.close()
 
 
-def test_a_silent_postgresql_is_given_up(postgres_url: str) -> None:
-    database = Database(postgres_url, "planner")
+def test_a_silent_postgresql_is_given_up(empty_postgres_url: str) -> None:
+    database = Database(empty_postgres_url, "planner")
     with database.read() as connection:
         driver = connection.connection.driver_connection
         assert driver is not None
@@ -72,8 +72,8 @@ def test_a_silent_postgresql_is_given_up(postgres_url: str) -> None:
     database.close()
 
 
-def test_a_nul_that_only_postgresql_refuses_is_bad_input(postgres_url: str) -> None:
-    database = Database(postgres_url, "planner")
+def test_a_nul_that_only_postgresql_refuses_is_bad_input(empty_postgres_url: str) -> None:
+    database = Database(empty_postgres_url, "planner")
     with pytest.raises(InvalidInput) as told, database.read() as connection:
         connection.execute(sa.text("SELECT :text"), {"text": "a\0b"})
     assert told.value.code == "bad_text"
@@ -81,13 +81,13 @@ def test_a_nul_that_only_postgresql_refuses_is_bad_input(postgres_url: str) -> N
 
 
 def test_a_connection_that_broke_while_it_rested_is_made_anew(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    empty_postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    database = Database(postgres_url, "planner")
+    database = Database(empty_postgres_url, "planner")
     me = sa.text("SELECT pg_backend_pid()")
 
     def end(pid: int | None) -> None:
-        with psycopg.connect(postgres_url, autocommit=True) as other:
+        with psycopg.connect(empty_postgres_url, autocommit=True) as other:
             other.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
 
     with database.read() as connection:

@@ -7,6 +7,7 @@ moved, so that all of it is new at once.
 from __future__ import annotations
 
 import datetime
+import ipaddress
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,11 +40,11 @@ class Authority:
     def leaf(
         self, *names: str, days: float = 30.0, begins_days: float = -30.0, uses: Sequence[x509.ObjectIdentifier] = ()
     ) -> Leaf:
-        """For these DNS names, from `begins_days` to `days` from now; for these uses alone, or any."""
+        """For these DNS names and addresses, from `begins_days` to `days` from now; for these uses alone, or any."""
         key = ec.generate_private_key(ec.SECP256R1())
         extensions: list[x509.ExtensionType] = [x509.ExtendedKeyUsage(uses)] if uses else []
         if names:
-            extensions.append(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]))
+            extensions.append(x509.SubjectAlternativeName([_of_host(name) for name in names]))
         made = self._signed(_name("program"), key, days, *extensions, begins_days=begins_days)
         form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         return Leaf(made.public_bytes(serialization.Encoding.PEM), key.private_bytes(*form))
@@ -70,6 +71,13 @@ class Authority:
         for extension in extensions:
             builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
         return builder.sign(self.key, hashes.SHA256())
+
+
+def _of_host(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 def mount(folder: Path, leaf: Leaf, *trusted: Authority) -> Path:

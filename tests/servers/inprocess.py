@@ -12,6 +12,7 @@ from penstock.runtime.channel import OPTIONS
 from penstock.runtime.interceptors import CallInterceptor
 from penstock.runtime.program import Service
 from penstock.runtime.settings import Settings
+from tests.servers.schemas import laid
 
 __all__ = ["Served", "serve"]
 
@@ -45,7 +46,9 @@ class Served:
 async def serve(
     build: Callable[[Settings], Awaitable[Service]], settings: Settings, *, address: str = "127.0.0.1:0"
 ) -> Served:
-    """Builds and serves; a loop that raises fails the test when it stops."""
+    """Builds and serves, on a schema that is there; a loop that raises fails the test when it stops."""
+    name = build.__module__.partition(".")[0]
+    laid(getattr(getattr(settings, name, None), "database_url", ""), name)
     service = await build(settings)
     server = grpc.aio.server(interceptors=[CallInterceptor(None)], options=[*OPTIONS, ("grpc.so_reuseport", 0)])
     service.register(server)

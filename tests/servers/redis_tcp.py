@@ -11,13 +11,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.supervisor import watcher
 from penstock.supervisor.redis_server import server_program
 
-__all__ = ["Authority", "TcpRedis", "free_port", "tls_program"]
+__all__ = ["TcpRedis", "free_port", "tls_program"]
 
 START_SECONDS = 20.0
 
@@ -30,7 +29,7 @@ def free_port() -> int:
 
 def tls_program() -> Path | str:
     """A redis-server with TLS, or why it can't be had here."""
-    cache = Path(os.environ.get("PENSTOCK_CLUSTER_CACHE") or Path.home() / ".cache" / "penstock-cluster")
+    cache = Path(os.environ.get("PEN_CLUSTER_CACHE") or Path.home() / ".cache" / "penstock-cluster")
     program = cache / "debian-redis" / "redis-server"
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "debian-redis.lock").open("w") as lock:
@@ -44,47 +43,9 @@ def tls_program() -> Path | str:
     return program
 
 
-@dataclass(frozen=True)
-class Authority:
-    """A CA and a server's certificate for 127.0.0.1, made by openssl."""
-
-    ca: Path
-    certificate: Path
-    key: Path
-
-    @classmethod
-    def make(cls, folder: Path) -> Authority:
-        folder.mkdir(parents=True, exist_ok=True)
-        ca, key, request, certificate = (folder / name for name in ("ca.crt", "tls.key", "tls.csr", "tls.crt"))
-        new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        extension = folder / "extension"
-        extension.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-        for command in (
-            [
-                "req",
-                "-x509",
-                *new,
-                "-keyout",
-                str(folder / "ca.key"),
-                "-out",
-                str(ca),
-                "-subj",
-                "/CN=test",
-                "-days",
-                "2",
-            ],
-            ["req", *new, "-keyout", str(key), "-out", str(request), "-subj", "/CN=redis"],
-            [
-                *("x509", "-req", "-in", str(request), "-CA", str(ca), "-CAkey", str(folder / "ca.key")),
-                *("-CAcreateserial", "-out", str(certificate), "-days", "2", "-extfile", str(extension)),
-            ],
-        ):
-            subprocess.run(["openssl", *command], check=True, capture_output=True)
-        return cls(ca, certificate, key)
-
-
 class TcpRedis:
-    """One server (or Sentinel) on 127.0.0.1. `options` as its command line has them."""
+    """One server (or Sentinel) on 127.0.0.1. `options` as its command line has them; tls: the folder of its
+    certificate, as `tests.servers.certificates.mount` makes it."""
 
     def __init__(
         self,
@@ -92,18 +53,18 @@ class TcpRedis:
         options: Sequence[str] = (),
         *,
         program: Path | None = None,
-        authority: Authority | None = None,
+        tls: Path | None = None,
         sentinel_of: str = "",
     ) -> None:
         folder.mkdir(parents=True)
         self.port = free_port()
-        self._authority = authority
+        self._tls = tls
         chosen = str(program or server_program())
         ports = ["--port", str(self.port)]
-        if authority is not None:
+        if tls is not None:
             ports = ["--port", "0", "--tls-port", str(self.port), "--tls-auth-clients", "no"]
-            ports += ["--tls-cert-file", str(authority.certificate), "--tls-key-file", str(authority.key)]
-            ports += ["--tls-ca-cert-file", str(authority.ca)]
+            ports += ["--tls-cert-file", str(tls / "tls.crt"), "--tls-key-file", str(tls / "tls.key")]
+            ports += ["--tls-ca-cert-file", str(tls / "ca.crt")]
         if sentinel_of:
             file = folder / "sentinel.conf"
             file.write_text(f"port {self.port}\nbind 127.0.0.1\ndir {folder}\n{sentinel_of}")
@@ -143,8 +104,8 @@ class TcpRedis:
         """What it answers, errors too; "" where it does not."""
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=5) as plain:
             one = plain
-            if self._authority is not None:
-                context = ssl.create_default_context(cafile=str(self._authority.ca))
+            if self._tls is not None:
+                context = ssl.create_default_context(cafile=str(self._tls / "ca.crt"))
                 one = context.wrap_socket(plain, server_hostname="127.0.0.1")
             one.sendall((" ".join(command) + "\r\n").encode())
             return one.recv(65_536).decode(errors="replace")

@@ -2,56 +2,31 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from penstock.supervisor import watcher
+from tests.cluster import tools
 
 __all__ = ["KEY", "SECRET", "S3Server", "server_program"]
 
-VERSION = "v1.8.0"
-PACKAGE = f"github.com/versity/versitygw/cmd/versitygw@{VERSION}"
 KEY, SECRET = "penstock-key", "penstock-secret-7c1f"
 START_SECONDS = 30.0
 
 
 def server_program() -> Path | str:
-    """The program, or why it can't be had here."""
-    cache = Path(os.environ.get("PENSTOCK_CLUSTER_CACHE") or Path.home() / ".cache" / "penstock-cluster")
-    for found in sorted(cache.glob("s3-*/bin/versitygw")):  # as the cluster's tools build it
-        return found
-    program = cache / f"s3-{VERSION}" / "versitygw"
-    if program.exists():
-        return program
-    if shutil.which("go") is None:
-        return "versitygw can't be built here: there is no Go"
-    program.parent.mkdir(parents=True, exist_ok=True)
-    with (program.parent / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of several test processes one builds
-        if program.exists():
-            return program
-        with tempfile.TemporaryDirectory(dir=program.parent) as folder:
-            built = subprocess.run(
-                ["go", "install", "-trimpath", "-ldflags", "-s -w", PACKAGE],
-                env={**os.environ, "GOBIN": folder, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local"},
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if built.returncode:
-                last = built.stderr.strip().splitlines()[-1:] or ["no word"]
-                return f"versitygw can't be built here: {last[0]}"
-            os.replace(Path(folder) / "versitygw", program)
-    return program
+    """The program, built as the cluster's tests build it, or why it can't be had here."""
+    try:
+        tools.build(["s3"], say=lambda _: None)
+    except tools.BuildFailed as error:
+        return str(error)
+    return tools.program("versitygw")
 
 
 class S3Server:

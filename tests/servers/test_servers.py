@@ -8,8 +8,8 @@ from penstock.runtime.sql import Database
 from tests.servers.redis import RedisServer
 
 
-def test_a_database_of_each_kind_is_fresh_and_answers(database_url: str) -> None:
-    database = Database(database_url, "planner")
+def test_a_database_of_each_kind_is_fresh_and_answers(empty_database_url: str) -> None:
+    database = Database(empty_database_url, "planner")
     try:
         with database.write() as connection:
             if not database.is_sqlite:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from penstock.processor import Deferred, Failure, Result, Throttled
+from penstock.runtime.environment import Environment
 from tests.integration.declared.trial import Trial
 
 ECHO = '["cat"]'
@@ -105,6 +106,23 @@ async def test_of_the_environment_only_what_is_named_is_passed(trial: Trial, mon
     assert isinstance(told, Failure)
     assert (told.kind, told.permanent) == ("refused", False)
     assert "no KEY_B" in told.message
+
+
+async def test_a_key_of_a_mounted_secret_is_passed_by_its_name_alone(trial: Trial, tmp_path: Path) -> None:
+    secret = tmp_path / "secrets" / "anthropic"
+    secret.mkdir(parents=True)
+    (secret / "API_KEY").write_text("first\n")
+    (secret / "OTHER_KEY").write_text("not asked for")
+    trial.environment = Environment(tmp_path / "secrets")
+    program = trial.python(
+        "import os, json; print(json.dumps(dict(os.environ)))", "[environment]\nneeds = ['API_KEY']\n"
+    )
+    for value in ("first", "second"):
+        (secret / "API_KEY").write_text(value)
+        told = await trial.outcome(program)
+        assert isinstance(told, Result), told
+        assert told.value["API_KEY"] == value
+        assert "OTHER_KEY" not in told.value
 
 
 def there(places: Iterable[str]) -> bool:

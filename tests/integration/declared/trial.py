@@ -16,6 +16,7 @@ from penstock.declared.declaration import Declaration, read
 from penstock.declared.programs import FOLDER_PREFIX, Programs
 from penstock.processor import Context, Mode, Outcome, Parameters, WorkItem, validate_parameters
 from penstock.runtime.blobs import BlobStore
+from penstock.runtime.environment import Environment
 
 __all__ = ["Trial", "alive", "folders"]
 
@@ -33,6 +34,7 @@ class Trial:
     told: list[tuple[float, str]] = field(default_factory=list)
     progressed: asyncio.Event = field(default_factory=asyncio.Event)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)
+    environment: Environment = field(default_factory=Environment)
 
     def processor(self, argv: str, more: str = "") -> CommandProcessor:
         """argv: as TOML; MARK in it is the mark."""
@@ -66,6 +68,7 @@ class Trial:
             asyncio.get_running_loop().time() + seconds,
             cancelled=self.cancelled,
             on_progress=self._progress,
+            environment=self.environment.of((*processor.environment_needs, *processor.environment_allows)),
         )
         return await processor.process(WorkItem("run", 0, 0, "k", "g", payload or {}, mode=mode, **item), context)
 

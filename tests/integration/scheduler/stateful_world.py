@@ -236,14 +236,17 @@ class StatefulWorld:
 
     def leases(self, number: int) -> tuple[set[int], dict[str, int]]:
         """Seqs of a run that Redis holds leases of, and the held slots of limits, runs and owners."""
-        pipeline = self.place.redis.pipeline(transaction=False)
         prefix = f"{self.settings.redis_prefix}:{{s}}"
-        pipeline.zrange(f"{prefix}:leases:{number}:0", 0, -1)
-        pipeline.hgetall(f"{prefix}:slots")
-        pipeline.hgetall(f"{prefix}:shares")
-        members, slots, shares = pipeline.execute()
+        members, slots, shares = self.place.redis.together(
+            [
+                ("ZRANGE", f"{prefix}:leases:{number}:0", 0, -1),
+                ("HGETALL", f"{prefix}:slots"),
+                ("HGETALL", f"{prefix}:shares"),
+            ]
+        )
         seqs = {int(member.split()[0]) for member in members}
-        return seqs, {key.decode(): int(count) for key, count in (slots | shares).items()}
+        told = [*slots, *shares]
+        return seqs, {key.decode(): int(count) for key, count in zip(told[::2], told[1::2], strict=True)}
 
 
 async def _forever(body: Callable[[], Awaitable[None]]) -> None:

@@ -14,7 +14,6 @@ import sqlalchemy as sa
 
 from penstock.runtime.blobs import BlobStore
 from penstock.runtime.errors import Conflict
-from penstock.runtime.schema import migrate
 from penstock.runtime.sql import Database
 from scheduler import archiving
 from scheduler.archive_file import ArchiveFiles, Index
@@ -29,6 +28,7 @@ from scheduler.store.locking import lock
 from scheduler.store.reopening import refuse_read_only
 from scheduler.store.schema import attempts, events, failures, items, ledger, runs, stages
 from scheduler.translate import event_message, item_message, ledger_messages
+from tests.servers.schemas import prepared
 
 NOW = 1_700_000_000_000
 COUNT = 700
@@ -37,7 +37,7 @@ COUNT = 700
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     one = Database(database_url, "scheduler")
-    migrate(one)
+    prepared(one)
     yield one
     one.close()
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from penstock.runtime.schema import migrate
 from penstock.runtime.sql import Database
 from scheduler.domain.states import ItemState
 from scheduler.store import archive, explaining, held, reading, reads, seeing
 from scheduler.summary import run_summary
 from scheduler.watching import Phases
 from tests.integration.scheduler.filled import NOW, RUNNING, fill_half
+from tests.servers.schemas import prepared
 
 TOTAL = 40_000
 LARGE = ("items", "events", "attempts", "ledger")
@@ -23,7 +23,7 @@ LARGE = ("items", "events", "attempts", "ledger")
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     one = Database(database_url, "scheduler")
-    migrate(one)
+    prepared(one)
     fill_half(one, "run-1", 1, TOTAL)
     yield one
     one.close()

@@ -36,14 +36,14 @@ async def work_off(worker: HandWorker, count: int, most: int = 200) -> list[int]
     return seqs
 
 
-async def cost_of(world: World, head: int) -> float:
+async def cost_of(world: World, head: int, rest: int = REST) -> float:
     """CPU µs for each of the items that are not closed."""
     for old in (await world.runs.ListRuns(pb.ListRunsRequest(states=[pb.RUN_STATE_RUNNING]))).runs:
         await world.runs.StopRun(pb.StopRunRequest(run_id=old.run_id, force=True, actor="ann"))
-    await headed(world, head, REST)
+    await headed(world, head, rest)
     worker, began = world.worker(), time.process_time()
-    await work_off(worker, REST)
-    return (time.process_time() - began) / REST * 1e6
+    await work_off(worker, rest)
+    return (time.process_time() - began) / rest * 1e6
 
 
 async def test_none_is_forgotten_and_the_lowest_ranks_come_first_when_it_opens(world: World) -> None:
@@ -63,7 +63,7 @@ async def test_300000_items_of_a_closed_domain_cost_the_rest_at_most_half_as_muc
     world = await World.start(tmp_path, redis_url, f"sqlite:///{tmp_path}/scheduler.db")
     try:
         await world.limits.CloseLimit(pb.CloseLimitRequest(key=CLOSED))
-        await cost_of(world, 0)  # warms up
+        await cost_of(world, 0, 4_000)  # warms up
         pairs: list[tuple[float, float]] = []
         # Side by side, and again when the machine had other work meanwhile.
         while not pairs or (pairs[-1][1] > 1.5 * pairs[-1][0] and len(pairs) < 3):

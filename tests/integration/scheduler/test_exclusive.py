@@ -9,16 +9,16 @@ import pytest
 import sqlalchemy as sa
 
 from penstock.runtime.errors import Conflict, InvalidInput
-from penstock.runtime.schema import migrate
 from penstock.runtime.sql import Database
 from scheduler.store import exclusive
 from scheduler.store.schema import runs
+from tests.servers.schemas import prepared
 
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     one = Database(database_url, "scheduler")
-    migrate(one)
+    prepared(one)
     with one.write() as connection:
         for number in (1, 2, 3):
             values = {"run_id": f"run_{number}", "plan_id": "p", "source_id": "s", "kind": 1, "name": f"the {number}."}

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 import pytest
 import sqlalchemy as sa
 
-from penstock.runtime.schema import migrate
 from penstock.runtime.sql import Database
 from scheduler.store.schema import failures, throughput
 from scheduler.store.tallies import MINUTES, MOST_GROUPS, OTHER, note_failures, note_settled
+from tests.servers.schemas import prepared
 
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     one = Database(database_url, "scheduler")
-    migrate(one)
+    prepared(one)
     yield one
     one.close()
 

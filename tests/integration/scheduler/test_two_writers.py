@@ -10,7 +10,6 @@ import orjson
 import pytest
 import sqlalchemy as sa
 
-from penstock.runtime.schema import migrate
 from penstock.runtime.sql import Database
 from scheduler.domain.prices import Histogram
 from scheduler.domain.states import StageState
@@ -19,6 +18,7 @@ from scheduler.store.effects import Effects
 from scheduler.store.price_table import set_price
 from scheduler.store.schema import costs, limit_events
 from tests.integration.scheduler.desk import Desk
+from tests.servers.schemas import prepared
 
 ROUNDS = 20
 
@@ -26,7 +26,7 @@ ROUNDS = 20
 @pytest.fixture
 def database(postgres_url: str) -> Iterator[Database]:
     one = Database(postgres_url, "scheduler")
-    migrate(one)
+    prepared(one)
     yield one
     one.close()
 

@@ -12,7 +12,6 @@ from itertools import pairwise
 import pytest
 import sqlalchemy as sa
 
-from penstock.runtime.schema import migrate
 from penstock.runtime.sql import Database
 from penstock.v1 import rules_pb2
 from scheduler.domain.limits import OPEN, LimitState
@@ -22,18 +21,19 @@ from scheduler.store.limits import Caution, Valves
 from scheduler.store.locking import lock
 from scheduler.store.schema import limit_events, limits, runs, stages
 from scheduler.store.unit import RunUnit
+from tests.servers.schemas import prepared
 
 RULES = rules_pb2.StageRules(valve=rules_pb2.ValveRules(failures=3, closed_seconds=10, max_seconds=15))
 
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    yield from prepared(database_url)
+    yield from with_schema(database_url)
 
 
-def prepared(database_url: str) -> Iterator[Database]:
+def with_schema(database_url: str) -> Iterator[Database]:
     one = Database(database_url, "scheduler")
-    migrate(one)
+    prepared(one)
     with one.write() as connection:
         run = {"number": 1, "run_id": "run_1", "plan_id": "p", "source_id": "s", "kind": 1, "name": ""}
         connection.execute(sa.insert(runs).values(granularity="", state="running", create_ms=1, **run))
@@ -107,7 +107,7 @@ class Turn:
 def turn(request: pytest.FixtureRequest) -> Iterator[Turn]:
     """With the memory of the process, and without."""
     url, how = request.param.split()
-    for database in prepared(request.getfixturevalue(url)):
+    for database in with_schema(request.getfixturevalue(url)):
         one = Turn(database)
         one.caution = Caution() if how == "remembering" else None
         yield one

@@ -322,9 +322,11 @@ def test_logs_go_to_the_data_folder_and_the_older_ones_are_kept_once(fresh_stack
 
 
 @pytest.mark.slow
-def test_it_runs_on_postgresql_as_well(fresh_stack: StackFactory, postgres: PostgresServer, postgres_url: str) -> None:
+def test_it_runs_on_postgresql_as_well(
+    fresh_stack: StackFactory, postgres: PostgresServer, empty_postgres_url: str
+) -> None:
     names = ("PLANNER", "SCHEDULER", "ANALYZER")
-    stack = fresh_stack(environment={f"PENSTOCK_{name}__DATABASE_URL": postgres_url for name in names})
+    stack = fresh_stack(environment={f"PENSTOCK_{name}__DATABASE_URL": empty_postgres_url for name in names})
     stack.start()
     assert answers(stack) == 200
     assert not list(stack.data.glob("*.db"))

@@ -19,8 +19,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 
 from penstock.declared.declaration import Declaration, read
 from tools import demo_issues, demo_penstock, demo_products
@@ -225,6 +223,10 @@ def shown(monkeypatch: pytest.MonkeyPatch, labeller: ModuleType, issue: dict[str
 
 @pytest.mark.parametrize("model", ["small", "large"])
 def test_the_labeller_computes_what_scikit_learn_does(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    # A second of CPU that no other process of the tests has to spend.
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+
     labeller = program(ISSUES / "labeller.py", monkeypatch)
     train = program(ISSUES / "train.py", monkeypatch)
     issues = demo_issues.issues_of(ISSUES / "issues.jsonl")
