@@ -47,7 +47,7 @@ chaos: setup-dev  ## Real programs killed, stopped and cut off while they work [
 chaos-planner: setup-dev  ## Planner, database, scheduler killed at moments of all that the planner writes [KILLS=2 an act]
 	@PLANNER_KILLS=$(or $(KILLS),2) $(RUN) -m tools.test tests/chaos/test_planner_kills.py $(ARGS)
 
-test-cluster: setup-dev  ## On a real cluster, as root [TIER=image|chart|control-plane|scale|node|box] [ARGS="-k name"]
+test-cluster: setup-dev  ## On a real cluster, as root [TIER=image|chart|control-plane|scale|node|faults|box] [ARGS="-k name"]
 	@$(RUN) -m tests.cluster --install $(TIER) -- $(ARGS)
 
 lint: setup-dev  ## ruff and mypy --strict

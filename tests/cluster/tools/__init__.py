@@ -5,10 +5,10 @@ goes in. What speaks to Kubernetes is all in one of them, `kubernetes`: each lib
 compiled once, not once for each program. So Helm, kwok and CoreDNS are of releases that go with the client libraries of
 our Kubernetes.
 
-MODULES names what is built together, as tiers need it. It lies in CACHE/NAME-KEY/bin, KEY a hash of both files, of a
-program's own source and of the way of building, so that a change of any builds anew and an older checkout finds its
-own. A folder appears by one rename when all its programs are there: half a build is never taken. One process builds at
-a time, the others wait until what they want is there.
+MODULES names what is built together, as tiers need it. It lies in CACHE/NAME-KEY/bin, KEY a hash of both files, of the
+source of those programs that are our own (./PACKAGE) and of the way of building, so that a change of any builds anew
+and an older checkout finds its own. A folder appears by one rename when all its programs are there: half a build is
+never taken. One process builds at a time, the others wait until what they want is there.
 
 It may not reach anything but Go's module proxy, and only for modules that `go.sum` names. Where Go is missing, or a
 download or compilation fails, BuildFailed says what of and what Go said; nothing is left in the cache then. Go and its
@@ -69,7 +69,9 @@ class Module:
 
     @property
     def key(self) -> str:
-        written = [self.source / "go.mod", self.source / "go.sum", *sorted(self.source.rglob("*.go"))]
+        own = [self.source / package for package in self.programs.values() if package.startswith(".")]
+        written = [self.source / "go.mod", self.source / "go.sum"]
+        written += [path for folder in own for path in sorted(folder.rglob("*.go"))]
         parts = [path.read_bytes() for path in written if path.exists()]
         way = [self.linker_flags, repr(sorted(self.programs.items())), repr(sorted(_BUILDING.items()))]
         return hashlib.sha256(b"\0".join([*parts, *(text.encode() for text in way)])).hexdigest()[:16]

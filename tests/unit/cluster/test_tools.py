@@ -39,7 +39,7 @@ sh -c 'echo $$ > "$CALLS.compiler"; exec sleep 100' &
 echo $$ > "$CALLS.go"
 wait
 """
-PROGRAMS = {"first": "example.test/first", "second": "example.test/second"}
+PROGRAMS = {"first": "example.test/first", "second": "./second"}
 MODULE = tools.Module(name="two", folder="two", programs=PROGRAMS)
 
 
@@ -49,7 +49,7 @@ def calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "go").write_text(GO)
     (tmp_path / "bin" / "go").chmod(0o755)
-    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "second").mkdir(parents=True)
     (tmp_path / "two" / "go.mod").write_text("module two\n")
     (tmp_path / "two" / "go.sum").write_text("example.test v1 h1:one\n")
     monkeypatch.setattr(tools, "HERE", tmp_path)
@@ -75,7 +75,7 @@ def test_what_is_built_is_not_built_again(calls: Path) -> None:
     assert tools.program("second").read_text() == "program\n"
 
 
-@pytest.mark.parametrize("name", ["go.mod", "go.sum", "main.go"])
+@pytest.mark.parametrize("name", ["go.mod", "go.sum", "second/main.go"])
 def test_whatever_it_is_built_from_changes_it_is_built_anew_beside_the_old_one(
     calls: Path, tmp_path: Path, name: str
 ) -> None:
@@ -86,6 +86,13 @@ def test_whatever_it_is_built_from_changes_it_is_built_anew_beside_the_old_one(
     assert build() != old
     assert len(calls.read_text().split()) == 4
     assert (old / "first").exists(), "an older checkout still finds its own"
+
+
+def test_what_another_program_is_built_from_changes_nothing(calls: Path, tmp_path: Path) -> None:
+    other = tools.Module(name="one", folder="two", programs={"first": "example.test/first"})
+    key = other.key
+    (tmp_path / "two" / "second" / "main.go").write_text("package main\n")
+    assert other.key == key
 
 
 def test_a_change_of_the_programs_or_of_their_stamps_is_another_key(calls: Path) -> None:
