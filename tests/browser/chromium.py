@@ -1,6 +1,6 @@
 """A real browser for tests: Chromium driven over its debugging pipe, with nothing but the standard library.
 
-Tests that need it are skipped, by name, where there is no Chromium.
+It is the machine's own, or Debian's, which is unpacked for it. Tests that need it are skipped where neither is.
 """
 
 from __future__ import annotations
@@ -14,27 +14,30 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Chromium", "program"]
+from tests.servers.debian import debian_program
+
+__all__ = ["Chromium", "found"]
 
 ANSWER_SECONDS = 20.0
 
 
-def program() -> str | None:
-    """The browser on this machine, if there is one."""
-    return next(
-        (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
-    )
+@cache
+def found() -> Path | str:
+    """The browser, or why there is none."""
+    here = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    return next((Path(one) for one in here if one), None) or debian_program("chromium")
 
 
 class Chromium:
     """One page. `console` has what it logged, errors and refused content among it."""
 
     def __init__(self, folder: Path, *, width: int = 1200, height: int = 900, dark: bool = False) -> None:
-        binary = program()
-        assert binary is not None, "no chromium"
+        binary = found()
+        assert isinstance(binary, Path), binary
         to_browser, self._out = os.pipe()
         self._in, from_browser = os.pipe()
 

@@ -17,11 +17,9 @@ from penstock.client import AsyncClient
 from penstock.runtime.settings import Settings
 from penstock.v1 import planner_pb2
 from penstock.v1 import scheduler_pb2 as s
-from tests.browser.chromium import Chromium, program
+from tests.browser.chromium import Chromium
 from tests.integration.client.services import Services, serving
 from tests.servers.stack import until
-
-pytestmark = pytest.mark.skipif(program() is None, reason="needs a Chromium on PATH")
 
 Looks = Callable[[Chromium, str], None]
 

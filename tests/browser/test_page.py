@@ -8,10 +8,8 @@ from pathlib import Path
 import pytest
 
 from penstock.client.resources import StageOptions
-from tests.browser.chromium import Chromium, program
+from tests.browser.chromium import Chromium
 from tests.servers.stack import Stack
-
-pytestmark = pytest.mark.skipif(program() is None, reason="needs a Chromium on PATH")
 
 TEXT = (
     "The ferry leaves at nine and nobody hurries. The captain reads the paper twice, for the news and for the "

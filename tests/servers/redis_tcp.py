@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import socket
 import ssl
@@ -16,7 +15,7 @@ from pathlib import Path
 from penstock.supervisor import watcher
 from penstock.supervisor.redis_server import server_program
 
-__all__ = ["TcpRedis", "free_port", "tls_program"]
+__all__ = ["TcpRedis", "free_port"]
 
 START_SECONDS = 20.0
 
@@ -25,22 +24,6 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
-
-
-def tls_program() -> Path | str:
-    """A redis-server with TLS, or why it can't be had here."""
-    cache = Path(os.environ.get("PEN_CLUSTER_CACHE") or Path.home() / ".cache" / "penstock-cluster")
-    program = cache / "debian-redis" / "redis-server"
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "debian-redis.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # of several test processes one unpacks
-        if not program.exists():
-            command = [sys.executable, "-m", "tools.debian_redis", str(program.parent)]
-            made = subprocess.run(command, capture_output=True, text=True, check=False)
-            if made.returncode:
-                last = made.stdout.strip().splitlines()[-1:] or made.stderr.strip().splitlines()[-1:] or ["no word"]
-                return f"a Redis with TLS can't be had here: {last[0]}"
-    return program
 
 
 class TcpRedis:

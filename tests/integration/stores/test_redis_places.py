@@ -20,7 +20,8 @@ from scheduler.ready import Ready
 from tests.integration.scheduler.world import World, completed
 from tests.integration.stores.test_failover import work
 from tests.servers.certificates import Authority, mount
-from tests.servers.redis_tcp import TcpRedis, free_port, tls_program
+from tests.servers.debian import debian_program
+from tests.servers.redis_tcp import TcpRedis, free_port
 
 SECRET = "s3cret-of-redis"
 SECONDS = 60.0
@@ -102,7 +103,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def secure(certificates: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TcpRedis]:
-    found = tls_program()
+    found = debian_program("redis")
     if isinstance(found, str):
         if os.environ.get("PEN_CI"):
             pytest.fail(found)
