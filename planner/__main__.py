@@ -227,7 +227,10 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
     async def warm() -> None:
         # DuckDB takes a tenth of a second to load: not before the planner is ready, and not within the first upload.
         await asyncio.sleep(WARM_SECONDS)
-        await asyncio.to_thread(parquet.warm)
+        try:
+            await asyncio.to_thread(parquet.warm)
+        except OSError as error:  # it needs a folder, which the blobs' check misses too
+            log.warning("DuckDB is loaded when it is needed", error=str(error))
 
     async def close() -> None:
         await recent.close()

@@ -70,9 +70,11 @@ async def test_it_answers_others_while_it_scores(analyzer: Analyzer) -> None:
     work = asyncio.ensure_future(analyzer.documents([(TEXT + "\n\n") * 4_000]))
     waits = []
     loop = asyncio.get_running_loop()
+    started = loop.time()
     while not work.done():
         began = loop.time()
         await asyncio.sleep(0.01)
         waits.append(loop.time() - began)
     await work
-    assert max(waits) < 1.0
+    # Scored on the loop it would be one wait; a busy machine makes both longer.
+    assert max(waits) < (loop.time() - started) / 2

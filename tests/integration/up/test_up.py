@@ -61,7 +61,7 @@ def test_it_is_ready_in_time_says_one_line_and_tells_clients_where_it_is(fresh_s
     stack.data.mkdir()
     (stack.data / "letter.txt").write_text("mine")
     seconds = stack.start()
-    assert seconds < 12, "the bench has the real bound; this one only catches a stall"
+    assert seconds < 40, "the bench has the real bound; this one only catches a stall"
     assert answers(stack) == 200
 
     endpoints = json.loads((stack.data / "endpoints.json").read_text())
