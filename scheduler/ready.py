@@ -318,14 +318,18 @@ class Ready:
         self._saw(answer["ops"])
         return answer["cursor"], answer["gone"]
 
-    async def leased(self, stages: Sequence[StageKey], limit: int) -> dict[StageKey, list[Slot]]:
-        """What these stages hold, at most `limit` each. Raises Unavailable."""
+    async def leased(self, stages: Sequence[StageKey], limit: int) -> dict[StageKey, dict[Slot, int]]:
+        """What these stages hold, at most `limit` each, and until when (ms). Raises Unavailable."""
         pipeline = self._redis.pipeline(transaction=False)
         for stage in stages:
-            pipeline.zrange(self._key("leases", stage), 0, limit - 1)
+            pipeline.zrange(self._key("leases", stage), 0, limit - 1, withscores=True)
         with translated():
             answers = await pipeline.execute()
-        return {stage: [slot(m) for m in members] for stage, members in zip(stages, answers, strict=True) if members}
+        return {
+            stage: {slot(member): int(until) for member, until in members}
+            for stage, members in zip(stages, answers, strict=True)
+            if members
+        }
 
     # -- after a loss
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import grpc
 import psycopg
 import pytest
 import redis.asyncio
@@ -21,6 +22,8 @@ from penstock.runtime.sql import Database
 from penstock.v1 import rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
 from scheduler import actions, commands, holding, limits, recovery
+from scheduler.engine import Engine
+from scheduler.returning import Returning
 from scheduler.store import leaders
 from tests.integration.scheduler.world import HandWorker, World, completed, failed, throttled
 from tests.servers.inprocess import Served, serve
@@ -103,6 +106,50 @@ async def test_calls_that_share_transactions_over_many_runs_meet_in_no_deadlock(
         query = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()"
         assert connection.execute(sa.text(query)).scalar_one() == 0
     database.close()
+
+
+async def test_what_a_killed_scheduler_had_proposed_holds_nothing_up(
+    tmp_path: Path, redis_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await World.start(tmp_path, redis_url, postgres_url, lease_term_seconds=60.0)
+    try:
+        run_id = await world.run(20, concurrency=4)
+        assert len(await world.worker("first").leases(1)) == 1
+
+        async def killed(*_: object, **__: object) -> None:
+            proposed.set()
+            await asyncio.Event().wait()
+
+        proposed = asyncio.Event()
+        with monkeypatch.context() as patched:
+            patched.setattr(Engine, "_record", killed)
+            patched.setattr(Returning, "failed", killed)
+            waiting = asyncio.create_task(world.worker("unheard").leases(3))
+            await asyncio.wait_for(proposed.wait(), 20)
+            await world.scheduler.crash()
+        with pytest.raises(grpc.aio.AioRpcError):
+            await waiting
+        await world.start_scheduler()
+        assert [lease.seq for lease in await world.worker("next").leases(9, wait=25)] == [1, 2, 3]
+        made = await _maker(world)
+        await world.restart_scheduler()
+        assert await world.worker("more").leases(9, wait=2) == []
+        assert await _maker(world) == made, "what every lease has a row of is taken over as it stands"
+        run = await world.get(run_id)
+        assert (run.counts.running, run.counts.queued) == (4, 16)
+        world.check()
+    finally:
+        await world.stop()
+
+
+async def _maker(world: World) -> str:
+    """The generation of Redis."""
+    database = Database(world.settings.scheduler.database_url, "scheduler")
+    with database.read() as connection:
+        found = leaders.leader(connection, leaders.REDIS)
+    database.close()
+    assert found is not None
+    return found.value
 
 
 async def test_a_limit_holds_at_both_and_what_one_learns_the_other_keeps(pair: tuple[World, World]) -> None:
