@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 
 import pytest
 
@@ -69,12 +70,9 @@ async def test_it_answers_others_while_it_scores(analyzer: Analyzer) -> None:
     """A large document must not keep the event loop (and health with it) from answering."""
     work = asyncio.ensure_future(analyzer.documents([(TEXT + "\n\n") * 4_000]))
     waits = []
-    loop = asyncio.get_running_loop()
-    started = loop.time()
     while not work.done():
-        began = loop.time()
+        began = time.process_time()  # the wall's clock goes on while other programs have the machine
         await asyncio.sleep(0.01)
-        waits.append(loop.time() - began)
+        waits.append(time.process_time() - began)
     await work
-    # Scored on the loop it would be one wait; a busy machine makes both longer.
-    assert max(waits) < (loop.time() - started) / 2
+    assert max(waits) < sum(waits) / 2, "scored on the loop it would be one wait"

@@ -91,7 +91,7 @@ def test_ctrl_c_leaves_the_run_alone_and_says_how_to_come_back(stack: Stack, pen
         "--processor",
         "noop",
         "--param",
-        "sleep_seconds=0.5",
+        "sleep_seconds=5",
         "--concurrency",
         "1",
         "--json",

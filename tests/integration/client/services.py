@@ -390,7 +390,7 @@ class Services:
     health: Health
 
     def client(self, **options: Any) -> AsyncClient:
-        return AsyncClient(endpoints=self.endpoints, retry_seconds=options.pop("retry_seconds", 2.0), **options)
+        return AsyncClient(endpoints=self.endpoints, retry_seconds=options.pop("retry_seconds", 20.0), **options)
 
 
 @asynccontextmanager

@@ -47,7 +47,7 @@ async def test_a_disk_that_is_full_is_told_at_once(services: Services, client: A
 
 
 async def test_a_service_that_stays_away_ends_in_unavailable(services: Services) -> None:
-    async with services.client(retry_seconds=0.3) as client:
+    async with services.client(retry_seconds=3.0) as client:
         services.state.fail["GetRun"] = [away() for _ in range(100)]
         with pytest.raises(Unavailable, match="away for a moment"):
             await client.runs.get(1)

@@ -15,24 +15,39 @@ from tests.integration.declared.trial import Trial
 OTHERS = "SLEEP 1003 & (setsid sh -c 'SLEEP 1000 & exec SLEEP 1001' >/dev/null 2>&1 &); sleep 0.1"
 """One that stays in the program's group and holds its output, and two that have left it, its session and its parent."""
 
+WALLS = (0.4, 4.0, 15.0)
+"""The first is long enough for a shell to be on its feet, where the machine does not stand still just then."""
+
 
 async def test_past_its_wall_time_it_is_asked_to_end_and_then_killed(trial: Trial) -> None:
-    polite = trial.sh("trap 'echo saved >&2; exit 0' TERM; echo begun >&2; sleep 100 & wait", "wall_seconds = 0.3\n")
-    told: Any = await trial.outcome(polite)
-    assert (told.kind, told.permanent) == ("timeout", False)
-    assert told.message.startswith("it was not done within 0.3 s (wall_seconds) and was ended: saved\n")
-    stubborn = trial.sh(
-        "trap '' TERM; echo x >&2; while :; do sleep 0.05; done", "wall_seconds = 0.2\nstop_seconds = 0.3\n"
-    )
-    began = time.monotonic()
-    told = await trial.outcome(stubborn)
-    assert told.kind == "timeout"
-    assert 0.5 <= time.monotonic() - began < 3
+    told: Any = None
+    for wall in WALLS:
+        begins = "trap 'echo saved >&2; exit 0' TERM; echo begun >&2"
+        told = await trial.outcome(trial.sh(f"{begins}; sleep 100 & wait", f"wall_seconds = {wall}\n"))
+        assert (told.kind, told.permanent) == ("timeout", False)
+        if "begun" in told.message:
+            break
+    assert told.message.startswith(f"it was not done within {wall:g} s (wall_seconds) and was ended: saved\n")
+    took = 0.0
+    for wall in WALLS:
+        bounds = f"wall_seconds = {wall}\nstop_seconds = 0.3\n"
+        stubborn = trial.sh("trap '' TERM; echo x >&2; while :; do sleep 0.05; done", bounds)
+        began = time.monotonic()
+        told = await trial.outcome(stubborn)
+        took = time.monotonic() - began
+        assert told.kind == "timeout"
+        if took >= wall + 0.3:
+            break
+    assert wall + 0.3 <= took < wall + 10
 
 
 async def test_a_stage_that_gives_less_time_still_hears_why(trial: Trial) -> None:
-    told: Any = await trial.outcome(trial.sh("echo here >&2; sleep 100"), seconds=0.5)
-    assert told.kind == "timeout"
+    told: Any = None
+    for seconds in WALLS:
+        told = await trial.outcome(trial.sh("echo here >&2; sleep 100"), seconds=seconds)
+        assert told.kind == "timeout"
+        if "here" in told.message:
+            break
     assert "here" in told.message
 
 
@@ -99,7 +114,7 @@ async def test_all_that_it_started_ends_with_it(trial: Trial, end: str, more: st
     sleep.symlink_to("/bin/sleep")
     began = time.monotonic()
     told = await trial.outcome(trial.sh(f"{OTHERS}; {end}".replace("SLEEP", str(sleep)), more))
-    assert time.monotonic() - began < 5, "it waited for what was left"
+    assert time.monotonic() - began < 25, "it waited for what was left, until its stage's time was over"
     assert isinstance(told, Result) is (end == "echo 1")
     assert not trial.alive()
 

@@ -56,10 +56,10 @@ def test_a_worker_that_dies_takes_its_programs_with_it(tmp_path: Path, whom: str
             os.killpg(worker.pid, signal.SIGKILL)
         else:
             worker.send_signal(signal.SIGKILL if whom == "worker" else signal.SIGTERM)
-        worker.wait(5)
-        until("all that they started is gone", lambda: not alive(mark), seconds=5)
-        until("their folders are gone", lambda: not list(temporary.glob("penstock-item-*")), seconds=5)
-        until("the keeper is gone", lambda: not [pid for pid in alive("keeper.py") if of(pid) == worker.pid], seconds=5)
+        worker.wait(20)
+        until("all that they started is gone", lambda: not alive(mark), seconds=20)
+        until("their folders are gone", lambda: not list(temporary.glob("penstock-item-*")), seconds=20)
+        until("the keeper is gone", lambda: all(of(pid) != worker.pid for pid in alive("keeper.py")), seconds=20)
     finally:
         worker.kill()
         worker.wait()
@@ -111,7 +111,7 @@ async def test_when_a_watcher_dies_its_item_fails_and_nothing_is_left(trial: Tri
     os.kill(watcher, signal.SIGKILL)
     told: Any = await running
     assert (told.kind, told.message.partition(",")[0]) == ("item", "its watcher died")
-    await asyncio.to_thread(until, "all that it started is gone", lambda: not trial.alive(), seconds=5)
+    await asyncio.to_thread(until, "all that it started is gone", lambda: not trial.alive(), seconds=20)
     assert not folders()
 
 

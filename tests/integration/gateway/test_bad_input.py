@@ -27,7 +27,8 @@ LINES = b'{"id": 1, "n": 1}\n{"id": 2, "n": 2}\n'
 def kept(shop: Stack) -> tuple[set[Path], dict[str, int]]:
     """Every file and folder of the store, and how many rows each of the planner's tables has."""
     blobs = shop.data / "blobs"
-    found = {path for path in blobs.rglob("*") if path.name != "check"}
+    walked = os.walk(blobs)  # unlike rglob it takes a folder that goes away meanwhile for an empty one
+    found = {Path(at, name) for at, folders, files in walked for name in (*folders, *files) if name != "check"}
     database = sqlite3.connect(f"file:{shop.data / 'planner.db'}?mode=ro", uri=True)
     try:
         names = [name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]

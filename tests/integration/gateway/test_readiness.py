@@ -21,8 +21,8 @@ NOWHERE = "127.0.0.1:9"
 
 
 @asynccontextmanager
-async def asking(endpoints: Endpoints) -> AsyncIterator[httpx.AsyncClient]:
-    async with AsyncClient(endpoints=endpoints, retry_seconds=0.2) as client:
+async def asking(endpoints: Endpoints, *, retry_seconds: float = 0.2) -> AsyncIterator[httpx.AsyncClient]:
+    async with AsyncClient(endpoints=endpoints, retry_seconds=retry_seconds) as client:
         transport = httpx.ASGITransport(create_app(Settings(), client, asyncio.Event()))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8420") as http:
             yield http
@@ -87,7 +87,7 @@ async def test_a_full_disk_is_told_plainly(tmp_path: Path) -> None:
 
 
 async def test_a_short_absence_is_waited_for(tmp_path: Path) -> None:
-    async with serving(tmp_path) as services, asking(services.endpoints) as http:
+    async with serving(tmp_path) as services, asking(services.endpoints, retry_seconds=20.0) as http:
         services.state.runs.append(documents_run(1, total=1, completed=1))
         services.state.fail["GetRun"] = [away()]
         assert (await http.get("/api/batch/1/status")).status_code == 200

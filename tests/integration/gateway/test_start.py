@@ -68,13 +68,12 @@ def test_it_ends_on_sigterm_with_0(tmp_path: Path) -> None:
 def test_a_gateway_killed_in_an_upload_leaves_nothing(fresh_stack: Callable[..., Stack]) -> None:
     stack = fresh_stack()
     stack.start()
-    before = kept(stack)
     with connected(stack) as sock:
-        sock.sendall(HEAD.format(length=5_000_000).encode() + PART.encode() + b"half of it " * 40_000)
-        until("the bytes are on their way to the store", lambda: kept(stack) != before, seconds=10)
+        sock.sendall(HEAD.format(length=5_000_000).encode() + PART.encode() + b"half of it " * 400_000)
+        until("the bytes are on their way to the store", lambda: kept(stack, b"half of it"), seconds=20)
         pid = stack.kill("gateway")
     stack.restarted("gateway", pid)
-    until("nothing is left of them", lambda: kept(stack) == before, seconds=10)
+    until("nothing is left of them", lambda: not kept(stack, b"half of it"), seconds=20)
 
     def jobs() -> list[object] | None:
         try:

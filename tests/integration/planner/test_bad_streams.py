@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -50,7 +51,8 @@ def left(planner: Planner, url: str) -> tuple[list[str], dict[str, int]]:
             rows = {name: connection.execute(sa.text(f'SELECT count(*) FROM "{name}"')).scalar_one() for name in names}
     finally:
         engine.dispose()
-    return sorted(str(path) for path in planner.blobs.rglob("*")), rows
+    walked = os.walk(planner.blobs)  # unlike rglob it takes a folder that goes away meanwhile for an empty one
+    return sorted(os.path.join(at, name) for at, folders, files in walked for name in (*folders, *files)), rows
 
 
 REFUSED: dict[str, tuple[Sequence[planner_pb2.CreateSourceRequest], str, str]] = {

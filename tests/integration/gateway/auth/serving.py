@@ -32,13 +32,20 @@ class MovedClock:
 
     def __init__(self) -> None:
         self._clock = SystemClock.start()
+        self._stands: tuple[int, float] | None = None
         self.ahead_seconds = 0.0
 
+    def stand(self) -> None:
+        """From now on nothing but the test moves it, however long the machine takes."""
+        self._stands = self._clock.now_ms(), self._clock.monotonic()
+
     def now_ms(self) -> int:
-        return self._clock.now_ms() + int(self.ahead_seconds * 1000)
+        now_ms = self._stands[0] if self._stands else self._clock.now_ms()
+        return now_ms + int(self.ahead_seconds * 1000)
 
     def monotonic(self) -> float:
-        return self._clock.monotonic() + self.ahead_seconds
+        now = self._stands[1] if self._stands else self._clock.monotonic()
+        return now + self.ahead_seconds
 
 
 @dataclass

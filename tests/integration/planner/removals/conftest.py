@@ -21,7 +21,15 @@ def database(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def world(tmp_path: Path, redis_url: str, database: str) -> AsyncIterator[World]:
     planned = database if database.startswith("postgresql") else ""
-    one = await World.start(tmp_path, redis_url, database, knows_scheduler=True, planner_database_url=planned)
+    # Hand workers renew nothing: what they hold outlasts a machine that stands still for a moment.
+    one = await World.start(
+        tmp_path,
+        redis_url,
+        database,
+        knows_scheduler=True,
+        planner_database_url=planned,
+        lease_term_seconds=10.0,
+    )
     try:
         yield one
     finally:
