@@ -38,7 +38,13 @@ WRONG = {
     ),
     "another Redis": Wrong((f'redis.url="http://:{SECRET}@b"',), ("redis.url", "rediss://… with TLS")),
     "a bucket without a scheme": Wrong(('s3.url="penstock"',), ("s3.url", "s3://BUCKET")),
-    "two ways to one database": Wrong(('postgresql.existingSecret="db"',), ("postgresql.url", "leave one out")),
+    "two ways to one database": Wrong(
+        ('postgresql.existingSecret="db"',), ("postgresql.url", "leave one out", "=null")
+    ),
+    "two keys of one store": Wrong(
+        ('s3.existingSecret="blobs"', 's3.workerSecret="blobs"', 's3.url=""'),
+        ("s3.accessKeyId and s3.existingSecret", "--set s3.accessKeyId=null --set s3.secretAccessKey=null"),
+    ),
     "a service's database": Wrong(('planner.postgresql.url="x"',), ("planner.postgresql.url", "postgresql://USER")),
     "the migrations' database": Wrong(
         ('migrations.postgresql.url="x"',), ("migrations.postgresql.url", "postgresql://")
