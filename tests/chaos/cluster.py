@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from penstock.runtime.lifeline import ENVIRONMENT_NAME
 from tests.chaos.executed import LOG
 from tests.chaos.proxy import Proxy
+from tests.servers.ports import free_ports
 from tests.servers.postgres import PostgresServer
 from tests.servers.redis import RedisServer
 from tests.servers.site import install_processor
@@ -32,17 +33,6 @@ TERM_SECONDS = 4
 START_SECONDS = 60.0
 RESTART_SECONDS = 60.0
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens at now."""
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [int(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 class Program:
@@ -110,7 +100,14 @@ class Cluster:
     """`tend` starts what has died and continues what was stopped long enough; call it often."""
 
     def __init__(
-        self, folder: Path, source: random.Random, *, workers: int = 8, schedulers: int = 2, root: Path = ROOT
+        self,
+        folder: Path,
+        source: random.Random,
+        *,
+        workers: int = 8,
+        schedulers: int = 2,
+        root: Path = ROOT,
+        term_seconds: int = TERM_SECONDS,
     ) -> None:
         self.folder = folder
         self.executions = folder / "executions"
@@ -134,7 +131,7 @@ class Cluster:
             "PENSTOCK_PLANNER__DATABASE_URL": f"sqlite:///{folder}/planner.db",
             "PENSTOCK_SCHEDULER_ADDRESS": f"127.0.0.1:{self.proxy.port}",
             "PENSTOCK_SCHEDULER__DATABASE_URL": self.url,
-            "PENSTOCK_SCHEDULER__LEASE_TERM_SECONDS": str(TERM_SECONDS),
+            "PENSTOCK_SCHEDULER__LEASE_TERM_SECONDS": str(term_seconds),
             "PENSTOCK_SCHEDULER__SWEEP_SECONDS": "0.5",
             "PENSTOCK_SCHEDULER__RETRY_FIRST_SECONDS": "0.2",
             "PENSTOCK_WORKER__SLOTS": "8",

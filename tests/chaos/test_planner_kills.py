@@ -30,9 +30,10 @@ from planner.estimate_rows import EstimateRows
 from planner.results.copying import MERGED
 from planner.results.history_rows import HistoryRows
 from planner.results.rows import ResultRows
-from tests.chaos.cluster import ROOT, Program, free_ports
+from tests.chaos.cluster import ROOT, Program
 from tests.chaos.pair import START_SECONDS, Pair, killed
 from tests.integration.scheduler.world import HandWorker, completed
+from tests.servers.ports import free_ports
 from tests.servers.postgres import PostgresServer
 
 MOMENTS = int(os.environ.get("PLANNER_KILLS", "2"))

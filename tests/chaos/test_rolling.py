@@ -29,7 +29,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
-    one = Cluster(tmp_path, random.Random(1), workers=2)
+    # No worker dies, so no lease has to end: what a machine that stands still does to a term is not told here.
+    one = Cluster(tmp_path, random.Random(1), workers=2, term_seconds=20)
     try:
         one.start()
         yield one
@@ -119,7 +120,7 @@ def test_a_rolling_restart_of_schedulers_loses_no_call_that_a_client_retries(
         before = len(caller.limits)
         assert cluster.restart_scheduler(program)
         meanwhile += len(caller.limits) - before
-        until("calls go on", lambda before=before: len(caller.limits) > before + 5)  # type: ignore[misc]
+        until("calls go on", lambda before=before: len(caller.limits) > before + 5, seconds=60)  # type: ignore[misc]
     caller.end()
     ended = completed(traffic, run.run_id)
     assert (ended.counts.completed, ended.counts.failed) == (ITEMS, 0)
@@ -140,7 +141,7 @@ def test_a_rolling_restart_of_schedulers_loses_no_call_that_a_client_retries(
 @pytest.mark.parametrize("killed", [False, True], ids=["schedulers stay", "schedulers start meanwhile"])
 def test_postgresql_and_redis_go_and_come_back(cluster: Cluster, traffic: Traffic, killed: bool) -> None:
     run = start(traffic, plan(traffic, ITEMS, 0.2), "the run")
-    until("it moves", lambda: state(traffic, run.run_id).counts.completed > 20)
+    until("it moves", lambda: state(traffic, run.run_id).counts.completed > 20, seconds=60)
     cluster.postgres.kill()
     cluster.redis.kill()
     if killed:
@@ -148,7 +149,7 @@ def test_postgresql_and_redis_go_and_come_back(cluster: Cluster, traffic: Traffi
             program.kill()
             program.start()
         for program in cluster.schedulers:
-            until("it says why it waits", lambda program=program: "not ready to start" in program.tail())  # type: ignore[misc]
+            until("it says why it waits", lambda program=program: "not ready to start" in program.tail(), seconds=60)  # type: ignore[misc]
     pids = [program.pid for program in cluster.schedulers]
     cluster.postgres.start()
     cluster.redis.start()

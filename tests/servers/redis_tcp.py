@@ -14,16 +14,11 @@ from pathlib import Path
 
 from penstock.supervisor import watcher
 from penstock.supervisor.redis_server import server_program
+from tests.servers.ports import free_port
 
-__all__ = ["TcpRedis", "free_port"]
+__all__ = ["TcpRedis"]
 
 START_SECONDS = 20.0
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 class TcpRedis:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from penstock.supervisor import watcher
 from tests.cluster import tools
+from tests.servers.ports import free_port
 
 __all__ = ["KEY", "SECRET", "S3Server", "server_program"]
 
@@ -38,9 +38,7 @@ class S3Server:
         self._beside = folder / "of-server"
         for each in (self.folder, self._beside):
             each.mkdir(parents=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.bucket = "penstock"
         (self.folder / self.bucket).mkdir()

@@ -14,8 +14,9 @@ from grpc_health.v1 import health_pb2
 from penstock.client import Endpoints
 from penstock.runtime.probes import CAUSE_KEY
 from penstock.runtime.tls import Identity
-from tests.chaos.cluster import Program, free_ports
+from tests.chaos.cluster import Program
 from tests.servers.certificates import Authority, mount
+from tests.servers.ports import free_ports
 from tests.servers.redis import RedisServer
 
 __all__ = ["PROGRAMS", "Secured"]

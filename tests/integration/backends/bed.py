@@ -16,8 +16,9 @@ from penstock.runtime.settings import Settings
 from scheduler.backends import Backend, WorkerNow
 from scheduler.backends.kubernetes.backend import KubernetesBackend
 from scheduler.backends.process import ProcessBackend
-from tests.integration.scheduler.world import World, free_port
+from tests.integration.scheduler.world import World
 from tests.servers.inprocess import serve
+from tests.servers.ports import free_port
 
 __all__ = ["MOST", "SLOTS", "Bed"]
 

@@ -159,11 +159,11 @@ async def test_a_watch_that_is_refused_for_ever_is_asked_for_ever_more_slowly(
 
 
 async def test_a_watch_that_ends_at_once_with_nothing_is_no_storm(server: Server, view: View) -> None:
+    began = asyncio.get_running_loop().time()
     view.start()
 
     async def three() -> bool:
         return server.watches >= 3
 
-    began = asyncio.get_running_loop().time()
     await until("it was asked for three times", three)
     assert asyncio.get_running_loop().time() - began >= 1.9

@@ -11,7 +11,7 @@ import pytest
 
 from penstock.client.gateway_calls import GatewayCalls
 from penstock.runtime.errors import Unavailable
-from tests.servers.redis_tcp import free_port
+from tests.servers.ports import free_port
 
 EVERYWHERE = "0.0.0.0"
 """As an address to connect to it leads to this machine, and is none of its names."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.scheduler.world import World
+from tests.integration.scheduler.world import HASTY_SECONDS, World
 
 
 @pytest.fixture
@@ -18,9 +18,10 @@ async def world(tmp_path: Path, redis_url: str, database_url: str) -> AsyncItera
 
 
 @pytest.fixture
-async def patient(tmp_path: Path, redis_url: str, database_url: str) -> AsyncIterator[World]:
-    """Of leases that no test outlives: for what holds them and renews nothing."""
-    async with _checked(await World.start(tmp_path, redis_url, database_url, lease_term_seconds=60.0)) as one:
+async def hasty(tmp_path: Path, redis_url: str, database_url: str) -> AsyncIterator[World]:
+    """Of leases that end soon: for what waits for that."""
+    world = await World.start(tmp_path, redis_url, database_url, lease_term_seconds=HASTY_SECONDS)
+    async with _checked(world) as one:
         yield one
 
 

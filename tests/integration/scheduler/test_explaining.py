@@ -171,7 +171,8 @@ async def test_a_full_stage_is_named(world: World) -> None:
 
 
 async def test_a_retry_waits_for_its_back_off_until_a_time(world: World) -> None:
-    run_id = await world.run(1, max_tries=5)
+    retry = rules_pb2.RetryRule(first_seconds=600, max_seconds=600)
+    run_id = await world.run(1, max_tries=5, rules=rules_pb2.StageRules(retry=[retry]))
     worker = world.worker()
     (lease,) = await worker.leases(1)
     await world.runs.PauseRun(pb.RunCommand(run_id=run_id, actor="ann", reason="lunch"))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from scheduler.store.schema import prices
 from tests.integration.scheduler.desk import Desk, outcome
+from tests.servers.postgres import PostgresServer
 
 FEW, MANY = 2_000, 200_000
-BATCH, ROUNDS = 200, 12
-TOTAL = MANY + FEW + 4 * BATCH * ROUNDS
+BATCH, ROUNDS, MOST_ROUNDS = 200, 12, 36
+TOTAL = MANY + 2 * BATCH * MOST_ROUNDS
 
 ROWS = """
 INSERT INTO items (run, stage, seq, key, grp, state, attempt, tries, suspect, session, grant_number, start_ms, end_ms,
@@ -28,11 +30,21 @@ SERIES = {
 }
 
 
-@pytest.fixture
-def desk(database_url: str) -> Iterator[Desk]:
-    one = Desk.open(database_url)
-    yield one
-    one.close()
+@pytest.fixture(params=["sqlite", "postgresql"])
+def desks(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Desk, Desk]]:
+    """One of few rows, and one of many, each with a database of its own."""
+    if request.param == "sqlite":
+        urls = [f"sqlite:///{tmp_path}/{name}.db" for name in ("few", "many")]
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        urls = [server.create_prepared() for _ in range(2)]
+    few, many = map(Desk.open, urls)
+    yield few, many
+    few.close()
+    many.close()
+    if request.param == "postgresql":
+        for url in urls:
+            server.drop_database(url)
 
 
 def settled(desk: Desk, first: int, last: int) -> None:
@@ -65,25 +77,24 @@ def settled(desk: Desk, first: int, last: int) -> None:
 
 
 def seconds_a_batch(desk: Desk, first: int) -> float:
-    """The best of several batches, each granted and reported."""
-    best = 1e9
-    for number in range(ROUNDS):
-        seqs = range(first + number * BATCH, first + (number + 1) * BATCH)
-        began = time.perf_counter()
-        assert len(desk.seqs(desk.grant(seqs, lane="domain:d1"))) == BATCH
-        assert desk.report(*[outcome(seq, cost_micros=90, result=b"{}") for seq in seqs]) == []
-        best = min(best, time.perf_counter() - began)
-    return best
+    """Of a batch that is granted and reported."""
+    seqs = range(first, first + BATCH)
+    began = time.perf_counter()
+    assert len(desk.seqs(desk.grant(seqs, lane="domain:d1"))) == BATCH
+    assert desk.report(*[outcome(seq, cost_micros=90, result=b"{}") for seq in seqs]) == []
+    return time.perf_counter() - began
 
 
-def test_a_batch_costs_the_same_at_two_thousand_and_at_two_hundred_thousand_rows(desk: Desk) -> None:
-    desk.set(prices, processor="noop", micros=100, change_ms=0)
-    desk.start({"paid": True, "total": TOTAL, "budget_micros": 10**12}, budget_micros=10**12)
-    settled(desk, 0, FEW)
-    few = seconds_a_batch(desk, FEW)
-    settled(desk, FEW + ROUNDS * BATCH, MANY)
-    # Once more when both have been slow for other reasons: a machine has other work.
-    many = seconds_a_batch(desk, MANY)
-    if many > 1.5 * few:
-        many = min(many, seconds_a_batch(desk, MANY + ROUNDS * BATCH))
+def test_a_batch_costs_the_same_at_two_thousand_and_at_two_hundred_thousand_rows(desks: tuple[Desk, Desk]) -> None:
+    for desk, rows in zip(desks, (FEW, MANY), strict=True):
+        desk.set(prices, processor="noop", micros=100, change_ms=0)
+        desk.start({"paid": True, "total": TOTAL, "budget_micros": 10**12}, budget_micros=10**12)
+        settled(desk, 0, rows)
+    few = many = 1e9
+    # By turns, the best of each; and more of them where the machine has other work.
+    for number in range(MOST_ROUNDS):
+        few = min(few, seconds_a_batch(desks[0], FEW + number * BATCH))
+        many = min(many, seconds_a_batch(desks[1], MANY + number * BATCH))
+        if number + 1 >= ROUNDS and many <= 1.5 * few:
+            break
     assert many <= 1.5 * few, f"{few * 1000:.1f} ms a batch with {FEW} rows, {many * 1000:.1f} ms with {MANY}"

@@ -15,14 +15,14 @@ import sqlalchemy as sa
 from penstock.runtime.sql import Database
 from penstock.v1 import common_pb2
 from penstock.v1 import scheduler_pb2 as pb
-from scheduler import engine
+from scheduler import engine, first_window
 from scheduler.first_window import FirstWindows
 from scheduler.proposals import Proposals
 from scheduler.ready import Ready
 from scheduler.store.effects import Slot, StageKey
 from scheduler.store.rows import Opening
 from scheduler.sweeps import Sweeps
-from tests.integration.scheduler.world import TERM_SECONDS, World, completed, failed
+from tests.integration.scheduler.world import HASTY_SECONDS, TERM_SECONDS, World, completed, failed
 
 
 async def test_items_start_in_order_of_rank_and_a_retry_returns_at_its_rank(world: World) -> None:
@@ -30,17 +30,17 @@ async def test_items_start_in_order_of_rank_and_a_retry_returns_at_its_rank(worl
     worker = world.worker()
     first = await worker.leases(2)
     assert [lease.seq for lease in first] == [0, 1]
-    assert await worker.report(run_id, [failed(first[0]), completed(first[1])]) == []
-    second = await worker.leases(1)
-    assert [lease.seq for lease in second] == [2]
-    await world.until(run_id, lambda run: run.counts.retry == 1)
-    await asyncio.sleep(0.4)  # the back-off (0.1 s) and the sweep that ends it
+    batch = pb.OutcomeBatch(run_id=run_id, stage=0, outcomes=[failed(first[0]), completed(first[1])])
+    second = await worker.acquire(1, report=[batch])  # in one call: the back-off is short
+    assert [lease.seq for batch in second.batches for lease in batch.leases] == [2]
+    await world.until_ready((await world.get(run_id)).number, 4)  # what is behind, and the one whose back-off is over
     third = await worker.leases(1)
     assert [(lease.seq, lease.attempt, lease.tries) for lease in third] == [(0, 2, 1)]
 
 
 async def test_leases_never_exceed_the_stage_s_concurrency(world: World) -> None:
-    await world.run(20, concurrency=5)
+    run_id = await world.run(20, concurrency=5)
+    await world.until_ready((await world.get(run_id)).number, 20)
     workers = [world.worker(str(i)) for i in range(3)]
     answers = await asyncio.gather(*(worker.leases(4, wait=0.3) for worker in workers))
     assert sum(len(leases) for leases in answers) == 5
@@ -89,13 +89,15 @@ async def test_a_report_without_a_lease_is_told_why(world: World) -> None:
     assert await worker.report(run_id, [completed(lease)]) == []
 
 
-async def test_a_lost_lease_returns_alone_and_the_late_report_is_refused_with_an_event(world: World) -> None:
+async def test_a_lost_lease_returns_alone_and_the_late_report_is_refused_with_an_event(hasty: World) -> None:
+    world = hasty
     run_id = await world.run(3)
     worker, other = world.worker(), world.worker("other")
     leases = await worker.leases(2)
     await worker.renew(run_id, leases)
-    run = await world.until(run_id, lambda run: run.counts.running == 0, seconds=4 * TERM_SECONDS)
+    run = await world.until(run_id, lambda run: run.counts.running == 0)
     assert run.counts.queued == 3
+    await world.until_ready(run.number, 3)
     lost = await world.events(run_id, "lease.lost")
     assert [event.subject for event in lost] == ["item:0/0", "item:0/1"]
     again = await other.leases(3) + await other.leases(1)
@@ -104,6 +106,7 @@ async def test_a_lost_lease_returns_alone_and_the_late_report_is_refused_with_an
         (2, 1, 0, False),
         (1, 2, 1, True),
     ]
+    await other.renew(run_id, again, begun=False)
     late = completed(leases[0])
     assert await worker.report(run_id, [late]) == ["expired"]
     assert await worker.report(run_id, [late]) == ["expired"]
@@ -137,9 +140,10 @@ async def test_a_renewal_of_which_redis_heard_too_late_is_noted_once_more_for_th
 
 
 async def test_a_sweep_that_asked_redis_just_after_a_renewal_ends_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    hasty: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis says that the lease ran out, though it was renewed a moment before."""
+    world = hasty
     run_id = await world.run(1)
     worker = world.worker()
     leases = await worker.leases(1)
@@ -151,26 +155,27 @@ async def test_a_sweep_that_asked_redis_just_after_a_renewal_ends_nothing(
 
     async def all_ran_out(self: Ready, stages: Sequence[StageKey], *_: object) -> dict[StageKey, list[Slot]]:
         nonlocal lies
-        lies += time.monotonic() > granted + 1.2 * TERM_SECONDS
+        lies += time.monotonic() > granted + 1.2 * HASTY_SECONDS
         return {stage: [(leases[0].seq, "")] for stage in stages}
 
     monkeypatch.setattr(Sweeps, "expired", just_renewed)
     monkeypatch.setattr(Ready, "expired", all_ran_out)
     while lies < 3:
-        assert time.monotonic() < granted + 20
+        assert time.monotonic() < granted + 40
         await asyncio.sleep(0.05)
     assert not await world.events(run_id, "lease.lost")
 
 
-async def test_a_renewed_lease_lives_past_its_term(world: World) -> None:
+async def test_a_renewed_lease_lives_past_its_term(hasty: World) -> None:
+    world = hasty
     run_id = await world.run(1)
     worker = world.worker()
     leases = await worker.leases(1)
-    until = time.monotonic() + 2.5 * TERM_SECONDS
+    until = time.monotonic() + 2.5 * HASTY_SECONDS
     while time.monotonic() < until:
         answer = await worker.renew(run_id, leases)
         assert not answer.revoked
-        await asyncio.sleep(TERM_SECONDS / 4)
+        await asyncio.sleep(HASTY_SECONDS / 4)
     assert await worker.report(run_id, [completed(leases[0])]) == []
 
 
@@ -191,35 +196,40 @@ async def test_what_a_worker_hands_back_at_its_end_costs_no_try_and_is_no_loss(w
     assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
 
 
-async def test_of_what_is_lost_only_what_had_begun_costs_a_try_and_is_leased_alone(world: World) -> None:
+async def test_of_what_is_lost_only_what_had_begun_costs_a_try_and_is_leased_alone(hasty: World) -> None:
+    world = hasty
     run_id = await world.run(3)
     worker, other = world.worker(), world.worker("other")
     leases = await worker.leases(3)
     await worker.renew(run_id, leases[:1])
-    await world.until(run_id, lambda run: run.counts.running == 0, seconds=4 * TERM_SECONDS)
+    run = await world.until(run_id, lambda run: run.counts.running == 0)
+    await world.until_ready(run.number, 3)
     again = await other.leases(3)
     assert [(x.seq, x.tries, x.alone) for x in again] == [(0, 1, True), (1, 0, False), (2, 0, False)]
-    await world.until(run_id, lambda run: run.counts.running == 0, seconds=4 * TERM_SECONDS)
+    run = await world.until(run_id, lambda run: run.counts.running == 0)
+    await world.until_ready(run.number, 3)
     third = [lease for _ in range(3) for lease in await world.worker("third").leases(3)]
     assert [(x.seq, x.tries, x.alone) for x in third] == [(0, 1, True), (1, 0, True), (2, 0, True)]
 
 
-async def test_a_scheduler_that_stood_still_declares_no_lease_lost(world: World) -> None:
+async def test_a_scheduler_that_stood_still_declares_no_lease_lost(hasty: World) -> None:
+    world = hasty
     run_id = await world.run(1)
     worker = world.worker()
     leases = await worker.leases(1)
     await worker.renew(run_id, leases)
-    time.sleep(1.5 * TERM_SECONDS)  # noqa: ASYNC251 the loop that all of it runs on stands still
-    await asyncio.sleep(TERM_SECONDS / 4)
+    time.sleep(1.5 * HASTY_SECONDS)  # noqa: ASYNC251 the loop that all of it runs on stands still
+    await asyncio.sleep(HASTY_SECONDS / 4)
     assert not (await worker.renew(run_id, leases)).revoked
     assert await worker.report(run_id, [completed(leases[0])]) == []
     assert not await world.events(run_id, "lease.lost")
 
 
 async def test_a_sweep_that_was_under_way_when_all_stood_still_declares_none_lost_either(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    hasty: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The watch sees the gap before the sweep goes on: it is told once, and counts for both."""
+    world = hasty
     run_id = await world.run(1)
     worker = world.worker()
     leases = await worker.leases(1)
@@ -233,10 +243,10 @@ async def test_a_sweep_that_was_under_way_when_all_stood_still_declares_none_los
     monkeypatch.setattr(Sweeps, "_stages", slow)
     await asyncio.to_thread(asked.wait, 10)
     await worker.renew(run_id, leases)
-    time.sleep(1.5 * TERM_SECONDS)  # noqa: ASYNC251 the loop that all of it runs on stands still
-    await asyncio.sleep(TERM_SECONDS / 5)
+    time.sleep(1.5 * HASTY_SECONDS)  # noqa: ASYNC251 the loop that all of it runs on stands still
+    await asyncio.sleep(HASTY_SECONDS / 5)
     go_on.set()
-    await asyncio.sleep(TERM_SECONDS / 5)
+    await asyncio.sleep(HASTY_SECONDS / 5)
     assert not await world.events(run_id, "lease.lost")
     assert await worker.report(run_id, [completed(leases[0])]) == []
 
@@ -306,11 +316,15 @@ async def test_after_redis_lost_everything_what_runs_stays_and_others_lease_with
     run_id = await world.run(500)
     worker, other = world.worker(), world.worker("other")
     held = await worker.leases(5)
-    redis_server.flush()  # type: ignore[attr-defined]
-    began = time.monotonic()
-    more = await other.leases(5, wait=3.0)
-    assert time.monotonic() - began < 3.0
-    assert [x.seq for x in more] == [5, 6, 7, 8, 9]
+    more: list[pb.Lease] = []
+    took: list[float] = []
+    while not took or (took[-1] >= 3.0 and len(took) < 3):  # again when the machine stood still meanwhile
+        redis_server.flush()  # type: ignore[attr-defined]
+        began = time.monotonic()
+        more += await other.leases(5, wait=20)
+        took.append(time.monotonic() - began)
+    assert took[-1] < 3.0, took
+    assert [x.seq for x in more] == list(range(5, 5 + 5 * len(took)))
     assert not (await worker.renew(run_id, held)).revoked
     assert await worker.report(run_id, [completed(x) for x in held]) == []
 
@@ -331,15 +345,15 @@ async def test_a_restarted_scheduler_goes_on_and_answers_the_grant_that_was_lost
     assert [x.seq for x in await back.leases(3)] == [4, 5, 6]
 
 
-async def test_a_worker_is_woken_at_once_when_a_run_starts(world: World) -> None:
+async def test_a_worker_is_woken_at_once_when_a_run_starts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "POLL_SECONDS", 60.0)
     worker = world.worker()
-    waiting = asyncio.create_task(worker.leases(1, wait=10))
+    waiting = asyncio.create_task(worker.leases(1, wait=20))
     plan_id = await world.plan(1)
     assert not waiting.done()
-    began = time.monotonic()
     await world.runs.StartRun(pb.StartRunRequest(plan_id=plan_id))
-    assert len(await waiting) == 1
-    assert time.monotonic() - began < 1.0
+    async with asyncio.timeout(15):  # woken: nobody looks by himself so soon
+        assert len(await waiting) == 1
 
 
 async def test_of_many_that_wait_few_ask_when_there_is_little(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,11 +367,15 @@ async def test_of_many_that_wait_few_ask_when_there_is_little(world: World, monk
 
     monkeypatch.setattr(Ready, "propose", counted)
     monkeypatch.setattr(engine, "POLL_SECONDS", 60.0)
-    waiting = [asyncio.create_task(world.worker(str(i)).leases(2, wait=5.0)) for i in range(40)]
+    waiting = [asyncio.create_task(world.worker(str(i)).leases(2, wait=20)) for i in range(40)]
     await asyncio.sleep(0.5)
     asked = 0
     await world.run(3)
-    done, _ = await asyncio.wait(waiting, timeout=0.5)
+    async with asyncio.timeout(15):
+        while sum(len(task.result()) for task in waiting if task.done()) < 3:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+    await asyncio.sleep(0.2)  # for those who would ask in vain
+    done = {task for task in waiting if task.done()}
     assert sorted(lease.seq for task in done for lease in task.result()) == [0, 1, 2]
     assert asked < 20, "two have them; the others need not ask"
     later = await world.run(75, concurrency=100)
@@ -387,6 +405,7 @@ async def test_what_follows_a_first_window_that_was_read_in_time_is_read_on_with
         return await begin(self, one)
 
     monkeypatch.setattr(FirstWindows, "begin", in_time)
+    monkeypatch.setattr(first_window, "KEPT_SECONDS", 60.0)
     run_id = await world.run(400, concurrency=400, padding=60_000)  # several answers of the planner
     await world.until_ready((await world.get(run_id)).number, 400)
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 
 import grpc
+import orjson
 import pytest
 import redis.asyncio
 
@@ -18,6 +19,7 @@ import scheduler.limits
 from penstock.runtime.errors import Unavailable
 from penstock.v1 import rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
+from scheduler import engine
 from tests.integration.scheduler.world import HandWorker, World, completed, failed, throttled
 
 A, B = "domain:a.org", "domain:b.org"
@@ -51,15 +53,15 @@ async def test_what_is_throttled_costs_no_try_and_others_pass_it(world: World) -
     worker = world.worker()
     leases = await worker.leases(2)
     started = time.monotonic()
-    await worker.report(run_id, [throttled(leases[0], A, 0.6), completed(leases[1])])
+    await worker.report(run_id, [throttled(leases[0], A, 3), completed(leases[1])])
     passing = await worker.leases(6)
     assert [lease.seq for lease in passing] == [3, 5]
     await worker.report(run_id, [completed(lease) for lease in passing])
     limit = await seen(world, A)
     assert (limit.state, limit.cap, limit.held) == ("closed", 1, 0)
-    assert "asked to come back in 0.6 s" in limit.reason
-    probe = await worker.leases(6)
-    assert time.monotonic() - started >= 0.6
+    assert "asked to come back in 3 s" in limit.reason
+    probe = await worker.leases(6, wait=20)
+    assert time.monotonic() - started >= 3
     assert [(lease.seq, lease.attempt, lease.tries) for lease in probe] == [(0, 2, 0)]
     assert await seqs(worker, 6, wait=0.1) == []  # one probe at a time
     await worker.report(run_id, [completed(probe[0])])
@@ -102,15 +104,16 @@ async def test_a_throttled_probe_closes_for_longer_when_no_time_is_named(world: 
     await declare(world, A, cooldown_seconds=0.1)
     run_id = await world.run(5, payload=of(A))
     worker = world.worker()
-    lengths = []
-    for _ in range(3):
+    for length in (0.1, 0.2, 0.4):
         leases = await worker.leases(5)
         started = time.monotonic()
         await worker.report(run_id, [throttled(lease, A) for lease in leases])
         limit = await seen(world, A)
-        assert limit.state == "closed"
-        lengths.append(limit.closed_until_time.ToMilliseconds() - limit.change_time.ToMilliseconds())
-        assert time.monotonic() - started < 5
+        # Where it took longer to look than it was closed for, its time is over.
+        assert limit.state == "closed" or time.monotonic() - started >= length
+    told = (await world.limits.ListLimitEvents(pb.ListLimitEventsRequest(key=A, page_size=100))).events
+    closed = [event for event in reversed(told) if event.type == "limit.closed"]
+    lengths = [orjson.loads(event.data)["until_ms"] - event.time.ToMilliseconds() for event in closed]
     assert lengths == [100, 200, 400]
 
 
@@ -142,7 +145,7 @@ async def test_a_rate_lets_no_more_through_than_its_burst(world: World) -> None:
         got += len(await worker.leases(50))
         passed = time.monotonic() - started
         assert got <= 4 + 20 * passed + 1
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 async def test_an_adaptive_key_finds_its_concurrency(world: World) -> None:
@@ -167,22 +170,25 @@ async def test_an_adaptive_key_finds_its_concurrency(world: World) -> None:
     assert len(await worker.leases(50)) == 11
 
 
-async def test_operators_close_open_and_set_limits_while_acquires_wait(world: World) -> None:
+async def test_operators_close_open_and_set_limits_while_acquires_wait(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "POLL_SECONDS", 60.0)
     await world.limits.CloseLimit(pb.CloseLimitRequest(key=A))
     run_id = await world.run(8, payload=of(A, B))
     worker = world.worker()
     assert await seqs(worker, 8) == [1, 3, 5, 7]
-    waiting = asyncio.create_task(seqs(worker, 8, wait=10))
+    waiting = asyncio.create_task(seqs(worker, 8, wait=20))
     await asyncio.sleep(0)
     await declare(world, A, concurrency=3)  # a closure outlives what is set
     assert (await seen(world, A)).state == "closed"
-    started = time.monotonic()
     await world.limits.OpenLimit(pb.OpenLimitRequest(key=A))
-    assert await waiting == [0, 2, 4]
-    assert time.monotonic() - started < 2
-    waiting = asyncio.create_task(seqs(worker, 8, wait=10))
+    async with asyncio.timeout(15):  # woken by it: nobody looks by himself so soon
+        assert await waiting == [0, 2, 4]
+    waiting = asyncio.create_task(seqs(worker, 8, wait=20))
     await declare(world, A, concurrency=4)
-    assert await waiting == [6]
+    async with asyncio.timeout(15):
+        assert await waiting == [6]
     assert (await world.get(run_id)).counts.running == 8
 
 
@@ -197,7 +203,7 @@ async def test_a_closed_key_that_is_deleted_is_open(world: World) -> None:
 
 
 async def test_equal_failures_close_their_lane_and_other_lanes_go_on(world: World) -> None:
-    valve = rules_pb2.ValveRules(failures=3, closed_seconds=0.3, max_seconds=1)
+    valve = rules_pb2.ValveRules(failures=3, closed_seconds=3, max_seconds=20)
     run_id = await world.run(20, payload=of(A, B), rules=rules_pb2.StageRules(valve=valve), max_tries=1)
     worker = world.worker()
     leases = await worker.leases(6)
@@ -209,7 +215,7 @@ async def test_equal_failures_close_their_lane_and_other_lanes_go_on(world: Worl
     leases = await worker.leases(20)
     assert all(lease.seq % 2 for lease in leases)
     await worker.report(run_id, [completed(lease) for lease in leases])
-    probe = await worker.leases(20)
+    probe = await worker.leases(20, wait=20)
     assert [lease.seq for lease in probe] == [6]
     await worker.report(run_id, [completed(probe[0])])
     assert await seqs(worker, 20) == [8, 10]
@@ -256,7 +262,7 @@ async def test_a_redis_that_knows_other_limits_than_sql_is_told(
     right = {"limits": {A: "1 0"}, "patterns": {"provider:*": "7 0"}}
 
     async def told() -> None:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 20
         while (known := {name: await client.hgetall(f"penstock:{{s}}:{name}") for name in right}) != right:
             assert time.monotonic() < deadline, known
 
@@ -269,9 +275,8 @@ async def test_a_redis_that_knows_other_limits_than_sql_is_told(
 
 
 async def test_what_a_broken_commit_granted_all_the_same_keeps_its_slot(
-    patient: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = patient
     await declare(world, A, concurrency=1)
     await world.run(3, payload=of(A))
     worker = world.worker()

@@ -44,7 +44,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> Parts:
     return found
 
 
-async def until(what: Any, *, seconds: float = 15.0) -> None:
+async def until(what: Any, *, seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline, f"not within {seconds} s"
@@ -102,7 +102,7 @@ async def test_a_plan_that_was_unreadable_a_thousand_times_stands_in_no_other_s_
     assert (await world.get(younger)).state == pb.RUN_STATE_RUNNING
 
 
-async def test_a_sweep_that_fails_stands_in_no_other_s_way(world: World, parts: Parts) -> None:
+async def test_a_sweep_that_fails_stands_in_no_other_s_way(hasty: World, parts: Parts) -> None:
     ran: list[str] = []
 
     def failing(name: str) -> Any:
@@ -117,25 +117,24 @@ async def test_a_sweep_that_fails_stands_in_no_other_s_way(world: World, parts: 
     await until(lambda: len(set(ran)) == 8)
 
 
-async def test_a_turn_that_takes_long_is_no_gap_in_which_nobody_served(world: World, parts: Parts) -> None:
+async def test_a_turn_that_takes_long_is_no_gap_in_which_nobody_served(hasty: World, parts: Parts) -> None:
     await until(lambda: parts.engine.granting)
-    turns: list[int] = []
-    gaps: list[int] = []
+    begun, looks, over = asyncio.Event(), [0], asyncio.Event()
     real = parts.sweeps._note_gap
 
     async def slow() -> int:
-        await asyncio.sleep(2.0)  # two terms
-        turns.append(1)
+        begun.set()
+        await over.wait()
         return 0
 
     def note_gap() -> None:
-        gaps.append(parts.engine.now_ms() - parts.sweeps._seen_ms)
+        looks[0] += begun.is_set()
         real()
 
     parts.sweeps.gates = slow  # type: ignore[method-assign]
     parts.sweeps._note_gap = note_gap  # type: ignore[method-assign]
-    await until(lambda: turns)
-    assert max(gaps) < 1_900, "a machine that stalls for a moment is none either"
+    await until(lambda: looks[0] > 20)  # all of it while one turn goes on
+    over.set()
 
 
 async def test_all_that_is_due_is_ready_at_once(world: World, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,9 +146,9 @@ async def test_all_that_is_due_is_ready_at_once(world: World, parts: Parts, monk
     worker = world.worker()
     leases = await worker.leases(200)
     outcomes = [pb.Outcome(seq=lease.seq, attempt=lease.attempt, kind=pb.OUTCOME_KIND_DEFERRED) for lease in leases]
+    due_ms = int((time.time() + 4.0) * 1000)
     for outcome in outcomes:
-        outcome.until_time.FromMilliseconds(int((time.time() + 2.0) * 1000))
-    assert await worker.report(run_id, outcomes) == []
+        outcome.until_time.FromMilliseconds(due_ms)
     counts: list[int] = []
     real = parts.sweeps.due
 
@@ -158,5 +157,7 @@ async def test_all_that_is_due_is_ready_at_once(world: World, parts: Parts, monk
         return counts[-1]
 
     parts.sweeps.due = due  # type: ignore[method-assign]
-    await world.until(run_id, lambda run: run.counts.queued == 175)
+    assert await worker.report(run_id, outcomes) == []
+    await until(lambda: sum(counts) == 175, seconds=30)
+    assert (await world.get(run_id)).counts.queued == 175
     assert [count for count in counts if count] == [175]

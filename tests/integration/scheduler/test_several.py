@@ -21,19 +21,22 @@ from penstock.runtime.errors import Conflict
 from penstock.runtime.sql import Database
 from penstock.v1 import rules_pb2
 from penstock.v1 import scheduler_pb2 as pb
-from scheduler import actions, commands, holding, limits, recovery
+from scheduler import actions, commands, engine, holding, limits, recovery, wakes
 from scheduler.engine import Engine
 from scheduler.returning import Returning
 from scheduler.store import leaders
-from tests.integration.scheduler.world import HandWorker, World, completed, failed, throttled
+from tests.integration.scheduler.world import TERM_SECONDS, HandWorker, World, completed, failed, throttled
 from tests.servers.inprocess import Served, serve
 from tests.servers.schemas import prepared
 
 
 @pytest.fixture
-async def pair(tmp_path: Path, redis_url: str, postgres_url: str) -> AsyncIterator[tuple[World, World]]:
-    """The same world, seen through two schedulers."""
-    one = await World.start(tmp_path, redis_url, postgres_url)
+async def pair(
+    request: pytest.FixtureRequest, tmp_path: Path, redis_url: str, postgres_url: str
+) -> AsyncIterator[tuple[World, World]]:
+    """The same world, seen through two schedulers; its parameter is the term of its leases."""
+    term = getattr(request, "param", TERM_SECONDS)
+    one = await World.start(tmp_path, redis_url, postgres_url, lease_term_seconds=term)
     second: Served | None = None
     try:
         second = await serve(scheduler.__main__.build, one.settings)
@@ -64,8 +67,8 @@ async def test_workers_of_both_share_a_run_and_each_item_is_leased_once(pair: tu
 
     async def play(worker: HandWorker) -> int:
         count = 0
-        while await take(worker, run_id, seen):
-            count += 1
+        while len(seen) < 2_000:
+            count += await take(worker, run_id, seen)
         return count
 
     rounds = await asyncio.gather(*(play(worker) for worker in workers))
@@ -80,22 +83,23 @@ async def test_calls_that_share_transactions_over_many_runs_meet_in_no_deadlock(
     run_ids = [await one.run(300, concurrency=100) for _ in range(6)]
     workers = [face.worker(str(i)) for i, face in enumerate([one, other] * 6)]
 
+    async def over() -> bool:
+        return {(await one.get(run_id)).state for run_id in run_ids} == {pb.RUN_STATE_COMPLETED}
+
     async def play(worker: HandWorker) -> None:
         done: list[pb.OutcomeBatch] = []
         while True:
             answer = await worker.acquire(12, wait=0.3, report=done)
-            # A busy machine may hold a report back for longer than these short terms.
-            assert {refused.reason for refused in answer.refused} <= {"expired"}
+            assert not answer.refused
             # As a worker that was busy: the runs in an order of its own.
             done = [
                 pb.OutcomeBatch(run_id=batch.run_id, stage=0, outcomes=[completed(lease) for lease in batch.leases])
                 for batch in answer.batches
             ]
-            if not done:
+            if not done and await over():
                 return
             for batch in done[1:]:
-                late = await worker.report(batch.run_id, list(batch.outcomes))
-                assert set(late) <= {"expired"}
+                assert await worker.report(batch.run_id, list(batch.outcomes)) == []
             done = done[:1]
 
     await asyncio.gather(*(play(worker) for worker in workers))
@@ -111,7 +115,7 @@ async def test_calls_that_share_transactions_over_many_runs_meet_in_no_deadlock(
 async def test_what_a_killed_scheduler_had_proposed_holds_nothing_up(
     tmp_path: Path, redis_url: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = await World.start(tmp_path, redis_url, postgres_url, lease_term_seconds=60.0)
+    world = await World.start(tmp_path, redis_url, postgres_url)
     try:
         run_id = await world.run(20, concurrency=4)
         assert len(await world.worker("first").leases(1)) == 1
@@ -160,36 +164,48 @@ async def test_a_limit_holds_at_both_and_what_one_learns_the_other_keeps(pair: t
     here, there = one.worker("here"), other.worker("there")
     leases = await here.leases(2)
     assert len(await there.leases(9)) == 1  # three in all
-    await here.report(run_id, [throttled(leases[0], key, 0.3), throttled(leases[1], key, 0.3)])
+    await here.report(run_id, [throttled(leases[0], key, 60), throttled(leases[1], key, 60)])
     closed = (await other.limits.ListLimits(pb.ListLimitsRequest())).limits[0]
     assert (closed.state, closed.held) == ("closed", 1)
     await other.limits.CloseLimit(pb.CloseLimitRequest(key=key))
     assert await here.leases(9, wait=0.6) == []
-    waiting = asyncio.create_task(here.leases(2, wait=10))
+    waiting = asyncio.create_task(here.leases(2, wait=20))
     await asyncio.sleep(0.1)
-    began = time.monotonic()
     await other.limits.OpenLimit(pb.OpenLimitRequest(key=key))
-    assert [lease.seq for lease in await waiting] == [0, 1]
-    assert time.monotonic() - began < 1.5
+    async with asyncio.timeout(15):  # long before its call is over
+        assert [lease.seq for lease in await waiting] == [0, 1]
 
 
-async def test_a_worker_that_waits_at_one_is_woken_by_what_the_other_does(pair: tuple[World, World]) -> None:
+@pytest.fixture
+def no_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for before the schedulers: what they learn of each other they learn by messages."""
+    for module in (engine, wakes):
+        monkeypatch.setattr(module, "POLL_SECONDS", 60.0)
+
+
+async def test_a_worker_that_waits_at_one_is_woken_by_what_the_other_does(
+    no_polls: None, pair: tuple[World, World], redis_url: str
+) -> None:
     one, other = pair
+    client: Any = redis.asyncio.from_url(redis_url)
+    deadline = time.monotonic() + 20
+    while [count for _, count in await client.pubsub_numsub(f"{one.settings.redis_prefix}:{{s}}:wake")] != [2]:
+        assert time.monotonic() < deadline, "both listen"
+        await asyncio.sleep(0.02)
+    await client.aclose()
     plan_id = await one.plan(2, concurrency=1)
     patient = other.worker("patient")
-    waiting = asyncio.create_task(patient.leases(1, wait=10))
+    waiting = asyncio.create_task(patient.leases(1, wait=20))
     await asyncio.sleep(0.1)
-    began = time.monotonic()
     run_id = (await one.runs.StartRun(pb.StartRunRequest(plan_id=plan_id))).run_id
-    (lease,) = await waiting
-    assert time.monotonic() - began < 0.9, "by a message, not by the poll"
+    async with asyncio.timeout(15):
+        (lease,) = await waiting
     assert lease.seq == 0
-    again = asyncio.create_task(one.worker("next").leases(1, wait=10))
+    again = asyncio.create_task(one.worker("next").leases(1, wait=20))
     await asyncio.sleep(0.1)
-    began = time.monotonic()
     assert await patient.report(run_id, [completed(lease)]) == []
-    assert [lease.seq for lease in await again] == [1]
-    assert time.monotonic() - began < 0.9
+    async with asyncio.timeout(15):
+        assert [lease.seq for lease in await again] == [1]
 
 
 async def test_what_one_pauses_the_other_does_not_grant(pair: tuple[World, World]) -> None:
@@ -204,6 +220,7 @@ async def test_what_one_pauses_the_other_does_not_grant(pair: tuple[World, World
     assert [lease.seq for lease in await worker.leases(2)] == [5, 6]
 
 
+@pytest.mark.parametrize("pair", [1.0], indirect=True, ids=["hasty"])
 async def test_one_dies_and_the_other_goes_on_with_all_that_it_held(pair: tuple[World, World]) -> None:
     one, other = pair
     run_id = await one.run(300, concurrency=100)
@@ -212,7 +229,7 @@ async def test_one_dies_and_the_other_goes_on_with_all_that_it_held(pair: tuple[
     await one.scheduler.crash()
     worker = other.worker("stays")
     seen: list[int] = []
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 40
     while len(seen) < 300 and time.monotonic() < deadline:
         await take(worker, run_id, seen)
     assert sorted(seen) == list(range(300)), "what the dead one leased comes back after its term"
@@ -228,7 +245,7 @@ async def test_a_flushed_redis_is_made_anew_by_one_and_both_go_on(pair: tuple[Wo
     held = await first.leases(10), await second.leases(10)
     client = redis.asyncio.from_url(redis_url)
     await client.flushall()
-    more = await first.leases(5, wait=3), await second.leases(5, wait=3)
+    more = await first.leases(5, wait=20), await second.leases(5, wait=20)
     await client.aclose()
     assert sorted(lease.seq for part in (*held, *more) for lease in part) == list(range(30))
     assert not (await first.renew(run_id, held[0])).revoked
@@ -266,7 +283,7 @@ async def test_one_that_dies_while_it_makes_redis_anew_is_followed_by_the_other(
         assert leaders.begin_rebuild(connection, "dead", "never-made", now_ms=int(now), until_ms=until)
     database.close()
     seqs: list[int] = []
-    deadline = time.monotonic() + 8
+    deadline = time.monotonic() + 30
     while not seqs and time.monotonic() < deadline:
         seqs = [lease.seq for lease in await worker.leases(5, wait=1)]
     assert seqs == [5, 6, 7, 8, 9]
@@ -292,7 +309,7 @@ async def test_what_an_ended_run_held_is_let_go_though_its_scheduler_died_before
     for name, counts in held.items():
         await client.hset(f"{prefix}:{name}", mapping=counts)
     await other.run(1, payload=lambda i: {"limits": [key]})
-    assert [lease.seq for lease in await other.worker("next").leases(1, wait=10)] == [0]
+    assert [lease.seq for lease in await other.worker("next").leases(1, wait=20)] == [0]
     assert await client.zcard(f"{prefix}:leases:1:0") == 0
     shares = await client.hgetall(f"{prefix}:shares")
     assert sorted(int(count) for count in shares.values()) == [1, 1], "of the second run and of its owner"
@@ -309,7 +326,7 @@ async def test_an_older_copy_of_redis_is_taken_over_with_what_runs_though_nobody
     client: Any = redis.asyncio.from_url(redis_url)
     await one.worker("early").leases(0)
     before = {name: await client.dump(name) for name in await client.keys("*")}
-    assert [lease.seq for lease in await one.worker().leases(1, wait=5)] == [0]
+    assert [lease.seq for lease in await one.worker().leases(1, wait=20)] == [0]
     await one.scheduler.crash()
     await other.scheduler.crash()
     await client.flushall()
@@ -317,7 +334,7 @@ async def test_an_older_copy_of_redis_is_taken_over_with_what_runs_though_nobody
         await client.restore(name, 0, value)
     await client.aclose()
     one.scheduler = await serve(scheduler.__main__.build, one.settings, address=one.scheduler.address)
-    assert [lease.seq for lease in await one.worker("next").leases(3, wait=5)] == [2], "the first one runs still"
+    assert [lease.seq for lease in await one.worker("next").leases(3, wait=20)] == [2], "the first one runs still"
 
 
 async def test_a_failure_that_is_written_down_while_retries_are_allowed_is_not_forgotten(
@@ -337,7 +354,7 @@ async def test_a_failure_that_is_written_down_while_retries_are_allowed_is_not_f
         held.rollback()
     await reporting
     await allowing
-    await one.until(run_id, lambda run: run.counts.retry == 0 and run.counts.queued == 3, seconds=15)
+    await one.until(run_id, lambda run: run.counts.retry == 0 and run.counts.queued == 3)
 
 
 Ask = Callable[[World], Awaitable[Message]]

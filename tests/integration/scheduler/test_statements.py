@@ -113,8 +113,9 @@ def test_a_connection_that_breaks_is_said_plainly_and_not_used_again(postgres_ur
     other.close()
 
 
-def test_where_all_connections_broke_one_call_fails(postgres_url: str) -> None:
+def test_where_all_connections_broke_one_call_fails(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when PostgreSQL was started anew: the others that rest are not found broken call by call."""
+    monkeypatch.setattr(sql, "RESTED_SECONDS", 60.0)  # none has rested for so long that it is asked for that alone
     one, other = Database(postgres_url, "scheduler"), Database(postgres_url, "scheduler")
     prepared(one)
     me, here = Statement("SELECT pg_backend_pid()"), Statement("SELECT pg_terminate_backend(:pid, 5000)")

@@ -37,8 +37,8 @@ def marks(world: World) -> tuple[int, dict[str, int]]:
 
 
 async def mark_at(world: World, low: int) -> tuple[int, dict[str, int]]:
-    """The marks as soon as the stage's is so high, or after 5 s."""
-    deadline = time.monotonic() + 5
+    """The marks as soon as the stage's is so high, or after 20 s."""
+    deadline = time.monotonic() + 20
     for _ in iter(lambda: time.monotonic() < deadline and marks(world)[0] < low, False):
         await asyncio.sleep(0.05)
     return marks(world)
@@ -47,7 +47,7 @@ async def mark_at(world: World, low: int) -> tuple[int, dict[str, int]]:
 async def work(worker: HandWorker, run_id: str, least: int) -> list[int]:
     seqs: list[int] = []
     while len(seqs) < least:
-        leases = await worker.leases(500, wait=3)
+        leases = await worker.leases(500, wait=20)
         if not leases:
             break
         seqs += [lease.seq for lease in leases]

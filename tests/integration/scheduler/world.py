@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -27,18 +26,24 @@ from penstock.v1 import scheduler_pb2 as pb
 from scheduler.domain.states import ItemState
 from scheduler.store.schema import events, items, runs, stages
 from tests.servers.inprocess import Served, serve
+from tests.servers.ports import free_port
 
-__all__ = ["TERM_SECONDS", "HandWorker", "World", "completed", "failed", "throttled"]
+__all__ = [
+    "HASTY_SECONDS",
+    "TERM_SECONDS",
+    "HandWorker",
+    "World",
+    "completed",
+    "failed",
+    "in_vain",
+    "throttled",
+]
 
-TERM_SECONDS = 1.0
+TERM_SECONDS = 60.0
+"""No test outlives a lease: what returns, or starts again, does so for another reason."""
+HASTY_SECONDS = 1.0
+"""The term where a test waits for leases to end."""
 _IDS = itertools.count(1)
-
-
-def free_port() -> int:
-    """A port of this machine that nobody has now."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def completed(lease: pb.Lease, result: object = None) -> pb.Outcome:
@@ -119,6 +124,17 @@ class HandWorker:
 
     async def end(self) -> None:
         await self.stub.EndSession(pb.EndSessionRequest(session=self.session), timeout=10)
+
+
+async def in_vain(world: World, worker: HandWorker, run_id: str, what: Callable[[pb.Run], bool]) -> pb.Run:
+    """The run as soon as `what` holds of it: work is asked for until then, and none is given."""
+    deadline = time.monotonic() + 30
+    while True:
+        assert await worker.leases(2, wait=0.3) == []
+        run = await world.get(run_id)
+        if what(run):
+            return run
+        assert time.monotonic() < deadline, f"not within 30 s; the run is {run}"
 
 
 @dataclass
@@ -243,7 +259,7 @@ class World:
     async def get(self, run_id: str) -> pb.Run:
         return await self.runs.GetRun(pb.GetRunRequest(run_id=run_id), timeout=10)
 
-    async def until(self, run_id: str, what: Callable[[pb.Run], bool], *, seconds: float = 10.0) -> pb.Run:
+    async def until(self, run_id: str, what: Callable[[pb.Run], bool], *, seconds: float = 30.0) -> pb.Run:
         """The run as soon as `what` holds; fails after `seconds`."""
         deadline = time.monotonic() + seconds
         while True:

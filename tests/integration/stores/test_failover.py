@@ -75,15 +75,15 @@ async def test_a_batch_goes_on_through_a_failover(world: World, server: Postgres
     worker, recorded = world.worker(), Counter[int]()
     await work(world, worker, run_id, recorded, ITEMS // 4)
 
-    def fail_over() -> None:
-        url = world.settings.scheduler.database_url
-        with psycopg.connect(url, autocommit=True) as connection:
+    def demote() -> None:
+        """From its next start on."""
+        with psycopg.connect(world.settings.scheduler.database_url, autocommit=True) as connection:
             connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
-        server.kill()
-        server.start()
 
+    await asyncio.to_thread(demote)
     going = asyncio.create_task(work(world, worker, run_id, recorded, ITEMS))
-    await asyncio.to_thread(fail_over)
+    await asyncio.to_thread(server.kill)
+    await asyncio.to_thread(server.start)
     check = world.scheduler.service.checks["sql"]
 
     async def cause() -> str:

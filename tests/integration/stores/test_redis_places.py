@@ -21,7 +21,8 @@ from tests.integration.scheduler.world import World, completed
 from tests.integration.stores.test_failover import work
 from tests.servers.certificates import Authority, mount
 from tests.servers.debian import debian_program
-from tests.servers.redis_tcp import TcpRedis, free_port
+from tests.servers.ports import free_port
+from tests.servers.redis_tcp import TcpRedis
 
 SECRET = "s3cret-of-redis"
 SECONDS = 60.0

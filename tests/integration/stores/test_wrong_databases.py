@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from penstock.runtime.schema import migrate
 from penstock.runtime.sql import Database
+from tests.servers.ports import free_port
 from tests.servers.postgres import PostgresServer
 from tests.servers.stack import until
 
@@ -30,9 +30,7 @@ SECRET = "s3cret-of-the-role"
 @contextlib.contextmanager
 def analyzer(folder: Path, url: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], str, Path]]:
     """The smallest program that has a database: process, address, log."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{one.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     ours = {
         **{name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")},
         "PENSTOCK_BLOBS": str(folder / "blobs"),
@@ -133,7 +131,7 @@ def test_an_older_schema_is_waited_for_and_served_once_it_is_there(empty_postgre
         database = Database(empty_postgres_url, "analyzer")
         migrate(database)
         database.close()
-        until("it serves", lambda: serves(address), seconds=30)
+        until("it serves", lambda: serves(address), seconds=60)
         plain(log)
 
 

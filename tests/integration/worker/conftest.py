@@ -40,7 +40,8 @@ def _forget_installed() -> None:
 
 @pytest.fixture
 async def world(tmp_path: Path, redis_url: str, sqlite_url: str) -> AsyncIterator[World]:
-    one = await World.start(tmp_path, redis_url, sqlite_url)
+    # A worker hears of what was taken back when it renews, and some tests wait for leases to end.
+    one = await World.start(tmp_path, redis_url, sqlite_url, lease_term_seconds=2.0)
     try:
         yield one
         one.check()

@@ -25,7 +25,7 @@ from worker.outbox import MAX_REPORT_BYTES
 from worker.runner import Runner, StageWork
 
 
-async def until(what: str, condition: Callable[[], bool], *, seconds: float = 10.0) -> None:
+async def until(what: str, condition: Callable[[], bool], *, seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
@@ -396,7 +396,7 @@ async def test_a_drain_finishes_what_runs_and_hands_back_the_rest_without_a_try(
     world: World, make_agent: MakeAgent, processor: str, begun: int
 ) -> None:
     run_id = await world.run(10, processor=processor, parameters={"mode": "wait"}, concurrency=6)
-    agent = make_agent()
+    agent = make_agent(drain_seconds=60.0)
     await world.until(run_id, lambda run: run.counts.running == 6)
     await until("they began", lambda: len(TrialProcessor.began) == begun)
     draining = asyncio.create_task(agent.drain())

@@ -27,7 +27,8 @@ def runner(tmp_path: Path) -> Runner:
 
 
 def work(does: str, **fields: Any) -> StageWork:
-    return StageWork("run-1", 0, "spending", orjson.dumps({"mode": does}), 1, **fields)
+    seconds = 1 if does == "hang" else 60
+    return StageWork("run-1", 0, "spending", orjson.dumps({"mode": does}), seconds, **fields)
 
 
 async def run(runner: Runner, does: str, lease: pb.Lease | None = None, **fields: Any) -> pb.Outcome:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from pathlib import Path
 
@@ -57,7 +58,12 @@ def _granted(first: int) -> bytes:
 
 
 async def test_an_item_of_a_batch_costs_the_worker_little(tmp_path: Path) -> None:
-    spent = min([await cost(tmp_path) for _ in range(ROUNDS)])
+    gc.collect()
+    gc.freeze()  # what other tests have left in this process is not looked through on its account
+    try:
+        spent = min([await cost(tmp_path) for _ in range(ROUNDS)])
+    finally:
+        gc.unfreeze()
     assert spent < BOUND_MICROSECONDS, f"{spent:.1f} µs an item"
 
 
