@@ -229,7 +229,7 @@ async def build(settings: Settings, clock: Clock | None = None) -> Service:
         await asyncio.sleep(WARM_SECONDS)
         try:
             await asyncio.to_thread(parquet.warm)
-        except OSError as error:  # it needs a folder, which the blobs' check misses too
+        except (OSError, PenstockError) as error:  # it needs a folder, which the blobs' check misses too
             log.warning("DuckDB is loaded when it is needed", error=str(error))
 
     async def close() -> None:

@@ -97,6 +97,7 @@ class Ready:
         self._seen = 0
         self._server = ""
         self._foreign = False
+        self._listens = False
 
     async def _connected(self, connection: Any) -> None:
         await connection.on_connect()
@@ -318,18 +319,14 @@ class Ready:
         self._saw(answer["ops"])
         return answer["cursor"], answer["gone"]
 
-    async def leased(self, stages: Sequence[StageKey], limit: int) -> dict[StageKey, dict[Slot, int]]:
-        """What these stages hold, at most `limit` each, and until when (ms). Raises Unavailable."""
+    async def leased(self, stages: Sequence[StageKey], limit: int) -> dict[StageKey, list[Slot]]:
+        """What these stages hold, at most `limit` each. Raises Unavailable."""
         pipeline = self._redis.pipeline(transaction=False)
         for stage in stages:
-            pipeline.zrange(self._key("leases", stage), 0, limit - 1, withscores=True)
+            pipeline.zrange(self._key("leases", stage), 0, limit - 1)
         with translated():
             answers = await pipeline.execute()
-        return {
-            stage: {slot(member): int(until) for member, until in members}
-            for stage, members in zip(stages, answers, strict=True)
-            if members
-        }
+        return {stage: [slot(m) for m in members] for stage, members in zip(stages, answers, strict=True) if members}
 
     # -- after a loss
 
@@ -395,10 +392,23 @@ class Ready:
         with translated():
             async with self._redis.pubsub() as listening:
                 await listening.subscribe(f"{self._prefix}:wake")
-                while True:
-                    message = await listening.get_message(ignore_subscribe_messages=True, timeout=LISTEN_SECONDS)
-                    if message is not None:
-                        yield bytes(message["data"])
+                try:
+                    while True:
+                        message = await listening.get_message(timeout=LISTEN_SECONDS)
+                        if message is not None and message["type"] == "message":
+                            yield bytes(message["data"])
+                        elif message is not None:
+                            self._listens = True
+                finally:
+                    self._listens = False
+
+    async def others(self) -> int:
+        """How many other schedulers listen; one that Redis does not know to be cut off counts too. Raises
+        Unavailable."""
+        own = int(self._listens)
+        with translated():
+            ((_, count),) = await self._redis.pubsub_numsub(f"{self._prefix}:wake")
+        return max(int(count) - own, 0)
 
     async def close(self) -> None:
         await self._redis.aclose()

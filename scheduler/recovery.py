@@ -1,15 +1,14 @@
 """What a scheduler does when Redis is not what it left it: it adopts what another one has made, or makes it anew.
 
-    lost ──▶ is what Redis holds the generation of SQL? ── yes ──▶ does it keep leases that no row has?
-                     │ no                                               │ yes           │ no
-                     │◀─────────────────────────────────────────────────┘               ▼
+    lost ──▶ is what Redis holds the generation of SQL? ── yes ──▶ has it leases without a row, and nobody else listens?
+                     │ no                                             │ yes             │ no
+                     │◀───────────────────────────────────────────────┘                 ▼
                      ▼                                           adopted: windows are opened as they stand
              new generation in SQL (every grant before it is in the rows, every one after is refused) ──▶ leases, limits
              and shares from the rows ──▶ what ended meanwhile is forgotten ──▶ windows are opened from SQL
 
-Leases that no row has are proposals of a scheduler that died before it granted them, or was not told of them, and ends
-that Redis never heard of: they would keep their room for a term. Nobody needs to know whose they are: where Redis is
-made anew whoever is only slow is refused.
+Leases that no row has, and no other scheduler is about to grant, are proposals of one that died, or that this one was
+not told of, and ends that Redis never heard of: they would keep their room for a term. Where others are they do.
 
 A Redis that is out of memory is not touched until it has some again. Then a scheduler that could not tell it of a
 commit makes it anew: what stands in it is whole, and not what SQL says. What is lost again as soon as it is back is
@@ -45,8 +44,6 @@ __all__ = ["Recovery"]
 RETRY_SECONDS = 0.5
 ROOM_BYTES = 1 << 18
 """Of memory that Redis must have: what one call takes, or it would be out of it again at once."""
-FORSAKEN_SECONDS = 1.0
-"""A lease that has no row for so long is not about to be granted."""
 LEASED_LIMIT = 100_000
 REBUILD_MS = 10_000
 """A scheduler that has begun to make Redis anew and says nothing for so long is given up."""
@@ -97,9 +94,12 @@ class Recovery:
         found, running = await self._engine.commits.run(work)
         if found is None or (self._engine.unsaid and found.value == self._ready.generation):
             return False
-        if not await self._ready.adopt(found.value) or await self._forsaken():
+        if not await self._ready.adopt(found.value):
             return False
         self._engine.unsaid = False
+        if not await self._ready.others() and (left := await self._rowless()):
+            log.warning("Redis holds leases that nobody was granted; it is made anew", leases=left)
+            return False
         # Whether anybody served until now is not known: workers could not renew if not.
         self._engine.quiet_until_ms = self._engine.now_ms() + self._engine.term_ms
         # What was committed about limits while Redis could not be told, by this scheduler or one that died.
@@ -110,29 +110,13 @@ class Recovery:
         log.info("went on with what another scheduler has made of Redis", maker=found.holder)
         return True
 
-    async def _forsaken(self) -> bool:
-        """Whether leases stand in Redis that no row has, nor is about to have."""
-        before = await self._rowless()
-        if not before:
-            return False
-        await asyncio.sleep(FORSAKEN_SECONDS)
-        still = before & await self._rowless()
-        if still:
-            log.warning("Redis holds leases that nobody was granted; it is made anew", leases=len(still))
-        return bool(still)
-
-    async def _rowless(self) -> set[tuple[StageKey, int, int]]:
-        """Stage, seq, and until when it is leased in Redis."""
+    async def _rowless(self) -> int:
+        """How many leases stand in Redis that no row has."""
         commits = self._engine.commits
         stages = await commits.run(lambda connection, _: held.running_stages(connection))
         leased = await self._ready.leased(stages, LEASED_LIMIT)
-        # Later than Redis: what was granted meanwhile has its row.
         running = await commits.run(lambda connection, _: held.all_running(connection))
-        found = set()
-        for key, slots in leased.items():
-            rows = {seq for seq, _ in running.get(key, ())}
-            found |= {(key, seq, until) for (seq, _), until in slots.items() if seq not in rows}
-        return found
+        return sum(len(set(slots).difference(running.get(key, ()))) for key, slots in leased.items())
 
     async def _rebuild(self) -> None:
         # In the writer's queue: every grant before this is in the rows, every one after sees the new generation, and

@@ -221,7 +221,7 @@ class Sweeps:
             ended, over = await asyncio.to_thread(self._closed, known[first : first + LIMIT])
             found = await self._ready.leased(ended, LIMIT) if ended else {}
             for key, slots in found.items():
-                count += await self._let_go(key, list(slots))
+                count += await self._let_go(key, slots)
             gone = [run for run in over if run not in {key[0] for key in found}]
             if gone:
                 await self._ready.forget_runs(gone)

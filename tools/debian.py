@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NOT_HERE = 3
+ONCE = ("-o", "Acquire::Retries=0", "-o", "Acquire::http::Timeout=10", "-o", "Acquire::https::Timeout=10")
+"""A place of packages that does not answer is given up."""
 
 
 @dataclass(frozen=True)
@@ -38,24 +40,25 @@ PROGRAMS = {
 
 
 def unpack(program: Program, folder: Path) -> Path:
-    """Makes the script FOLDER/NAME; its path. Raises subprocess.CalledProcessError."""
+    """Makes the script FOLDER/NAME; its path. Raises OSError, subprocess.CalledProcessError."""
     folder.mkdir(parents=True, exist_ok=True)
     root = folder / "root"
     with tempfile.TemporaryDirectory(prefix="pen-deb-") as place:
         Path(place).chmod(0o755)
         packages = program.packages or _lacking(program.name)
-        subprocess.run(["apt-get", "download", "-qq", *packages], cwd=place, check=True)
+        subprocess.run(["apt-get", "download", "-qq", *ONCE, *packages], cwd=place, check=True)
         for package in sorted(Path(place).glob("*.deb")):
             subprocess.run(["dpkg", "-x", str(package), str(root)], check=True)
     binary = root / program.path
     # What lies beside the program it finds by itself.
     folders = {path.parent for path in root.rglob("*.so*")} - {binary.parent}
     libraries = ":".join(str(path) for path in sorted(folders))
-    script = folder / program.name
     # A binary may take its role from its name: redis-check-rdb is the same file as redis-server.
+    script = folder / f"{program.name}.part"
     script.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH="{libraries}" exec "{binary}" "$@"\n', encoding="utf-8")
     script.chmod(0o755)
-    return script
+    subprocess.run([str(script), "--version"], check=True)  # one that can't start here is none
+    return script.rename(folder / program.name)
 
 
 def _lacking(package: str) -> list[str]:
@@ -75,12 +78,10 @@ def main() -> int:
         print(f"Debian's {program.name}: no {missing[0]} here", file=sys.stderr)
         return NOT_HERE
     try:
-        script = unpack(program, Path(sys.argv[2]).resolve())
-    except subprocess.CalledProcessError as error:
+        unpack(program, Path(sys.argv[2]).resolve())
+    except (OSError, subprocess.CalledProcessError) as error:
         print(f"Debian's {program.name} can't be had: {error}", file=sys.stderr)
         return NOT_HERE
-    version = subprocess.run([str(script), "--version"], capture_output=True, text=True, check=True).stdout
-    print(version.strip())
     return 0
 
 

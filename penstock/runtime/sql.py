@@ -139,12 +139,13 @@ def _postgres_engine(url: str, service: str, *, size: int, overflow: int) -> sa.
     @event.listens_for(engine, "checkout")
     def _stands(dbapi_connection: DBAPIConnection, record: ConnectionPoolEntry, _: object) -> None:
         # SQLAlchemy's own way asks each time: an exchange with the server for each transaction.
-        used = record.info.get("used", math.inf)  # a new one was not
-        if time.monotonic() - used > RESTED_SECONDS or used < broke:
+        now, used = time.monotonic(), record.info.get("used", math.inf)  # a new one was not
+        if now - used > RESTED_SECONDS or record.info.get("stood", math.inf) < broke:
             try:
                 engine.dialect.do_ping(dbapi_connection)
             except engine.dialect.loaded_dbapi.Error as error:
                 raise DisconnectionError from error
+        record.info["stood"] = now
 
     return engine
 

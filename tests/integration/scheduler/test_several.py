@@ -146,6 +146,31 @@ async def test_what_a_killed_scheduler_had_proposed_holds_nothing_up(
         await world.stop()
 
 
+async def test_what_a_living_scheduler_has_proposed_is_left_to_it(
+    pair: tuple[World, World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = pair
+    await one.run(20, concurrency=4)
+    made = await _maker(one)
+    record, proposed, on = Engine._record, asyncio.Event(), asyncio.Event()
+
+    async def slow(*values: Any, **named: Any) -> Any:
+        proposed.set()
+        await on.wait()
+        return await record(*values, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Engine, "_record", slow)
+        waiting = asyncio.create_task(one.worker("slow").leases(3))
+        await asyncio.wait_for(proposed.wait(), 20)
+    await other.restart_scheduler()
+    assert [lease.seq for lease in await other.worker("next").leases(9, wait=20)] == [3]
+    on.set()
+    assert [lease.seq for lease in await waiting] == [0, 1, 2]
+    assert await _maker(one) == made
+    await other.scheduler.stop()
+
+
 async def _maker(world: World) -> str:
     """The generation of Redis."""
     database = Database(world.settings.scheduler.database_url, "scheduler")
