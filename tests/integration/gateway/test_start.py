@@ -69,11 +69,11 @@ def test_a_gateway_killed_in_an_upload_leaves_nothing(fresh_stack: Callable[...,
     stack = fresh_stack()
     stack.start()
     with connected(stack) as sock:
-        sock.sendall(HEAD.format(length=5_000_000).encode() + PART.encode() + b"half of it " * 400_000)
-        until("the bytes are on their way to the store", lambda: kept(stack, b"half of it"), seconds=20)
+        sock.sendall(HEAD.format(length=5_000_000).encode() + PART.encode() + b"of what is gone " * 280_000)
+        until("the bytes are on their way to the store", lambda: kept(stack, b"of what is gone"), seconds=20)
         pid = stack.kill("gateway")
     stack.restarted("gateway", pid)
-    until("nothing is left of them", lambda: not kept(stack, b"half of it"), seconds=20)
+    until("nothing is left of them", lambda: not kept(stack, b"of what is gone"), seconds=20)
 
     def jobs() -> list[object] | None:
         try:
