@@ -22,6 +22,7 @@ term no lease is declared lost.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -45,6 +46,7 @@ RETRY_SECONDS = 0.5
 ROOM_BYTES = 1 << 18
 """Of memory that Redis must have: what one call takes, or it would be out of it again at once."""
 LEASED_LIMIT = 100_000
+"""Leases of a stage that are looked at for their rows."""
 REBUILD_MS = 10_000
 """A scheduler that has begun to make Redis anew and says nothing for so long is given up."""
 
@@ -97,7 +99,7 @@ class Recovery:
         if not await self._ready.adopt(found.value):
             return False
         self._engine.unsaid = False
-        if not await self._ready.others() and (left := await self._rowless()):
+        if not await self._ready.others() and (left := await self._rowless(running)):
             log.warning("Redis holds leases that nobody was granted; it is made anew", leases=left)
             return False
         # Whether anybody served until now is not known: workers could not renew if not.
@@ -110,12 +112,10 @@ class Recovery:
         log.info("went on with what another scheduler has made of Redis", maker=found.holder)
         return True
 
-    async def _rowless(self) -> int:
-        """How many leases stand in Redis that no row has."""
-        commits = self._engine.commits
-        stages = await commits.run(lambda connection, _: held.running_stages(connection))
+    async def _rowless(self, running: Mapping[StageKey, Sequence[Slot]]) -> int:
+        """How many leases stand in Redis that none of these rows has."""
+        stages = await self._engine.commits.run(lambda connection, _: held.running_stages(connection))
         leased = await self._ready.leased(stages, LEASED_LIMIT)
-        running = await commits.run(lambda connection, _: held.all_running(connection))
         return sum(len(set(slots).difference(running.get(key, ()))) for key, slots in leased.items())
 
     async def _rebuild(self) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.cluster import tools
 from tools.debian import PROGRAMS
 
 __all__ = ["debian_program"]
@@ -17,7 +17,7 @@ MOST_SECONDS = 90.0
 
 def debian_program(name: str) -> Path | str:
     """The program of this name in `tools.debian`, or why it can't be had here."""
-    cache = Path(os.environ.get("PEN_CLUSTER_CACHE") or Path.home() / ".cache" / "penstock-cluster")
+    cache = tools.cache()
     folder = cache / f"debian-{name}"
     script = folder / PROGRAMS[name].name
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 import urllib.request
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from penstock.client.limits import RateOptions
 from penstock.client.resources import StageOptions
 from penstock.runtime import metrics
 from tests.conftest import StackFactory
+from tests.servers.ports import free_port
 from tests.servers.stack import until
 
 OPERATING = Path(__file__).parents[3] / "docs" / "operating.md"
@@ -83,9 +83,7 @@ def carried_out(client: Client, items: Path) -> None:
 
 
 def test_every_decision_is_told_at_metrics(fresh_stack: StackFactory, tmp_path: Path) -> None:
-    with socket.socket() as chosen:
-        chosen.bind(("127.0.0.1", 0))
-        port: int = chosen.getsockname()[1]
+    port = free_port()
     stack = fresh_stack(environment={"PENSTOCK_SCHEDULER__METRICS_PORT": str(port)})
     stack.start()
     carried_out(stack.client, tmp_path / "items.jsonl")
